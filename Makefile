@@ -1,0 +1,42 @@
+# Needs only Python >= 3.11 and make. Everything is installed into .venv, from constraints.txt.
+.DELETE_ON_ERROR:
+.PHONY: setup run test test-all check bench docs clean
+
+# the first Python that is new enough; say PYTHON=... to choose another
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+setup: $(STAMP)
+
+# relative paths only: the folder's own path may hold spaces
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 found; install one, or say make PYTHON=..."; exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[dev,onnx]"
+	touch $(STAMP)
+
+run: $(STAMP)
+	$(BIN)/python -m tlx.cli train experiment=default
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -m "not gpu and not network and not cluster"
+
+check: $(STAMP)
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest -q tests/test_rooms.py
+
+bench: $(STAMP)
+	for script in benchmarks/[a-z]*.py; do $(BIN)/python "$$script" || exit 1; done
+
+docs: $(STAMP)
+	$(BIN)/python -m pytest -q --doctest-glob='*.md' docs README.md
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Side-by-side ratios against other ways of doing the same work."""

@@ -1,0 +1,154 @@
+"""A run over tensors in memory, trained by tlx's own loop: what the benchmarks time."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tlx.backbones.backbone import Features
+from tlx.data.splits import Labels, Sample, Splits
+from tlx.methods.schedules import constant
+from tlx.methods.stages import Group, Layout, Stage, spans
+from tlx.tasks.classification import classification
+from tlx.tasks.heads import LinearHead
+from tlx.tasks.task import Network
+from tlx.training.fit import Pace, Selection, fit
+from tlx.training.loaders import Encoded, EvalBatches, Share, StepBatches, loader
+from tlx.training.module import Recipe, TransferModule
+from tlx.training.progress import Display
+from tlx.training.trainer import make_trainer
+
+
+class Tensors:
+    """A split of tensors in memory."""
+
+    def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+        """Keeps both."""
+        self.inputs = inputs
+        self.targets = targets
+        self.ids = [str(i) for i in range(len(inputs))]
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One item."""
+        return {"id": self.ids[index], "input": self.inputs[index], "target": self.targets[index]}
+
+
+def collate(samples: list[Sample]) -> dict[str, Any]:
+    """Stacks inputs and targets."""
+    return {key: torch.stack([s[key] for s in samples]) for key in ("input", "target")}
+
+
+def splits(inputs: Tensor, targets: Tensor, classes: int) -> Splits:
+    """The same tensors as train, val (a few) and test."""
+    few = Tensors(inputs[:8], targets[:8])
+    return Splits(
+        train=Tensors(inputs, targets),
+        val=few,
+        test=few,
+        labels=Labels("single", tuple(str(c) for c in range(classes))),
+        encoder=lambda spec, augmentations, train: lambda sample: sample,
+        collate=collate,
+        fingerprint="made",
+    )
+
+
+class Clock(pl.Callback):
+    """Seconds a step, from the end of step `skip` to the end of the last."""
+
+    def __init__(self, *, skip: int) -> None:
+        """Starts without a reading."""
+        self.skip = skip
+        self.steps = 0
+        self.first = self.last = 0.0
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Reads the clock."""
+        self.steps += 1
+        if self.steps == self.skip:
+            self.first = time.perf_counter()
+        self.last = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Seconds a step."""
+        return (self.last - self.first) / (self.steps - self.skip)
+
+
+def tlx_step_s(
+    trunk: nn.Module,
+    width: int,
+    data: Splits,
+    *,
+    optimizer: Callable[[Any], Optimizer],
+    steps: int,
+    batch_size: int,
+    trained: str = "",
+    loggers: tuple[Any, ...] = (),
+    log_every: int = 50,
+    precision: str = "32",
+    accelerator: str = "cpu",
+    workers: int = 0,
+    skip: int = 5,
+) -> float:
+    """Seconds a step of tlx's own training loop on a trunk with a linear head."""
+    task = classification(data.labels)
+    head = LinearHead(width, len(data.labels.names))
+    network = Network(trunk, head, lambda module, x: Features(pooled=module(x)))
+    names = [name for name, _ in network.named_parameters()]
+    trunk_names = tuple(n for n in names if n.startswith("backbone."))
+    head_names = tuple(n for n in names if n.startswith("head."))
+    groups = (Group("trunk", trunk_names, 0), Group("head", head_names, 1))
+    layout = Layout(groups=groups, fine_groups=groups)
+    stage = Stage("all", {name: 1.0 for name in names if name.startswith(trained)})
+    recipe = Recipe(
+        network=network,
+        task=task,
+        layout=layout,
+        optimizer=optimizer,
+        schedule=constant(),
+        lr=1e-3,
+    )
+    module = TransferModule(recipe, total_steps=steps)
+    clock = Clock(skip=skip)
+    share = Share()
+    pin = accelerator == "gpu"
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(
+            folder=Path(folder),
+            accelerator=accelerator,
+            precision=precision,
+            deterministic=False,
+            loggers=loggers,
+            callbacks=[clock],
+        )
+        batches = StepBatches(
+            items=len(data.train), batch_size=batch_size, seed=0, accumulate=1, share=share
+        )
+        evaluated = EvalBatches(items=len(data.val), batch_size=8, share=share)
+        encode = data.encoder({}, [], True)
+        fit(
+            trainer,
+            module,
+            spans=spans((stage,), total_steps=steps, steps_per_epoch=len(data.train) // batch_size),
+            pace=Pace(steps, len(data.train) // batch_size, batch_size, steps, log_every=log_every),
+            selection=Selection("accuracy", "max", final="last"),
+            train_loader=loader(
+                Encoded(data.train, encode, seed=None), batches, splits=data, workers=workers, pin=pin
+            ),
+            val_loader=loader(
+                Encoded(data.val, encode, seed=None), evaluated, splits=data, workers=0, pin=pin
+            ),
+            folder=Path(folder) / "checkpoints",
+            identity={"run": "benchmark"},
+            display=Display(total_steps=steps, stages=["all"], metric="accuracy", silent=True),
+        )
+    return clock.seconds()

@@ -1,0 +1,124 @@
+"""Exports load into plain timm and give the same logits."""
+
+import json
+
+import pytest
+import timm as timm_lib
+import torch
+from torch import nn
+
+from tlx.backbones.export import ExportError, export, overlay
+from tlx.backbones.timm import timm
+
+CLASSES = ("cat", "dog", "owl")
+
+
+def trained(name, **options):
+    """A backbone and the state of a network with tlx's linear head on it."""
+    backbone = timm(name=name, init="none", **options)
+    linear = nn.Linear(backbone.dims["pooled"], len(CLASSES))
+    state = {f"backbone.{n}": t for n, t in backbone.module.state_dict().items()}
+    state |= {f"head.linear.{n}": t for n, t in linear.state_dict().items()}
+    return backbone, linear, state
+
+
+def write(backbone, state, folder, **options):
+    return export(
+        state,
+        folder,
+        facts=backbone.export,
+        class_names=CLASSES,
+        input_spec=backbone.input_spec,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet18", {"image_size": 32}),
+        ("vit_tiny_patch16_224", {"image_size": 32}),
+        ("convnext_atto", {"image_size": 32}),
+        ("mobilenetv2_100", {"image_size": 32}),
+        ("vgg11_bn", {"image_size": 32, "kwargs": {"mlp_ratio": 0.02}}),
+        ("densenet121", {"image_size": 32}),
+        ("inception_v3.tf_in1k", {"image_size": 75}),
+        ("test_resnet", {"image_size": 32, "in_chans": 1}),
+        ("test_vit", {"kwargs": {"global_pool": "avg"}}),
+    ],
+)
+def test_plain_timm_gives_the_same_logits(tmp_path, name, options):
+    backbone, linear, state = trained(name, **options)
+    folder = write(backbone, state, tmp_path / "out")
+    images = torch.randn(2, *backbone.input_spec["size"])
+    with torch.no_grad():
+        expected = linear(backbone.features(backbone.module.eval(), images).pooled)
+        plain = timm_lib.create_model(
+            name,
+            pretrained=True,
+            num_classes=len(CLASSES),
+            pretrained_cfg_overlay=overlay(folder),
+            **backbone.export["kwargs"],
+        ).eval()
+        local = timm_lib.create_model(f"local-dir:{folder}", pretrained=True).eval()
+        torch.testing.assert_close(plain(images), expected)
+        torch.testing.assert_close(local(images), expected)
+    data = timm_lib.data.resolve_model_data_config(local)
+    assert list(data["mean"]) == backbone.input_spec["mean"]
+    assert list(data["input_size"]) == backbone.input_spec["size"]
+    assert tuple(local.pretrained_cfg["label_names"]) == CLASSES
+    config = json.loads((folder / "config.json").read_text())
+    assert config["num_classes"] == len(CLASSES)
+
+
+def test_the_readmes_code_runs(tmp_path, monkeypatch):
+    backbone, linear, state = trained("test_vit", kwargs={"global_pool": "avg"})
+    folder = write(backbone, state, tmp_path)
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(folder)
+    names = {}
+    exec(code, names)
+    images = torch.randn(2, *backbone.input_spec["size"])
+    with torch.no_grad():
+        expected = linear(backbone.features(backbone.module.eval(), images).pooled)
+        torch.testing.assert_close(names["model"].eval()(images), expected)
+
+
+def test_what_timm_has_no_form_for_is_refused(tmp_path):
+    backbone, _, state = trained("deit_tiny_distilled_patch16_224")
+    with pytest.raises(ExportError, match="distilled"):
+        write(backbone, state, tmp_path)
+    backbone, _, state = trained("test_resnet")
+    with pytest.raises(ExportError, match=r"head\.0\.weight"):
+        write(backbone, {**state, "head.0.weight": torch.zeros(1)}, tmp_path)
+    del state["backbone.bn1.weight"]
+    with pytest.raises(ExportError, match=r"bn1\.weight"):
+        write(backbone, state, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_onnx_that_is_missing_is_named_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    backbone, _, state = trained("test_resnet")
+    with pytest.raises(ExportError, match="pip install onnx onnxscript"):
+        write(backbone, state, tmp_path, onnx=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(("name", "size"), [("test_resnet", 32), ("test_vit", 160)])
+def test_onnx_gives_the_same_logits_for_any_batch(tmp_path, name, size):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    backbone, linear, state = trained(name, image_size=size)
+    folder = write(backbone, state, tmp_path, onnx=True)
+    model = onnx.load(folder / "model.onnx")
+    onnx.checker.check_model(model)
+    images = torch.randn(3, 3, size, size)
+    with torch.no_grad():
+        expected = linear(backbone.features(backbone.module.eval(), images).pooled)
+    run = onnx.reference.ReferenceEvaluator(model)
+    (logits,) = run.run(["logits"], {"image": images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,165 @@
+"""Starts runs in fresh processes that a preloaded server forks, kills them where a test says."""
+
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tlx.train", "timm", "sklearn.datasets", "pytorch_lightning"])
+LIMIT_S = 240
+
+
+def start(
+    folder: Path,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    port: int = 0,
+    sabotage: Callable[[], None] | None = None,
+) -> ForkServerProcess:
+    """Starts one rank of the run whose config is frozen in `folder`."""
+    process = CONTEXT.Process(target=_work, args=(folder, rank, world, port, sabotage))
+    process.start()
+    return process
+
+
+def run(
+    folder: Path, *, world: int = 1, sabotage: Mapping[int, Callable[[], None]] | None = None
+) -> list[int]:
+    """Runs all ranks of a frozen run to their end; returns their exit codes."""
+    port = free_port()
+    cuts = sabotage or {}
+    ranks = [
+        start(folder, rank=rank, world=world, port=port, sabotage=cuts.get(rank))
+        for rank in range(world)
+    ]
+    ranks[0].join(LIMIT_S)
+    for process in ranks:
+        process.join(20 if ranks[0].exitcode is not None else 0)
+        if process.is_alive():
+            process.kill()
+            process.join()
+    return [process.exitcode or 0 for process in ranks]
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _work(
+    folder: Path, rank: int, world: int, port: int, sabotage: Callable[[], None] | None
+) -> None:
+    with open(folder / f"log-{rank}.txt", "a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    torch.set_num_threads(1)
+    if world > 1:
+        os.environ.update(
+            TORCHELASTIC_RUN_ID="test",
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            WORLD_SIZE=str(world),
+            LOCAL_WORLD_SIZE=str(world),
+            GROUP_RANK="0",
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(port),
+        )
+    from tlx import execute
+
+    if sabotage is not None:
+        sabotage()
+    execute.run_here(folder, init="none")
+
+
+def freeze(overrides: list[str], *, runs_dir: Path) -> Path:
+    """Composes a config and freezes it in a run's folder, as `tlx train` does."""
+    from tlx import execute
+    from tlx.config.compose import compose
+    from tlx.config.identity import normalise, run_id
+
+    config = normalise(compose([*overrides, f"runs_dir={runs_dir}"]))
+    folder = runs_dir / run_id(config)
+    execute.prepare(folder, config, overrides=overrides, parent=None, force=False)
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The final weights of a finished run."""
+    return load_file(folder / "model.safetensors")
+
+
+def log(folder: Path, rank: int = 0) -> str:
+    """What a rank printed."""
+    return (folder / f"log-{rank}.txt").read_text()
+
+
+def kill_self() -> None:
+    """What `kill -9` does: no handler, no flush, no farewell."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KillAt:
+    """Sabotage: the n-th call of a method of a class kills the process."""
+
+    def __init__(self, owner: str, method: str, calls: int, *, after: bool = False) -> None:
+        """Names the method, `tlx.training.module:TransferModule`, and the call."""
+        self.owner, self.method, self.calls, self.after = owner, method, calls, after
+
+    def __call__(self) -> None:
+        """Puts the trap in place."""
+        import importlib
+
+        module, _, name = self.owner.partition(":")
+        owner: Any = importlib.import_module(module)
+        owner = getattr(owner, name) if name else owner
+        original, seen = getattr(owner, self.method), [0]
+
+        def trapped(*args: Any, **kwargs: Any) -> Any:
+            seen[0] += 1
+            if seen[0] == self.calls and not self.after:
+                kill_self()
+            result = original(*args, **kwargs)
+            if seen[0] == self.calls:
+                kill_self()
+            return result
+
+        setattr(owner, self.method, trapped)
+
+
+def no_all_reduce() -> None:
+    """Sabotage: DDP keeps each rank's own gradients."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    original = DistributedDataParallel.__init__
+
+    def patched(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        self.require_backward_grad_sync = False
+
+    DistributedDataParallel.__init__ = patched  # type: ignore[method-assign]
+
+
+def dump_samples() -> None:
+    """Sabotage: each rank writes down the indices of the samples it trains on."""
+    from tlx.training.module import TransferModule
+
+    original = TransferModule.training_step
+
+    def patched(self: Any, batch: Any, batch_idx: int) -> Any:
+        path = Path(self.trainer.default_root_dir) / f"samples-{self.global_rank}.txt"
+        with open(path, "a") as file:
+            file.write(f"{self.step} {' '.join(map(str, batch['index'].tolist()))}\n")
+        return original(self, batch, batch_idx)
+
+    TransferModule.training_step = patched  # type: ignore[method-assign]

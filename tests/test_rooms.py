@@ -1,0 +1,109 @@
+"""Who may import whom: the table of the design, held against every import in tlx/."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "tlx"
+MODEL_ROOMS = {"tasks", "backbones", "data", "methods"}
+# execute.py and the files that it is divided into
+EXECUTION = {"execute", "launch", "runs", "study", "train", "use"}
+BELOW_EXECUTION = {"build", "config", "frozen", "results", "training", *MODEL_ROOMS}
+MAY_IMPORT: dict[str, set[str]] = {
+    "methods": set(),
+    "results": set(),
+    "data": {"methods"},
+    "backbones": {"methods"},
+    "tasks": {"backbones", "data", "methods"},
+    "frozen": MODEL_ROOMS,
+    "config": {"methods.stages"},
+    "report": {"results"},
+    "training": MODEL_ROOMS | {"frozen"},
+    "build": {"config", "training", "frozen", "sweeps", *MODEL_ROOMS},
+    **{name: EXECUTION | BELOW_EXECUTION for name in EXECUTION},
+    "diagnose": {"results"},
+    "sweeps": EXECUTION | {"build", "config", "frozen", "results", "training.signals"},
+    "commands": EXECUTION | BELOW_EXECUTION | {"sweeps", "report", "diagnose"},
+}
+STANDARD_LIBRARY_ONLY = ("methods/stages.py", "methods/strategies.py")
+NO_TORCH = ("config", "cli.py", "__init__.py")
+HEAVY = {"torch", "torchvision", "pytorch_lightning", "timm", "transformers", "wandb", "ray"}
+
+
+def modules():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path, *, top_only=False):
+    """Dotted names that a file imports; `from a import b` gives a.b."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; write the full name"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def inner(path):
+    return {name.removeprefix("tlx.") for name in imports(path) if name.startswith("tlx.")}
+
+
+def test_there_are_rooms():
+    assert {"methods", "config", "data", "backbones", "tasks"} <= {room(p) for p in modules()}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_imports_follow_the_table(path):
+    here = room(path)
+    if here in {"cli", "__init__"}:
+        return
+    assert here in MAY_IMPORT, f"{here} is no room of the table"
+    for name in inner(path):
+        allowed = name == "__version__" or name.split(".")[0] == here or any(
+            name == other or name.startswith(f"{other}.") for other in MAY_IMPORT[here]
+        )
+        assert allowed, f"{here} may not import tlx.{name}"
+
+
+def test_the_table_notices_a_wrong_import(tmp_path):
+    file = tmp_path / "wrong.py"
+    file.write_text("from tlx.training import fit\nimport tlx.build\n")
+    assert inner(file) == {"training.fit", "build"}
+    assert not inner(file) & {f"{room}.fit" for room in MAY_IMPORT["methods"]}
+
+
+@pytest.mark.parametrize("path", [PACKAGE / name for name in STANDARD_LIBRARY_ONLY], ids=str)
+def test_stages_need_only_the_standard_library(path):
+    for name in imports(path):
+        top = name.split(".")[0]
+        assert top in sys.stdlib_module_names or name.startswith("tlx.methods."), name
+
+
+def test_methods_need_only_torch_numpy_and_the_standard_library():
+    for path in (PACKAGE / "methods").rglob("*.py"):
+        for name in imports(path):
+            top = name.split(".")[0]
+            assert top in {*sys.stdlib_module_names, "torch", "numpy", "tlx"}, f"{path.name}: {name}"
+
+
+def test_every_package_init_is_light():
+    found = sorted(PACKAGE.rglob("__init__.py"))
+    assert found
+    for path in found:
+        for name in imports(path, top_only=True):
+            assert name.split(".")[0] in sys.stdlib_module_names, f"{path}: {name}"
+
+
+def test_config_and_the_command_line_start_without_torch():
+    for path in modules():
+        if path.relative_to(PACKAGE).as_posix().startswith(NO_TORCH):
+            for name in imports(path, top_only=room(path) != "config"):
+                assert name.split(".")[0] not in HEAVY, f"{path}: {name}"

@@ -1,0 +1,80 @@
+"""The gate: killed runs that go on end with the weights of runs that nobody disturbed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import launching
+from launching import KillAt
+
+# Twelve labels a class are 120 images: 7 steps an epoch at batch 16; 63 steps, three stages.
+BASE = [
+    "dataset=digits",
+    "dataset.labels_per_class=12",
+    "backbone=timm",
+    "backbone.init=none",
+    "backbone.image_size=32",
+    "augmentation=[standard]",
+    "trainer=cpu",
+    "trainer.epochs=null",
+    "trainer.steps=63",
+    "trainer.batch_size=16",
+    "trainer.eval_every_steps=9",
+    "trainer.checkpoint_every_steps=4",
+    "logger=[csv]",
+]
+GRADUAL = ["freeze_strategy=gradual", "freeze_strategy.groups=3"]
+RESNET = ["backbone.name=test_resnet", "+backbone.kwargs={}"]
+MODULE = "tlx.training.module:TransferModule"
+CONDUCTOR = "tlx.training.fit:Conductor"
+
+
+def same(first: Path, second: Path) -> None:
+    """Every tensor bit-identical."""
+    one, two = launching.weights(first), launching.weights(second)
+    assert one.keys() == two.keys()
+    different = [name for name in one if not torch.equal(one[name], two[name])]
+    assert not different, different[:5]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One-rank run without an accident."""
+    folder = launching.freeze(
+        [*BASE, *GRADUAL, "backbone.name=test_resnet", "regularization=[dropout]"],
+        runs_dir=tmp_path_factory.mktemp("undisturbed"),
+    )
+    assert launching.run(folder) == [0], launching.log(folder)
+    return folder
+
+
+KILLS = {
+    "training": KillAt(MODULE, "training_step", 31),
+    "validation": KillAt(MODULE, "validation_step", 3),
+    "stage_edge": KillAt(CONDUCTOR, "enter_stage", 2),
+    "stage_left": KillAt(CONDUCTOR, "leave_stage", 1, after=True),
+    "save": KillAt("tlx.training.checkpoints", "_write_some", 60),
+    "rename": KillAt("os", "replace", 12),
+}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kill", list(KILLS))
+def test_killed_run_goes_on_to_the_same_weights(
+    kill: str, workers: int, undisturbed: Path, tmp_path: Path
+) -> None:
+    folder = launching.freeze(
+        [
+            *BASE,
+            *GRADUAL,
+            "backbone.name=test_resnet",
+            "regularization=[dropout]",
+            f"trainer.workers={workers}",
+        ],
+        runs_dir=tmp_path,
+    )
+    assert launching.run(folder, sabotage={0: KILLS[kill]}) == [-9], launching.log(folder)
+    assert not (folder / "model.safetensors").exists()
+    assert launching.run(folder) == [0], launching.log(folder)
+    same(undisturbed, folder)

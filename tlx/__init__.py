@@ -1,0 +1,34 @@
+"""tlx: transfer-learning experiments that are composed, checked, resumed and compared.
+
+`compose` and `check` need neither torch nor Lightning; the rest is imported when it is called.
+"""
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "compose", "load", "run"]
+
+
+def compose(overrides: list[str] | None = None, *, config_dir: str | None = None) -> dict[str, Any]:
+    """A composed, checked and resolved config as plain data.
+
+    Raises:
+        tlx.config.check.CheckError: something is wrong; it lists everything at once.
+    """
+    from tlx.config.compose import compose as compose_plain
+
+    return compose_plain(list(overrides or []), config_dir=config_dir)
+
+
+def run(config: dict[str, Any], *, force: bool = False) -> Any:
+    """Trains the run that a config describes, unless its record is there; returns the Record."""
+    from tlx import execute
+
+    return execute.run(config, force=force)
+
+
+def load(run: str, *, runs_dir: str = "runs") -> Any:
+    """A finished run, ready to `predict`; `run` is a run id, a unique beginning of one, or a folder."""
+    from tlx import execute
+
+    return execute.load(run, runs_dir=runs_dir)

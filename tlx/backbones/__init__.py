@@ -1,0 +1,1 @@
+"""Pretrained networks behind one protocol, one function a source."""

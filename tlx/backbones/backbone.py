@@ -1,0 +1,62 @@
+"""What every pretrained network looks like to the rest of tlx."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from tlx.methods.stages import Group
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a backbone gives a head; which fields are set depends on the backbone.
+
+    Attributes:
+        pooled: [N, D], one vector an item.
+        tokens: [N, T, D], one vector a position, with `mask` [N, T] (True = real) where padded.
+        mask: [N, T] or None.
+        pyramid: feature maps, fine to coarse, [N, C, H, W] each.
+    """
+
+    pooled: Tensor | None = None
+    tokens: Tensor | None = None
+    mask: Tensor | None = None
+    pyramid: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained network without its head, and what must be known to fine-tune it.
+
+    Names of parameters are those of `module.named_parameters()` (no `backbone.` prefix here).
+
+    Attributes:
+        module: the network itself, unwrapped, so that parameter names are its own.
+        features: (module, inputs) -> Features.
+        groups: coarse layer groups, stem to top, without the head; levels count from 0.
+        fine_groups: the finest useful groups, for layer-wise decay.
+        head_level: level of the head in `fine_groups` (a neck may share it).
+        dims: width of each kind of feature, `{"pooled": 512}`.
+        input_spec: what the encoder of the data needs, as a plain mapping with `kind`
+            (`image`: `size` [C, H, W], `mean`, `std`, `interpolation`, `crop_pct`).
+        weights_id: identity of the starting weights (content hash), or `none`.
+        neck: final norm, pooler, pre-logits parameters.
+        embeddings: patch, position, token embedding parameters.
+        no_decay: names that the network itself exempts from weight decay.
+        export: plain facts that an export needs (`source`, `name`, `kwargs`).
+    """
+
+    module: nn.Module
+    features: Callable[[nn.Module, Any], Features]
+    groups: tuple[Group, ...]
+    fine_groups: tuple[Group, ...]
+    head_level: int
+    dims: Mapping[str, int]
+    input_spec: Mapping[str, Any]
+    weights_id: str
+    neck: tuple[str, ...] = ()
+    embeddings: tuple[str, ...] = ()
+    no_decay: frozenset[str] = frozenset()
+    export: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,305 @@
+"""Backbones from timm: any of its image networks, by name."""
+
+import difflib
+import fnmatch
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import timm as timm_lib
+import torch
+from timm.data.config import resolve_model_data_config
+from torch import Tensor, nn
+
+from tlx.backbones import weights
+from tlx.backbones.backbone import Backbone, Features
+from tlx.backbones.grouping import embedding_names, layer_groups
+
+RESERVED = (
+    "num_classes",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "checkpoint_path",
+    "features_only",
+    "img_size",
+    "in_chans",
+    "drop_rate",
+    "drop_path_rate",
+)
+PROBED_SIZES = (28, 32, 48, 64, 75, 80, 96, 112, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)
+
+
+def timm(
+    *,
+    name: str,
+    init: str = "hub",
+    image_size: int | None = None,
+    in_chans: int = 3,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    kwargs: dict[str, Any] | None = None,
+) -> Backbone:
+    """A timm network without its classifier; pooled features, one vector an image.
+
+    Args:
+        name: timm's, with a tag of weights or without: `resnet18.a1_in1k`.
+        init: `hub`, `none` (random), or a .safetensors, .pth, .pt, .bin or .ckpt file.
+        image_size: pixels of a side; None: what the weights were trained at.
+        in_chans: channels of the input; pretrained first layers are adapted.
+        drop_rate: dropout inside the network, where it has any.
+        drop_path_rate: stochastic depth, where the network has any.
+        kwargs: further arguments of timm's model, `{global_pool: avg}`.
+
+    Raises:
+        ValueError: an unknown name, an argument the network does not take, an image size it
+            cannot process, weights that do not fit.
+        RuntimeError: the hub cannot be reached.
+    """
+    _check_name(name)
+    _check_numbers(image_size, in_chans, drop_rate, drop_path_rate)
+    options = _options(name, image_size, in_chans, dict(kwargs or {}))
+    drops = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
+    drops = {key: rate for key, rate in drops.items() if rate > 0}
+    full = _on_meta(name, num_classes=2, **options, **drops)
+    size = _input_size(full, image_size, in_chans)
+    dim = _checked_dim(name, options, size)
+    module = _start(name, init, full, options | drops)
+    groups, fine, head_level, neck = layer_groups(module, full)
+    names = [parameter for parameter, _ in module.named_parameters()]
+    return Backbone(
+        module=module,
+        features=pooled,
+        groups=groups,
+        fine_groups=fine,
+        head_level=head_level,
+        dims={"pooled": dim},
+        input_spec=_input_spec(module, size),
+        weights_id="none" if init == "none" else weights.content_id(module),
+        neck=neck,
+        embeddings=embedding_names(names),
+        no_decay=_no_decay(module, names),
+        export={"source": "timm", "name": name, "kwargs": options},
+    )
+
+
+def pooled(module: nn.Module, inputs: Tensor) -> Features:
+    """Features of a batch of images [N, C, H, W]: what timm's classifier would see."""
+    return Features(pooled=module(inputs))
+
+
+def least_image_size(name: str, kwargs: Mapping[str, Any] | None = None) -> int:
+    """The smallest of a ladder of square sizes that the network can process.
+
+    Tried on the meta device, so that it costs no weights; inception_v3 gives 75.
+    """
+    _check_name(name)
+    full = _on_meta(name, **dict(kwargs or {}))
+    patch = _patch(full) or 1
+    native = _input_size(full, None, 3)[-1]
+    for side in sorted({native, *PROBED_SIZES}):
+        if side % patch or side < 2 * patch or (patch == 1 and side < 32):
+            continue
+        if _probe(name, _options(name, side, 3, dict(kwargs or {})), (3, side, side)):
+            return side
+    return native
+
+
+def _start(name: str, init: str, full: nn.Module, options: Mapping[str, Any]) -> nn.Module:
+    """The network with its starting weights."""
+    if init.startswith(("run:", "experiment:")):
+        raise ValueError(
+            f"backbone.init={init!r} must be resolved to a weights file before the backbone is "
+            "built (tlx train does so); allowed here: hub, none, a file"
+        )
+    if init == "hub":
+        return _from_hub(name, full, options)
+    if init != "none" and not Path(init).is_file():
+        raise FileNotFoundError(
+            f"backbone.init={init!r} is no file; allowed: hub, none, run:ID, experiment:NAME, "
+            f"or a file that ends in {', '.join(weights.SUFFIXES)}"
+        )
+    module: nn.Module = timm_lib.create_model(name, num_classes=0, **options)
+    if init != "none":
+        weights.load(module, init)
+    return module
+
+
+def _from_hub(name: str, full: nn.Module, options: Mapping[str, Any]) -> nn.Module:
+    cfg: Mapping[str, Any] = getattr(full, "pretrained_cfg", {})
+    if not any(cfg.get(key) for key in ("url", "hf_hub_id", "file", "state_dict")):
+        tags = timm_lib.list_pretrained(name.partition(".")[0] + ".*")
+        raise ValueError(
+            f"backbone.name={name!r} has no pretrained weights; use backbone.init=none, a weights "
+            f"file, or one of: {', '.join(tags) or 'no tag of this network has weights'}"
+        )
+    try:
+        module: nn.Module = timm_lib.create_model(name, num_classes=0, pretrained=True, **options)
+    except (OSError, RuntimeError) as error:
+        hub_id = cfg.get("hf_hub_id") or name
+        reason = str(error).strip().splitlines()[:1] or ["no reason given"]
+        raise RuntimeError(
+            f"backbone.init=hub: the weights of {name!r} could not be fetched "
+            f"({type(error).__name__}: {reason[0]}). Without network: give a file, "
+            "backbone.init=<path>; or start from random weights, backbone.init=none; or fill the "
+            f"Hugging Face cache where there is network (`hf download {hub_id}`) and point "
+            "HF_HOME at it, with HF_HUB_OFFLINE=1"
+        ) from error
+    return module
+
+
+def _check_name(name: str) -> None:
+    if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
+        return
+    network, _, tag = name.partition(".")
+    if not timm_lib.is_model(network):
+        near = difflib.get_close_matches(network, timm_lib.list_models(), n=3)
+        raise ValueError(
+            f"backbone.name={name!r} is no timm network; "
+            f"did you mean {' or '.join(near) or 'one of timm.list_models()'}?"
+        )
+    if tag:
+        tags = [known.partition(".")[2] for known in timm_lib.list_pretrained(network + ".*")]
+        if tag not in tags:
+            near = difflib.get_close_matches(tag, tags, n=1, cutoff=0.3) or tags[:1]
+            raise ValueError(
+                f"backbone.name={name!r}: {network} has no weights tagged {tag!r}; "
+                f"it has: {', '.join(tags) or 'none'}"
+                + (f"; did you mean {network}.{near[0]}?" if near else "")
+            )
+
+
+def _check_numbers(
+    image_size: int | None, in_chans: int, drop_rate: float, drop_path_rate: float
+) -> None:
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"backbone.image_size={image_size} must be a positive number of pixels")
+    if in_chans < 1:
+        raise ValueError(f"backbone.in_chans={in_chans} must be at least 1")
+    for key, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
+        if not 0 <= rate < 1:
+            raise ValueError(f"backbone.{key}={rate} must lie in [0, 1)")
+
+
+def _options(
+    name: str, image_size: int | None, in_chans: int, kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """What timm's `create_model` is given besides name, classes, weights and drop rates."""
+    for key in RESERVED:
+        if key in kwargs:
+            raise ValueError(
+                f"backbone.kwargs may not set {key!r}: tlx sets it (see backbone.init, "
+                "image_size, in_chans, drop_rate, drop_path_rate)"
+            )
+    options = dict(kwargs)
+    if in_chans != 3:
+        options["in_chans"] = in_chans
+    if image_size is not None:
+        plain = _on_meta(name, **kwargs)
+        patch = _patch(plain)
+        if patch and image_size % patch:
+            low = max(image_size // patch, 1) * patch
+            raise ValueError(
+                f"backbone.image_size={image_size} is no multiple of the patch size {patch} of "
+                f"{name!r}; the nearest are {low} and {low + patch}"
+            )
+        if _takes(plain, "img_size"):
+            options["img_size"] = image_size
+    return options
+
+
+def _on_meta(name: str, **options: Any) -> nn.Module:
+    """The network without memory for its weights: structure, and a check of the arguments."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            module: nn.Module = timm_lib.create_model(name, **options)
+    except TypeError as error:
+        given = ", ".join(sorted(options.keys() - {"num_classes"}))
+        raise ValueError(
+            f"backbone {name!r} does not take one of these arguments: {given} ({error}); "
+            "look at backbone.kwargs, drop_rate, drop_path_rate"
+        ) from error
+    return module
+
+
+def _takes(module: nn.Module, argument: str) -> bool:
+    constructors = [c.__init__ for c in type(module).__mro__ if issubclass(c, nn.Module)]
+    return any(argument in inspect.signature(make).parameters for make in constructors)
+
+
+def _patch(module: nn.Module) -> int | None:
+    """Side of a patch where the input is cut into patches, else None."""
+    size = getattr(getattr(module, "patch_embed", None), "patch_size", None)
+    if isinstance(size, Iterable):
+        size = max(size)
+    return size if isinstance(size, int) else None
+
+
+def _data_config(module: nn.Module) -> dict[str, Any]:
+    config: dict[str, Any] = resolve_model_data_config(module)  # type: ignore[no-untyped-call]
+    return config
+
+
+def _input_size(module: nn.Module, image_size: int | None, in_chans: int) -> tuple[int, int, int]:
+    height, width = _data_config(module)["input_size"][-2:]
+    return (in_chans, image_size or height, image_size or width)
+
+
+def _probe(name: str, options: Mapping[str, Any], size: tuple[int, int, int]) -> torch.Size | None:
+    """Shape of the features of two images of that size; None where it cannot be computed."""
+    try:
+        module = _on_meta(name, num_classes=0, **options).eval()
+        with torch.no_grad():
+            out = module(torch.empty(2, *size, device="meta"))
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError):
+        return None
+    return out.shape if isinstance(out, Tensor) else None
+
+
+def _checked_dim(name: str, options: Mapping[str, Any], size: tuple[int, int, int]) -> int:
+    """Width of the pooled features, seen on the meta device at the size that will be used."""
+    shape = _probe(name, options, size)
+    if shape is None:
+        plain = {key: value for key, value in options.items() if key != "img_size"}
+        module = _on_meta(name, num_classes=0, **plain)
+        native = _input_size(module, None, size[0])
+        if native != size and _probe(name, plain, native) is not None:
+            kwargs = {key: value for key, value in plain.items() if key != "in_chans"}
+            raise ValueError(
+                f"backbone.image_size={size[-1]} does not fit {name!r}; "
+                f"its least is about {least_image_size(name, kwargs)}, its own is {native[-1]}"
+            )
+        # Some networks cannot run on the meta device at all: their own word must do.
+        return int(getattr(module, "head_hidden_size", 0) or getattr(module, "num_features", 0))
+    if len(shape) != 2:
+        raise ValueError(
+            f"backbone {name!r} gives features of shape {tuple(shape)} for two images, not "
+            "[2, D]; set a pooling, backbone.kwargs={global_pool: avg}"
+        )
+    return int(shape[1])
+
+
+def _input_spec(module: nn.Module, size: tuple[int, int, int]) -> dict[str, Any]:
+    config = _data_config(module)
+    return {
+        "kind": "image",
+        "size": list(size),
+        "mean": _per_channel(config["mean"], size[0]),
+        "std": _per_channel(config["std"], size[0]),
+        "interpolation": config["interpolation"],
+        "crop_pct": float(config["crop_pct"]),
+        "crop_mode": config["crop_mode"],
+    }
+
+
+def _per_channel(values: Iterable[float], channels: int) -> list[float]:
+    """One value a channel: the weights' own where the number fits, else their mean."""
+    known = [float(value) for value in values]
+    return known if len(known) == channels else [sum(known) / len(known)] * channels
+
+
+def _no_decay(module: nn.Module, names: Iterable[str]) -> frozenset[str]:
+    listed = getattr(module, "no_weight_decay", None)
+    patterns = set(listed()) if callable(listed) else set()
+    return frozenset(n for n in names if any(fnmatch.fnmatch(n, p) for p in patterns))

@@ -1,0 +1,302 @@
+"""Typed config to objects: the only caller of `instantiate`."""
+
+import importlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from tlx.backbones.backbone import Backbone
+from tlx.config.check import allowed_targets
+from tlx.data.augment import Augmentation
+from tlx.data.splits import Labels, Split, Splits
+from tlx.methods import freezing, strategies
+from tlx.methods.stages import Group, Layout, Span, Stage, spans
+from tlx.tasks.task import Network, Task
+from tlx.training import effects as effects_
+from tlx.training.fit import Pace, Selection
+from tlx.training.loaders import Encoded, EvalBatches, Share, StepBatches, loader
+from tlx.training.module import Recipe
+
+Config = Mapping[str, Any]
+SHAPING = ("layer_decay", "layer_decay_groups", "carry")
+"""Keys of the optimizer node that shape its groups and its state between stages."""
+
+
+def instantiate(node: Config, *supplied: Any, **override: Any) -> Any:
+    """Calls a node's target with its keyword arguments, after the supplied positional ones.
+
+    Raises:
+        ValueError: the target is not allowed, or is not the function that its name says.
+    """
+    target = node["_target_"]
+    if target not in allowed_targets():
+        raise ValueError(f"_target_: {target} is not allowed; see `tlx list targets`")
+    module, _, name = target.rpartition(".")
+    function = getattr(importlib.import_module(module), name)
+    if (function.__module__, function.__qualname__) != (module, name):
+        raise ValueError(f"_target_: {target} is {function.__module__}.{function.__qualname__}")
+    keywords = {key: value for key, value in node.items() if key != "_target_"}
+    return function(*supplied, **{**keywords, **override})
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network, and what training and export must know about it."""
+
+    backbone: Backbone
+    task: Task
+    network: Network
+    layout: Layout
+    head_level: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run as objects, before anything is trained."""
+
+    model: Model
+    splits: Splits
+    spans: tuple[Span, ...]
+    pace: Pace
+    selection: Selection
+    recipe: Recipe
+    effects: effects_.Joined
+    augmentations: tuple[Augmentation, ...]
+
+
+def splits(config: Config) -> Splits:
+    """The data of a run."""
+    made: Splits = instantiate(config["dataset"])
+    return made
+
+
+def regularization(config: Config) -> effects_.Joined:
+    """All regularization options as one set of effects."""
+    nodes = config.get("regularization") or {}
+    return effects_.join({name: instantiate(node) for name, node in nodes.items()})
+
+
+def augmentations(config: Config) -> tuple[Augmentation, ...]:
+    """The augmentations, in the order of the config."""
+    nodes = config.get("augmentation") or {}
+    return tuple(instantiate(node) for node in nodes.values())
+
+
+def model(config: Config, labels: Labels, *, effects: effects_.Joined, **backbone: Any) -> Model:
+    """Backbone, task, head and layout; the head is drawn from the run's seed.
+
+    Args:
+        config: of the run.
+        labels: of the data.
+        effects: of the regularization.
+        backbone: arguments that replace the config's, `init`.
+    """
+    torch.manual_seed(config["seed"])
+    trunk: Backbone = instantiate(config["backbone"], **{**effects.backbone, **backbone})
+    task: Task = instantiate(config["task"], labels)
+    torch.manual_seed(config["seed"] + 1)
+    head = task.head(trunk, dropout=effects.head_dropout)
+    network = Network(trunk.module, head, trunk.features)
+    return Model(trunk, task, network, layout(network, trunk), trunk.head_level)
+
+
+def layout(network: nn.Module, backbone: Backbone) -> Layout:
+    """The network's parameters in groups, with their full names, the head last."""
+    head_names = tuple(n for n, _ in network.named_parameters() if n.startswith("head."))
+
+    def full(names: tuple[str, ...] | frozenset[str]) -> tuple[str, ...]:
+        return tuple(f"backbone.{name}" for name in names)
+
+    def with_head(groups: tuple[Group, ...], level: int) -> tuple[Group, ...]:
+        trunk = tuple(Group(g.name, full(g.parameters), g.level) for g in groups)
+        return (*trunk, Group("head", head_names, level))
+
+    return Layout(
+        groups=with_head(backbone.groups, len(backbone.groups)),
+        fine_groups=with_head(backbone.fine_groups, backbone.head_level),
+        neck=full(backbone.neck),
+        norms=freezing.norm_parameters(network),
+        embeddings=full(backbone.embeddings),
+        no_decay=freezing.no_decay(network) | frozenset(full(backbone.no_decay)),
+    )
+
+
+def stages(config: Config, plan: Layout) -> tuple[Stage, ...]:
+    """The stages of the freeze strategy, with the frozen part's knobs applied."""
+    made = instantiate(config["freeze_strategy"], plan)
+    frozen = config["frozen"]
+    return strategies.with_modes(
+        made, plan, norm_affine=frozen["norm_affine"], embeddings=frozen["embeddings"]
+    )
+
+
+def pace(config: Config, items: int) -> Pace:
+    """The budget and its marks in optimizer steps, for a training split of `items` items.
+
+    Raises:
+        ValueError: there is nothing to train on, or the batch does not divide.
+    """
+    trainer = config["trainer"]
+    parts = trainer["devices"] * trainer["nodes"] * trainer["accumulate"]
+    batch = min(trainer["batch_size"], items)
+    if batch < parts:
+        raise ValueError(
+            f"the training split has {items} items, fewer than trainer.devices × nodes × "
+            f"accumulate = {parts}: lower these"
+        )
+    per_epoch = max(items // batch, 1)
+    total = trainer["steps"] or max(round(trainer["epochs"] * per_epoch), 1)
+    every_epochs = trainer["eval_every_epochs"] or 1
+    every = trainer["eval_every_steps"] or max(round(every_epochs * per_epoch), 1)
+    return Pace(
+        total_steps=total,
+        steps_per_epoch=per_epoch,
+        batch_size=batch,
+        eval_every=min(every, total),
+        checkpoint_every=trainer["checkpoint_every_steps"],
+        log_every=trainer["log_every_steps"],
+    )
+
+
+def selection(config: Config, task: Task, effects: effects_.Joined) -> Selection:
+    """What validation decides: the config's monitor, or the task's own."""
+    metric = (config["monitor"] or f"val/{task.monitor}").removeprefix("val/")
+    if metric not in task.directions:
+        raise ValueError(f"monitor=val/{metric}: the task has {', '.join(task.directions)}")
+    return Selection(
+        metric=metric,
+        mode=task.directions[metric],
+        final=config["final_weights"],
+        early_stopping=effects.early_stopping,
+    )
+
+
+def layer_scales(optimizer: Config, made: Model) -> dict[str, float]:
+    """Learning-rate scales of layer-wise decay by parameter name; empty where it is off."""
+    decay = optimizer.get("layer_decay", 1.0)
+    if decay == 1.0:
+        return {}
+    if optimizer.get("layer_decay_groups", "fine") == "coarse":
+        coarse = made.layout.groups
+        return freezing.layer_decay_scales(coarse, coarse[-1].level, decay)
+    return freezing.layer_decay_scales(made.layout.fine_groups, made.head_level, decay)
+
+
+def plan(config: Config, *, init: str) -> Plan:
+    """Everything a run needs, with weights and data loaded; nothing is trained.
+
+    Args:
+        config: checked and resolved.
+        init: where the trunk's weights come from: `hub`, `none` or a file.
+    """
+    effects = regularization(config)
+    rehearse(config, effects)
+    data = splits(config)
+    made = model(config, data.labels, effects=effects, init=init)
+    return _plan(config, data, made, effects)
+
+
+def rehearse(config: Config, effects: effects_.Joined) -> None:
+    """Builds the network without weights and plans its stages: cheap, finds most mistakes.
+
+    Raises:
+        ValueError: a rule matches no parameter, a library refuses its arguments, ...
+    """
+    kinds = {"multi_label_classification": "multi", "regression": "real"}
+    kind = kinds.get(config["task"]["_target_"].rpartition(".")[2], "single")
+    labels = Labels(kind=kind, names=("a", "b"))
+    with torch.device("meta"):
+        made = model(config, labels, effects=effects, init="none")
+    selection(config, made.task, effects)
+    augmentations(config)
+    stages(config, made.layout)
+
+
+def _plan(config: Config, data: Splits, made: Model, effects: effects_.Joined) -> Plan:
+    optimizer = config["optimizer"]
+    marks = pace(config, len(data.train))
+    frozen = config["frozen"]
+    augments = augmentations(config)
+    kept = {key: value for key, value in optimizer.items() if key not in SHAPING}
+    anchor = {
+        f"backbone.{name}": parameter.detach().clone()
+        for name, parameter in made.backbone.module.named_parameters()
+    }
+    recipe = Recipe(
+        network=made.network,
+        task=made.task,
+        layout=made.layout,
+        optimizer=partial(instantiate, _without_fusion(kept, config, effects)),
+        schedule=instantiate(config["schedule"]),
+        lr=optimizer["lr"],
+        weight_decay=effects.weight_decay,
+        head_only_decay=effects.head_only_decay,
+        layer_scales=layer_scales(optimizer, made),
+        carry=optimizer.get("carry", "previous"),
+        penalties=effects.penalties,
+        anchor=anchor if effects.needs_anchor else {},
+        smoothing=effects.smoothing,
+        mixing=tuple(a for a in augments if a.kind == "batch"),
+        norm_stats=frozen["norm_stats"],
+        frozen_dropout=frozen["dropout"],
+        seed=config["seed"],
+        accumulate=config["trainer"]["accumulate"],
+        compile=config["trainer"]["compile"],
+    )
+    placed = spans(
+        stages(config, made.layout),
+        total_steps=marks.total_steps,
+        steps_per_epoch=marks.steps_per_epoch,
+    )
+    chosen = selection(config, made.task, effects)
+    return Plan(made, data, placed, marks, chosen, recipe, effects, augments)
+
+
+def _without_fusion(node: Config, config: Config, effects: effects_.Joined) -> Config:
+    """Fused optimizers unscale gradients themselves, which clipping under fp16 cannot see."""
+    if config["trainer"]["precision"] == "16-mixed" and effects.grad_clip is not None:
+        return {**node, "fused": False}
+    return node
+
+
+def train_loader(config: Config, made: Plan, share: Share) -> Any:
+    """The training loader of one rank."""
+    augments = [a for a in made.augmentations if a.kind != "batch"]
+    encode = made.splits.encoder(made.model.backbone.input_spec, augments, True)
+    random_draws = any(not a.deterministic for a in augments)
+    order_seed = config["order_seed"]
+    batches = StepBatches(
+        items=len(made.splits.train),
+        batch_size=made.pace.batch_size,
+        seed=config["seed"] if order_seed is None else order_seed,
+        accumulate=config["trainer"]["accumulate"],
+        share=share,
+    )
+    dataset = Encoded(made.splits.train, encode, seed=config["seed"] if random_draws else None)
+    return loader(dataset, batches, splits=made.splits, **_loading(config))
+
+
+def eval_loader(config: Config, made: Plan, split: Split, share: Share) -> Any:
+    """The loader of one rank over an evaluation split (or train, without augmentation)."""
+    return encoded_loader(config, made.splits, made.model.backbone.input_spec, split, share)
+
+
+def encoded_loader(
+    config: Config, data: Splits, spec: Mapping[str, Any], split: Split, share: Share
+) -> Any:
+    """A loader over a split in order, without augmentation."""
+    batch = math.ceil(config["trainer"]["eval_batch_size"] / share.world)
+    batches = EvalBatches(items=len(split), batch_size=batch, share=share)
+    dataset = Encoded(split, data.encoder(spec, [], False), seed=None)
+    return loader(dataset, batches, splits=data, **_loading(config))
+
+
+def _loading(config: Config) -> dict[str, Any]:
+    trainer = config["trainer"]
+    on_gpu = trainer["accelerator"] != "cpu" and torch.cuda.is_available()
+    return {"workers": trainer["workers"], "pin": on_gpu}

@@ -1,0 +1,84 @@
+"""The `tlx` command."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+EPILOG = """\
+examples:
+  tlx train dataset=digits backbone=resnet10t freeze_strategy=lp_ft
+  tlx train dataset=image_folder dataset.root=photos backbone=resnet50 'augmentation=[standard]'
+  tlx train experiment=glyphs_to_digits
+  tlx list freeze_strategy
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status."""
+    args = parser().parse_args(argv)
+    if args.command is None:
+        parser().print_help()
+        return 0
+    from tlx import commands
+
+    return commands.guarded(args)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, built without importing anything heavy."""
+    main = argparse.ArgumentParser(
+        prog="tlx",
+        description="Transfer-learning experiments: composed, checked, resumed, compared.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    main.add_argument("--debug", action="store_true", help="show the full traceback of an error")
+    commands = main.add_subparsers(dest="command", metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train one run, or all runs of an experiment")
+    _composing(train)
+    train.add_argument("--force", action="store_true", help="train again what is finished")
+    train.add_argument(
+        "--check", action="store_true", help="check the config, print it and its run id, and stop"
+    )
+
+    evaluate = commands.add_parser("evaluate", help="evaluate a run on its own or other data")
+    _run(evaluate)
+    _composing(evaluate)
+
+    predict = commands.add_parser("predict", help="predict with a run: files or folders to labels")
+    _run(predict)
+    predict.add_argument("inputs", nargs="+", help="files, or folders of files")
+    predict.add_argument("--output", type=Path, help="a CSV file; default: standard output")
+
+    rerun = commands.add_parser("rerun", help="train a run anew from its frozen config and compare")
+    _run(rerun)
+    rerun.add_argument("--into", type=Path, help="runs folder of the copy; default: RUNS_DIR/rerun")
+
+    export = commands.add_parser("export", help="write weights and config that timm loads")
+    _run(export)
+    export.add_argument("--into", type=Path, help="folder; default: the run's own export/")
+    export.add_argument("--onnx", action="store_true", help="write model.onnx too")
+
+    lists = commands.add_parser("list", help="the options of a config group, or all groups")
+    lists.add_argument("group", nargs="?", help="backbone, dataset, ...; experiment; runs; targets")
+    lists.add_argument("--config-dir", help="folder with your own groups and experiments")
+    lists.add_argument("--runs-dir", default="runs")
+
+    commands.add_parser("doctor", help="versions, devices, known bad pairings and how to mend them")
+    return main
+
+
+def _composing(command: argparse.ArgumentParser) -> None:
+    command.add_argument("overrides", nargs="*", help="group=option, key.sub=value, ...")
+    command.add_argument("--config-dir", help="folder with your own groups and experiments")
+
+
+def _run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", help="run id, a part of it that is unique, or the run's folder")
+    command.add_argument("--runs-dir", default="runs", help="where runs live")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

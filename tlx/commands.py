@@ -1,0 +1,167 @@
+"""What each command does; imported only once a command is known."""
+
+import argparse
+import csv
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tlx import execute, runs
+from tlx.config.check import CheckError, check
+from tlx.config.compose import compose
+from tlx.config.identity import normalise, run_id
+
+INTERRUPTED = 130
+
+
+def guarded(args: argparse.Namespace) -> int:
+    """Runs a command; mistakes of the person end in a message, not in a traceback."""
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "train": train,
+        "evaluate": evaluate,
+        "predict": predict,
+        "rerun": rerun,
+        "export": export,
+        "list": list_options,
+        "doctor": doctor,
+    }
+    try:
+        return commands[args.command](args)
+    except (CheckError, runs.RunError, ValueError, FileNotFoundError) as error:
+        if args.debug:
+            raise
+        print(f"tlx {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if type(error).__name__ == "Interrupted":
+            print(f"{error}; the same command goes on from there", file=sys.stderr)
+            return INTERRUPTED
+        if args.debug:
+            raise
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{last.filename}:{last.lineno}"
+        print(
+            f"tlx {args.command}: {type(error).__name__}: {error}\n  at {place} "
+            "(tlx --debug shows the whole traceback)",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def train(args: argparse.Namespace) -> int:
+    """Trains one run, or every run of an experiment with a study."""
+    config = compose(args.overrides, config_dir=args.config_dir)
+    if args.check:
+        return show_check(config)
+    if config.get("study"):
+        from tlx import study
+
+        result = study.run(args.overrides, config_dir=args.config_dir, force=args.force)
+        split, _, metric = (config["study"].get("metric") or "test/accuracy").rpartition("/")
+        first = next(iter(result.records.values()))[0]
+        splits = [split, *(s for s in first.splits if s not in {"val", split})]
+        print()
+        print(study.table(result, splits=splits, metric=metric))
+        print()
+        for name in splits:
+            print("\n".join(study.verdict(result, split=name, metric=metric)))
+        print(f"every run has its folder in {Path(config['runs_dir']).absolute()}")
+        return 0
+    execute.run(
+        config, force=args.force, overrides=args.overrides, config_dir=args.config_dir
+    )
+    return 0
+
+
+def show_check(config: dict[str, Any]) -> int:
+    """Prints the checked config and its run id."""
+    config = normalise(config)
+    if problems := check(config):
+        raise CheckError(problems)
+    print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True).rstrip())
+    print(f"# run id: {run_id(config)}")
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Evaluates a finished run, on its own data or on what the overrides say."""
+    from tlx import use
+
+    folder = runs.find(args.run, runs_dir=args.runs_dir)
+    found = use.evaluate(folder, overrides=args.overrides, config_dir=args.config_dir)
+    for split, report in found.items():
+        for name, value in report["metrics"].items():
+            low, high = value["low"], value["high"]
+            print(f"{split}/{name}  {value['value']:.4f}  [{low:.4f}, {high:.4f}]  n = {value['n']}")
+    return 0
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Predicts files with a finished run."""
+    from tlx import use
+
+    rows = use.Predictor(runs.find(args.run, runs_dir=args.runs_dir)).predict(args.inputs)
+    if not rows:
+        return 0
+    with open(args.output, "w", encoding="utf-8", newline="") if args.output else sys.stdout as f:
+        writer = csv.DictWriter(f, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return 0
+
+
+def rerun(args: argparse.Namespace) -> int:
+    """Trains a run anew from its frozen config, and compares the figures; 1 where they differ."""
+    folder = runs.find(args.run, runs_dir=args.runs_dir)
+    before = execute.finished(folder)
+    if before is None:
+        raise runs.RunError(f"{folder.name} has not finished; train it first")
+    config = runs.read_config(folder)
+    into = args.into or Path(config["runs_dir"]) / "rerun"
+    after = execute.rerun(config, into=into, parents=folder.parent)
+    for line in execute.changed_inputs(folder, config):
+        print(line)
+    different = 0
+    for split, found in before.splits.items():
+        for name, value in found.metrics.items():
+            again = after.splits[split].metrics[name].value
+            same = value.value == again or (value.value != value.value and again != again)
+            different += not same
+            mark = "equal" if same else f"differs by {again - value.value:+.3g}"
+            print(f"{split}/{name}  {value.value:.6f}  again {again:.6f}  {mark}")
+    print("every figure is equal" if not different else f"{different} figures differ")
+    return int(different > 0)
+
+
+def export(args: argparse.Namespace) -> int:
+    """Writes weights and config that timm loads."""
+    from tlx import use
+
+    folder = runs.find(args.run, runs_dir=args.runs_dir)
+    for path in use.export(folder, into=args.into or folder / "export", onnx=args.onnx):
+        print(path)
+    return 0
+
+
+def list_options(args: argparse.Namespace) -> int:
+    """Prints the options of a group with the first line of their comments."""
+    from tlx.config import listing
+
+    print(listing.text(args.group, config_dir=args.config_dir, runs_dir=args.runs_dir))
+    return 0
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Prints versions, devices and known bad pairings; 1 where something needs mending."""
+    from tlx import diagnose
+
+    found = diagnose.examine()
+    print(diagnose.text(found))
+    return int(bool(found.problems))

@@ -1,0 +1,1 @@
+"""Composing, checking and naming configs; nothing here imports torch."""

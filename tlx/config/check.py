@@ -1,0 +1,212 @@
+"""Everything that is wrong with a composed config, at once, before anything heavy starts."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tlx.config import files, limits, schema
+from tlx.config.places import list_group_options, targets_by_group
+from tlx.config.problems import CheckError, Problem
+from tlx.config.settings import Settings, load_settings
+from tlx.config.signatures import Signature, signature
+from tlx.config.suggest import listed, nearest
+from tlx.config.types import Misfit, conform, shown
+
+__all__ = ["CheckError", "Problem", "allowed_targets", "check", "require"]
+
+Node = Mapping[str, Any]
+HYDRA_KEYS = ("_partial_", "_args_", "_recursive_", "_convert_", "_mode_", "_call_")
+
+
+def allowed_targets() -> frozenset[str]:
+    """All callables that a `_target_` may name: what conf/ uses, and what the user's settings add."""
+    return frozenset().union(*targets_by_group().values()) | load_settings().allow_targets
+
+
+def require(config: Node) -> None:
+    """Passes a config without problems.
+
+    Raises:
+        CheckError: there are problems; it lists them all.
+    """
+    if problems := check(config):
+        raise CheckError(problems)
+
+
+def check(config: Node) -> list[Problem]:
+    """All problems of a composed config; reads files and folders it names, imports nothing of them."""
+    settings = load_settings()
+    problems = [
+        *_top_level(config),
+        *_schema_nodes(config),
+        *_target_nodes(config, settings),
+        *_stray(config, settings),
+    ]
+    wrong = {problem.place for problem in problems}
+    later = [*limits.check(config), *files.check(config)]
+    problems += [problem for problem in later if problem.place not in wrong]
+    return list(dict.fromkeys(problems))
+
+
+def _top_level(config: Node) -> Iterator[Problem]:
+    groups = (*schema.TARGET_GROUPS, *schema.LIST_GROUPS)
+    fields = schema_signature("Config").parameters
+    known = {*fields, *groups, *schema.NODES}
+    for key in config:
+        if key not in known:
+            yield Problem(str(key), f"is no key; there are {listed(known, most=40)}", _elsewhere(key, known))
+    for group in (*groups, *schema.SCHEMA_GROUPS):
+        if group in config and not isinstance(config[group], Mapping):
+            yield Problem(group, f"is {shown(config[group])}; choose an option: {group}=NAME")
+        elif group not in config and group not in schema.LIST_GROUPS:
+            yield Problem(group, f"is missing; choose an option: {group}=NAME")
+    present = {key: value for key, value in config.items() if key in fields}
+    yield from _values("", present, schema_signature("Config"))
+
+
+def _elsewhere(key: str, known: set[str]) -> str | None:
+    """A key's nearest right name: at the top, or the full name of one inside a node."""
+    inside = {
+        name: f"{node}.{name}"
+        for node, of in schema.NODES.items()
+        for name in schema_signature(of).parameters
+    }
+    inside |= {"lr": "optimizer.lr", "init": "backbone.init", "root": "dataset.root"}
+    near = nearest(key, known, cutoff=0.7)
+    if near is None and key in inside:
+        return inside[key]
+    return near or nearest(key, known)
+
+
+def schema_signature(name: str) -> Signature:
+    """The fields of a dataclass of the schema."""
+    found = signature(f"tlx.config.schema.{name}")
+    assert found is not None, name
+    return found
+
+
+def _schema_nodes(config: Node) -> Iterator[Problem]:
+    for key, name in schema.NODES.items():
+        node = config.get(key)
+        if isinstance(node, Mapping):
+            yield from _values(f"{key}.", node, schema_signature(name))
+            yield from _unknown(f"{key}.", node, schema_signature(name))
+            yield from _required(f"{key}.", node, schema_signature(name))
+        elif node is not None:
+            yield Problem(key, f"is {shown(node)}; give a mapping")
+
+
+def target_nodes(config: Node) -> Iterator[tuple[str, str, Any]]:
+    """Group, place and node of everything that is to be a call."""
+    for group in schema.TARGET_GROUPS:
+        if isinstance(config.get(group), Mapping):
+            yield group, group, config[group]
+    for group in schema.LIST_GROUPS:
+        entries = config.get(group)
+        if isinstance(entries, Mapping):
+            yield from ((group, f"{group}.{key}", node) for key, node in entries.items())
+
+
+def _target_nodes(config: Node, settings: Settings) -> Iterator[Problem]:
+    for group, place, node in target_nodes(config):
+        if not isinstance(node, Mapping):
+            yield Problem(place, f"is {shown(node)}; choose options by {group}=[…]", _option(group, place))
+            continue
+        target = node.get("_target_")
+        if target is None:
+            yield _no_target(group, place)
+            continue
+        allowed = targets_by_group().get(group, frozenset()) | settings.allow_targets
+        if target not in allowed:
+            yield Problem(
+                f"{place}._target_",
+                f"{target!r} is not allowed; tlx calls only what its own option files name, "
+                "and what allow_targets in your settings file lists",
+                nearest(str(target), allowed, cutoff=0.75),
+            )
+            continue
+        name = place.rpartition(".")[2]
+        if group in schema.LIST_GROUPS and target not in settings.allow_targets:
+            options = list_group_options(group)
+            if name not in options:
+                yield Problem(place, f"is no option; there are {listed(options)}", nearest(name, options))
+        found = signature(target)
+        if found is None:
+            yield Problem(f"{place}._target_", f"{target} names no function that can be found")
+            continue
+        arguments = {key: value for key, value in node.items() if key != "_target_"}
+        yield from _unknown(f"{place}.", arguments, found)
+        yield from _values(f"{place}.", arguments, found)
+        yield from _required(f"{place}.", arguments, found)
+
+
+def _no_target(group: str, place: str) -> Problem:
+    name = place.rpartition(".")[2]
+    if group not in schema.LIST_GROUPS:
+        return Problem(place, f"has no _target_; choose an option: {group}=NAME")
+    options = list_group_options(group)
+    if name in options:
+        return Problem(place, f"is not chosen; add it: {group}=[…,{name}]", f"{group}=[{name}]")
+    return Problem(place, f"is no option; there are {listed(options)}", nearest(name, options))
+
+
+def _option(group: str, place: str) -> str | None:
+    if group not in schema.LIST_GROUPS:
+        return None
+    return nearest(place.rpartition(".")[2], list_group_options(group))
+
+
+def _unknown(prefix: str, node: Node, found: Signature) -> Iterator[Problem]:
+    for key in node:
+        name = str(key)
+        if name in found.supplied:
+            yield Problem(f"{prefix}{name}", "is supplied by tlx, a config cannot give it")
+        elif name not in found.parameters and name not in (*HYDRA_KEYS, "_target_"):
+            options = found.parameters
+            yield Problem(
+                f"{prefix}{name}", f"is no key here; there are {listed(options)}", nearest(name, options)
+            )
+
+
+def _values(prefix: str, node: Node, found: Signature) -> Iterator[Problem]:
+    for key, value in node.items():
+        parameter = found.parameters.get(str(key))
+        if parameter is None or value == schema.MISSING:
+            continue
+        try:
+            conform(value, parameter.annotation, found.aliases)
+        except Misfit as misfit:
+            yield Problem(f"{prefix}{key}", str(misfit), misfit.suggestion)
+
+
+def _required(prefix: str, node: Node, found: Signature) -> Iterator[Problem]:
+    for name, parameter in found.parameters.items():
+        if node.get(name) == schema.MISSING or (parameter.required and name not in node):
+            yield Problem(f"{prefix}{name}", f"must be given: {prefix}{name}=…")
+
+
+def _stray(config: Node, settings: Settings) -> Iterator[Problem]:
+    """Keys that have a meaning to Hydra or to model hubs, wherever they hide."""
+    places = {f"{place}._target_" for _, place, _ in target_nodes(config)}
+    for place, key, value in _walk(config, ""):
+        if key == "_target_" and place not in places:
+            yield Problem(place, f"{value!r}: a _target_ has no place here")
+        elif key in HYDRA_KEYS:
+            yield Problem(place, "is refused: a config names calls, and says nothing about how")
+        elif re.fullmatch(r"trust_remote_code", key, re.IGNORECASE) and not settings.allow_remote_code:
+            yield Problem(
+                place, "is refused: it runs code from the network; allow_remote_code = true in your "
+                "settings file permits it"
+            )  # fmt: skip
+
+
+def _walk(node: Any, prefix: str) -> Iterator[tuple[str, str, Any]]:
+    items: Any = ()
+    if isinstance(node, Mapping):
+        items = node.items()
+    elif isinstance(node, list | tuple):
+        items = enumerate(node)
+    for key, value in items:
+        place = f"{prefix}.{key}" if prefix else str(key)
+        yield place, str(key), value
+        yield from _walk(value, place)

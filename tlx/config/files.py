@@ -1,0 +1,165 @@
+"""Files and folders that a config names: are they there, and are weights only weights?"""
+
+import pickletools
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from tlx.config.problems import Problem
+from tlx.config.suggest import listed, nearest
+
+Node = Mapping[str, Any]
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+HARMLESS = re.compile(
+    r"collections (OrderedDict|Counter|defaultdict)"
+    r"|torch\._utils _rebuild_\w+"
+    r"|torch\._tensor _rebuild_from_type_v2"
+    r"|torch\.nn\.parameter (Parameter|Buffer)"
+    r"|torch(\.storage)? (\w*Storage|Size|device|dtype|Tensor)"
+    r"|torch (float|bfloat|complex|int|uint|qint|quint)\d\w*|torch (bool|strided|sparse_coo)"
+    r"|torch\.serialization _get_layout"
+    r"|_codecs encode"
+    r"|(builtins|__builtin__) (set|bytearray|complex|dict|list|tuple|int|float|str|slice)"
+)
+"""Module and name of what a file of plain tensors refers to."""
+
+
+def check(config: Node) -> list[Problem]:
+    """Problems of the files and folders that a config names."""
+    return [*_weights(config.get("backbone")), *_data(config.get("dataset"))]
+
+
+def _weights(backbone: Any) -> Iterator[Problem]:
+    init = backbone.get("init", "hub") if isinstance(backbone, Mapping) else "hub"
+    if not isinstance(init, str) or init in {"hub", "none", "???"}:
+        return
+    place = "backbone.init"
+    if init.startswith(("run:", "experiment:")):
+        if not init.partition(":")[2].strip():
+            yield Problem(place, f"{init!r} names nothing; give run:ID or experiment:NAME")
+        return
+    path = Path(init).expanduser()
+    if path.is_dir():
+        yield Problem(place, f"{init} is a folder; give a weights file in it", _beside(path / "model"))
+    elif not path.exists():
+        words = nearest(init, ["hub", "none"], cutoff=0.6) if "/" not in init else None
+        yield Problem(
+            place,
+            f"{init!r} is no file; give hub, none, a weights file, run:ID or experiment:NAME",
+            words or _beside(path),
+        )
+    elif path.suffix not in SUFFIXES:
+        yield Problem(place, f"{init}: weights files end in {', '.join(SUFFIXES)}")
+    elif path.suffix != ".safetensors" and (found := foreign_globals(path)):
+        yield Problem(
+            place,
+            f"{init} is a pickle with code in it ({listed(found, most=3)}); it was not opened. "
+            "Give a .safetensors file, or a file of plain tensors",
+        )
+
+
+def _beside(path: Path) -> str | None:
+    """The nearest existing name in a missing path's folder, or the nearest folder above it."""
+    parent = path.parent
+    if not parent.is_dir():
+        return _beside(parent) if parent != parent.parent else None
+    near = nearest(path.name, (p.name for p in parent.iterdir()), cutoff=0.6)
+    return str(parent / near) if near else None
+
+
+def foreign_globals(path: Path) -> list[str]:
+    """Names in a pickled file that are not those of plain tensors; nothing is executed.
+
+    A file that is no pickle at all gives the one entry «unreadable».
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                members = [n for n in archive.namelist() if n.endswith(".pkl")]
+                found: list[str] = []
+                for member in members:
+                    with archive.open(member) as stream:
+                        found += _globals(stream)
+                return _foreign(found) if members else ["unreadable"]
+        with path.open("rb") as stream:
+            return _foreign(_legacy(stream))
+    except (ValueError, OSError, zipfile.BadZipFile, UnicodeDecodeError, EOFError, IndexError):
+        return ["unreadable"]
+
+
+def _legacy(stream: IO[bytes]) -> list[str]:
+    """Names in torch's old format: a number of pickles, then raw tensors; or in one bare pickle."""
+    found: list[str] = []
+    for part in range(5):
+        try:
+            found += _globals(stream)
+        except ValueError:
+            if part == 0:
+                raise
+            break
+    return found
+
+
+def _foreign(names: list[str]) -> list[str]:
+    return sorted({name for name in names if not HARMLESS.fullmatch(name)})
+
+
+def _globals(stream: IO[bytes]) -> list[str]:
+    """Names («module name») that a pickle's opcodes refer to."""
+    found: list[str] = []
+    texts: list[str] = []
+    for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name in {"GLOBAL", "INST"}:
+            found.append(str(argument))
+        elif opcode.name == "STACK_GLOBAL":
+            # torch writes protocol 2, which has no such opcode; its names could be feigned here
+            found.append(f"computed name {'.'.join(texts[-2:])}")
+        elif opcode.name in {"EXT1", "EXT2", "EXT4"}:
+            found.append(f"extension {argument}")
+        elif isinstance(argument, str):
+            texts.append(argument)
+    return found
+
+
+def _data(dataset: Any) -> Iterator[Problem]:
+    target = dataset.get("_target_") if isinstance(dataset, Mapping) else None
+    if not isinstance(target, str):
+        return
+    source = target.rpartition(".")[2]
+    root = dataset.get("root")
+    if not isinstance(root, str) or root == "???":
+        return
+    folder = Path(root).expanduser()
+    if source in {"image_folder", "image_csv"} or dataset.get("download") is False:
+        if not folder.is_dir():
+            text = f"{root} is a file; give a folder" if folder.exists() else f"{root} is no folder"
+            yield Problem("dataset.root", text, _beside(folder))
+        elif source == "image_folder":
+            yield from _classes(dataset, folder)
+
+
+def _classes(dataset: Node, folder: Path) -> Iterator[Problem]:
+    """Fewer than two class folders, or an evaluation folder that is named and is not there."""
+    for key in ("train", "val", "test"):
+        name = dataset.get(key)
+        if isinstance(name, str) and name != key and not (folder / name).is_dir():
+            yield Problem(f"dataset.{key}", f"{folder / name} is no folder", _name_beside(folder / name))
+    extra = dataset.get("extra")
+    for name, sub in (extra or {}).items() if isinstance(extra, Mapping) else ():
+        place = folder / str(sub)
+        if not place.is_dir():
+            yield Problem(f"dataset.extra.{name}", f"{place} is no folder", _name_beside(place))
+    train = folder / str(dataset.get("train") or "train")
+    base = train if train.is_dir() else folder
+    classes = [p for p in base.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    if len(classes) < 2:
+        yield Problem(
+            "dataset.root", f"{base} holds {len(classes)} folder(s); image_folder wants one per class"
+        )
+
+
+def _name_beside(path: Path) -> str | None:
+    near = _beside(path)
+    return Path(near).name if near else None

@@ -1,0 +1,203 @@
+"""Ranges of single values, and rules between values, that the config alone can tell."""
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterator, Mapping
+from numbers import Real
+from typing import Any
+
+from tlx.config.problems import Problem
+from tlx.config.signatures import constant
+from tlx.config.suggest import listed, nearest
+
+Node = Mapping[str, Any]
+Range = tuple[Callable[[float], bool], str]
+
+ABOVE_0: Range = (lambda x: 0 < x < float("inf"), "above 0")
+FROM_0: Range = (lambda x: 0 <= x < float("inf"), "0 or more")
+FROM_1: Range = (lambda x: x >= 1, "1 or more")
+UP_TO_1: Range = (lambda x: 0 < x <= 1, "above 0 and at most 1")
+BELOW_1: Range = (lambda x: 0 <= x < 1, "at least 0 and below 1")
+
+RANGES: dict[str, Range] = {
+    "seed": FROM_0,
+    "order_seed": FROM_0,
+    "optimizer.lr": ABOVE_0,
+    "optimizer.eps": ABOVE_0,
+    "optimizer.betas": BELOW_1,
+    "optimizer.momentum": BELOW_1,
+    "optimizer.layer_decay": UP_TO_1,
+    "schedule.warmup_steps": FROM_0,
+    "schedule.warmup_fraction": BELOW_1,
+    "trainer.workers": FROM_0,
+    "trainer.*": FROM_1,
+    "executor.processes": FROM_1,
+    "backbone.image_size": FROM_1,
+    "backbone.in_chans": FROM_1,
+    "backbone.drop_rate": BELOW_1,
+    "backbone.drop_path_rate": BELOW_1,
+    "dataset.labels_per_class": FROM_1,
+    "dataset.fraction": UP_TO_1,
+    "dataset.*_fraction": BELOW_1,
+    "freeze_strategy.k": FROM_1,
+    "freeze_strategy.*_steps": FROM_1,
+    "freeze_strategy.*_epochs": FROM_1,
+    "freeze_strategy.*_fraction": UP_TO_1,
+    "freeze_strategy.decay": ABOVE_0,
+    "regularization.weight_decay.value": FROM_0,
+    "regularization.*.p": BELOW_1,
+    "regularization.label_smoothing.eps": BELOW_1,
+    "regularization.l2_sp.*": FROM_0,
+    "regularization.grad_clip.max_norm": ABOVE_0,
+    "regularization.early_stopping.patience": FROM_1,
+    "regularization.early_stopping.min_delta": FROM_0,
+    "regularization.ema.*": BELOW_1,
+    "augmentation.*.p": UP_TO_1,
+    "augmentation.*.alpha": ABOVE_0,
+}
+"""Place to range; the first pattern that fits a place counts, and a list is checked item by item."""
+
+
+def check(config: Node) -> list[Problem]:
+    """Problems of ranges and of rules between values."""
+    return [
+        *_ranges(config, ""),
+        *_budget(config),
+        *_devices(config),
+        *_metrics(config),
+        *_patterns(config.get("freeze_strategy"), "freeze_strategy"),
+        *_study(config),
+    ]
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is an int or a float, and no bool."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _ranges(node: Any, place: str) -> Iterator[Problem]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _ranges(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(node, list | tuple):
+        for item in node:
+            yield from _ranges(item, place)
+    elif is_number(node):
+        for pattern, (holds, text) in RANGES.items():
+            if fnmatch.fnmatchcase(place, pattern):
+                if not holds(node):
+                    yield Problem(place, f"is {node}; give a number {text}")
+                return
+
+
+def _budget(config: Node) -> Iterator[Problem]:
+    trainer = config.get("trainer")
+    if not isinstance(trainer, Mapping):
+        return
+    epochs, steps = trainer.get("epochs"), trainer.get("steps")
+    if epochs is None and steps is None:
+        yield Problem("trainer.epochs", "no budget: give trainer.epochs or trainer.steps")
+    elif epochs is not None and steps is not None:
+        yield Problem(
+            "trainer.steps",
+            f"both trainer.epochs={epochs} and trainer.steps={steps} are given; set one to null",
+            "trainer.epochs=null",
+        )
+    every = [f"eval_every_{unit}" for unit in ("epochs", "steps")]
+    if all(trainer.get(key) is not None for key in every):
+        yield Problem(f"trainer.{every[1]}", f"{every[0]} is given too; set one to null")
+
+
+def _devices(config: Node) -> Iterator[Problem]:
+    trainer = config.get("trainer")
+    if not isinstance(trainer, Mapping):
+        return
+    counts = {key: trainer.get(key, 1) for key in ("devices", "nodes", "accumulate")}
+    batch = trainer.get("batch_size", 32)
+    if all(isinstance(v, int) and v > 0 for v in (*counts.values(), batch)):
+        parts = counts["devices"] * counts["nodes"] * counts["accumulate"]
+        if batch % parts:
+            better = max(parts, round(batch / parts) * parts)
+            yield Problem(
+                "trainer.batch_size",
+                f"is {batch}, the items of one optimizer step over all devices; it does not divide "
+                f"into devices × nodes × accumulate = {parts} equal parts",
+                str(better),
+            )
+        if parts == counts["accumulate"] and trainer.get("strategy") == "fsdp":
+            yield Problem(
+                "trainer.strategy", "fsdp shares weights between devices, and there is one", "auto"
+            )
+    accelerator = trainer.get("accelerator")
+    if accelerator == "cpu" and trainer.get("strategy") == "fsdp":
+        yield Problem("trainer.strategy", "fsdp needs GPUs, and trainer.accelerator is cpu", "ddp")
+    if accelerator == "cpu" and trainer.get("precision") == "16-mixed":
+        yield Problem("trainer.precision", "16-mixed needs a GPU; on the CPU give 32", "32")
+
+
+def metrics_of(config: Node) -> dict[str, str]:
+    """The task's metrics and their direction, read from its module without importing it."""
+    task = config.get("task")
+    target = task.get("_target_") if isinstance(task, Mapping) else None
+    if not isinstance(target, str):
+        return {}
+    names = constant(target.rpartition(".")[0], "METRICS")
+    return names if isinstance(names, dict) else {}
+
+
+def _metrics(config: Node) -> Iterator[Problem]:
+    monitor, names = config.get("monitor"), metrics_of(config)
+    if not isinstance(monitor, str):
+        return
+    split, slash, metric = monitor.partition("/")
+    near = nearest(metric if slash else split, names) or next(iter(names), "loss")
+    if slash and split != "val":
+        yield Problem(
+            "monitor",
+            f"is {monitor!r}; selection looks at validation only, never at {split!r}: "
+            "a test figure that chose the weights is no test",
+            f"val/{metric if metric in names else near}",
+        )
+    elif not slash or (names and metric not in names):
+        yield Problem(
+            "monitor", f"{monitor!r} is no metric; there are {listed(names)}, each as val/NAME", f"val/{near}"
+        )
+
+
+def _patterns(node: Any, place: str) -> Iterator[Problem]:
+    if not isinstance(node, Mapping) or "patterns" not in node:
+        return
+    patterns = node["patterns"]
+    for pattern in patterns if isinstance(patterns, list | tuple) else ():
+        try:
+            re.compile(str(pattern))
+        except re.error as error:
+            yield Problem(f"{place}.patterns", f"{pattern!r} is no regular expression: {error}")
+
+
+def _study(config: Node) -> Iterator[Problem]:
+    study = config.get("study")
+    if not isinstance(study, Mapping):
+        return
+    arms, seeds = study.get("arms"), study.get("seeds")
+    if isinstance(arms, Mapping):
+        if not arms:
+            yield Problem("study.arms", "has no arm")
+        baseline = study.get("baseline")
+        if baseline is not None and baseline not in arms:
+            yield Problem(
+                "study.baseline", f"{baseline!r} is no arm; there are {listed(arms)}", nearest(str(baseline), arms)
+            )
+    if isinstance(seeds, list | tuple):
+        if not seeds:
+            yield Problem("study.seeds", "has no seed")
+        if len(set(map(str, seeds))) < len(seeds):
+            yield Problem("study.seeds", f"{seeds} names a seed twice")
+    metric, names = study.get("metric"), metrics_of(config)
+    name = metric.rpartition("/")[2] if isinstance(metric, str) else None
+    if name and names and name not in names:
+        near = nearest(name, names)
+        split = str(metric).rpartition("/")[0] or "test"
+        yield Problem(
+            "study.metric", f"{metric!r} is no metric; there are {listed(names)}", near and f"{split}/{near}"
+        )

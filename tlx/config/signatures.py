@@ -1,0 +1,148 @@
+"""Signatures of targets and fields of dataclasses, read from source without importing it."""
+
+import ast
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parent.parent
+REQUIRED: Any = object()
+"""Default of a parameter that has none."""
+
+OPAQUE: Any = object()
+"""Default that is not a literal: it exists, but cannot be read."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A keyword of a target, or a field of a node."""
+
+    name: str
+    annotation: ast.expr | None
+    default: Any
+
+    @property
+    def required(self) -> bool:
+        """Whether a value must be given."""
+        return self.default is REQUIRED
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a config may say to a target.
+
+    Args:
+        parameters: the keyword-only ones, which the config gives.
+        supplied: the positional ones, which tlx gives.
+        catches_all: whether there is a `**kwargs`.
+        aliases: names of types that the module assigns.
+    """
+
+    parameters: dict[str, Parameter]
+    supplied: tuple[str, ...] = ()
+    catches_all: bool = False
+    aliases: Mapping[str, ast.expr] = field(default_factory=dict)
+
+
+@cache
+def module_file(module: str) -> Path | None:
+    """The source file of a module, found without importing it or its parents."""
+    head, *rest = module.split(".")
+    if head == PACKAGE.name:
+        base = PACKAGE.joinpath(*rest)
+        return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+    path: list[str] | None = None
+    name = ""
+    for part in (head, *rest):
+        name = f"{name}.{part}" if name else part
+        spec = PathFinder.find_spec(name, path if path is not None else sys.path)
+        if spec is None:
+            return None
+        path = list(spec.submodule_search_locations or [])
+    return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _literal(node: ast.expr | None) -> Any:
+    if node is None:
+        return REQUIRED
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return OPAQUE
+
+
+def _aliases(tree: ast.Module) -> dict[str, ast.expr]:
+    return {
+        statement.targets[0].id: statement.value
+        for statement in tree.body
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
+    }
+
+
+@cache
+def signature(target: str) -> Signature | None:
+    """The signature of a function or dataclass by its dotted name; None where it is not found."""
+    module, _, name = target.rpartition(".")
+    path = module_file(module) if module else None
+    if path is None:
+        return None
+    tree = _tree(path)
+    for statement in tree.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == name:
+            return _of_function(statement, _aliases(tree))
+        if isinstance(statement, ast.ClassDef) and statement.name == name:
+            return _of_class(statement, _aliases(tree))
+    return None
+
+
+def _of_function(function: ast.FunctionDef, aliases: dict[str, ast.expr]) -> Signature:
+    arguments = function.args
+    keywords = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    return Signature(
+        {a.arg: Parameter(a.arg, a.annotation, _literal(default)) for a, default in keywords},
+        tuple(a.arg for a in (*arguments.posonlyargs, *arguments.args)),
+        arguments.kwarg is not None,
+        aliases,
+    )
+
+
+def _of_class(definition: ast.ClassDef, aliases: dict[str, ast.expr]) -> Signature:
+    fields = [
+        s
+        for s in definition.body
+        if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)
+    ]
+    parameters = {
+        s.target.id: Parameter(s.target.id, s.annotation, _literal(s.value))
+        for s in fields
+        if isinstance(s.target, ast.Name)
+    }
+    return Signature(parameters, aliases=aliases)
+
+
+@cache
+def constant(module: str, name: str) -> Any:
+    """The literal that a module assigns to a name; None where there is none."""
+    path = module_file(module)
+    if path is None:
+        return None
+    for statement in _tree(path).body:
+        if isinstance(statement, ast.Assign):
+            names, value = statement.targets, statement.value
+        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+            names, value = [statement.target], statement.value
+        else:
+            continue
+        if any(isinstance(n, ast.Name) and n.id == name for n in names):
+            found = _literal(value)
+            return None if found is OPAQUE else found
+    return None

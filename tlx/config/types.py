@@ -1,0 +1,183 @@
+"""Values against annotations: what a config's value becomes, or why it does not fit."""
+
+import ast
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tlx.config.suggest import nearest
+
+Aliases = Mapping[str, ast.expr]
+ANYTHING = {"Any", "object"}
+SEQUENCES = {"list", "Sequence", "tuple", "Iterable", "set", "frozenset", "Collection"}
+MAPPINGS = {"dict", "Mapping", "MutableMapping"}
+SCALARS = {"int", "float", "str", "bool", "Path"}
+
+
+class Misfit(ValueError):
+    """A value that an annotation does not admit, and the nearest that it does."""
+
+    def __init__(self, message: str, suggestion: str | None = None) -> None:
+        super().__init__(message)
+        self.suggestion = suggestion
+
+
+def conform(value: Any, annotation: ast.expr | None, aliases: Aliases) -> Any:
+    """The value as the annotation wants it: `1` for a float is 1.0, `off` for a choice is "off".
+
+    Raises:
+        Misfit: the value does not fit.
+    """
+    if annotation is None:
+        return value
+    node = _plain(annotation, aliases)
+    name = _name(node)
+    if isinstance(node, ast.Constant) and node.value is None:
+        if value is None:
+            return None
+    elif isinstance(node, ast.BinOp) or name in {"Union", "Optional"}:
+        return _one_of(value, node, aliases)
+    elif name == "Literal":
+        return _choice(value, node)
+    elif name in SCALARS:
+        return _scalar(value, name)
+    elif name in SEQUENCES:
+        return _sequence(value, node, aliases)
+    elif name in MAPPINGS:
+        return _mapping(value, node, aliases)
+    else:
+        return value
+    raise Misfit(f"is {shown(value)}; give {described(annotation, aliases)}")
+
+
+def known(annotation: ast.expr | None, aliases: Aliases) -> bool:
+    """Whether every part of an annotation is one that `conform` checks."""
+    if annotation is None:
+        return False
+    node = _plain(annotation, aliases)
+    name = _name(node)
+    if isinstance(node, ast.BinOp):
+        return known(node.left, aliases) and known(node.right, aliases)
+    if isinstance(node, ast.Constant):
+        return node.value is None or node.value is Ellipsis
+    if name == "Literal" or name in ANYTHING or (name in SCALARS and isinstance(node, ast.Name)):
+        return True
+    if name in SEQUENCES | MAPPINGS | {"Union", "Optional"}:
+        return all(known(part, aliases) for part in _parts(node))
+    return False
+
+
+def described(annotation: ast.expr, aliases: Aliases) -> str:
+    """An annotation in a reader's words."""
+    text = ast.unparse(_plain(annotation, aliases))
+    return text.replace("None", "null").replace(" | ", " or ").replace("Literal", "one of ")
+
+
+def shown(value: Any) -> str:
+    """A value with its type, as a message shows it."""
+    if value is None:
+        return "null"
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
+def _plain(node: ast.expr, aliases: Aliases) -> ast.expr:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return _plain(ast.parse(node.value, mode="eval").body, aliases)
+    if isinstance(node, ast.Name) and node.id in aliases and node.id not in SCALARS:
+        return _plain(aliases[node.id], aliases)
+    return node
+
+
+def _name(node: ast.expr) -> str:
+    if isinstance(node, ast.Subscript):
+        return _name(node.value)
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _parts(node: ast.expr) -> list[ast.expr]:
+    if not isinstance(node, ast.Subscript):
+        return []
+    inner = node.slice
+    return list(inner.elts) if isinstance(inner, ast.Tuple) else [inner]
+
+
+def _one_of(value: Any, node: ast.expr, aliases: Aliases) -> Any:
+    members: list[ast.expr] = []
+    if isinstance(node, ast.BinOp):
+        members = [node.left, node.right]
+    else:
+        members = _parts(node)
+        if _name(node) == "Optional":
+            members.append(ast.Constant(None))
+    misfits: list[Misfit] = []
+    fitting: list[Any] = []
+    for member in members:
+        try:
+            fitting.append(conform(value, member, aliases))
+        except Misfit as misfit:
+            misfits.append(misfit)
+    same = [v for v in fitting if type(v) is type(value)]
+    if fitting:
+        return (same or fitting)[0]
+    suggestion = next((m.suggestion for m in misfits if m.suggestion), None)
+    raise Misfit(f"is {shown(value)}; give {described(node, aliases)}", suggestion)
+
+
+def _choice(value: Any, node: ast.expr) -> Any:
+    choices = [ast.literal_eval(part) for part in _parts(node)]
+    if any(value == c and type(value) is type(c) for c in choices):
+        return value
+    # YAML reads a bare 32 as a number and a bare off as false
+    words = {True: ("on", "true", "yes"), False: ("off", "false", "no")}
+    spellings = words[value] if isinstance(value, bool) else (str(value),)
+    for spelling in spellings:
+        if spelling in choices:
+            return spelling
+    names = [str(c) for c in choices]
+    message = f"is {shown(value)}; give one of {', '.join(names)}"
+    raise Misfit(message, nearest(str(value), names))
+
+
+def _scalar(value: Any, name: str) -> Any:
+    if name == "bool":
+        if isinstance(value, bool):
+            return value
+    elif name == "int":
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+    elif name == "float":
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if math.isnan(value):
+                raise Misfit("is not a number; give a float")
+            return float(value)
+    elif isinstance(value, str):
+        return value
+    suggestion = None
+    if name == "bool":
+        suggestion = nearest(str(value), ["true", "false"], cutoff=0.6)
+    raise Misfit(f"is {shown(value)}; give {name}", suggestion)
+
+
+def _sequence(value: Any, node: ast.expr, aliases: Aliases) -> Any:
+    if not isinstance(value, list | tuple):
+        hint = f"[{value}]" if isinstance(value, str | int | float) else None
+        raise Misfit(f"is {shown(value)}; give a list, {described(node, aliases)}", hint)
+    parts = [p for p in _parts(node) if not (isinstance(p, ast.Constant) and p.value is Ellipsis)]
+    fixed = _name(node) == "tuple" and len(parts) == len(_parts(node)) and parts
+    if fixed and len(parts) != len(value):
+        raise Misfit(f"has {len(value)} items; give {len(parts)}")
+    kinds = parts if fixed else [parts[0] if parts else None] * len(value)
+    return [conform(v, kind, aliases) for v, kind in zip(value, kinds, strict=True)]
+
+
+def _mapping(value: Any, node: ast.expr, aliases: Aliases) -> Any:
+    if not isinstance(value, Mapping):
+        raise Misfit(f"is {shown(value)}; give a mapping, {described(node, aliases)}")
+    parts = _parts(node)
+    kind = parts[1] if len(parts) == 2 else None
+    return {str(key): conform(v, kind, aliases) for key, v in value.items()}

@@ -1,0 +1,66 @@
+"""Splits: what every source of data gives, whatever its modality."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Sample = dict[str, Any]
+"""Raw: `id` (str), `input` (a PIL image, a text, ...), `target`. Encoded: tensors for the last two."""
+
+Batch = dict[str, Any]
+"""Collated: `index` [N] int64 (position in the split), `input`, `target`."""
+
+Encode = Callable[[Sample], Sample]
+
+
+class Split(Protocol):
+    """A map-style dataset of raw samples with stable ids."""
+
+    ids: Sequence[str]
+    targets: Sequence[Any]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the targets are.
+
+    Attributes:
+        kind: `single` (class index), `multi` (0/1 vector), `real` (float vector).
+        names: of classes, or of the regressed quantities.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Train, val, test and any number of named extra evaluation sets.
+
+    Attributes:
+        train: what is fitted; `val`: what selection looks at; `test`: opened once, at the end.
+        extra: further evaluation sets, reported beside test.
+        labels: what the targets are.
+        encoder: (input_spec, augmentations, train) -> function from raw to encoded sample;
+            it draws randomness from torch's and Python's global generators only, which the
+            loader seeds by sample id and epoch.
+        collate: list of encoded samples -> batch, without `index` (the loader adds it).
+        fingerprint: hash of the content of all splits (ids, targets, inputs).
+        label_changing: names of augmentations that change this data's labels (`horizontal_flip`).
+        notes: for the record: quarantined files, duplicates between splits, subset sizes.
+    """
+
+    train: Split
+    val: Split
+    test: Split
+    labels: Labels
+    encoder: Callable[[Mapping[str, Any], Sequence[Any], bool], Encode]
+    collate: Callable[[list[Sample]], Batch]
+    fingerprint: str
+    extra: Mapping[str, Split] = field(default_factory=dict)
+    label_changing: frozenset[str] = frozenset()
+    notes: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Transfer-learning methods as plain PyTorch, usable in any training loop."""

@@ -1,0 +1,1 @@
+"""What runs leave behind: records, and statistics over seeds. Imports nothing else of tlx."""

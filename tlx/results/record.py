@@ -1,0 +1,295 @@
+"""The record of a run: a versioned JSON file, written atomically and read strictly."""
+
+import dataclasses
+import json
+import math
+import os
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+VERSION = 1
+FILE = "record.json"
+
+
+class RecordError(ValueError):
+    """A record that cannot be read: another version, a wrong key, a wrong type, broken JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """A figure with its 95% interval.
+
+    Attributes:
+        value: the figure.
+        low: lower end of the interval; NaN where there is none.
+        high: upper end.
+        n: items (or seeds) that it rests on.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitRecord:
+    """Final figures on one split.
+
+    Attributes:
+        n: items evaluated.
+        metrics: metric's name -> figure.
+        per_class: one plain mapping a class (or a regressed quantity), each with its `name`.
+        confusion: rows are true classes, columns predicted ones; None where too large.
+        calibration: definition, figures and reliability bins.
+        invalid: items whose outputs held NaN; they count as wrong.
+    """
+
+    n: int
+    metrics: Mapping[str, Value] = field(default_factory=dict)
+    per_class: tuple[Mapping[str, Any], ...] = ()
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    invalid: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """What one stage did.
+
+    Attributes:
+        name: as the freeze strategy names it.
+        start: global step at which it began.
+        end: global step at which it ended.
+        trainable: parameters that trained.
+        total: parameters of the network.
+        wall_s: seconds.
+        samples_per_s: training samples a second.
+        ended_by: `budget`, `plateau`, `early_stopping`.
+    """
+
+    name: str
+    start: int
+    end: int
+    trainable: int
+    total: int
+    wall_s: float
+    samples_per_s: float
+    ended_by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """How many parameters there are, and train.
+
+    Attributes:
+        total: of the whole network.
+        trainable: those that train in at least one stage.
+        by_stage: stage's name -> parameters that train in it.
+    """
+
+    total: int
+    trainable: int
+    by_stage: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selected:
+    """Which weights were kept, and why.
+
+    Attributes:
+        monitor: what selection looked at, `val/accuracy`.
+        mode: `max` or `min`.
+        value: its best value.
+        step: global step of that value.
+    """
+
+    monitor: str
+    mode: str
+    value: float
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Everything that a run found out.
+
+    Attributes:
+        run: the run's id.
+        name: the name that the person gave it.
+        status: `running`, `finished`, `failed` or `interrupted`.
+        task: the task's name.
+        seed: the run's seed.
+        budget_steps: optimizer steps that it was allowed.
+        used_steps: optimizer steps that it took.
+        stages: stage by stage, in order.
+        splits: split's name -> final figures.
+        parameters: counts, or None before the network was built.
+        wall_s: seconds of training and evaluation, over all restarts.
+        peak_memory_bytes: of the device, or of the process on a CPU.
+        samples_per_s: training samples a second, over the whole run.
+        selected: which weights were evaluated.
+        weights_id: identity of the starting weights.
+        lineage: ids of the runs that the weights came through, oldest first.
+        fused_with: ids of the runs trained in the same vectorised job.
+        cached: whether frozen activations were read from the store.
+        notes: plain facts on the data: quarantined files, duplicates, subset sizes.
+        error: why it failed.
+    """
+
+    run: str
+    name: str
+    status: str
+    task: str
+    seed: int
+    budget_steps: int
+    used_steps: int = 0
+    stages: tuple[StageRecord, ...] = ()
+    splits: Mapping[str, SplitRecord] = field(default_factory=dict)
+    parameters: Parameters | None = None
+    wall_s: float = 0.0
+    peak_memory_bytes: int | None = None
+    samples_per_s: float | None = None
+    selected: Selected | None = None
+    weights_id: str = "none"
+    lineage: tuple[str, ...] = ()
+    fused_with: tuple[str, ...] = ()
+    cached: bool = False
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+STATUSES = ("running", "finished", "failed", "interrupted")
+
+
+def to_json(record: Record) -> str:
+    """The record as strict JSON; numbers that JSON lacks are written `{"$float": "nan"}`."""
+    if record.status not in STATUSES:
+        raise RecordError(f"status={record.status!r}; it is one of {', '.join(STATUSES)}")
+    data = {"version": VERSION, **dataclasses.asdict(record)}
+    return json.dumps(_plain(data, "record"), allow_nan=False, indent=1, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str, *, source: str = FILE) -> Record:
+    """The record that `to_json` wrote.
+
+    Args:
+        text: JSON.
+        source: what errors call it, usually a path.
+
+    Raises:
+        RecordError: broken JSON, another version, an unknown or missing key, a wrong type.
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RecordError(f"{source}: not JSON ({error}); run the experiment again") from error
+    if not isinstance(data, dict):
+        raise RecordError(f"{source}: a JSON object is expected, not {type(data).__name__}")
+    version = data.pop("version", None)
+    if version != VERSION:
+        raise RecordError(
+            f"{source}: version {version!r}, this tlx reads {VERSION}; "
+            "use the tlx that wrote it (see provenance.json beside it)"
+        )
+    record: Record = _build(Record, data, source)
+    if record.status not in STATUSES:
+        raise RecordError(f"{source}.status={record.status!r}; it is one of {', '.join(STATUSES)}")
+    return record
+
+
+def read(folder: Path | str) -> Record:
+    """The record in a run's folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        RecordError: it cannot be read.
+    """
+    path = Path(folder) / FILE
+    return from_json(path.read_text(encoding="utf-8"), source=str(path))
+
+
+def write(folder: Path | str, record: Record) -> Path:
+    """Writes the record into a run's folder, atomically and durably; returns its path."""
+    path = Path(folder) / FILE
+    text = to_json(record)  # before anything is touched, since it may refuse
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{FILE}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)  # the rename itself
+    finally:
+        os.close(descriptor)
+    return path
+
+
+def _plain(value: Any, place: str) -> Any:
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else {"$float": str(value)}
+    if isinstance(value, Mapping):
+        wrong = [key for key in value if not isinstance(key, str)]
+        if wrong:
+            raise RecordError(f"{place}: key {wrong[0]!r} is not a text; use text for keys")
+        return {key: _plain(item, f"{place}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
+    raise RecordError(
+        f"{place}: {type(value).__module__}.{type(value).__name__} cannot be recorded; "
+        "use int, float, str, bool, lists and dicts (`.item()`, `.tolist()`)"
+    )
+
+
+def _build(kind: Any, value: Any, place: str) -> Any:
+    """The value as the annotation says, or a RecordError that names the place."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, value, place)
+    if origin is types.UnionType:
+        return None if value is None else _build(arguments[0], value, place)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_build(arguments[0], v, f"{place}[{i}]") for i, v in enumerate(value))
+    if origin is Mapping and isinstance(value, dict):
+        return {k: _build(arguments[1], v, f"{place}.{k}") for k, v in value.items()}
+    if kind is Any:
+        return _revive(value)
+    if kind is float and not isinstance(value, bool):
+        value = _revive(value)
+        if isinstance(value, (int, float)):
+            return float(value)
+    if type(value) is kind:
+        return value
+    raise RecordError(f"{place}: {value!r} is not of type {getattr(kind, '__name__', kind)}")
+
+
+def _build_dataclass(kind: Any, value: Any, place: str) -> Any:
+    if not isinstance(value, dict):
+        raise RecordError(f"{place}: an object is expected, not {value!r}")
+    hints = typing.get_type_hints(kind)
+    unknown, missing = sorted(value.keys() - hints.keys()), sorted(hints.keys() - value.keys())
+    if unknown or missing:
+        raise RecordError(
+            f"{place}: unknown keys {unknown}, missing keys {missing}; allowed: {sorted(hints)}"
+        )
+    return kind(**{key: _build(hints[key], value[key], f"{place}.{key}") for key in hints})
+
+
+def _revive(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {"$float"}:
+            return float(value["$float"])
+        return {key: _revive(item) for key, item in value.items()}
+    return [_revive(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,98 @@
+"""Run folders: where a run lives, how it is found again, who is at work in it."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CONFIG = "config.yaml"
+WEIGHTS = "model.safetensors"
+
+
+class RunError(RuntimeError):
+    """A run that cannot be found, or that somebody else is at work on."""
+
+
+def find(run: str, *, runs_dir: str | Path) -> Path:
+    """The folder of a run.
+
+    Args:
+        run: a folder, a run id, or a part of an id that only one run has.
+        runs_dir: where runs live.
+
+    Raises:
+        RunError: none, or several, match.
+    """
+    given = Path(run).expanduser()
+    if (given / CONFIG).is_file():
+        return given
+    root = Path(runs_dir).expanduser()
+    folders = sorted(path.parent for path in root.glob(f"*/{CONFIG}"))
+    exact = [folder for folder in folders if folder.name == run]
+    matches = exact or [folder for folder in folders if run in folder.name]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        names = "\n  ".join(folder.name for folder in matches)
+        raise RunError(f"{run!r} fits {len(matches)} runs; name one of\n  {names}")
+    import difflib
+
+    near = difflib.get_close_matches(run, [folder.name for folder in folders], n=3, cutoff=0.4)
+    hint = f"; nearest: {', '.join(near)}" if near else ""
+    raise RunError(f"no run {run!r} in {root} ({len(folders)} runs there){hint}")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The resolved config that a run was started with."""
+    config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    assert isinstance(config, dict)
+    return config
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """Freezes a resolved config for workers to read."""
+    write_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes plain data as JSON, atomically."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+@contextmanager
+def at_work(folder: Path) -> Iterator[None]:
+    """Holds a run's lock; the kernel gives it back when the process ends, however it ends.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise RunError(
+                f"{folder.name} is being trained already, by {file.read().strip() or 'a process'}; "
+                "wait for it, or stop it first"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}")
+        file.flush()
+        yield

@@ -1,0 +1,115 @@
+"""A study: arms × seeds, each a run of its own, compared by paired differences over seeds."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tlx import execute
+from tlx.config.compose import compose
+from tlx.results import stats
+from tlx.results.record import Record
+
+
+@dataclass(frozen=True)
+class Result:
+    """Records of a study's runs.
+
+    Attributes:
+        records: arm -> one record a seed, in the order of the seeds.
+        seeds: of every arm.
+        baseline: the arm that others are compared with.
+        question: what the study answers.
+    """
+
+    records: Mapping[str, list[Record]]
+    seeds: list[int]
+    baseline: str
+    question: str | None
+
+
+def run(overrides: list[str], *, config_dir: str | None = None, force: bool = False) -> Result:
+    """Runs every arm of the experiment that the overrides name, seed by seed.
+
+    Args:
+        overrides: `experiment=NAME` and what the person changed.
+        config_dir: the user's own groups and experiments.
+        force: train again what is finished.
+    """
+    base = compose(overrides, config_dir=config_dir)
+    spec = base["study"]
+    arms, seeds = spec["arms"], spec["seeds"]
+    configs = {
+        (arm, seed): _arm(overrides, changes, seed, config_dir=config_dir)
+        for arm, changes in arms.items()
+        for seed in seeds
+    }
+    records: dict[str, list[Record]] = {arm: [] for arm in arms}
+    for number, ((arm, seed), config) in enumerate(configs.items(), start=1):
+        execute.say(f"\n── run {number} of {len(configs)}: {arm}, seed {seed} ──")
+        given = [*overrides, *arms[arm], f"seed={seed}"]
+        done = execute.run(config, force=force, overrides=given, config_dir=config_dir)
+        records[arm].append(done)
+    baseline = spec.get("baseline") or next(iter(arms))
+    return Result(records, list(seeds), baseline, spec.get("question"))
+
+
+def _arm(
+    overrides: list[str], changes: list[str], seed: int, *, config_dir: str | None
+) -> dict[str, Any]:
+    config = compose([*overrides, *changes, f"seed={seed}"], config_dir=config_dir)
+    del config["study"]
+    return config
+
+
+def table(result: Result, *, splits: list[str], metric: str) -> str:
+    """Mean of each arm with its 95% t interval, and the paired difference to the baseline."""
+    n = len(result.seeds)
+    made = Table(
+        title=f"{result.question or 'study'}\n{metric}, mean over n = {n} seeds [95% interval]; "
+        f"gain: paired difference to {result.baseline}",
+        title_justify="left",
+    )
+    made.add_column("arm")
+    for split in splits:
+        made.add_column(split, justify="right")
+        made.add_column(f"gain on {split}", justify="right")
+    base = {s: _values(result.records[result.baseline], s, metric) for s in splits}
+    for arm, records in result.records.items():
+        cells = []
+        for split in splits:
+            values = _values(records, split, metric)
+            mean = stats.t_interval(values)
+            cells.append(f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
+            gain = stats.paired_t(values, base[split])
+            same = arm == result.baseline
+            cells.append(
+                "–" if same else f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+            )
+        made.add_row(arm, *cells)
+    buffer = io.StringIO()
+    Console(file=buffer, width=150, highlight=False).print(made)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+
+
+def _values(records: list[Record], split: str, metric: str) -> list[float]:
+    return [record.splits[split].metrics[metric].value for record in records]
+
+
+def verdict(result: Result, *, split: str, metric: str) -> list[str]:
+    """One line an arm: by how much it beats the baseline, and whether the interval excludes 0."""
+    lines = []
+    base = _values(result.records[result.baseline], split, metric)
+    for arm, records in result.records.items():
+        if arm == result.baseline:
+            continue
+        gain = stats.paired_t(_values(records, split, metric), base)
+        sure = "" if gain.low > 0 or gain.high < 0 else "; the interval includes 0"
+        lines.append(
+            f"gain of {arm} over {result.baseline} on {split}: {gain.difference:+.3f} {metric} "
+            f"[{gain.low:+.3f}, {gain.high:+.3f}], n = {gain.n} seeds{sure}"
+        )
+    return lines

@@ -1,0 +1,1 @@
+"""Tasks: head, loss, metrics and predictions, one file a task."""

@@ -1,0 +1,219 @@
+"""One class an item, whatever the item is.
+
+Shapes: N items, C classes, B weightings of the items.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tlx.backbones.backbone import Backbone
+from tlx.data.splits import Batch, Labels
+from tlx.methods import calibration, metrics
+from tlx.methods.bootstrap import intervals
+from tlx.tasks.checks import check_labels, check_smoothing, check_weights
+from tlx.tasks.heads import linear_head
+from tlx.tasks.task import Collected
+
+METRICS: dict[str, str] = {
+    "accuracy": "max",
+    "balanced_accuracy": "max",
+    "macro_f1": "max",
+    "top5": "max",
+    "loss": "min",
+    "ece": "min",
+    "brier": "min",
+}
+LARGEST_CONFUSION = 200
+EVERY_PROBABILITY = 20
+
+
+def classification(labels: Labels, *, class_weights: list[float] | None = None) -> "Classification":
+    """A task of choosing one class; monitors `accuracy`.
+
+    Args:
+        labels: of kind `single`.
+        class_weights: weight of an item's loss by its class, in the order of the names.
+
+    Raises:
+        ValueError: labels of another kind, or weights that do not fit them.
+    """
+    check_labels(labels, kind="single", least=2)
+    return Classification(
+        labels=labels, class_weights=check_weights("class_weights", class_weights, labels)
+    )
+
+
+@final
+@dataclass(frozen=True)
+class Classification:
+    """Softmax cross-entropy over the classes of `labels`; see the protocol Task.
+
+    Attributes:
+        labels: the classes.
+        class_weights: weight of an item's loss by its class, or None.
+        monitor: metric that selection looks at by default.
+    """
+
+    labels: Labels
+    class_weights: tuple[float, ...] | None = None
+    monitor: str = "accuracy"
+
+    @property
+    def directions(self) -> Mapping[str, str]:
+        """METRICS, without `top5` where five classes or fewer make it pointless."""
+        few = len(self.labels.names) <= 5
+        return {name: way for name, way in METRICS.items() if not (few and name == "top5")}
+
+    def head(self, backbone: Backbone, *, dropout: float) -> nn.Module:
+        """A linear head with one logit a class."""
+        return linear_head(backbone, len(self.labels.names), dropout=dropout)
+
+    def loss(
+        self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy [N] and weights [N].
+
+        A soft target weighs as the average of its classes. Unlike torch's, class weights never
+        reach the smoothed share of a target: it is the item that is weighted.
+
+        Args:
+            outputs: logits [N, C].
+            batch: with `target` [N] int64, or [N, C] of probabilities.
+            smoothing: share of the target spread evenly over all classes.
+        """
+        check_smoothing(smoothing)
+        target = batch["target"]
+        log_NC = outputs.float().log_softmax(1)
+        soft = target.is_floating_point()
+        if soft:
+            loss_N = -(target * log_NC).sum(1)
+        else:
+            loss_N = F.nll_loss(log_NC, target, reduction="none")
+        if smoothing:
+            loss_N = (1 - smoothing) * loss_N - smoothing * log_NC.mean(1)
+        if self.class_weights is None:
+            return loss_N, torch.ones_like(loss_N)
+        weights_C = loss_N.new_tensor(self.class_weights)
+        return loss_N, target.to(weights_C.dtype) @ weights_C if soft else weights_C[target]
+
+    def soften(self, batch: Batch) -> Batch:
+        """The batch with one-hot targets [N, C]."""
+        target = batch["target"]
+        if target.is_floating_point():
+            return batch
+        return {**batch, "target": F.one_hot(target, len(self.labels.names)).float()}
+
+    def collect(self, outputs: Tensor, batch: Batch) -> Collected:
+        """`logits` [N, C] and `target` [N]; a soft target counts as its likeliest class."""
+        target = batch["target"]
+        if target.is_floating_point():
+            target = target.argmax(1)
+        return {"logits": outputs.detach().float().cpu(), "target": target.detach().cpu()}
+
+    def metrics(self, collected: Collected) -> dict[str, float]:
+        """All figures of `directions`."""
+        figures = self._figures(collected, metrics.ones(len(collected["target"])))
+        return {name: float(value[0]) for name, value in figures.items()}
+
+    def report(self, collected: Collected) -> dict[str, Any]:
+        """Final figures with bootstrap intervals, by class, calibration, confusion.
+
+        An item whose logits hold a NaN has no prediction: it counts as wrong and is in no column
+        of the confusion matrix, which is left out (None) above 200 classes.
+        """
+        names, n = self.labels.names, len(collected["target"])
+        predicted_N, target_N = _predicted(collected["logits"]), collected["target"]
+        confidence_N = _confidence(collected["logits"])
+        figures = intervals(lambda weights_BN: self._figures(collected, weights_BN), n)
+        counts = metrics.class_counts(
+            predicted_N, target_N, classes=len(names), weights_BN=metrics.ones(n)
+        )
+        matrix = None
+        if len(names) <= LARGEST_CONFUSION:
+            matrix = metrics.confusion(predicted_N, target_N, classes=len(names)).tolist()
+        bins = calibration.reliability(confidence_N, predicted_N == target_N)
+        return {
+            "n": n,
+            "metrics": figures,
+            "per_class": per_class(names, counts),
+            "confusion": matrix,
+            "calibration": {
+                "definition": calibration.DEFINITION,
+                "ece": figures["ece"]["value"],
+                "nll": figures["loss"]["value"],
+                "brier": figures["brier"]["value"],
+                "bins": bins,
+            },
+            "invalid": int((predicted_N < 0).sum()),
+        }
+
+    def rows(self, collected: Collected) -> Iterator[dict[str, Any]]:
+        """`label`, `prediction`, `probabilities` (the five highest above 20 classes)."""
+        names = self.labels.names
+        shown = len(names) if len(names) <= EVERY_PROBABILITY else 5
+        values, classes = collected["logits"].softmax(1).topk(shown, dim=1)
+        lines = zip(
+            collected["target"].tolist(),
+            _predicted(collected["logits"]).tolist(),
+            values.tolist(),
+            classes.tolist(),
+            strict=True,
+        )
+        for target, predicted, probabilities, order in lines:
+            yield {
+                "label": names[target],
+                "prediction": names[predicted] if predicted >= 0 else None,
+                "probabilities": {names[c]: p for c, p in zip(order, probabilities, strict=True)},
+            }
+
+    def _figures(self, collected: Collected, weights_BN: Tensor) -> dict[str, Tensor]:
+        logits_NC, target_N = collected["logits"], collected["target"]
+        predicted_N = _predicted(logits_NC)
+        correct_N = predicted_N == target_N
+        counts = metrics.class_counts(
+            predicted_N, target_N, classes=len(self.labels.names), weights_BN=weights_BN
+        )
+        figures = {
+            "accuracy": metrics.weighted_mean(correct_N, weights_BN),
+            "balanced_accuracy": metrics.balanced_accuracy(counts),
+            "macro_f1": metrics.macro_f1(counts),
+            "loss": metrics.weighted_mean(calibration.nll(logits_NC, target_N), weights_BN),
+            "ece": calibration.expected_calibration_error(
+                _confidence(logits_NC), correct_N, weights_BN=weights_BN
+            ),
+            "brier": metrics.weighted_mean(calibration.brier(logits_NC, target_N), weights_BN),
+        }
+        if "top5" in self.directions:
+            top_N = metrics.in_top(logits_NC, target_N, k=5)
+            figures["top5"] = metrics.weighted_mean(top_N, weights_BN)
+        return figures
+
+
+def per_class(names: tuple[str, ...], counts: metrics.Counts) -> list[dict[str, Any]]:
+    """`name`, `precision`, `recall`, `f1`, `support` of each class, from counts [1, C]."""
+    columns = zip(
+        names,
+        metrics.precision(counts)[0].tolist(),
+        metrics.recall(counts)[0].tolist(),
+        metrics.f1(counts)[0].tolist(),
+        counts.support[0].tolist(),
+        strict=True,
+    )
+    return [
+        {"name": name, "precision": p, "recall": r, "f1": f, "support": int(s)}
+        for name, p, r, f, s in columns
+    ]
+
+
+def _predicted(logits_NC: Tensor) -> Tensor:
+    """Likeliest class [N], -1 where a logit is NaN (argmax would name the NaN's class)."""
+    return logits_NC.argmax(1).masked_fill(logits_NC.isnan().any(1), -1)
+
+
+def _confidence(logits_NC: Tensor) -> Tensor:
+    return logits_NC.double().softmax(1).amax(1)

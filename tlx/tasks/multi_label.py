@@ -1,0 +1,178 @@
+"""Any number of labels an item, whatever the item is.
+
+Shapes: N items, C labels, B weightings of the items.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tlx.backbones.backbone import Backbone
+from tlx.data.splits import Batch, Labels
+from tlx.methods import metrics
+from tlx.methods.bootstrap import intervals
+from tlx.tasks.checks import check_labels, check_smoothing, check_weights
+from tlx.tasks.classification import EVERY_PROBABILITY, per_class
+from tlx.tasks.heads import linear_head
+from tlx.tasks.task import Collected
+
+METRICS: dict[str, str] = {
+    "map": "max",
+    "micro_f1": "max",
+    "macro_f1": "max",
+    "loss": "min",
+}
+
+
+def multi_label_classification(
+    labels: Labels, *, positive_weights: list[float] | None = None
+) -> "MultiLabel":
+    """A task of deciding each label by itself; monitors `map`, the mean average precision.
+
+    Args:
+        labels: of kind `multi`.
+        positive_weights: weight of each label's loss where it is present, in the order of names.
+
+    Raises:
+        ValueError: labels of another kind, or weights that do not fit them.
+    """
+    check_labels(labels, kind="multi", least=1)
+    return MultiLabel(
+        labels=labels,
+        positive_weights=check_weights("positive_weights", positive_weights, labels),
+    )
+
+
+@final
+@dataclass(frozen=True)
+class MultiLabel:
+    """Binary cross-entropy, averaged over the labels; see the protocol Task.
+
+    Attributes:
+        labels: their names.
+        positive_weights: weight of each label's loss where it is present, or None.
+        monitor: metric that selection looks at by default.
+    """
+
+    labels: Labels
+    positive_weights: tuple[float, ...] | None = None
+    monitor: str = "map"
+
+    @property
+    def directions(self) -> Mapping[str, str]:
+        """METRICS."""
+        return METRICS
+
+    def head(self, backbone: Backbone, *, dropout: float) -> nn.Module:
+        """A linear head with one logit a label."""
+        return linear_head(backbone, len(self.labels.names), dropout=dropout)
+
+    def loss(
+        self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """Mean binary cross-entropy over the labels [N], and weights of 1 [N].
+
+        Args:
+            outputs: logits [N, C].
+            batch: with `target` [N, C], between 0 and 1.
+            smoothing: how far targets move towards 1/2.
+        """
+        check_smoothing(smoothing)
+        logits_NC, target_NC = outputs.float(), batch["target"].float()
+        if target_NC.shape != logits_NC.shape:
+            raise ValueError(f"target {tuple(target_NC.shape)}, outputs {tuple(logits_NC.shape)}")
+        target_NC = target_NC * (1 - smoothing) + smoothing / 2
+        weights_C = None
+        if self.positive_weights is not None:
+            weights_C = logits_NC.new_tensor(self.positive_weights)
+        loss_N = F.binary_cross_entropy_with_logits(
+            logits_NC, target_NC, pos_weight=weights_C, reduction="none"
+        ).mean(1)
+        return loss_N, torch.ones_like(loss_N)
+
+    def soften(self, batch: Batch) -> Batch:
+        """The batch with float targets [N, C]."""
+        return {**batch, "target": batch["target"].float()}
+
+    def collect(self, outputs: Tensor, batch: Batch) -> Collected:
+        """`logits` and `target`, [N, C] each; a soft target counts as present from 1/2 up."""
+        target_NC = (batch["target"].detach() >= 0.5).long()
+        return {"logits": outputs.detach().float().cpu(), "target": target_NC.cpu()}
+
+    def metrics(self, collected: Collected) -> dict[str, float]:
+        """All figures of METRICS; the threshold of F1 is 1/2."""
+        figures = self._figures(collected, metrics.ones(len(collected["target"])))
+        return {name: float(value[0]) for name, value in figures.items()}
+
+    def report(self, collected: Collected) -> dict[str, Any]:
+        """Final figures with bootstrap intervals, and by label (with `average_precision`).
+
+        A NaN logit predicts nothing and ranks last.
+        """
+        names, n = self.labels.names, len(collected["target"])
+        weights_1N = metrics.ones(n)
+        counts = metrics.label_counts(
+            _present(collected["logits"]), collected["target"], weights_BN=weights_1N
+        )
+        precision_C = _average_precisions(collected, weights_1N)[0].tolist()
+        classes = per_class(names, counts)
+        return {
+            "n": n,
+            "metrics": intervals(lambda weights_BN: self._figures(collected, weights_BN), n),
+            "per_class": [
+                {**line, "average_precision": value}
+                for line, value in zip(classes, precision_C, strict=True)
+            ],
+            "confusion": None,
+            "calibration": {},
+            "invalid": int(collected["logits"].isnan().any(1).sum()),
+        }
+
+    def rows(self, collected: Collected) -> Iterator[dict[str, Any]]:
+        """`label` and `prediction` (lists of names), `probabilities` (top five above 20 labels)."""
+        names = self.labels.names
+        shown = len(names) if len(names) <= EVERY_PROBABILITY else 5
+        values, order = collected["logits"].sigmoid().topk(shown, dim=1)
+        present = _present(collected["logits"])
+        for index, (probabilities, which) in enumerate(
+            zip(values.tolist(), order.tolist(), strict=True)
+        ):
+            yield {
+                "label": [names[c] for c in collected["target"][index].nonzero()[:, 0].tolist()],
+                "prediction": [names[c] for c in present[index].nonzero()[:, 0].tolist()],
+                "probabilities": {names[c]: p for c, p in zip(which, probabilities, strict=True)},
+            }
+
+    def _figures(self, collected: Collected, weights_BN: Tensor) -> dict[str, Tensor]:
+        logits_NC, target_NC = collected["logits"], collected["target"]
+        counts = metrics.label_counts(_present(logits_NC), target_NC, weights_BN=weights_BN)
+        loss_N = F.binary_cross_entropy_with_logits(
+            logits_NC.double(), target_NC.double(), reduction="none"
+        ).mean(1)
+        return {
+            "map": _average_precisions(collected, weights_BN).nanmean(1),
+            "micro_f1": metrics.micro_f1(counts),
+            "macro_f1": metrics.macro_f1(counts, every_class=True),
+            "loss": metrics.weighted_mean(loss_N, weights_BN),
+        }
+
+
+def _present(logits_NC: Tensor) -> Tensor:
+    return logits_NC > 0  # a probability above 1/2; NaN compares as False
+
+
+def _average_precisions(collected: Collected, weights_BN: Tensor) -> Tensor:
+    """[B, C], NaN for labels that no item has."""
+    scores_NC = collected["logits"].nan_to_num(nan=-torch.inf)
+    columns = zip(scores_NC.unbind(1), collected["target"].unbind(1), strict=True)
+    return torch.stack(
+        [
+            metrics.average_precision(scores_N, target_N, weights_BN=weights_BN)
+            for scores_N, target_N in columns
+        ],
+        dim=1,
+    )

@@ -1,0 +1,309 @@
+"""One run on one rank: from a frozen config through training and evaluation to its Record."""
+
+import csv
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from safetensors.torch import save_file
+
+from tlx import build, launch, runs
+from tlx.build import Plan
+from tlx.results import record
+from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageRecord, Value
+from tlx.tasks.task import Collected
+from tlx.training import tables
+from tlx.training.collect import Collector
+from tlx.training.fit import Progress, fit, peak_memory_bytes
+from tlx.training.loaders import Share
+from tlx.training.loggers import RunInfo
+from tlx.training.module import TransferModule
+from tlx.training.progress import Display
+from tlx.training.trainer import make_trainer
+
+Config = Mapping[str, Any]
+
+
+def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> Record:
+    """Trains and evaluates; rank 0 writes everything.
+
+    Args:
+        config: resolved.
+        folder: of the run.
+        init: `hub`, `none` or a file of weights.
+        rank: of this process.
+        world: number of processes.
+    """
+    started = time.monotonic()
+    torch.use_deterministic_algorithms(config["trainer"]["deterministic"], warn_only=True)
+    plan = build.plan(config, init=init)
+    launch.same_everywhere("data", plan.splits.fingerprint)
+    launch.same_everywhere("starting weights", plan.model.backbone.weights_id)
+    loggers = _loggers(config, folder) if rank == 0 else []
+    trainer = _trainer(config, folder, plan, loggers)
+    module = TransferModule(plan.recipe, total_steps=plan.pace.total_steps)
+    _prepare_network(config, plan)
+    if rank == 0:
+        _note_inputs(folder, plan)
+        print(tables.overview(folder.name, plan.splits, plan.pace, plan.spans), flush=True)
+        print(tables.groups_table(plan.recipe, plan.spans, module), flush=True)
+    status = "failed"
+    try:
+        progress = _fit(config, folder, plan, trainer, module, share=Share(rank, world))
+        found = evaluate(config, plan, trainer, module, folder, share=Share(rank, world))
+        made = _record(config, folder, plan, progress, found, time.monotonic() - started)
+        if rank == 0:
+            _save_weights(folder, config, plan)
+            _show(loggers, plan, made)
+            record.write(folder, made)
+            print(tables.result(made, folder), flush=True)
+        status = "success"
+    except BaseException as error:
+        if type(error).__name__ == "Interrupted":
+            status = "interrupted"
+        raise
+    finally:
+        for logger in loggers:
+            logger.finalize(status)
+    return made
+
+
+def _loggers(config: Config, folder: Path) -> list[Any]:
+    from tlx.config.identity import run_id
+
+    study = config.get("study_name") or "runs"
+    info = RunInfo(
+        id=run_id(dict(config)),
+        dir=folder,
+        name=config["name"] or folder.name,
+        group=study,
+        job_type=config["freeze_strategy"]["_target_"].rpartition(".")[2],
+        tags=(_short(config["dataset"]), config["backbone"].get("name", "")),
+        config=dict(config),
+    )
+    return [build.instantiate(node, info) for node in (config["logger"] or {}).values()]
+
+
+def _short(node: Config) -> str:
+    return str(node["_target_"]).rpartition(".")[2]
+
+
+def _trainer(config: Config, folder: Path, plan: Plan, loggers: list[Any]) -> pl.Trainer:
+    trainer = config["trainer"]
+    names = ("accelerator", "devices", "nodes", "strategy", "precision", "accumulate")
+    return make_trainer(
+        folder=folder,
+        **{name: trainer[name] for name in names},
+        grad_clip=plan.effects.grad_clip,
+        deterministic=trainer["deterministic"],
+        loggers=loggers,
+        callbacks=plan.effects.callbacks,
+    )
+
+
+def _prepare_network(config: Config, plan: Plan) -> None:
+    if config["trainer"]["channels_last"]:
+        plan.model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _note_inputs(folder: Path, plan: Plan) -> None:
+    path = folder / "provenance.json"
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts["data_fingerprint"] = plan.splits.fingerprint
+    facts["weights_id"] = plan.model.backbone.weights_id
+    runs.write_json(path, facts)
+
+
+def _fit(
+    config: Config,
+    folder: Path,
+    plan: Plan,
+    trainer: pl.Trainer,
+    module: TransferModule,
+    *,
+    share: Share,
+) -> Progress:
+    display = Display(
+        total_steps=plan.pace.total_steps,
+        stages=[span.stage.name for span in plan.spans],
+        metric=plan.selection.metric,
+        silent=share.rank != 0,
+    )
+    whole = Share()
+    recalibrated = config["frozen"]["norm_stats"] == "recalibrate"
+
+    def batches() -> Any:
+        for batch in build.eval_loader(config, plan, plan.splits.train, whole):
+            yield batch["input"]
+
+    with display:
+        return fit(
+            trainer,
+            module,
+            spans=plan.spans,
+            pace=plan.pace,
+            selection=plan.selection,
+            train_loader=build.train_loader(config, plan, share),
+            val_loader=build.eval_loader(config, plan, plan.splits.val, share),
+            folder=folder / "checkpoints",
+            identity={
+                "run": folder.name,
+                "data": plan.splits.fingerprint,
+                "weights": plan.model.backbone.weights_id,
+            },
+            display=display,
+            ema=plan.effects.ema,
+            recalibrate=batches if recalibrated else None,
+        )
+
+
+def evaluate(
+    config: Config,
+    plan: Plan,
+    trainer: pl.Trainer,
+    module: TransferModule,
+    folder: Path,
+    *,
+    share: Share,
+) -> dict[str, dict[str, Any]]:
+    """Final figures of every evaluation split; predictions are written beside (rank 0)."""
+    reports = {}
+    named = {"val": plan.splits.val, "test": plan.splits.test, **plan.splits.extra}
+    for name, split in named.items():
+        collected = collect(trainer, module, build.eval_loader(config, plan, split, share))
+        if collected is None:
+            continue
+        reports[name] = plan.model.task.report(collected)
+        if name != "val":
+            write_predictions(folder / "predictions" / f"{name}.csv", split.ids, plan, collected)
+    return reports
+
+
+def collect(trainer: pl.Trainer, module: TransferModule, loader: Any) -> Collected | None:
+    """Outputs of a whole split, on rank 0."""
+    module.collector = Collector(module.recipe.task)
+    trainer.validate(module, loader, verbose=False)
+    return module.collector.finish()
+
+
+def write_predictions(path: Path, ids: Any, plan: Plan, collected: Collected) -> None:
+    """One line an item: its id, what was predicted, what was true."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = plan.model.task.rows(collected)
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer: Any = None
+        for identity, row in zip(ids, rows, strict=True):
+            line = {"id": identity, **row}
+            if writer is None:
+                writer = csv.DictWriter(file, fieldnames=list(line))
+                writer.writeheader()
+            writer.writerow(line)
+
+
+def _record(
+    config: Config,
+    folder: Path,
+    plan: Plan,
+    progress: Progress,
+    reports: Mapping[str, dict[str, Any]],
+    wall_s: float,
+) -> Record:
+    facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    keep = {f.name for f in fields(StageRecord)}
+    stages = tuple(
+        StageRecord(**{k: v for k, v in stage.items() if k in keep}) for stage in progress.stages
+    )
+    trained = {name for span in plan.spans for name in span.stage.trains}
+    sizes = {name: p.numel() for name, p in plan.model.network.named_parameters()}
+    train_s = sum(stage.wall_s for stage in stages)
+    selected = None
+    if progress.best_step is not None and progress.best_value is not None:
+        selected = Selected(
+            monitor=f"val/{plan.selection.metric}",
+            mode=plan.selection.mode,
+            value=progress.best_value,
+            step=progress.best_step,
+        )
+    return Record(
+        run=folder.name,
+        name=config["name"] or folder.name,
+        status="finished",
+        task=_short(config["task"]),
+        seed=config["seed"],
+        budget_steps=plan.pace.total_steps,
+        used_steps=progress.step,
+        stages=stages,
+        splits={name: split_record(report) for name, report in reports.items()},
+        parameters=Parameters(
+            total=sum(sizes.values()),
+            trainable=sum(size for name, size in sizes.items() if name in trained),
+            by_stage={stage.name: stage.trainable for stage in stages},
+        ),
+        wall_s=max(wall_s, progress.wall_s),
+        peak_memory_bytes=peak_memory_bytes(),
+        samples_per_s=progress.step * plan.pace.batch_size / max(train_s, 1e-9),
+        selected=selected,
+        weights_id=plan.model.backbone.weights_id,
+        lineage=tuple(facts.get("lineage", [])),
+        notes=dict(plan.splits.notes),
+    )
+
+
+def split_record(report: Mapping[str, Any]) -> SplitRecord:
+    """A task's report as a part of the record."""
+    values = {name: Value(**value) for name, value in report["metrics"].items()}
+    confusion = report.get("confusion")
+    return SplitRecord(
+        n=report["n"],
+        metrics=values,
+        per_class=tuple(report.get("per_class", ())),
+        confusion=tuple(tuple(row) for row in confusion) if confusion is not None else None,
+        calibration=report.get("calibration", {}),
+        invalid=report.get("invalid", 0),
+    )
+
+
+def _save_weights(folder: Path, config: Config, plan: Plan) -> None:
+    """The final network, for runs that start from it, prediction and export."""
+    state = {k: v.detach().cpu().contiguous() for k, v in plan.model.network.state_dict().items()}
+    facts = {
+        "labels": plan.splits.labels.names,
+        "kind": plan.splits.labels.kind,
+        "input_spec": dict(plan.model.backbone.input_spec),
+    }
+    temporary = folder / f".{runs.WEIGHTS}.tmp"
+    save_file(state, temporary, metadata={"tlx": json.dumps(facts)})
+    temporary.replace(folder / runs.WEIGHTS)
+
+
+def _show(loggers: list[Any], plan: Plan, made: Record) -> None:
+    """Final figures for the loggers that show them."""
+    summary = {
+        f"{split}/{name}": value.value
+        for split, found in made.splits.items()
+        for name, value in found.metrics.items()
+    }
+    for logger in loggers:
+        logger.log_summary(summary)
+        test = made.splits.get("test")
+        if test is not None and test.confusion is not None:
+            logger.log_confusion("test/confusion", test.confusion, plan.splits.labels.names)
+        samples = [plan.splits.train[i] for i in range(min(8, len(plan.splits.train)))]
+        if plan.model.backbone.input_spec.get("kind") == "image":
+            names = plan.splits.labels.names
+            captions = [_caption(sample["target"], names) for sample in samples]
+            logger.log_images("train/samples", [s["input"] for s in samples], captions)
+
+
+def _caption(target: Any, names: tuple[str, ...]) -> str:
+    return names[target] if isinstance(target, int) and len(names) > 1 else str(target)
+
+
+def to_plain(made: Record) -> dict[str, Any]:
+    """The record as plain data."""
+    return asdict(made)

@@ -1,0 +1,1 @@
+"""Training: the one LightningModule, stage by stage, with checkpoints and logs."""

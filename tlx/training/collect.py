@@ -1,0 +1,55 @@
+"""Collecting what metrics need of each item, across batches and ranks."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from tlx.data.splits import Batch
+from tlx.tasks.task import Collected, Task
+
+
+class Collector:
+    """Gathers per-item tensors of one evaluation; `finish` gives them in the split's order."""
+
+    def __init__(self, task: Task) -> None:
+        """Starts empty."""
+        self.task = task
+        self.parts: list[Collected] = []
+
+    def add(self, outputs: Tensor, batch: Batch) -> None:
+        """Adds the items of one batch."""
+        part = {k: v.detach().float().cpu() if v.is_floating_point() else v.detach().cpu()
+                for k, v in self.task.collect(outputs, batch).items()}
+        self.parts.append({**part, "index": batch["index"].cpu()})
+
+    def finish(self) -> Collected | None:
+        """All items of all ranks in the split's order, each once; None on ranks other than 0."""
+        mine = _concatenate(self.parts)
+        self.parts = []
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            gathered: list[Any] | None = (
+                [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+            )
+            dist.gather_object(mine, gathered)
+            if gathered is None:
+                return None
+            mine = _concatenate([part for part in gathered if part])
+        order = mine["index"].argsort()
+        return {key: value[order] for key, value in mine.items() if key != "index"}
+
+
+def _concatenate(parts: list[Collected]) -> Collected:
+    if not parts:
+        return {}
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+def broadcast(value: Any) -> Any:
+    """Rank 0's value on every rank."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+    return value

@@ -1,0 +1,123 @@
+"""Loaders whose content is a pure function of (seed, step): nothing to save, nothing to lose.
+
+The batch of optimizer step s is the same whatever the number of ranks, workers and restarts:
+ranks take interleaved shares of it, and the randomness of a sample depends on its id and epoch.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from tlx.data.splits import Batch, Encode, Sample, Split, Splits
+from tlx.methods.order import batch_at, sample_seed
+
+Position = tuple[int, int]
+"""(index in the split, epoch)"""
+
+
+@dataclass
+class Cursor:
+    """Where the next pass of the training loader starts and ends, in optimizer steps."""
+
+    step: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True)
+class Share:
+    """This rank's part of the work."""
+
+    rank: int = 0
+    world: int = 1
+
+
+class Encoded(Dataset[Sample]):
+    """A split whose samples are encoded; random encoders are seeded by sample id and epoch."""
+
+    def __init__(self, split: Split, encode: Encode, *, seed: int | None) -> None:
+        """Keeps the parts; `seed` None means that the encoder draws nothing."""
+        self.split = split
+        self.encode = encode
+        self.seed = seed
+
+    def __getitem__(self, position: Position) -> Sample:
+        """The encoded sample at (index, epoch), with its index."""
+        index, epoch = position
+        raw = self.split[index]
+        if self.seed is not None:
+            key = sample_seed(self.seed, epoch, raw["id"])
+            torch.default_generator.manual_seed(key)
+            random.seed(key)
+        return {**self.encode(raw), "index": index}
+
+
+class StepBatches:
+    """Batch sampler of training: this rank's micro-batches from the cursor to its end."""
+
+    def __init__(
+        self, *, items: int, batch_size: int, seed: int, accumulate: int, share: Share
+    ) -> None:
+        """Plans batches of `batch_size` items over all ranks and micro-batches together."""
+        self.items = items
+        self.batch_size = batch_size
+        self.seed = seed
+        self.accumulate = accumulate
+        self.share = share
+        self.cursor = Cursor()
+
+    def __iter__(self) -> Iterator[list[Position]]:
+        """Yields positions, `accumulate` lists a step."""
+        for step in range(self.cursor.step, self.cursor.end):
+            epoch, indices = batch_at(step, self.items, self.batch_size, self.seed)
+            for micro in range(self.accumulate):
+                part = indices[micro :: self.accumulate]
+                mine = part[self.share.rank :: self.share.world]
+                yield [(int(i), epoch) for i in mine]
+
+
+class EvalBatches:
+    """Batch sampler of evaluation: this rank's items in order, each once."""
+
+    def __init__(self, *, items: int, batch_size: int, share: Share) -> None:
+        """Plans batches of at most `batch_size` items on this rank."""
+        self.mine = range(share.rank, items, share.world)
+        self.batch_size = batch_size
+
+    def __iter__(self) -> Iterator[list[Position]]:
+        """Yields positions; the epoch is always 0."""
+        for start in range(0, len(self.mine), self.batch_size):
+            yield [(i, 0) for i in self.mine[start : start + self.batch_size]]
+
+    def __len__(self) -> int:
+        """Number of batches of this rank."""
+        return -(-len(self.mine) // self.batch_size)
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Adds the positions of the items to the batch of a source's own collate."""
+
+    splits: Splits
+
+    def __call__(self, samples: list[Sample]) -> Batch:
+        """Collates encoded samples."""
+        index = torch.tensor([sample["index"] for sample in samples])
+        return {**self.splits.collate(samples), "index": index}
+
+
+def loader(
+    dataset: Encoded, batches: StepBatches | EvalBatches, *, splits: Splits, workers: int, pin: bool
+) -> "DataLoader[Batch]":
+    """A DataLoader over the batches of a sampler."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,  # type: ignore[arg-type]
+        collate_fn=Collate(splits),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin,
+        multiprocessing_context="fork" if workers else None,
+    )

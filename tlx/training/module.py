@@ -1,0 +1,251 @@
+"""The one LightningModule: any task, any backbone, one stage at a time."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim import Optimizer
+
+from tlx.data.augment import Augmentation
+from tlx.data.splits import Batch
+from tlx.methods import freezing
+from tlx.methods.order import step_seed
+from tlx.methods.schedules import Schedule
+from tlx.methods.stages import Layout, Span
+from tlx.methods.step import Step
+from tlx.tasks.task import Network, Task
+from tlx.training.collect import Collector
+from tlx.training.effects import Penalty
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained, apart from when and where.
+
+    Attributes:
+        network: backbone and head.
+        task: loss and metrics.
+        layout: the network's parameters in groups.
+        optimizer: from parameter groups to an optimizer.
+        schedule: learning-rate factor by step.
+        lr: base learning rate.
+        weight_decay: of the parameters that take any.
+        head_only_decay: no weight decay below the head.
+        layer_scales: parameter name -> learning-rate scale of layer-wise decay.
+        carry: whose optimizer state enters the next stage: `previous`, `all` or `none`.
+        penalties: added to the loss, by name.
+        anchor: starting weights of the trunk, where a penalty reads them.
+        smoothing: label smoothing.
+        mixing: augmentations of whole batches; one is drawn each step.
+        norm_stats: mode of normalisation layers, see `methods.freezing.set_modes`.
+        frozen_dropout: `off` or `on`, likewise.
+        seed: of everything random in a step.
+        accumulate: micro-batches a step.
+        compile: torch.compile the network, once a stage.
+    """
+
+    network: Network
+    task: Task
+    layout: Layout
+    optimizer: Callable[[list[dict[str, Any]]], Optimizer]
+    schedule: Schedule
+    lr: float
+    weight_decay: float = 0.0
+    head_only_decay: bool = False
+    layer_scales: Mapping[str, float] = field(default_factory=dict)
+    carry: str = "previous"
+    penalties: Mapping[str, Penalty] = field(default_factory=dict)
+    anchor: Mapping[str, Tensor] = field(default_factory=dict)
+    smoothing: float = 0.0
+    mixing: tuple[Augmentation, ...] = ()
+    norm_stats: str = "follow"
+    frozen_dropout: str = "off"
+    seed: int = 0
+    accumulate: int = 1
+    compile: bool = False
+
+
+class TransferModule(pl.LightningModule):
+    """Trains one stage of a recipe at a time; `enter` before each `fit`."""
+
+    def __init__(self, recipe: Recipe, *, total_steps: int) -> None:
+        """Wraps a recipe's network; `total_steps` is the whole budget."""
+        super().__init__()
+        self.network = recipe.network
+        self.recipe = recipe
+        self.total_steps = total_steps
+        self.step = 0
+        self.span: Span | None = None
+        self.states: dict[str, dict[str, Any]] = {}
+        self.collector = Collector(recipe.task)
+        self.sums: dict[str, Tensor] = {}
+        self._share = (0, 1)
+        self._run = self.network.with_features
+        self._micro = 0
+
+    def enter(self, span: Span, *, start: int, states: dict[str, dict[str, Any]]) -> None:
+        """Freezes, thaws and sets modes for a stage that starts at step `start`.
+
+        Args:
+            span: the stage and its planned place in the budget.
+            start: the step at which it really starts (earlier than planned after a plateau).
+            states: optimizer state by parameter name that the new optimizer takes over.
+        """
+        self.span = Span(stage=span.stage, start=start, end=span.end)
+        self.states = states
+        freezing.apply(self.network, span.stage.trains)
+        self.train()
+        if self.recipe.compile:
+            self._run = torch.compile(self.network.with_features)
+
+    def train(self, mode: bool = True) -> "TransferModule":
+        """Train mode, less what the frozen part keeps in eval mode (PITFALLS: frozen norms)."""
+        super().train(mode)
+        if mode:
+            freezing.set_modes(
+                self.network,
+                norm_stats=self.recipe.norm_stats,
+                dropout=self.recipe.frozen_dropout,
+            )
+        return self
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The stage's parameter groups, each with `names`, `base_lr`, `anneal` and `lr`."""
+        assert self.span is not None
+        recipe, stage = self.recipe, self.span.stage
+        spared = set(recipe.layout.no_decay)
+        if recipe.head_only_decay:
+            spared |= set(recipe.layout.names) - set(recipe.layout.head.parameters)
+        groups: list[dict[str, Any]] = []
+        for anneal in sorted({stage.anneal.get(name, 0.0) for name in stage.trains}):
+            trains = {n: s for n, s in stage.trains.items() if stage.anneal.get(n, 0.0) == anneal}
+            made = freezing.param_groups(
+                self.network,
+                trains,
+                lr=recipe.lr,
+                weight_decay=recipe.weight_decay,
+                no_decay=frozenset(spared),
+                layer_scales=recipe.layer_scales,
+            )
+            groups += [{**group, "anneal": anneal} for group in made]
+        return groups
+
+    def configure_optimizers(self) -> Optimizer:
+        """A fresh optimizer over the stage's parameters, with the carried state by name."""
+        optimizer = self.recipe.optimizer(self.param_groups())
+        load_state(optimizer, self.states)
+        self.states = {}
+        return optimizer
+
+    def on_train_start(self) -> None:
+        """Sets modes, and remembers this rank's share."""
+        self.train()
+        self._share = (self.global_rank, self.trainer.world_size)
+        self._micro = 0
+        self.set_lr()
+
+    def set_lr(self) -> None:
+        """Sets every group's learning rate for the current step (a mutator of the optimizer)."""
+        assert self.span is not None
+        schedule = self.recipe.schedule
+        whole_run = schedule.scope == "run"
+        start, end = (0, self.total_steps) if whole_run else (self.span.start, self.span.end)
+        factor = schedule.factor(self.step - start, end - start)
+        for group in self.trainer.optimizers[0].param_groups:
+            if group["anneal"]:
+                done = self.step / (group["anneal"] * self.total_steps)
+                group["lr"] = group["base_lr"] * cosine_to_zero(done)
+            else:
+                group["lr"] = group["base_lr"] * factor
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one micro-batch: weighted mean over the items of *all* ranks."""
+        recipe = self.recipe
+        rank, world = self._share
+        if self._micro == 0:
+            self.set_lr()
+        seed = step_seed(recipe.seed, self.step * recipe.accumulate + self._micro, rank)
+        torch.manual_seed(seed)
+        if recipe.mixing:
+            batch = mix(recipe.mixing, recipe.task.soften(batch), seed)
+        features, outputs = self._run(batch["input"])
+        per_item, weight = recipe.task.loss(outputs, batch, smoothing=recipe.smoothing)
+        total = weight.sum()
+        if world > 1:
+            dist.all_reduce(total)
+        loss = (per_item * weight).sum() * (world / total)
+        self._add("loss", loss.detach())
+        if recipe.penalties:
+            step = Step(
+                batch=batch,
+                features=features,
+                outputs=outputs,
+                network=self.network,
+                trainable=frozenset(self.span.stage.trains) if self.span else frozenset(),
+                anchor=recipe.anchor,
+                global_step=self.step,
+            )
+            for name, penalty in recipe.penalties.items():
+                value = penalty(step)
+                self._add(name, value.detach())
+                loss = loss + value
+        return loss
+
+    def count_batch(self) -> bool:
+        """Counts a micro-batch; True when it completed an optimizer step."""
+        self._micro = (self._micro + 1) % self.recipe.accumulate
+        if self._micro == 0:
+            self.step += 1
+        return self._micro == 0
+
+    def take_sums(self, steps: int) -> dict[str, Tensor]:
+        """Mean of each training figure over the last `steps` steps, and starts anew."""
+        means = {name: total / steps for name, total in self.sums.items()}
+        self.sums = {}
+        return means
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collects what the task's metrics need."""
+        _, outputs = self._run(batch["input"])
+        self.collector.add(outputs, batch)
+
+    def _add(self, name: str, value: Tensor) -> None:
+        value = value / self.recipe.accumulate
+        self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+
+def cosine_to_zero(done: float) -> float:
+    """Half a cosine from 1 at 0 to 0 at 1 and beyond (FreezeOut, Brock et al. 2017, eq. 1)."""
+    import math
+
+    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def mix(mixing: tuple[Augmentation, ...], batch: Batch, seed: int) -> Batch:
+    """The batch after one of the mixing augmentations, drawn with the generator that it uses."""
+    generator = torch.Generator().manual_seed(seed)
+    pick = int(torch.randint(len(mixing), (1,), generator=generator))
+    mixed: Batch = mixing[pick].make(batch, generator)
+    return mixed
+
+
+def state_by_name(optimizer: Optimizer) -> dict[str, dict[str, Any]]:
+    """The optimizer's state keyed by parameter name, from groups that carry `names`."""
+    return {
+        name: dict(optimizer.state[parameter])
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+        if parameter in optimizer.state
+    }
+
+
+def load_state(optimizer: Optimizer, states: Mapping[str, dict[str, Any]]) -> None:
+    """Loads state by name into an optimizer (a mutator); names it does not have are left out."""
+    names = [name for group in optimizer.param_groups for name in group["names"]]
+    own = optimizer.state_dict()
+    own["state"] = {i: states[name] for i, name in enumerate(names) if name in states}
+    optimizer.load_state_dict(own)

@@ -1,0 +1,147 @@
+"""Optimizers: one function each, from parameter groups that already carry their learning rates.
+
+`layer_decay`, `layer_decay_groups` and `carry` shape the groups and the state between stages;
+`group_scales` and the training loop read them from the same node, the optimizers ignore them.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from torch.optim import Optimizer
+
+ParamGroups = list[dict[str, Any]]
+
+
+def can_fuse(groups: Iterable[dict[str, Any]]) -> bool:
+    """Whether torch's fused kernels take all parameters: floating point, on CPU or CUDA."""
+    return all(
+        p.is_floating_point() and p.device.type in {"cpu", "cuda"}
+        for group in groups
+        for p in group["params"]
+    )
+
+
+def _fused(groups: ParamGroups, fused: bool | None) -> bool:
+    return can_fuse(groups) if fused is None else fused
+
+
+def adamw(
+    param_groups: ParamGroups,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    fused: bool | None = None,
+    layer_decay: float = 1.0,
+    layer_decay_groups: Literal["fine", "coarse"] = "fine",
+    carry: Literal["previous", "all", "none"] = "previous",
+) -> Optimizer:
+    """Adam with decoupled weight decay.
+
+    Args:
+        param_groups: groups with their own `lr` and `weight_decay`.
+        lr: base learning rate; groups scale it.
+        betas: decay rates of the two moments.
+        eps: added to the denominator.
+        fused: torch's fused kernel; null: where the parameters allow it.
+        layer_decay: factor per layer group from the head down; 1 is off.
+        layer_decay_groups: which groups the factor counts.
+        carry: whose optimizer state enters the next stage: of what trained in the stage just
+            before, of all that ever trained, or none.
+
+    Source: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2.
+    """
+    return torch.optim.AdamW(
+        param_groups, lr=lr, betas=betas, eps=eps, fused=_fused(param_groups, fused)
+    )
+
+
+def adam(
+    param_groups: ParamGroups,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    fused: bool | None = None,
+    layer_decay: float = 1.0,
+    layer_decay_groups: Literal["fine", "coarse"] = "fine",
+    carry: Literal["previous", "all", "none"] = "previous",
+) -> Optimizer:
+    """Adam with weight decay added to the gradient; arguments as for `adamw`.
+
+    Source: Kingma and Ba 2015, algorithm 1.
+    """
+    return torch.optim.Adam(
+        param_groups, lr=lr, betas=betas, eps=eps, fused=_fused(param_groups, fused)
+    )
+
+
+def sgd(
+    param_groups: ParamGroups,
+    *,
+    lr: float,
+    momentum: float = 0.9,
+    nesterov: bool = True,
+    fused: bool | None = None,
+    layer_decay: float = 1.0,
+    layer_decay_groups: Literal["fine", "coarse"] = "fine",
+    carry: Literal["previous", "all", "none"] = "previous",
+) -> Optimizer:
+    """Stochastic gradient descent; `nesterov` needs a positive momentum, as in torch.
+
+    Source: Sutskever et al. 2013, section 2.
+    """
+    return torch.optim.SGD(
+        param_groups,
+        lr=lr,
+        momentum=momentum,
+        nesterov=nesterov and momentum > 0,
+        fused=_fused(param_groups, fused),
+    )
+
+
+def lion(
+    param_groups: ParamGroups,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.99),
+    layer_decay: float = 1.0,
+    layer_decay_groups: Literal["fine", "coarse"] = "fine",
+    carry: Literal["previous", "all", "none"] = "previous",
+) -> Optimizer:
+    """Lion: the sign of an interpolated momentum; wants 3 to 10 times less lr than AdamW.
+
+    Source: Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", algorithm 2.
+    """
+    from timm.optim import Lion
+
+    optimizer: Optimizer = Lion(param_groups, lr=lr, betas=betas)
+    return optimizer
+
+
+def timm(
+    param_groups: ParamGroups,
+    *,
+    name: str,
+    lr: float,
+    kwargs: dict[str, Any] | None = None,
+    layer_decay: float = 1.0,
+    layer_decay_groups: Literal["fine", "coarse"] = "fine",
+    carry: Literal["previous", "all", "none"] = "previous",
+) -> Optimizer:
+    """Any optimizer that timm offers, by its name there (`timm.optim.list_optimizers()`).
+
+    Raises:
+        ValueError: timm has no optimizer of that name.
+    """
+    import difflib
+
+    from timm.optim import create_optimizer_v2, list_optimizers
+
+    known = list_optimizers()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3)
+        raise ValueError(f"optimizer.name={name!r} is not in timm; nearest: {', '.join(near)}")
+    optimizer: Optimizer = create_optimizer_v2(param_groups, opt=name, lr=lr, **(kwargs or {}))
+    return optimizer

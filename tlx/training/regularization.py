@@ -1,0 +1,96 @@
+"""Regularization options: one function each, returning its effects."""
+
+from torch import Tensor
+
+from tlx.methods import penalties
+from tlx.methods.step import Step
+from tlx.training.effects import EarlyStopping, Effects, Ema
+
+
+def weight_decay(*, value: float = 0.05) -> Effects:
+    """Weight decay, never on norms, biases or what the network exempts.
+
+    Raises:
+        ValueError: `value` is negative.
+    """
+    if value < 0:
+        raise ValueError(f"regularization.weight_decay.value={value} is negative; give 0 or more")
+    return Effects(weight_decay=value)
+
+
+def dropout(*, p: float = 0.1) -> Effects:
+    """Dropout of the features just before the head's last layer."""
+    return Effects(head_dropout=_probability("dropout", p))
+
+
+def drop_path(*, p: float = 0.1) -> Effects:
+    """Stochastic depth in the backbone, growing linearly to `p` at the top block.
+
+    Source: Huang et al. 2016, "Deep Networks with Stochastic Depth", section 3.
+    """
+    return Effects(backbone={"drop_path_rate": _probability("drop_path", p)})
+
+
+def label_smoothing(*, eps: float = 0.1) -> Effects:
+    """Cross-entropy to (1 - eps) of the label plus eps of the uniform distribution.
+
+    Source: Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7.
+    """
+    return Effects(smoothing=_probability("label_smoothing", eps, name="eps"))
+
+
+def l2_sp(*, alpha: float = 0.01, beta: float = 0.01) -> Effects:
+    """Pulls the trunk to its starting weights; weight decay then rules the head alone.
+
+    Args:
+        alpha: strength towards the starting weights, on the trunk.
+        beta: strength towards zero, on the head.
+
+    Source: Li et al. 2018, "Explicit Inductive Bias for Transfer Learning", equation 3.
+    """
+    if alpha < 0 or beta < 0:
+        raise ValueError(f"regularization.l2_sp: alpha={alpha}, beta={beta}; both must be 0 or more")
+
+    def penalty(step: Step) -> Tensor:
+        parameters = dict(step.network.named_parameters())
+        trunk = {n: parameters[n] for n in step.anchor if n in step.trainable}
+        head = [p for n, p in parameters.items() if n.startswith("head.") and n in step.trainable]
+        return penalties.l2_sp(trunk, step.anchor, head, alpha=alpha, beta=beta)
+
+    return Effects(penalty=penalty, needs_anchor=True, head_only_decay=True)
+
+
+def grad_clip(*, max_norm: float = 1.0) -> Effects:
+    """Clips the norm of the whole gradient."""
+    if max_norm <= 0:
+        raise ValueError(f"regularization.grad_clip.max_norm={max_norm} must be above 0")
+    return Effects(grad_clip=max_norm)
+
+
+def early_stopping(*, patience: int = 5, min_delta: float = 0.0) -> Effects:
+    """Ends the run when validation has not improved for `patience` validations."""
+    if patience < 1:
+        raise ValueError(f"regularization.early_stopping.patience={patience} must be 1 or more")
+    return Effects(early_stopping=EarlyStopping(patience, min_delta))
+
+
+def ema(*, decay: float = 0.999, start_fraction: float = 0.0) -> Effects:
+    """Exponential moving average of weights and float buffers, with a warmed-up decay.
+
+    Averaged weights are validated, selected and kept. Before the average starts, the raw
+    weights are; if it never starts, they stay.
+
+    Source: Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima", and timm's warm-up.
+    """
+    _probability("ema", decay, name="decay")
+    if not 0 <= start_fraction < 1:
+        raise ValueError(
+            f"regularization.ema.start_fraction={start_fraction}; give a fraction in [0, 1)"
+        )
+    return Effects(ema=Ema(decay, start_fraction))
+
+
+def _probability(option: str, value: float, *, name: str = "p") -> float:
+    if not 0 <= value < 1:
+        raise ValueError(f"regularization.{option}.{name}={value}; give a value in [0, 1)")
+    return value

@@ -1,0 +1,129 @@
+"""What every logger of a run offers beside Lightning's own methods, and how secrets are hidden."""
+
+import re
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers.logger import Logger
+
+SECRET = re.compile(
+    r"secret|password|passwd|api_?key|private_?key|(^|_)(token|pwd)$", re.IGNORECASE
+)
+CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+MASK = "***"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """Which run is logged.
+
+    Attributes:
+        id: the run's id; a restarted run keeps it.
+        dir: the run's folder.
+        name: for people.
+        group: the study.
+        job_type: `train`, `pretrain`, ...
+        tags: for filters.
+        config: the resolved config, plain containers only.
+    """
+
+    id: str
+    dir: Path
+    name: str
+    group: str | None = None
+    job_type: str = "train"
+    tags: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+class RunLogger(Logger, ABC):
+    """A logger of one run; abstract. What a kind of logger cannot show, it leaves out.
+
+    Lightning calls `finalize` at the end of each stage's fit, so that it only flushes here; what
+    ends a run is `finish`. Metrics carry the global step.
+    """
+
+    def __init__(self, run: RunInfo) -> None:
+        """Keeps the run; opens nothing yet, since every rank makes one."""
+        super().__init__()
+        self.run = run
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.run.name
+
+    @property
+    def version(self) -> str:
+        """The run's id."""
+        return self.run.id
+
+    @property
+    def save_dir(self) -> str:
+        """The run's folder."""
+        return str(self.run.dir)
+
+    @property
+    def log_dir(self) -> str:
+        """The run's folder."""
+        return str(self.run.dir)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the run's config is what is logged, once."""
+
+    def resume(self, step: int | None) -> None:
+        """Forgets what was logged after this global step, or everything for None (a fresh start).
+
+        Call it once, before the first metric.
+        """
+
+    def log_images(
+        self,
+        key: str,
+        images: Sequence[Any],
+        captions: Sequence[str] | None = None,
+        *,
+        step: int | None = None,
+    ) -> None:
+        """Shows images (PIL, or uint8 arrays [H, W, 3]), with a caption each."""
+
+    def log_confusion(
+        self,
+        key: str,
+        matrix: Sequence[Sequence[int]],
+        names: Sequence[str],
+        *,
+        step: int | None = None,
+    ) -> None:
+        """Shows a confusion matrix, true classes as rows."""
+
+    def log_summary(self, figures: Mapping[str, Any]) -> None:
+        """Keeps final figures, flat names such as `test/accuracy`."""
+
+    def finalize(self, status: str) -> None:
+        """Flushes. Lightning calls it at the end of every fit, which is not the run's end."""
+        self.save()
+
+    def finish(self, status: str) -> None:
+        """Ends the run: `finished`, or anything else for one that failed or was interrupted."""
+        self.save()
+
+
+def masked(value: Any, *, key: str = "") -> Any:
+    """A copy of the config with secrets hidden, as plain containers.
+
+    Hidden are texts under a key that speaks of a token, secret, password or API key, and
+    `user:password@` in addresses.
+    """
+    if isinstance(value, Mapping):
+        return {str(name): masked(item, key=str(name)) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [masked(item, key=key) for item in value]
+    if isinstance(value, str):
+        if value and SECRET.search(key):
+            return MASK
+        return CREDENTIALS.sub(f"{MASK}@", value)
+    return value

@@ -1,0 +1,102 @@
+"""What a person reads before and after training: the data, the stages, what trains, the result."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tlx.data.splits import Splits
+from tlx.methods.stages import Span
+from tlx.training.fit import Pace
+from tlx.training.module import Recipe, TransferModule
+
+WIDTH = 100
+
+
+def overview(run: str, splits: Splits, pace: Pace, spans: Sequence[Span]) -> str:
+    """The run, its data and its stages."""
+    sizes = {"train": splits.train, "val": splits.val, "test": splits.test, **splits.extra}
+    data = ", ".join(f"{name} {len(split)}" for name, split in sizes.items())
+    labels = f"{len(splits.labels.names)} {'quantities' if splits.labels.kind == 'real' else 'classes'}"
+    table = Table(title=f"{run}\n{data}; {labels}", title_justify="left", title_style="bold")
+    for column in ("stage", "steps", "epochs", "ends by", "parameters that train"):
+        table.add_column(column)
+    for span in spans:
+        steps = span.end - span.start
+        until = span.stage.until
+        ends = "budget" if until.plateau is None else f"budget or plateau ({until.plateau})"
+        trains = f"{len(span.stage.trains)} tensors"
+        row = (span.stage.name, f"{span.start}–{span.end}", f"{steps / pace.steps_per_epoch:.3g}")
+        table.add_row(*row, ends, trains)
+    return _text(table)
+
+
+def groups_table(recipe: Recipe, spans: Sequence[Span], module: TransferModule) -> str:
+    """Layer groups against stages: learning rate where a group trains, its share, weight decay."""
+    sizes = {name: p.numel() for name, p in recipe.network.named_parameters()}
+    table = Table(title="learning rate by layer group and stage", title_justify="left")
+    table.add_column("group")
+    table.add_column("parameters", justify="right")
+    for span in spans:
+        table.add_column(span.stage.name, justify="right")
+    table.add_column("weight decay", justify="right")
+    for group in recipe.layout.groups:
+        names = group.parameters
+        cells = [_rates(recipe, span, names) for span in spans]
+        decayed = _decayed(recipe, names)
+        count = sum(sizes[name] for name in names)
+        table.add_row(group.name, f"{count:,}", *cells, decayed)
+    return _text(table)
+
+
+def _rates(recipe: Recipe, span: Span, names: Sequence[str]) -> str:
+    trains = span.stage.trains
+    rates = sorted(
+        {recipe.lr * trains[n] * recipe.layer_scales.get(n, 1.0) for n in names if n in trains}
+    )
+    if not rates:
+        return "frozen"
+    text = f"{rates[-1]:.3g}" if len(rates) == 1 else f"{rates[0]:.2g}…{rates[-1]:.2g}"
+    part = sum(n in trains for n in names)
+    return text if part == len(names) else f"{text} ({part}/{len(names)})"
+
+
+def _decayed(recipe: Recipe, names: Sequence[str]) -> str:
+    if recipe.weight_decay == 0 or (recipe.head_only_decay and "head" not in names[0]):
+        return "0"
+    part = sum(name not in recipe.layout.no_decay for name in names)
+    return f"{recipe.weight_decay:g} ({part}/{len(names)})"
+
+
+def result(made: Any, folder: Path) -> str:
+    """The final figures with their intervals, and where everything is.
+
+    Args:
+        made: a Record.
+        folder: of the run.
+    """
+    table = Table(title=f"{made.run}: finished", title_justify="left", title_style="bold")
+    names = list(dict.fromkeys(n for split in made.splits.values() for n in split.metrics))
+    table.add_column("split")
+    table.add_column("n", justify="right")
+    shown = names[:4]
+    for name in shown:
+        table.add_column(f"{name} [95% interval]", justify="right")
+    for split, found in made.splits.items():
+        cells = [_value(found.metrics[name]) for name in shown if name in found.metrics]
+        table.add_row(split, str(found.n), *cells)
+    seconds = f"{made.used_steps} of {made.budget_steps} steps in {made.wall_s:.0f} s"
+    return f"{_text(table)}\n{seconds}, {made.samples_per_s:.0f} samples/s; everything is in {folder}"
+
+
+def _value(value: Any) -> str:
+    return f"{value.value:.4f} [{value.low:.4f}, {value.high:.4f}]"
+
+
+def _text(table: Table) -> str:
+    buffer = io.StringIO()
+    Console(file=buffer, width=WIDTH, highlight=False).print(table)
+    return buffer.getvalue().rstrip()

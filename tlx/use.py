@@ -1,0 +1,199 @@
+"""Using a finished run: evaluation on other data, prediction, export."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from tlx import build, runs
+from tlx.build import Model
+from tlx.config.check import CheckError, check
+from tlx.config.compose import compose
+from tlx.data.splits import Labels, Sample
+from tlx.tasks.task import Collected
+from tlx.training.collect import Collector
+from tlx.training.loaders import Share
+
+Config = Mapping[str, Any]
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """What the weights file says of itself: labels, their kind, the input spec.
+
+    Raises:
+        RunError: the run has no final weights yet.
+    """
+    path = folder / runs.WEIGHTS
+    if not path.is_file():
+        raise runs.RunError(f"{folder.name} has no {runs.WEIGHTS} yet; let it finish first")
+    with safe_open(path, framework="pt") as file:
+        found: dict[str, Any] = json.loads(file.metadata()["tlx"])
+    return found
+
+
+def load(folder: Path) -> tuple[dict[str, Any], Model]:
+    """The config and the trained network of a finished run, in eval mode."""
+    config = runs.read_config(folder)
+    said = facts(folder)
+    labels = Labels(kind=said["kind"], names=tuple(said["labels"]))
+    made = build.model(config, labels, effects=build.regularization(config), init="none")
+    made.network.load_state_dict(load_file(folder / runs.WEIGHTS))
+    made.network.eval()
+    return config, made
+
+
+def outputs(network: torch.nn.Module, batches: Iterable[Any], collector: Collector) -> Collected:
+    """Runs a network over encoded batches, on the GPU where there is one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(device)
+    with torch.inference_mode():
+        for batch in batches:
+            collector.add(network(_to(batch["input"], device)), _batch_to(batch, device))
+    collected = collector.finish()
+    assert collected is not None
+    return collected
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {key: _to(item, device) for key, item in value.items()}
+    return value
+
+
+def _batch_to(batch: Config, device: torch.device) -> dict[str, Any]:
+    return {key: _to(value, device) for key, value in batch.items()}
+
+
+def evaluate(
+    folder: Path, *, overrides: list[str], config_dir: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """Reports of a finished run on every evaluation split of its own or other data.
+
+    Args:
+        folder: of the run.
+        overrides: `dataset=…` and its keys; none: the run's own data.
+        config_dir: the user's own groups.
+
+    Raises:
+        CheckError: the overrides are wrong.
+        RunError: the data has other labels than the run.
+    """
+    config, made = load(folder)
+    if overrides:
+        config["dataset"] = compose(overrides, config_dir=config_dir)["dataset"]
+        if problems := check(config):
+            raise CheckError(problems)
+    data = build.splits(config)
+    if data.labels != made.task.labels:
+        raise runs.RunError(
+            f"the data has labels {data.labels.names[:10]}, {folder.name} was trained on "
+            f"{made.task.labels.names[:10]}; evaluate on data with the same classes"
+        )
+    reports = {}
+    for name, split in {"val": data.val, "test": data.test, **data.extra}.items():
+        spec = made.backbone.input_spec
+        loader = build.encoded_loader(config, data, spec, split, Share())
+        reports[name] = made.task.report(outputs(made.network, loader, Collector(made.task)))
+    return reports
+
+
+class Predictor:
+    """A finished run that predicts files."""
+
+    def __init__(self, folder: Path) -> None:
+        """Loads the run's network."""
+        self.folder = folder
+        self.config, self.model = load(folder)
+
+    def predict(self, inputs: Iterable[str | Path], *, batch_size: int = 64) -> list[dict[str, Any]]:
+        """One row a file: its path, and what the task says of it.
+
+        Args:
+            inputs: files, or folders whose files are taken in order of their names.
+            batch_size: files that go through the network at once.
+
+        Raises:
+            ValueError: files that cannot be read, all of them listed.
+        """
+        spec = self.model.backbone.input_spec
+        if spec.get("kind") != "image":
+            raise ValueError(f"prediction from files knows images, not {spec.get('kind')!r}")
+        paths = _files(inputs)
+        encode = _image_encoder(spec)
+        samples = [encode(sample) for sample in _image_samples(paths)]
+        batches = (
+            {
+                "input": torch.stack([s["input"] for s in samples[at : at + batch_size]]),
+                "index": torch.arange(at, min(at + batch_size, len(samples))),
+                "target": _no_targets(self.model.task.labels, len(samples[at : at + batch_size])),
+            }
+            for at in range(0, len(samples), batch_size)
+        )
+        if not samples:
+            return []
+        collected = outputs(self.model.network, batches, Collector(self.model.task))
+        rows = self.model.task.rows(collected)
+        hidden = {"label", "target", "correct"}
+        return [
+            {"path": str(path), **{k: v for k, v in row.items() if k not in hidden}}
+            for path, row in zip(paths, rows, strict=True)
+        ]
+
+
+def _no_targets(labels: Labels, n: int) -> torch.Tensor:
+    if labels.kind == "single":
+        return torch.zeros(n, dtype=torch.long)
+    return torch.zeros(n, len(labels.names))
+
+
+def _files(inputs: Iterable[str | Path]) -> list[Path]:
+    found: list[Path] = []
+    for given in inputs:
+        path = Path(given).expanduser()
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist")
+        inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        found += inside if path.is_dir() else [path]
+    return found
+
+
+def _image_encoder(spec: Config) -> Any:
+    from tlx.data.images import image_encoder
+
+    return image_encoder(spec, [], False)
+
+
+def _image_samples(paths: list[Path]) -> list[Sample]:
+    from tlx.data.images import BadImage, load_image
+
+    samples, bad = [], []
+    for path in paths:
+        try:
+            samples.append({"id": str(path), "input": load_image(path), "target": 0})
+        except BadImage as error:
+            bad.append(f"{path}: {error}")
+    if bad:
+        raise ValueError(f"{len(bad)} files cannot be read:\n  " + "\n  ".join(bad))
+    return samples
+
+
+def export(folder: Path, *, into: Path, onnx: bool = False) -> list[Path]:
+    """Writes the run's network as its library loads it; returns what was written."""
+    from tlx.backbones.export import export as write
+
+    _, made = load(folder)
+    written = write(
+        made.network.state_dict(),
+        into,
+        facts=made.backbone.export,
+        class_names=made.task.labels.names,
+        input_spec=made.backbone.input_spec,
+        onnx=onnx,
+    )
+    return sorted(written.iterdir())
