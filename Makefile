@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 run: $(STAMP)
-	$(BIN)/python -m tlx.cli train experiment=default
+	$(BIN)/python -m tlx.cli train experiment=glyphs_to_digits
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
@@ -33,7 +33,7 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -q tests/test_rooms.py
 
 bench: $(STAMP)
-	for script in benchmarks/[a-z]*.py; do $(BIN)/python "$$script" || exit 1; done
+	for name in start memory step; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: $(STAMP)
 	$(BIN)/python -m pytest -q --doctest-glob='*.md' docs README.md

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 
 from tlx.config import compose as compose_module
 from tlx.config import places, schema
+from tlx.config import source as source_module
 from tlx.config.check import check, schema_signature
 from tlx.config.compose import CheckError, compose
 from tlx.config.places import Library, conf_dir, targets_by_group
@@ -41,9 +43,14 @@ def loaded(path):
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
-def composed(group, option):
+@cache
+def _composed(group, option):
     value = f"[{option}]" if group in schema.LIST_GROUPS else option
     return compose([f"{group}={value}"], check=False)
+
+
+def composed(group, option):
+    return copy.deepcopy(_composed(group, option))
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -144,9 +151,11 @@ def test_typo_in_the_primary_config_is_refused(path, tmp_path, monkeypatch):
     shutil.copytree(conf_dir(), tmp_path / "conf")
     primary = tmp_path / "conf" / "config.yaml"
     for typo in typos(path[-1]):
-        primary.write_text(yaml.safe_dump(with_typo(loaded(conf_dir() / "config.yaml"), path, typo)))
+        primary.write_text(
+            yaml.safe_dump(with_typo(loaded(conf_dir() / "config.yaml"), path, typo))
+        )
         with monkeypatch.context() as patch:
-            for module in (places, compose_module):
+            for module in (places, compose_module, source_module):
                 patch.setattr(module, "conf_dir", lambda: tmp_path / "conf")
             with pytest.raises(CheckError):
                 compose([])
@@ -165,7 +174,7 @@ def test_typo_in_the_defaults_lists_is_refused(tmp_path, monkeypatch):
         changed["defaults"][index] = {key[:-1]: value or ["none"]}
         primary.write_text(yaml.safe_dump(changed))
         with monkeypatch.context() as patch:
-            for module in (places, compose_module):
+            for module in (places, compose_module, source_module):
                 patch.setattr(module, "conf_dir", lambda: tmp_path / "conf")
             with pytest.raises(CheckError):
                 compose([])
@@ -173,7 +182,10 @@ def test_typo_in_the_defaults_lists_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("key", ["overide /task", "override /tsak", "override task", "/task"])
 def test_typo_in_a_datasets_defaults_is_refused(key, tmp_path):
-    mine = {"defaults": [{key: "image_classification"}, "_self_"], "_target_": "tlx.data.embedded.digits"}
+    mine = {
+        "defaults": [{key: "image_classification"}, "_self_"],
+        "_target_": "tlx.data.embedded.digits",
+    }
     folder = tmp_path / "dataset"
     folder.mkdir()
     (folder / "mine.yaml").write_text(yaml.safe_dump(mine))

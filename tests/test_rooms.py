@@ -67,8 +67,10 @@ def test_imports_follow_the_table(path):
         return
     assert here in MAY_IMPORT, f"{here} is no room of the table"
     for name in inner(path):
-        allowed = name == "__version__" or name.split(".")[0] == here or any(
-            name == other or name.startswith(f"{other}.") for other in MAY_IMPORT[here]
+        allowed = (
+            name == "__version__"
+            or name.split(".")[0] == here
+            or any(name == other or name.startswith(f"{other}.") for other in MAY_IMPORT[here])
         )
         assert allowed, f"{here} may not import tlx.{name}"
 
@@ -91,7 +93,9 @@ def test_methods_need_only_torch_numpy_and_the_standard_library():
     for path in (PACKAGE / "methods").rglob("*.py"):
         for name in imports(path):
             top = name.split(".")[0]
-            assert top in {*sys.stdlib_module_names, "torch", "numpy", "tlx"}, f"{path.name}: {name}"
+            assert top in {*sys.stdlib_module_names, "torch", "numpy", "tlx"}, (
+                f"{path.name}: {name}"
+            )
 
 
 def test_every_package_init_is_light():

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from tlx.backbones.backbone import Backbone
@@ -101,8 +102,31 @@ def model(config: Config, labels: Labels, *, effects: effects_.Joined, **backbon
     task: Task = instantiate(config["task"], labels)
     torch.manual_seed(config["seed"] + 1)
     head = task.head(trunk, dropout=effects.head_dropout)
+    if config["init_head"] == "keep" and backbone.get("init") not in {None, "hub", "none"}:
+        keep_head(head, backbone["init"])
     network = Network(trunk.module, head, trunk.features)
     return Model(trunk, task, network, layout(network, trunk), trunk.head_level)
+
+
+def keep_head(head: nn.Module, path: str) -> None:
+    """Loads a run's head into a fresh one (a mutator).
+
+    Raises:
+        ValueError: the file has no head, or one of another shape.
+    """
+    state = {
+        name.removeprefix("head."): value
+        for name, value in load_file(path).items()
+        if name.startswith("head.")
+    }
+    own = {name: tuple(value.shape) for name, value in head.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if own != found:
+        raise ValueError(
+            f"init_head=keep: {path} has a head {found or 'of no kind'}, this run needs {own}; "
+            "use init_head=new"
+        )
+    head.load_state_dict(state)
 
 
 def layout(network: nn.Module, backbone: Backbone) -> Layout:

@@ -62,14 +62,14 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
             _show(loggers, plan, made)
             record.write(folder, made)
             print(tables.result(made, folder), flush=True)
-        status = "success"
+        status = "finished"
     except BaseException as error:
         if type(error).__name__ == "Interrupted":
             status = "interrupted"
         raise
     finally:
         for logger in loggers:
-            logger.finalize(status)
+            logger.finish(status)
     return made
 
 

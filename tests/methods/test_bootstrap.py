@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from tlx.methods import bootstrap
 from tlx.methods.bootstrap import intervals, resampled_weights
 

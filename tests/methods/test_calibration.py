@@ -3,6 +3,7 @@
 import pytest
 import torch
 from sklearn import metrics as reference
+
 from tlx.methods import calibration
 from tlx.methods.metrics import ones, weighted_mean
 

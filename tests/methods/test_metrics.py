@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics as reference
+
 from tlx.methods import metrics
 
 

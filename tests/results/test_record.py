@@ -6,6 +6,7 @@ import math
 import os
 
 import pytest
+
 from tlx.results import record
 from tlx.results.record import (
     Parameters,

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats as reference
+
 from tlx.results.stats import paired_bootstrap, paired_t, t_interval
 
 RNG = np.random.default_rng(0)

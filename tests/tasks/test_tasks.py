@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tlx.tasks
 import torch
 import torch.nn.functional as F
 from sklearn import metrics as reference
+from torch import nn
+
+import tlx.tasks
 from tlx.backbones.backbone import Backbone, Features
 from tlx.data.splits import Labels
 from tlx.results.record import Record, SplitRecord, from_json, to_json
@@ -18,7 +20,6 @@ from tlx.results.record import _build as build_record
 from tlx.tasks.classification import classification
 from tlx.tasks.multi_label import multi_label_classification
 from tlx.tasks.regression import regression
-from torch import nn
 
 C = 7
 NAMES = tuple(f"c{i}" for i in range(C))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from tlx.training import checkpoints
 
 
@@ -118,7 +119,7 @@ def test_code_in_a_checkpoint_with_a_right_digest_is_not_run(tmp_path):
     torch.save({"x": Evil()}, tmp_path / "evil")
     digest = checkpoints._digest(tmp_path / "evil")
     os.rename(tmp_path / "evil", tmp_path / f"last-000001-step0000000001-{digest}.pt")
-    with pytest.raises(Exception, match="[Ww]eights"):
+    with pytest.raises(Exception, match=r"[Ww]eights"):
         checkpoints.load_newest(tmp_path)
     assert not (tmp_path / "ran").exists()
 

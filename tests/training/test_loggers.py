@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from tlx.training import loggers
 from tlx.training.run_logger import RunLogger
 

@@ -19,7 +19,7 @@ HYDRA_KEYS = ("_partial_", "_args_", "_recursive_", "_convert_", "_mode_", "_cal
 
 
 def allowed_targets() -> frozenset[str]:
-    """All callables that a `_target_` may name: what conf/ uses, and what the user's settings add."""
+    """All that a `_target_` may name: what conf/ uses, and what the user's settings add."""
     return frozenset().union(*targets_by_group().values()) | load_settings().allow_targets
 
 
@@ -34,7 +34,7 @@ def require(config: Node) -> None:
 
 
 def check(config: Node) -> list[Problem]:
-    """All problems of a composed config; reads files and folders it names, imports nothing of them."""
+    """All problems of a composed config; what it names is looked at, and never imported."""
     settings = load_settings()
     problems = [
         *_top_level(config),
@@ -54,7 +54,9 @@ def _top_level(config: Node) -> Iterator[Problem]:
     known = {*fields, *groups, *schema.NODES}
     for key in config:
         if key not in known:
-            yield Problem(str(key), f"is no key; there are {listed(known, most=40)}", _elsewhere(key, known))
+            yield Problem(
+                str(key), f"is no key; there are {listed(known, most=40)}", _elsewhere(key, known)
+            )
     for group in (*groups, *schema.SCHEMA_GROUPS):
         if group in config and not isinstance(config[group], Mapping):
             yield Problem(group, f"is {shown(config[group])}; choose an option: {group}=NAME")
@@ -110,7 +112,9 @@ def target_nodes(config: Node) -> Iterator[tuple[str, str, Any]]:
 def _target_nodes(config: Node, settings: Settings) -> Iterator[Problem]:
     for group, place, node in target_nodes(config):
         if not isinstance(node, Mapping):
-            yield Problem(place, f"is {shown(node)}; choose options by {group}=[…]", _option(group, place))
+            yield Problem(
+                place, f"is {shown(node)}; choose options by {group}=[…]", _option(group, place)
+            )
             continue
         target = node.get("_target_")
         if target is None:
@@ -129,7 +133,9 @@ def _target_nodes(config: Node, settings: Settings) -> Iterator[Problem]:
         if group in schema.LIST_GROUPS and target not in settings.allow_targets:
             options = list_group_options(group)
             if name not in options:
-                yield Problem(place, f"is no option; there are {listed(options)}", nearest(name, options))
+                yield Problem(
+                    place, f"is no option; there are {listed(options)}", nearest(name, options)
+                )
         found = signature(target)
         if found is None:
             yield Problem(f"{place}._target_", f"{target} names no function that can be found")
@@ -164,7 +170,9 @@ def _unknown(prefix: str, node: Node, found: Signature) -> Iterator[Problem]:
         elif name not in found.parameters and name not in (*HYDRA_KEYS, "_target_"):
             options = found.parameters
             yield Problem(
-                f"{prefix}{name}", f"is no key here; there are {listed(options)}", nearest(name, options)
+                f"{prefix}{name}",
+                f"is no key here; there are {listed(options)}",
+                nearest(name, options),
             )
 
 
@@ -193,11 +201,15 @@ def _stray(config: Node, settings: Settings) -> Iterator[Problem]:
             yield Problem(place, f"{value!r}: a _target_ has no place here")
         elif key in HYDRA_KEYS:
             yield Problem(place, "is refused: a config names calls, and says nothing about how")
-        elif re.fullmatch(r"trust_remote_code", key, re.IGNORECASE) and not settings.allow_remote_code:
+        elif (
+            re.fullmatch(r"trust_remote_code", key, re.IGNORECASE)
+            and not settings.allow_remote_code
+        ):
             yield Problem(
-                place, "is refused: it runs code from the network; allow_remote_code = true in your "
-                "settings file permits it"
-            )  # fmt: skip
+                place,
+                "is refused: it runs code from the network; allow_remote_code = true in your "
+                "settings file permits it",
+            )
 
 
 def _walk(node: Any, prefix: str) -> Iterator[tuple[str, str, Any]]:

@@ -16,97 +16,23 @@ from hydra._internal.core_plugins.importlib_resources_config_source import (
 )
 from hydra._internal.core_plugins.structured_config_source import StructuredConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from tlx.config import schema
 from tlx.config.check import check as find_problems
 from tlx.config.check import schema_signature
 from tlx.config.identity import normalise
-from tlx.config.places import EXPERIMENT, Library, conf_dir, experiments_dir
+from tlx.config.places import EXPERIMENT, Library, conf_dir
 from tlx.config.problems import CheckError, Problem
+from tlx.config.source import Source, one_line
 from tlx.config.suggest import listed, nearest
 
 Config = dict[str, Any]
-
-
-class Source(ConfigSource):
-    """A folder of config groups in which `experiment/NAME` is a whole config, not a group's node.
-
-    tlx's own folder keeps its experiments beside conf/, in experiments/.
-    """
-
-    @staticmethod
-    def scheme() -> str:
-        """The part before `://`."""
-        return "tlx"
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        """The parsed file."""
-        file = self._file(config_path)
-        if not file.is_file():
-            raise ConfigLoadError(f"Config not found : {file}")
-        text = file.read_text(encoding="utf-8")
-        config, header = _parse(text, file), self._get_header_dict(text[:512])
-        if config_path.startswith(f"{EXPERIMENT}/"):
-            header["package"] = "_global_"
-        elif "/" in config_path and "defaults" in config:
-            config.defaults = [_from_top(entry) for entry in OmegaConf.to_object(config.defaults)]
-        return ConfigResult(provider=self.provider, path=str(file), config=config, header=header)
-
-    def is_group(self, config_path: str) -> bool:
-        """Whether the path is a folder."""
-        return self._place(config_path).is_dir()
-
-    def is_config(self, config_path: str) -> bool:
-        """Whether the path is an option's file."""
-        return self._file(config_path).is_file()
-
-    def available(self) -> bool:
-        """Whether the folder is there."""
-        return Path(self.path).is_dir()
-
-    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """Names in a folder."""
-        place = self._place(config_path)
-        groups = {p.name for p in place.iterdir() if p.is_dir()}
-        configs = {p.stem for p in place.glob("*.yaml")}
-        if results_filter is ObjectType.GROUP:
-            return sorted(groups)
-        return sorted(configs if results_filter is ObjectType.CONFIG else groups | configs)
-
-    def _place(self, config_path: str) -> Path:
-        head, _, tail = config_path.partition("/")
-        if head == EXPERIMENT and Path(self.path) == conf_dir():
-            return experiments_dir() / tail
-        return Path(self.path) / config_path
-
-    def _file(self, config_path: str) -> Path:
-        return self._place(config_path.removesuffix(".yaml") + ".yaml")
-
-
-def _from_top(entry: Any) -> Any:
-    """`override /task: X` in a group's file, as Hydra wants it: the group of the top level."""
-    if not isinstance(entry, dict):
-        return entry
-    return {
-        re.sub(r"^override\s+/([\w/]+)$", r"override /\1@_global_.\1", str(key)): value
-        for key, value in entry.items()
-    }
-
-
-def _parse(text: str, file: Path) -> Any:
-    try:
-        return OmegaConf.create(text) if text.strip() else OmegaConf.create({})
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise CheckError([Problem(str(file), f"is not valid YAML: {_one_line(error)}")]) from error
 
 
 def compose(
@@ -186,9 +112,7 @@ def _prepared(text: str, library: Library) -> tuple[str | None, Problem | None]:
     return text, None
 
 
-def _choice(
-    override: Override, text: str, library: Library
-) -> tuple[str | None, Problem | None]:
+def _choice(override: Override, text: str, library: Library) -> tuple[str | None, Problem | None]:
     group, value = override.key_or_group, override.value()
     options = library.options(group)
     if value is None and group in schema.LIST_GROUPS:
@@ -199,11 +123,17 @@ def _choice(
     if isinstance(value, dict):
         return None, Problem(group, "takes the name of an option; set keys one by one")
     for name in names:
-        if name is not None and not (isinstance(name, str) and name.removesuffix(".yaml") in options):
+        if name is not None and not (
+            isinstance(name, str) and name.removesuffix(".yaml") in options
+        ):
             near = nearest(str(name), options)
             message = f"{name!r} is no option; there are {listed(options, most=40)}"
             return None, Problem(group, message, near)
-    if group in schema.LIST_GROUPS and not isinstance(value, list) and override.type is OverrideType.CHANGE:
+    if (
+        group in schema.LIST_GROUPS
+        and not isinstance(value, list)
+        and override.type is OverrideType.CHANGE
+    ):
         return f"{group}=[{value}]", None
     return text, None
 
@@ -238,14 +168,13 @@ def _composed(overrides: Iterable[str], library: Library) -> Config:
 
 
 def _explained(error: Exception, library: Library) -> Problem:
-    """Hydra's and OmegaConf's errors as one problem, with the nearest right name where there is one."""
+    """An error of Hydra or OmegaConf as one problem, with the nearest right name."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     text = str(cause) or str(error)
     if found := re.search(r"In '([^']+)': Could not find '([^']+)'", text):
         group, _, option = found[2].rpartition("/")
-        return Problem(
-            found[1], f"{found[2]!r} is no option", nearest(option, library.options(group)) if group else None
-        )
+        near = nearest(option, library.options(group)) if group else None
+        return Problem(group or found[1], f"{option!r} is no option, in {found[1]}", near)
     if found := re.search(r"Could not override '([^']+)'", text):
         name = found[1].partition("@")[0]
         return Problem(name, _first_line(cause), nearest(name, library.groups()))
@@ -256,12 +185,8 @@ def _explained(error: Exception, library: Library) -> Problem:
     if found := re.search(r"Could not delete from config\. '?([\w.]+)'?", text):
         return Problem(found[1], "is not there to be deleted")
     place = str(getattr(cause, "full_key", None) or "config")
-    return Problem(place, _one_line(cause))
+    return Problem(place, one_line(cause))
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

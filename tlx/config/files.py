@@ -42,7 +42,9 @@ def _weights(backbone: Any) -> Iterator[Problem]:
         return
     path = Path(init).expanduser()
     if path.is_dir():
-        yield Problem(place, f"{init} is a folder; give a weights file in it", _beside(path / "model"))
+        yield Problem(
+            place, f"{init} is a folder; give a weights file in it", _beside(path / "model")
+        )
     elif not path.exists():
         words = nearest(init, ["hub", "none"], cutoff=0.6) if "/" not in init else None
         yield Problem(
@@ -145,7 +147,9 @@ def _classes(dataset: Node, folder: Path) -> Iterator[Problem]:
     for key in ("train", "val", "test"):
         name = dataset.get(key)
         if isinstance(name, str) and name != key and not (folder / name).is_dir():
-            yield Problem(f"dataset.{key}", f"{folder / name} is no folder", _name_beside(folder / name))
+            yield Problem(
+                f"dataset.{key}", f"{folder / name} is no folder", _name_beside(folder / name)
+            )
     extra = dataset.get("extra")
     for name, sub in (extra or {}).items() if isinstance(extra, Mapping) else ():
         place = folder / str(sub)
@@ -156,7 +160,8 @@ def _classes(dataset: Node, folder: Path) -> Iterator[Problem]:
     classes = [p for p in base.iterdir() if p.is_dir() and not p.name.startswith(".")]
     if len(classes) < 2:
         yield Problem(
-            "dataset.root", f"{base} holds {len(classes)} folder(s); image_folder wants one per class"
+            "dataset.root",
+            f"{base} holds {len(classes)} folder(s); image_folder wants one per class",
         )
 
 

@@ -58,7 +58,9 @@ def normalise(config: Node) -> dict[str, Any]:
             done[group][place.partition(".")[2]] = full
         else:
             done[group] = full
-    if _leaf(done.get("freeze_strategy")) == "scratch" and isinstance(done.get("backbone"), Mapping):
+    if _leaf(done.get("freeze_strategy")) == "scratch" and isinstance(
+        done.get("backbone"), Mapping
+    ):
         done["backbone"] = {**done["backbone"], "init": "none"}
     return done
 

@@ -41,8 +41,13 @@ RANGES: dict[str, Range] = {
     "dataset.*_fraction": BELOW_1,
     "freeze_strategy.k": FROM_1,
     "freeze_strategy.*_steps": FROM_1,
-    "freeze_strategy.*_epochs": FROM_1,
+    "freeze_strategy.*_epochs": ABOVE_0,
     "freeze_strategy.*_fraction": UP_TO_1,
+    "freeze_strategy.*_scale": ABOVE_0,
+    "freeze_strategy.lr_scales": FROM_0,
+    "freeze_strategy.lr_mult": ABOVE_0,
+    "freeze_strategy.plateau": FROM_1,
+    "freeze_strategy.t0": UP_TO_1,
     "freeze_strategy.decay": ABOVE_0,
     "regularization.weight_decay.value": FROM_0,
     "regularization.*.p": BELOW_1,
@@ -55,7 +60,7 @@ RANGES: dict[str, Range] = {
     "augmentation.*.p": UP_TO_1,
     "augmentation.*.alpha": ABOVE_0,
 }
-"""Place to range; the first pattern that fits a place counts, and a list is checked item by item."""
+"""Place to range; the first pattern that fits a place counts; lists are checked item by item."""
 
 
 def check(config: Node) -> list[Problem]:
@@ -66,6 +71,7 @@ def check(config: Node) -> list[Problem]:
         *_devices(config),
         *_metrics(config),
         *_patterns(config.get("freeze_strategy"), "freeze_strategy"),
+        *_ends(config.get("freeze_strategy"), "freeze_strategy"),
         *_study(config),
     ]
 
@@ -160,7 +166,9 @@ def _metrics(config: Node) -> Iterator[Problem]:
         )
     elif not slash or (names and metric not in names):
         yield Problem(
-            "monitor", f"{monitor!r} is no metric; there are {listed(names)}, each as val/NAME", f"val/{near}"
+            "monitor",
+            f"{monitor!r} is no metric; there are {listed(names)}, each as val/NAME",
+            f"val/{near}",
         )
 
 
@@ -175,6 +183,21 @@ def _patterns(node: Any, place: str) -> Iterator[Problem]:
             yield Problem(f"{place}.patterns", f"{pattern!r} is no regular expression: {error}")
 
 
+def _ends(node: Any, place: str) -> Iterator[Problem]:
+    """A stage's end that is given in two units."""
+    if not isinstance(node, Mapping):
+        return
+    given: dict[str, list[str]] = {}
+    for key, value in node.items():
+        subject, _, unit = str(key).rpartition("_")
+        if unit in {"fraction", "epochs", "steps"} and value is not None:
+            given.setdefault(subject, []).append(str(key))
+    for keys in given.values():
+        if len(keys) > 1:
+            first, *others = keys
+            yield Problem(f"{place}.{others[0]}", f"{place}.{first} is given too; set one to null")
+
+
 def _study(config: Node) -> Iterator[Problem]:
     study = config.get("study")
     if not isinstance(study, Mapping):
@@ -186,7 +209,9 @@ def _study(config: Node) -> Iterator[Problem]:
         baseline = study.get("baseline")
         if baseline is not None and baseline not in arms:
             yield Problem(
-                "study.baseline", f"{baseline!r} is no arm; there are {listed(arms)}", nearest(str(baseline), arms)
+                "study.baseline",
+                f"{baseline!r} is no arm; there are {listed(arms)}",
+                nearest(str(baseline), arms),
             )
     if isinstance(seeds, list | tuple):
         if not seeds:
@@ -199,5 +224,7 @@ def _study(config: Node) -> Iterator[Problem]:
         near = nearest(name, names)
         split = str(metric).rpartition("/")[0] or "test"
         yield Problem(
-            "study.metric", f"{metric!r} is no metric; there are {listed(names)}", near and f"{split}/{near}"
+            "study.metric",
+            f"{metric!r} is no metric; there are {listed(names)}",
+            near and f"{split}/{near}",
         )

@@ -43,7 +43,8 @@ def _summary(group: str, roots: list[Path]) -> str:
 
 
 def _options(folders: list[Path]) -> str:
-    paths = [path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.yaml"))]
+    present = [folder for folder in folders if folder.is_dir()]
+    paths = [path for folder in present for path in sorted(folder.glob("*.yaml"))]
     return "\n".join(f"{path.stem:24} {first_comment(path)}" for path in paths)
 
 

@@ -26,6 +26,7 @@ class Config:
         name: shown in tables and logs; null: the run's id.
         monitor: what selection looks at, like `val/accuracy`; null: the task's own.
         final_weights: which weights are evaluated and kept.
+        init_head: whether a run that starts from a run keeps that run's head as well.
         runs_dir: folder of the run folders.
     """
 
@@ -34,6 +35,7 @@ class Config:
     name: str | None = None
     monitor: str | None = None
     final_weights: Literal["best", "last"] = "best"
+    init_head: Literal["new", "keep"] = "new"
     runs_dir: str = "runs"
 
 

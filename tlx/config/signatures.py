@@ -54,8 +54,11 @@ def module_file(module: str) -> Path | None:
     head, *rest = module.split(".")
     if head == PACKAGE.name:
         base = PACKAGE.joinpath(*rest)
-        return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+        return next(
+            (p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None
+        )
     path: list[str] | None = None
+    origin: str | None = None
     name = ""
     for part in (head, *rest):
         name = f"{name}.{part}" if name else part
@@ -63,7 +66,8 @@ def module_file(module: str) -> Path | None:
         if spec is None:
             return None
         path = list(spec.submodule_search_locations or [])
-    return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+        origin = spec.origin
+    return Path(origin) if origin and origin.endswith(".py") else None
 
 
 @cache

@@ -220,7 +220,7 @@ def confusion(predicted_N: Tensor, target_N: Tensor, *, classes: int) -> Tensor:
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """above / below, and 0 where below is 0."""
+    """The quotient, and 0 where below is 0."""
     return torch.where(below == 0, 0.0, above / torch.where(below == 0, 1.0, below))
 
 

@@ -165,9 +165,7 @@ def check(stages: Sequence[Stage], layout: Layout) -> None:
                 )
 
 
-def spans(
-    stages: Sequence[Stage], *, total_steps: int, steps_per_epoch: int
-) -> tuple[Span, ...]:
+def spans(stages: Sequence[Stage], *, total_steps: int, steps_per_epoch: int) -> tuple[Span, ...]:
     """The stages laid end to end over the whole budget; the last one takes the rest.
 
     Ends are rounded where they fall, not where they add up, so that fractions do not drift. They

@@ -523,16 +523,17 @@ def with_modes(
     own = set(layout.head.parameters)
     frozen: set[str] = set()
     added: set[str] = set()
-    knobs = (("norm_affine", norm_affine, layout.norms), ("embeddings", embeddings, layout.embeddings))
+    knobs = (
+        ("norm_affine", norm_affine, layout.norms),
+        ("embeddings", embeddings, layout.embeddings),
+    )
     for knob, policy, names in knobs:
         if policy not in ("follow", "freeze", "train"):
             raise ValueError(f"frozen.{knob}={policy!r}; give follow, freeze or train")
         if policy != "follow":
             (frozen if policy == "freeze" else added).update(set(names) - own)
-    # A norm inside the embeddings is in both lists: the narrower word, on norms, decides.
-    norms = set(layout.norms)
-    both = frozen & added
-    frozen -= {name for name in both if (name in norms) == (norm_affine == "train")}
+    if norm_affine == "train":  # a norm of the embeddings is in both lists: the word on norms wins
+        frozen -= set(layout.norms)
     added -= frozen
     return _checked(layout, [_with(stage, layout, frozen, added) for stage in stages])
 

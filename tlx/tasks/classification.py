@@ -90,10 +90,8 @@ class Classification:
         target = batch["target"]
         log_NC = outputs.float().log_softmax(1)
         soft = target.is_floating_point()
-        if soft:
-            loss_N = -(target * log_NC).sum(1)
-        else:
-            loss_N = F.nll_loss(log_NC, target, reduction="none")
+        nll = F.nll_loss  # deterministic on every device, unlike the gradient of `gather`
+        loss_N = -(target * log_NC).sum(1) if soft else nll(log_NC, target, reduction="none")
         if smoothing:
             loss_N = (1 - smoothing) * loss_N - smoothing * log_NC.mean(1)
         if self.class_weights is None:

@@ -3,7 +3,7 @@
 Shapes: N items, K quantities, B weightings of the items.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -26,7 +26,11 @@ METRICS: dict[str, str] = {
     "r2": "max",
     "loss": "min",
 }
-CRITERIA = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
+CRITERIA: dict[str, Callable[..., Tensor]] = {
+    "mse": F.mse_loss,
+    "mae": F.l1_loss,
+    "huber": F.huber_loss,
+}
 
 
 def regression(

@@ -85,7 +85,11 @@ class Network(nn.Module):
         """The backbone's features of a batch of inputs."""
         return self._features(self.backbone, inputs)
 
+    def with_features(self, inputs: Any) -> tuple[Features, Tensor]:
+        """The backbone's features and the head's outputs."""
+        features = self.features(inputs)
+        return features, self.head(features)
+
     def forward(self, inputs: Any) -> Tensor:
         """The head's outputs."""
-        out: Tensor = self.head(self.features(inputs))
-        return out
+        return self.with_features(inputs)[1]

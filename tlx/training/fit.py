@@ -23,6 +23,7 @@ from tlx.training.effects import EarlyStopping, Ema
 from tlx.training.loaders import StepBatches
 from tlx.training.module import TransferModule, state_by_name
 from tlx.training.progress import Display
+from tlx.training.run_logger import RunLogger
 from tlx.training.signals import Interrupted, StopFlag
 
 log = logging.getLogger(__name__)
@@ -191,6 +192,10 @@ class Conductor(pl.Callback):
     def resume(self, trainer: pl.Trainer) -> None:
         """Goes on from the newest valid checkpoint, if there is one."""
         found = checkpoints.load_newest(self.folder)
+        step = found[0]["progress"]["step"] if found is not None else None
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.resume(step)
         if found is None:
             return
         payload, path = found

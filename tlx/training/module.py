@@ -84,6 +84,7 @@ class TransferModule(pl.LightningModule):
         self.collector = Collector(recipe.task)
         self.sums: dict[str, Tensor] = {}
         self._share = (0, 1)
+        self._anchor: dict[str, Tensor] = {}
         self._run = self.network.with_features
         self._micro = 0
 
@@ -145,6 +146,7 @@ class TransferModule(pl.LightningModule):
         """Sets modes, and remembers this rank's share."""
         self.train()
         self._share = (self.global_rank, self.trainer.world_size)
+        self._anchor = {n: t.to(self.device) for n, t in self.recipe.anchor.items()}
         self._micro = 0
         self.set_lr()
 
@@ -169,7 +171,7 @@ class TransferModule(pl.LightningModule):
         if self._micro == 0:
             self.set_lr()
         seed = step_seed(recipe.seed, self.step * recipe.accumulate + self._micro, rank)
-        torch.manual_seed(seed)
+        reseed(seed)
         if recipe.mixing:
             batch = mix(recipe.mixing, recipe.task.soften(batch), seed)
         features, outputs = self._run(batch["input"])
@@ -186,7 +188,7 @@ class TransferModule(pl.LightningModule):
                 outputs=outputs,
                 network=self.network,
                 trainable=frozenset(self.span.stage.trains) if self.span else frozenset(),
-                anchor=recipe.anchor,
+                anchor=self._anchor,
                 global_step=self.step,
             )
             for name, penalty in recipe.penalties.items():
@@ -216,6 +218,13 @@ class TransferModule(pl.LightningModule):
     def _add(self, name: str, value: Tensor) -> None:
         value = value / self.recipe.accumulate
         self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+
+def reseed(seed: int) -> None:
+    """Seeds torch's generators (a mutator); `torch.manual_seed` takes a stack trace at each call."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(seed)
 
 
 def cosine_to_zero(done: float) -> float:

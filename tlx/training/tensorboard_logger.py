@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 
 from tlx.training.run_logger import RunInfo, RunLogger
 

@@ -11,15 +11,16 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, cast, final
 
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 
 from tlx.training.run_logger import RunInfo, RunLogger, masked
 
 logger = logging.getLogger(__name__)
 
 FINISH_TIMEOUT_S = 60.0
+Mode = Literal["online", "offline", "disabled"]
 CONFUSION_CHART = "wandb/confusion_matrix/v1"
 
 
@@ -36,7 +37,7 @@ class WandbLogger(RunLogger):
     ) -> None:
         """Keeps the options; W&B starts with what is logged first."""
         super().__init__(run)
-        self._options = {"project": project, "entity": entity}
+        self._project, self._entity = project, entity
         self._mode = mode
         self._init_timeout_s = init_timeout_s
         self._wandb_run: Any = None
@@ -90,7 +91,7 @@ class WandbLogger(RunLogger):
                 return
             import wandb
 
-            columns = ["Actual", "Predicted", "nPredictions"]
+            columns: list[str | int] = ["Actual", "Predicted", "nPredictions"]
             cells = [
                 [true, predicted, int(count)]
                 for true, row in zip(names, matrix, strict=True)
@@ -99,7 +100,7 @@ class WandbLogger(RunLogger):
             chart = wandb.plot_table(
                 vega_spec_name=CONFUSION_CHART,
                 data_table=wandb.Table(columns=columns, data=cells),
-                fields={name: name for name in columns},
+                fields={str(name): str(name) for name in columns},
                 string_fields={"title": key},
             )
             self._log({key: chart}, step)
@@ -150,7 +151,7 @@ class WandbLogger(RunLogger):
             self._wandb_run.define_metric("step", hidden=True)
             self._wandb_run.define_metric("*", step_metric="step")
 
-    def _init(self, mode: str, timeout_s: float) -> Any:
+    def _init(self, mode: Mode, timeout_s: float) -> Any:
         import wandb
 
         Path(self.run.dir).mkdir(parents=True, exist_ok=True)
@@ -171,7 +172,8 @@ class WandbLogger(RunLogger):
             x_disable_machine_info=True,
         )
         return wandb.init(
-            **self._options,
+            project=self._project,
+            entity=self._entity,
             id=self.run.id,
             resume="allow" if mode == "online" else None,
             name=self.run.name,
@@ -196,13 +198,12 @@ class WandbLogger(RunLogger):
                 logger.warning("W&B %s failed: %s: %s", what, type(error).__name__, error)
 
 
-def _mode(wanted: str, settings: Any, *, timeout_s: float) -> str:
+def _mode(wanted: str, settings: Any, *, timeout_s: float) -> Mode:
     """`online`, `offline` or `disabled`: what can be had of what is wanted."""
     if wanted == "auto":
         wanted = os.environ.get("WANDB_MODE", settings.mode)
-        wanted = wanted if wanted in ("offline", "disabled") else "online"
-        if wanted == "online" and not _logged_in(settings):
-            return "offline"
+        if wanted not in ("offline", "disabled"):
+            wanted = "online" if _logged_in(settings) else "offline"
     if wanted == "online" and not _answers(settings.base_url, timeout_s=timeout_s):
         logger.warning(
             "W&B server %s gave no answer within %.0f s: this run is logged offline; "
@@ -211,7 +212,7 @@ def _mode(wanted: str, settings: Any, *, timeout_s: float) -> str:
             timeout_s,
         )
         return "offline"
-    return wanted
+    return cast(Mode, wanted)
 
 
 def _logged_in(settings: Any) -> bool:

@@ -1,0 +1,124 @@
+"""Weights files: plain tensors pass, code is found without being run."""
+
+import io
+import os
+import pickle
+import zipfile
+from argparse import Namespace
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tlx.config import files
+from tlx.config.files import foreign_globals
+
+TENSORS = OrderedDict(
+    a=torch.ones(2, 3),
+    b=torch.arange(4),
+    c=torch.ones(2, dtype=torch.bfloat16),
+    p=torch.nn.Parameter(torch.zeros(1)),
+    n=torch.tensor(3),
+    sparse=torch.eye(2).to_sparse(),
+    dtype=torch.float16,
+    size=torch.Size([1, 2]),
+)
+
+
+class Runs:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_plain_tensors_pass(tmp_path, zipped):
+    path = tmp_path / "w.pth"
+    content = {"state_dict": TENSORS, "epoch": 3, "name": "x", "rate": 0.1}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    assert foreign_globals(path) == []
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_beside_tensors_is_found_and_not_run(tmp_path, zipped):
+    path = tmp_path / "w.pth"
+    content = {"state_dict": TENSORS, "extra": Runs(tmp_path / "ran")}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    assert any("system" in name for name in foreign_globals(path))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_code_is_found_under_every_protocol(tmp_path, protocol):
+    path = tmp_path / "w.bin"
+    path.write_bytes(pickle.dumps(Runs(tmp_path / "ran"), protocol=protocol))
+    assert foreign_globals(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_second_pickle_in_the_archive_is_read_too(tmp_path):
+    path = tmp_path / "w.pt"
+    torch.save(TENSORS, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/more.pkl", pickle.dumps(Runs(tmp_path / "ran"), protocol=2))
+    assert foreign_globals(path)
+
+
+@pytest.mark.parametrize(
+    "content", [Namespace(lr=1), np.ones(2), Path("x")], ids=["args", "numpy", "path"]
+)
+def test_what_safe_loading_refuses_is_refused(tmp_path, content):
+    path = tmp_path / "w.pth"
+    torch.save({"w": content}, path)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)
+    assert foreign_globals(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 broken", b"\x80\x02"])
+def test_what_is_no_pickle_is_unreadable(tmp_path, content):
+    path = tmp_path / "w.pth"
+    path.write_bytes(content)
+    assert foreign_globals(path) == ["unreadable"]
+
+
+def test_an_archive_without_pickles_is_unreadable(tmp_path):
+    path = tmp_path / "w.pth"
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("x.txt", "x")
+    path.write_bytes(buffer.getvalue())
+    assert foreign_globals(path) == ["unreadable"]
+
+
+def test_real_state_dicts_pass(tmp_path):
+    path = tmp_path / "net.pth"
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    optimizer = torch.optim.AdamW(net.parameters())
+    torch.save({"model": net.state_dict(), "optimizer": optimizer.state_dict()}, path)
+    assert foreign_globals(path) == []
+
+
+@pytest.mark.parametrize(
+    ("init", "fine"),
+    [
+        ("hub", True),
+        ("none", True),
+        ("run:digits-x-full-s0-0123456789", True),
+        ("experiment:glyphs", True),
+        ("run:", False),
+        ("weights.safetensors", False),
+        ("{tmp}", False),
+        ("{tmp}/notes.txt", False),
+        ("{tmp}/w.safetensors", True),
+    ],
+)
+def test_starting_weights(tmp_path, init, fine):
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    found = files.check({"backbone": {"init": init.format(tmp=tmp_path)}})
+    assert (not found) is fine
