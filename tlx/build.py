@@ -238,6 +238,7 @@ def rehearse(config: Config, effects: effects_.Joined) -> None:
         made = model(config, labels, effects=effects, init="none")
     selection(config, made.task, effects)
     augmentations(config)
+    instantiate(config["schedule"])
     stages(config, made.layout)
 
 
@@ -283,7 +284,8 @@ def _plan(config: Config, data: Splits, made: Model, effects: effects_.Joined) -
 
 def _without_fusion(node: Config, config: Config, effects: effects_.Joined) -> Config:
     """Fused optimizers unscale gradients themselves, which clipping under fp16 cannot see."""
-    if config["trainer"]["precision"] == "16-mixed" and effects.grad_clip is not None:
+    clipped_half = config["trainer"]["precision"] == "16-mixed" and effects.grad_clip is not None
+    if clipped_half and "fused" in node:
         return {**node, "fused": False}
     return node
 

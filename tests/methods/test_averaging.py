@@ -4,9 +4,10 @@ import copy
 
 import pytest
 import torch
-from tlx.methods.averaging import Average, warmed_decay
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from tlx.methods.averaging import Average, warmed_decay
 
 
 def make():
@@ -37,9 +38,7 @@ def test_equals_torchs_ema_once_the_decay_is_reached():
     network = make()
     average = Average(network, decay=0.9)
     average.updates = 10**6
-    reference = AveragedModel(
-        network, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True
-    )
+    reference = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
     reference.n_averaged.fill_(1)  # it holds the start already, as ours does
 
     def each():
@@ -49,6 +48,8 @@ def test_equals_torchs_ema_once_the_decay_is_reached():
     train(network, each=each)
     average.swap(network)
     for name, tensor in reference.module.state_dict().items():
+        if not tensor.is_floating_point():
+            continue
         torch.testing.assert_close(network.state_dict()[name], tensor)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tlx.methods.order import batch_at, permutation, sample_seed, step_seed
 
 small = st.integers(1, 60)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from tlx.methods.penalties import l2_sp
 
 

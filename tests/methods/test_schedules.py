@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tlx.methods import schedules
 from torch.optim import lr_scheduler
+
+from tlx.methods import schedules
 
 CONF = Path(__file__).parents[2] / "conf" / "schedule"
 TOTAL = 57

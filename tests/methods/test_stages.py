@@ -1,8 +1,11 @@
 """Stages fill the budget exactly, and what does not fit is refused with its reason."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tlx.methods.stages import Stage, Until, check, layout_of, matching, spans
 
 LAYOUT = layout_of({"stem": ["backbone.a.weight"], "head": ["head.weight"]})
@@ -13,9 +16,7 @@ def stage(name="x", **until):
 
 
 def bounds(stages, total, per_epoch=10):
-    return [
-        (s.start, s.end) for s in spans(stages, total_steps=total, steps_per_epoch=per_epoch)
-    ]
+    return [(s.start, s.end) for s in spans(stages, total_steps=total, steps_per_epoch=per_epoch)]
 
 
 def test_units_add_up_and_the_last_takes_the_rest():
@@ -29,7 +30,7 @@ def test_equal_fractions_tile_any_budget_without_drift(count, total, per_epoch):
     found = bounds(stages, total, per_epoch)
     assert found[0][0] == 0
     assert found[-1][1] == total
-    assert all(a[1] == b[0] for a, b in zip(found, found[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(found))
     lengths = [end - start for start, end in found]
     assert max(lengths) - min(lengths) <= 1
 
@@ -71,7 +72,7 @@ def test_the_last_stage_may_say_what_it_gets_anyway():
 def test_a_rule_must_match_in_full():
     names = LAYOUT.names
     assert matching(r"backbone\..*", names) == ("backbone.a.weight",)
-    with pytest.raises(ValueError, match="matches no parameter; names look like 'head.weight'"):
+    with pytest.raises(ValueError, match=r"matches no parameter; names look like 'head\.weight'"):
         matching(r"haed\..*", names)
     with pytest.raises(ValueError, match="matches no parameter"):
         matching("head", names)

@@ -6,6 +6,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tlx.methods.stopping import Plateau
 
 numbers = st.floats(-5, 5) | st.just(math.nan)

@@ -108,12 +108,8 @@ def drawn_box(height: int, width: int, ratio: float, generator: torch.Generator)
     rows, columns = int(height * side), int(width * side)
     row = int(torch.randint(height, (1,), generator=generator))
     column = int(torch.randint(width, (1,), generator=generator))
-    return (
-        max(row - rows // 2, 0),
-        min(row + rows // 2, height),
-        max(column - columns // 2, 0),
-        min(column + columns // 2, width),
-    )
+    top, left = row - rows // 2, column - columns // 2
+    return max(top, 0), min(top + rows, height), max(left, 0), min(left + columns, width)
 
 
 def _check(method: str, inputs: Tensor, targets: Tensor, alpha: float) -> None:

@@ -1,8 +1,8 @@
 """Stop requests: a signal sets a flag, training looks at it between steps."""
 
 import signal
+import threading
 from types import FrameType
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -21,21 +21,24 @@ class StopFlag:
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
     def __init__(self) -> None:
-        """Starts unset and uninstalled."""
+        """Starts unset, and remembers who handles the signals now."""
         self.received: int | None = None
-        self._before: dict[int, Any] = {}
+        self._before = {number: signal.getsignal(number) for number in self.signals}
 
     def install(self) -> None:
-        """Takes over the signals, from Lightning too, whose handlers communicate (main thread)."""
-        for number in self.signals:
-            previous = signal.signal(number, self._handle)
-            self._before.setdefault(number, previous)
+        """Takes over the signals, from Lightning too, whose handlers communicate.
+
+        Outside the main thread, where Python allows no handlers, it does nothing.
+        """
+        if threading.current_thread() is threading.main_thread():
+            for number in self.signals:
+                signal.signal(number, self._handle)
 
     def restore(self) -> None:
-        """Gives the signals back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+        """Gives the signals back to who had them."""
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received == signal.SIGINT:

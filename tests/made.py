@@ -1,0 +1,117 @@
+"""Small runs made of tensors in memory, trained by the real loop."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tlx import build
+from tlx.backbones.timm import timm
+from tlx.data.splits import Labels, Sample
+from tlx.methods.schedules import constant
+from tlx.methods.stages import Layout, Stage, spans
+from tlx.tasks.classification import classification
+from tlx.tasks.task import Network
+from tlx.training.fit import Pace, Progress, Selection, fit
+from tlx.training.loaders import Encoded, EvalBatches, Share, StepBatches, loader
+from tlx.training.module import Recipe, TransferModule
+from tlx.training.progress import Display
+from tlx.training.trainer import make_trainer
+
+CLASSES = 3
+
+
+class Tensors:
+    """A split of tensors in memory."""
+
+    def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+        self.inputs, self.targets = inputs, targets.tolist()
+        self.ids = [f"item{i}" for i in range(len(inputs))]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> Sample:
+        return {"id": self.ids[index], "input": self.inputs[index], "target": self.targets[index]}
+
+
+class Made:
+    """Splits enough for the loaders."""
+
+    @staticmethod
+    def collate(samples: list[Sample]) -> dict[str, Any]:
+        return {
+            "input": torch.stack([s["input"] for s in samples]),
+            "target": torch.tensor([s["target"] for s in samples]),
+        }
+
+
+def tensors(n: int, size: int, *, channels: int = 3, seed: int = 0) -> Tensors:
+    """Random images whose mean tells the class."""
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.arange(n) % CLASSES
+    noise = torch.randn(n, channels, size, size, generator=generator)
+    return Tensors(noise + targets[:, None, None, None].float(), targets)
+
+
+def network(name: str, *, size: int, **kwargs: Any) -> tuple[Network, Layout, int]:
+    """A random timm network with a linear head, its layout and the head's level."""
+    torch.manual_seed(0)
+    backbone = timm(name=name, init="none", image_size=size, **kwargs)
+    task = classification(Labels("single", tuple(f"class{i}" for i in range(CLASSES))))
+    made = Network(backbone.module, task.head(backbone, dropout=0.0), backbone.features)
+    return made, build.layout(made, backbone), backbone.head_level
+
+
+def adam(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Moves whatever has a gradient, however small, by about the learning rate."""
+    return torch.optim.Adam(groups, lr=0.01, eps=1e-30)
+
+
+def train(
+    net: Network,
+    layout: Layout,
+    stages: Sequence[Stage],
+    data: Tensors,
+    folder: Path,
+    *,
+    steps: int,
+    batch_size: int = 4,
+    callbacks: Sequence[Any] = (),
+    eval_every: int = 1000,
+    final: str = "last",
+    **recipe: Any,
+) -> tuple[TransferModule, Progress]:
+    """Trains through `fit`, as a run does."""
+    task = classification(Labels("single", tuple(f"class{i}" for i in range(CLASSES))))
+    parts = {"optimizer": adam, "schedule": constant(), "lr": 0.01, **recipe}
+    extra = {name: parts.pop(name) for name in ("ema", "early_stopping") if name in parts}
+    made = Recipe(network=net, task=task, layout=layout, **parts)
+    module = TransferModule(made, total_steps=steps)
+    share, splits = Share(), Made()
+    batches = StepBatches(
+        items=len(data), batch_size=batch_size, seed=0, accumulate=made.accumulate, share=share
+    )
+    evaluated = EvalBatches(items=len(data), batch_size=8, share=share)
+    dataset = Encoded(data, lambda sample: sample, seed=None)
+    per_epoch = max(len(data) // batch_size, 1)
+    progress = fit(
+        make_trainer(
+            folder=folder, accelerator="cpu", callbacks=callbacks, accumulate=made.accumulate
+        ),
+        module,
+        spans=spans(tuple(stages), total_steps=steps, steps_per_epoch=per_epoch),
+        pace=Pace(steps, per_epoch, batch_size, eval_every, log_every=5),
+        selection=Selection(
+            "accuracy", "max", final=final, early_stopping=extra.get("early_stopping")
+        ),
+        train_loader=loader(dataset, batches, splits=splits, workers=0, pin=False),
+        val_loader=loader(dataset, evaluated, splits=splits, workers=0, pin=False),
+        folder=folder / "checkpoints",
+        identity={"run": "made"},
+        display=Display(total_steps=steps, stages=["s"] * 99, metric="accuracy", silent=True),
+        ema=extra.get("ema"),
+    )
+    return module, progress

@@ -1,0 +1,293 @@
+"""Stages, selection, averaging, accumulation and divergence, through the real loop."""
+
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+import made
+from tlx.backbones.backbone import Features
+from tlx.data.splits import Labels
+from tlx.methods import strategies
+from tlx.methods.penalties import l2_sp
+from tlx.methods.schedules import cosine
+from tlx.methods.stages import Group, Layout, Stage, Until
+from tlx.tasks.classification import classification
+from tlx.tasks.task import Network
+from tlx.training.effects import EarlyStopping, Ema
+from tlx.training.fit import Diverged
+from tlx.training.module import TransferModule
+from tlx.training.signals import Interrupted
+
+
+def small(*, norm: bool = False) -> tuple[Network, Layout]:
+    """A convolution, a second one, a head."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), *([nn.BatchNorm2d(8)] if norm else []), nn.ReLU()]
+    trunk = nn.Sequential(*layers, nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    head = nn.Module()
+    head.linear = nn.Linear(8, made.CLASSES)  # type: ignore[assignment]
+    head.forward = lambda features: head.linear(features.pooled)  # type: ignore[operator]
+    net = Network(trunk, head, lambda module, x: Features(pooled=module(x)))
+    names = [n for n, _ in net.named_parameters()]
+    first = tuple(n for n in names if n.startswith(("backbone.0", "backbone.1")))
+    rest = tuple(n for n in names if n.startswith("backbone") and n not in first)
+    tops = tuple(n for n in names if n.startswith("head"))
+    groups = (Group("stem", first, 0), Group("top", rest, 1), Group("head", tops, 2))
+    return net, Layout(groups=groups, fine_groups=groups)
+
+
+def weights(net: nn.Module) -> dict[str, Tensor]:
+    return {n: p.detach().clone() for n, p in net.state_dict().items()}
+
+
+DATA = made.tensors(24, 8)
+
+
+def test_accumulation_equals_the_whole_batch(tmp_path: Path) -> None:
+    found = []
+    for accumulate in (1, 2, 4):
+        net, layout = small()
+        sgd = lambda groups: torch.optim.SGD(groups, lr=0.05)  # noqa: E731
+        made.train(
+            net, layout, strategies.full(layout), DATA, tmp_path / str(accumulate), steps=30,
+            batch_size=8, accumulate=accumulate, optimizer=sgd, lr=0.05,
+        )  # fmt: skip
+        found.append(weights(net))
+    for other in found[1:]:
+        for name, value in found[0].items():
+            torch.testing.assert_close(other[name], value, atol=1e-5, rtol=0)
+
+
+def test_a_plateau_hands_its_rest_to_the_next_stage(tmp_path: Path) -> None:
+    net, layout = small()
+    stages = strategies.lp_ft(layout, head_fraction=0.5)
+    stuck = replace(stages[0], until=Until(fraction=0.5, plateau=2))
+    nothing = lambda groups: torch.optim.SGD(groups, lr=0.0)  # noqa: E731
+    _, progress = made.train(
+        net, layout, (stuck, stages[1]), DATA, tmp_path, steps=40, eval_every=4,
+        optimizer=nothing, lr=0.0,
+    )  # fmt: skip
+    first, second = progress.stages
+    assert (first["ended_by"], first["end"]) == ("plateau", 12)
+    assert (second["ended_by"], second["start"], second["end"]) == ("budget", 12, 40)
+
+
+def test_early_stopping_ends_the_run_and_patience_starts_anew(tmp_path: Path) -> None:
+    net, layout = small()
+    nothing = lambda groups: torch.optim.SGD(groups, lr=0.0)  # noqa: E731
+    head, rest = strategies.lp_ft(layout, head_steps=8)
+    _, progress = made.train(
+        net, layout, (head, rest), DATA, tmp_path, steps=40, eval_every=4, optimizer=nothing,
+        lr=0.0, early_stopping=EarlyStopping(patience=3, min_delta=0.0),
+    )  # fmt: skip
+    # Two validations in the first stage, the second waiting; anew in the second: 1 + 3 more.
+    assert [s["ended_by"] for s in progress.stages] == ["budget", "early_stopping"]
+    assert progress.step == 8 + 4 * 4
+
+
+def test_best_weights_are_those_of_the_best_validation(tmp_path: Path) -> None:
+    net, layout = small()
+    seen: dict[int, dict[str, Tensor]] = {}
+    values: dict[int, float] = {}
+
+    class Watch(pl.Callback):
+        def on_validation_start(self, trainer: Any, module: TransferModule) -> None:
+            seen[module.step] = weights(module.network)
+
+    metrics = classification(Labels("single", ("a", "b", "c"))).metrics
+
+    module, progress = made.train(
+        net, layout, strategies.full(layout), DATA, tmp_path, steps=40, eval_every=4,
+        callbacks=[Watch()], final="best", lr=0.05,
+        optimizer=lambda g: torch.optim.SGD(g, lr=0.05),
+    )  # fmt: skip
+    final = weights(module.network)
+    for step, state in seen.items():
+        net.load_state_dict(state)
+        net.eval()
+        with torch.no_grad():
+            logits = net(DATA.inputs)
+        right = {"logits": logits, "target": torch.tensor(DATA.targets)}
+        values[step] = metrics(right)["accuracy"]
+    best = max(values, key=lambda step: (values[step], -step))
+    assert progress.best_step == best
+    assert progress.best_value == pytest.approx(values[best])
+    assert all(torch.equal(final[name], seen[best][name]) for name in final)
+    assert not all(torch.equal(final[name], seen[40][name]) for name in final)
+
+
+@pytest.mark.parametrize("start", [0.0, 0.5, 0.99])
+def test_ema_never_validates_or_keeps_initial_weights(start: float, tmp_path: Path) -> None:
+    net, layout = small()
+    before = weights(net)
+    validated: list[bool] = []
+
+    class Watch(pl.Callback):
+        def on_validation_batch_start(self, trainer: Any, module: TransferModule, *_: Any) -> None:
+            now = module.network.state_dict()
+            validated.append(all(torch.equal(now[n], before[n]) for n in before))
+
+    module, _ = made.train(
+        net, layout, strategies.full(layout), DATA, tmp_path, steps=20, eval_every=4,
+        callbacks=[Watch()], ema=Ema(decay=0.9, start_fraction=start),
+    )  # fmt: skip
+    assert validated
+    assert not any(validated)
+    assert not all(torch.equal(module.network.state_dict()[n], before[n]) for n in before)
+
+
+def test_ema_is_the_average_of_the_steps(tmp_path: Path) -> None:
+    net, layout = small()
+    steps: list[dict[str, Tensor]] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, module: TransferModule, *_: Any) -> None:
+            steps.append(weights(module.network))
+
+    module, _ = made.train(
+        net, layout, strategies.full(layout), DATA, tmp_path, steps=12,
+        callbacks=[Watch()], ema=Ema(decay=0.5, start_fraction=0.0),
+    )  # fmt: skip
+    average = steps[0]
+    for update, state in enumerate(steps[1:]):
+        decay = min(0.5, (1 + update) / (10 + update))
+        average = {n: average[n] * decay + state[n] * (1 - decay) for n in average}
+    for name, value in average.items():
+        torch.testing.assert_close(module.network.state_dict()[name], value, atol=1e-6, rtol=1e-5)
+
+
+def test_carried_state_is_that_of_the_stage_before(tmp_path: Path) -> None:
+    """`previous` keeps the head's moments, `none` starts them anew; step counts tell."""
+    counts: dict[str, dict[str, float]] = {}
+    for carry in ("previous", "none", "all"):
+        net, layout = small()
+        a = Stage("head", dict.fromkeys(layout.head.parameters, 1.0), Until(steps=5))
+        b = Stage("stem", dict.fromkeys(layout.groups[0].parameters, 1.0), Until(steps=5))
+        c = Stage("both", {**a.trains, **b.trains})
+
+        class Watch(pl.Callback):
+            carried = carry
+
+            def on_train_end(self, trainer: Any, module: TransferModule) -> None:
+                optimizer = trainer.optimizers[0]
+                counts[self.carried] = {
+                    name: float(optimizer.state[p]["step"])
+                    for g in optimizer.param_groups
+                    for name, p in zip(g["names"], g["params"], strict=True)
+                }
+
+        made.train(
+            net, layout, (a, b, c), DATA, tmp_path / carry, steps=14, carry=carry,
+            callbacks=[Watch()],
+        )  # fmt: skip
+    head, stem = "head.linear.weight", "backbone.0.weight"
+    assert (counts["previous"][head], counts["previous"][stem]) == (4, 9)
+    assert (counts["none"][head], counts["none"][stem]) == (4, 4)
+    assert (counts["all"][head], counts["all"][stem]) == (9, 9)
+
+
+def test_learning_rates_are_base_times_scale_times_schedule(tmp_path: Path) -> None:
+    net, layout = small()
+    stages = strategies.discriminative(layout, decay=2.0)
+    seen: list[tuple[int, dict[str, float]]] = []
+
+    class Watch(pl.Callback):
+        def on_before_optimizer_step(self, trainer: Any, module: TransferModule, opt: Any) -> None:
+            rates = {n: g["lr"] for g in opt.param_groups for n in g["names"]}
+            seen.append((module.step, rates))
+
+    made.train(
+        net, layout, stages, DATA, tmp_path, steps=20, callbacks=[Watch()], lr=0.01,
+        schedule=cosine(warmup_steps=4),
+    )  # fmt: skip
+    factor = cosine(warmup_steps=4).factor
+    for step, rates in seen:
+        for group in layout.groups:
+            scale = 2.0 ** (group.level - 2)
+            for name in group.parameters:
+                assert rates[name] == pytest.approx(0.01 * scale * factor(step, 20), rel=1e-9)
+
+
+def test_l2_sp_equals_its_formula_by_hand(tmp_path: Path) -> None:
+    alpha, beta = 0.1, 0.05
+
+    def penalty(step: Any) -> Tensor:
+        named = dict(step.network.named_parameters())
+        trunk = {n: named[n] for n in step.anchor}
+        heads = [p for n, p in named.items() if n.startswith("head.")]
+        return l2_sp(trunk, step.anchor, heads, alpha=alpha, beta=beta)
+
+    net, layout = small()
+    start = weights(net)
+    anchor = {n: t for n, t in start.items() if n.startswith("backbone.")}
+    sgd = lambda groups: torch.optim.SGD(groups, lr=0.05)  # noqa: E731
+    module, _ = made.train(
+        net, layout, strategies.full(layout), DATA, tmp_path, steps=6, batch_size=24,
+        penalties={"l2_sp": penalty}, anchor=anchor, optimizer=sgd, lr=0.05,
+    )  # fmt: skip
+    by_hand, _ = small()
+    optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.05)
+    targets = torch.tensor(DATA.targets)
+    for _ in range(6):
+        loss = nn.functional.cross_entropy(by_hand(DATA.inputs), targets)
+        for name, p in by_hand.named_parameters():
+            pull = p if name.startswith("head.") else p - start[name]
+            loss = loss + (beta if name.startswith("head.") else alpha) / 2 * pull.square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for name, value in by_hand.state_dict().items():
+        torch.testing.assert_close(module.network.state_dict()[name], value, atol=1e-5, rtol=0)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
+    net, layout = small()
+    with pytest.raises(Diverged, match=r"lower optimizer\.lr"):
+        made.train(
+            net, layout, strategies.full(layout), DATA, tmp_path, steps=40, lr=1e30,
+            optimizer=lambda g: torch.optim.SGD(g, lr=1e30),
+        )  # fmt: skip
+
+
+def test_a_signal_stops_at_a_step_and_the_run_goes_on_bit_identically(tmp_path: Path) -> None:
+    class Stop(pl.Callback):
+        def on_train_batch_start(self, trainer: Any, module: TransferModule, *_: Any) -> None:
+            if module.step == 13:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    results: list[Mapping[str, Tensor]] = []
+    for folder, callbacks in (("calm", []), ("stopped", [Stop()])):
+        net, layout = small(norm=True)
+        stages = strategies.gradual(layout, every_steps=9)
+        again = {"steps": 30, "eval_every": 6}
+        if callbacks:
+            with pytest.raises(Interrupted, match="step 14"):
+                made.train(
+                    net, layout, stages, DATA, tmp_path / folder, callbacks=callbacks, **again
+                )
+            net, layout = small(norm=True)
+        module, _ = made.train(net, layout, stages, DATA, tmp_path / folder, **again)
+        results.append(weights(module.network))
+    assert all(torch.equal(results[0][n], results[1][n]) for n in results[0])
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    net, layout = small()
+    made.train(net, layout, strategies.full(layout), DATA, tmp_path, steps=4)
+    from tlx.training import checkpoints
+
+    payload, _ = checkpoints.load_newest(tmp_path / "checkpoints") or ({}, None)
+    payload["identity"] = {"run": "another"}
+    checkpoints.save(tmp_path / "checkpoints", 4, payload)
+    net, layout = small()
+    with pytest.raises(ValueError, match="belongs to"):
+        made.train(net, layout, strategies.full(layout), DATA, tmp_path, steps=8)

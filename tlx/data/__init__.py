@@ -1,0 +1,1 @@
+"""Splits of images from every source, their encoding and their augmentation."""

@@ -1,0 +1,305 @@
+"""Reading images rightly, or not at all; and what becomes of them before the network."""
+
+import io
+import math
+import struct
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from errno import EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
+from functools import cache
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from tlx.data.augment import Augmentation
+from tlx.data.splits import Batch, Encode, Sample
+
+EXTENSIONS = frozenset(
+    (".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+    + (".ppm", ".pgm", ".pbm", ".jp2", ".avif")
+)
+# no EPS, which Pillow hands to another program; no formats that any file may pass for
+FORMATS = (
+    *("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF"),
+    *("PPM", "JPEG2000", "AVIF"),
+)
+MAX_PIXELS = 89_478_485
+"""More is taken for a decompression bomb; Pillow's own figure, a quarter of a gigabyte of RGB."""
+
+MENDABLE = frozenset({ENOENT, EACCES, EISDIR, ENOTDIR, ENAMETOOLONG, ELOOP})
+UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError),
+    *(TypeError, AttributeError, OverflowError, ZeroDivisionError, MemoryError),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
+"""What Pillow's decoders raise at broken files."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+    "random": Image.Resampling.BILINEAR,  # as timm evaluates networks trained with either
+}
+
+
+class BadImage(ValueError):
+    """A file that is no image, or one that cannot be read rightly; the message says why."""
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def load_image(source: str | Path | bytes) -> Image.Image:
+    """The image in a file, or in its bytes, as upright RGB with 8 bits a channel.
+
+    Of an animation the first frame; 16 bits are scaled to 8, not clipped; CMYK is converted;
+    transparency is dropped and the colours beneath it stay, as timm and torchvision do.
+
+    Raises:
+        BadImage: it is missing, empty, cut short, no image, too large, or of a depth without a
+            fixed range.
+        OSError: the system failed (too many open files, an unreachable disk), not the file.
+    """
+    try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        raise BadImage(f"cannot be opened: {error.strerror}") from None
+    if not data:
+        raise BadImage("is empty (0 bytes)")
+    try:
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise BadImage(_too_large(f"{width}×{height}"))
+            image.load()
+            turn = TURNS.get(_orientation(image))
+            upright = image if turn is None else image.transpose(turn)
+            return _rgb(upright, image)
+    except BadImage:
+        raise
+    except UnidentifiedImageError:
+        raise BadImage("is no image of a known format") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise BadImage(_too_large("its size")) from None
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise BadImage(f"cannot be decoded: {error or type(error).__name__}") from None
+
+
+def _too_large(size: str) -> str:
+    return (
+        f"is too large: {size} is over {MAX_PIXELS} pixels (a decompression bomb?); scale it down"
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or the block is damaged."""
+    try:
+        found = image.getexif().get(0x0112, 1)
+    except UNREADABLE:
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+def _rgb(image: Image.Image, opened: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image if image is not opened else image.copy()
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and opened.format in {"PNG", "PPM"})
+    if deep:
+        return _from_16_bits(image, opened).convert("RGB")
+    if image.mode in {"I", "F"}:
+        raise BadImage(
+            f"has 32 bits a pixel (mode {image.mode}), which have no fixed range; convert it to 8 "
+            "or 16 bits"
+        )
+    if image.mode == "P" and "transparency" in image.info:
+        # straight to RGB, Pillow warns at transparency stored as bytes
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _from_16_bits(image: Image.Image, opened: Image.Image) -> Image.Image:
+    tags = getattr(opened, "tag_v2", {})
+    bits = tags.get(258, (16,))
+    highest = 2 ** min((bits[0] if isinstance(bits, tuple) else bits), 16) - 1
+    values = np.asarray(image).astype(np.int64)
+    scaled = (values.clip(0, highest) * 255 + highest // 2) // highest
+    if tags.get(262) == 0:  # white is zero
+        scaled = 255 - scaled
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
+@final
+@dataclass(frozen=True)
+class ImageEncoder:
+    """Raw sample to tensors: fit to the network's size, augment, normalise.
+
+    Attributes:
+        fit: image to image of the network's size.
+        mode: `RGB` or `L`.
+        sample: augmentations of images.
+        tensor: augmentations of normalised tensors.
+        scale: [C, 1, 1], what a byte is multiplied with.
+        shift: [C, 1, 1], what is added then.
+    """
+
+    fit: Callable[[Image.Image], Image.Image]
+    mode: str
+    sample: tuple[Callable[[Image.Image], Image.Image], ...]
+    tensor: tuple[Callable[[Tensor], Tensor], ...]
+    scale: Tensor
+    shift: Tensor
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample with input [C, H, W] float32 and its target as a tensor."""
+        image: Image.Image = sample["input"]
+        if image.mode != self.mode:
+            image = image.convert(self.mode)
+        image = self.fit(image)
+        for augment in self.sample:
+            image = augment(image)
+        array = np.array(image)
+        pixels = torch.from_numpy(array if array.ndim == 3 else array[:, :, None])
+        tensor = pixels.permute(2, 0, 1).float().mul_(self.scale).add_(self.shift).contiguous()
+        for change in self.tensor:
+            tensor = change(tensor)
+        return {"id": sample["id"], "input": tensor, "target": target_tensor(sample["target"])}
+
+
+def target_tensor(target: Any) -> Tensor:
+    """A class index as int64, anything else as float32."""
+    if isinstance(target, int):
+        return torch.tensor(target)
+    return torch.tensor(target, dtype=torch.float32)
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Stacks inputs and targets."""
+    return {key: torch.stack([sample[key] for sample in samples]) for key in ("input", "target")}
+
+
+def image_encoder(
+    spec: Mapping[str, Any],
+    augmentations: Sequence[Augmentation],
+    train: bool,
+    *,
+    label_changing: frozenset[str] = frozenset(),
+) -> Encode:
+    """The function from raw to encoded samples for a backbone's input.
+
+    Evaluation, and training without a geometry: scaled by 1/crop_pct and cropped at the centre,
+    as timm does. Order: geometry, sample, normalise, tensor.
+
+    Args:
+        spec: the backbone's `input_spec`.
+        augmentations: applied in training only.
+        train: whether this is for training.
+        label_changing: augmentations that change this data's labels.
+
+    Raises:
+        ValueError: the backbone takes no images, or two augmentations replace the geometry.
+    """
+    if spec.get("kind") != "image":
+        raise ValueError(f"this data holds images, the backbone takes {spec.get('kind')!r}")
+    channels, height, width = spec["size"]
+    modes = {1: "L", 3: "RGB"}
+    if channels not in modes:
+        raise ValueError(f"backbone.in_chans={channels}; images have 3 (RGB) or 1 (grey)")
+    used = tuple(augmentations) if train else ()
+    geometries = [a for a in used if a.kind == "geometry"]
+    if len(geometries) > 1:
+        names = ", ".join(a.name for a in geometries)
+        raise ValueError(f"augmentation: {names} each replace how images are cropped; keep one")
+    size = (height, width)
+    interpolation = RESAMPLING[spec["interpolation"]]
+    fit: Callable[[Image.Image], Image.Image] = Centre(
+        size, interpolation, spec["crop_pct"], spec.get("crop_mode") or "center", _fill(spec)
+    )
+    if geometries:
+        fit = geometries[0].make(size, interpolation, label_changing)
+    std = torch.tensor(spec["std"], dtype=torch.float32).view(-1, 1, 1)
+    mean = torch.tensor(spec["mean"], dtype=torch.float32).view(-1, 1, 1)
+    return ImageEncoder(
+        fit=fit,
+        mode=modes[channels],
+        sample=tuple(a.make for a in used if a.kind == "sample"),
+        tensor=tuple(a.make for a in used if a.kind == "tensor"),
+        scale=1 / (255 * std),
+        shift=-mean / std,
+    )
+
+
+def _fill(spec: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(round(255 * value) for value in spec["mean"])
+
+
+@final
+@dataclass(frozen=True)
+class Centre:
+    """Scales an image and crops its centre, as timm's evaluation transforms do.
+
+    Attributes:
+        size: (height, width) of the result.
+        interpolation: of the scaling.
+        crop_pct: share of the scaled image's edge that is kept.
+        mode: `center` fills the frame, `squash` ignores the aspect ratio, `border` pads.
+        fill: colour of the border.
+    """
+
+    size: tuple[int, int]
+    interpolation: Image.Resampling
+    crop_pct: float
+    mode: str
+    fill: tuple[int, ...]
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """The image at `size`."""
+        scaled = self._scaled(image.width, image.height)
+        if scaled != image.size:
+            image = image.resize(scaled, self.interpolation)
+        height, width = self.size
+        if image.size == (width, height):
+            return image
+        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+        if left >= 0 and top >= 0:
+            return image.crop((left, top, left + width, top + height))
+        fill = self.fill if self.mode == "border" else (0,) * len(self.fill)
+        frame = Image.new(image.mode, (width, height), fill if len(fill) > 1 else fill[0])
+        frame.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+        return frame
+
+    def _scaled(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) before the crop."""
+        high, wide = (math.floor(edge / self.crop_pct) for edge in self.size)
+        if self.mode == "squash":
+            return wide, high
+        if self.mode == "center" and high == wide:
+            if width <= height:
+                return wide, int(wide * height / width)
+            return int(high * width / height), high
+        ratios = (height / high, width / wide)
+        ratio = max(ratios) if self.mode == "border" else min(ratios)
+        return max(round(width / ratio), 1), max(round(height / ratio), 1)

@@ -1,0 +1,240 @@
+"""Which items go where: seeded splits, few-shot draws, VTAB's protocol. Standard library only.
+
+An item's place in a draw depends on the seed and its id alone, so that a draw does not change
+with the order of files, and smaller draws of one seed lie within larger ones.
+"""
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+VTAB_TRAIN, VTAB_VAL = 800, 200
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How a source's items are divided and thinned out.
+
+    Attributes:
+        val_fraction: share of the training items for validation, where a source has none.
+        test_fraction: share of all items for the test, where a source has none.
+        labels_per_class: training items of each class, and of validation too by `limit_val`.
+        fraction: share of the training items that is kept, and of validation by `limit_val`.
+        limit_val: limit validation as training is limited.
+        protocol: `vtab1k`: 800 items to train and 200 to validate on, the first of a fixed
+            shuffle (by `split_seed`), not stratified.
+        seed: of the few-shot draw.
+        split_seed: of the standard split, the same for all runs of a study.
+
+    Raises:
+        ValueError: an argument is out of range, or two exclude each other.
+
+    Source: Zhai et al. 2019, "A Large-scale Study of Representation Learning with the Visual
+        Task Adaptation Benchmark", 1910.04867, section 3.1 (vtab1k). There validation comes from
+        the dataset's own validation split where it has one; so it does here. The shuffle is ours.
+    """
+
+    val_fraction: float = 0.1
+    test_fraction: float = 0.2
+    labels_per_class: int | None = None
+    fraction: float | None = None
+    limit_val: bool = True
+    protocol: Literal["vtab1k"] | None = None
+    seed: int = 0
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("val_fraction", "test_fraction"):
+            value = getattr(self, name)
+            if not 0 < value < 1:
+                raise ValueError(f"{name}={value}; give a share above 0 and below 1")
+        if self.labels_per_class is not None and self.labels_per_class < 1:
+            raise ValueError(f"labels_per_class={self.labels_per_class}; give 1 or more, or null")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction={self.fraction}; give a share above 0, at most 1, or null")
+        if self.protocol not in (None, "vtab1k"):
+            raise ValueError(f"protocol={self.protocol!r}; give vtab1k, or null")
+        limits = {
+            name: value
+            for name in ("labels_per_class", "fraction", "protocol")
+            if (value := getattr(self, name)) is not None
+        }
+        if len(limits) > 1:
+            text = " and ".join(f"{name}={value}" for name, value in limits.items())
+            raise ValueError(f"{text} exclude each other; keep one and set the other to null")
+
+
+@dataclass(frozen=True)
+class Items:
+    """What a draw sees of a set of samples.
+
+    Attributes:
+        ids: unique.
+        classes: class index of each item, or None where items have no single class.
+    """
+
+    ids: Sequence[str]
+    classes: Sequence[int] | None
+    names: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.ids)
+
+
+def shuffled(ids: Sequence[str], *, seed: int, purpose: str) -> list[int]:
+    """Positions in the order of a hash of seed, purpose and id."""
+
+    def rank(position: int) -> bytes:
+        text = f"{seed}\0{purpose}\0{ids[position]}"
+        return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+    return sorted(range(len(ids)), key=rank)
+
+
+def share(items: Items, fraction: float, *, seed: int, purpose: str) -> list[int]:
+    """Positions of a share of the items, every class at its own share, to within one item.
+
+    A class of two or more gives at least one item and keeps at least one.
+    """
+    order = shuffled(items.ids, seed=seed, purpose=purpose)
+    if items.classes is None:
+        keep = min(max(math.floor(fraction * len(order) + 0.5), 1), max(len(order) - 1, 1))
+        return sorted(order[:keep])
+    members = _by_class(order, items.classes)
+    counts = _apportion({c: len(found) for c, found in members.items()}, fraction)
+    return sorted(i for c, found in members.items() for i in found[: counts[c]])
+
+
+def _apportion(sizes: dict[int, int], fraction: float) -> dict[int, int]:
+    """How many of each class: largest remainders, so that the total is right as well."""
+    exact = {c: fraction * n for c, n in sizes.items()}
+    counts = {c: math.floor(value + 1e-9) for c, value in exact.items()}
+    left = math.floor(sum(exact.values()) + 0.5) - sum(counts.values())
+    by_remainder = sorted(sizes, key=lambda c: (counts[c] - exact[c], c))
+    for c in by_remainder[: max(left, 0)]:
+        counts[c] += 1
+    return {c: min(max(n, 1), sizes[c] - 1) if sizes[c] > 1 else 0 for c, n in counts.items()}
+
+
+def _by_class(order: Sequence[int], classes: Sequence[int]) -> dict[int, list[int]]:
+    members: dict[int, list[int]] = defaultdict(list)
+    for position in order:
+        members[classes[position]].append(position)
+    return dict(sorted(members.items()))
+
+
+def test_positions(items: Items, draw: Draw) -> list[int]:
+    """Positions of the test items in a source without a test split."""
+    return share(items, draw.test_fraction, seed=draw.split_seed, purpose="test")
+
+
+def val_positions(items: Items, draw: Draw) -> list[int]:
+    """Positions of the validation items in training data without a validation split.
+
+    Raises:
+        ValueError: there are too few items.
+    """
+    if draw.protocol == "vtab1k":
+        _enough(len(items), VTAB_TRAIN + VTAB_VAL)
+        order = shuffled(items.ids, seed=draw.split_seed, purpose="vtab1k")
+        return sorted(order[VTAB_TRAIN : VTAB_TRAIN + VTAB_VAL])
+    k = draw.labels_per_class
+    if k is not None and draw.limit_val:
+        order = shuffled(items.ids, seed=draw.seed, purpose="few")
+        return _each(items, order[::-1], k, need=2 * k, draw=draw)
+    standard = share(items, draw.val_fraction, seed=draw.split_seed, purpose="val")
+    return standard if k is not None else [standard[i] for i in _limited_val(items, standard, draw)]
+
+
+def _limited_val(items: Items, chosen: list[int], draw: Draw) -> list[int]:
+    classes = None if items.classes is None else [items.classes[i] for i in chosen]
+    return limited_val(Items([items.ids[i] for i in chosen], classes, items.names), draw)
+
+
+def limited_val(items: Items, draw: Draw) -> list[int]:
+    """Positions of the items that stay of a source's own validation split.
+
+    Raises:
+        ValueError: a class has too few items.
+    """
+    if draw.protocol == "vtab1k":
+        _enough(len(items), VTAB_VAL)
+        order = shuffled(items.ids, seed=draw.split_seed, purpose="vtab1k")
+        return sorted(order[:VTAB_VAL])
+    return _limited(items, draw) if draw.limit_val else list(range(len(items)))
+
+
+def limited_train(items: Items, draw: Draw) -> list[int]:
+    """Positions of the items to train on, of those that are no validation items.
+
+    Raises:
+        ValueError: a class has too few items.
+    """
+    if draw.protocol == "vtab1k":
+        _enough(len(items), VTAB_TRAIN)
+        order = shuffled(items.ids, seed=draw.split_seed, purpose="vtab1k")
+        return sorted(order[:VTAB_TRAIN])
+    return _limited(items, draw)
+
+
+def _limited(items: Items, draw: Draw) -> list[int]:
+    if draw.labels_per_class is not None:
+        order = shuffled(items.ids, seed=draw.seed, purpose="few")
+        k = draw.labels_per_class
+        return _each(items, order, k, need=k, draw=draw)
+    if draw.fraction is None or draw.fraction == 1:
+        return list(range(len(items)))
+    if items.classes is None:
+        return share(items, draw.fraction, seed=draw.seed, purpose="few")
+    # a class of one item would vanish from `share`, and stays here
+    single = {
+        c for c, found in _by_class(range(len(items)), items.classes).items() if len(found) < 2
+    }
+    alone = [i for i, c in enumerate(items.classes) if c in single]
+    return sorted({*share(items, draw.fraction, seed=draw.seed, purpose="few"), *alone})
+
+
+def _each(items: Items, order: list[int], k: int, *, need: int, draw: Draw) -> list[int]:
+    """The first k of every class in an order.
+
+    Raises:
+        ValueError: items have no class, or a class has fewer than `need`.
+    """
+    if items.classes is None:
+        raise ValueError(
+            f"labels_per_class={k} wants one class an item, which these labels are not; "
+            "use fraction"
+        )
+    members = _by_class(order, items.classes)
+    counts = {c: len(members.get(c, ())) for c in sorted({*members, *range(len(items.names))})}
+    few = {c: n for c, n in counts.items() if 0 < n < need}
+    if few:
+        named = ", ".join(f"{_name(items, c)} has {n}" for c, n in list(few.items())[:8])
+        also = f" to train on and {k} to validate on" if need > k else ""
+        fix = "limit_val=false" if draw.limit_val else "fraction"
+        raise ValueError(
+            f"labels_per_class={k} takes {k} examples of each class{also}; too few: {named}"
+            f"{', ...' if len(few) > 8 else ''}. Lower labels_per_class, or use {fix}"
+        )
+    return sorted(i for found in members.values() for i in found[:k])
+
+
+def _name(items: Items, index: int) -> str:
+    return repr(items.names[index]) if index < len(items.names) else str(index)
+
+
+def _enough(have: int, need: int) -> None:
+    if have < need:
+        raise ValueError(
+            f"protocol=vtab1k wants {need} items here, and there are {have}; set it to null and "
+            "use labels_per_class or fraction"
+        )
+
+
+def single_classes(targets: Sequence[Any], kind: str) -> Sequence[int] | None:
+    """Targets as classes to stratify by; None for other kinds of labels."""
+    return targets if kind == "single" else None
