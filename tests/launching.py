@@ -163,3 +163,36 @@ def dump_samples() -> None:
         return original(self, batch, batch_idx)
 
     TransferModule.training_step = patched  # type: ignore[method-assign]
+
+
+def dump_weights() -> None:
+    """Sabotage: each rank writes its weights down when training is over."""
+    from tlx import train
+
+    original = train.evaluate
+
+    def patched(config: Any, plan: Any, trainer: Any, module: Any, folder: Path, **kw: Any) -> Any:
+        state = {n: t.cpu() for n, t in module.network.state_dict().items()}
+        torch.save(state, folder / f"weights-{kw['share'].rank}.pt")
+        return original(config, plan, trainer, module, folder, **kw)
+
+    train.evaluate = patched
+
+
+class All:
+    """Several sabotages at once."""
+
+    def __init__(self, *parts: Callable[[], None]) -> None:
+        """Keeps them."""
+        self.parts = parts
+
+    def __call__(self) -> None:
+        """Puts each in place."""
+        for part in self.parts:
+            part()
+
+
+def rank_weights(folder: Path, rank: int) -> dict[str, torch.Tensor]:
+    """What `dump_weights` wrote."""
+    found: dict[str, torch.Tensor] = torch.load(folder / f"weights-{rank}.pt", weights_only=True)
+    return found

@@ -124,7 +124,7 @@ def rerun(args: argparse.Namespace) -> int:
     if before is None:
         raise runs.RunError(f"{folder.name} has not finished; train it first")
     config = runs.read_config(folder)
-    into = args.into or Path(config["runs_dir"]) / "rerun"
+    into = args.into or folder.parent / "rerun"
     after = execute.rerun(config, into=into, parents=folder.parent)
     for line in execute.changed_inputs(folder, config):
         print(line)

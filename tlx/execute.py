@@ -1,6 +1,5 @@
 """Running: from a config to a Record, here or through torchrun, resumed where it stopped."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -41,10 +40,8 @@ def run(
     config = normalise(dict(config))
     if problems := check(config):
         raise CheckError(problems)
-    label = run_id(config)
-    if label in chain:
-        raise runs.RunError(f"backbone.init goes in a circle: {' → '.join((*chain, label))}")
-    config, parent = resolve_init(config, chain=(*chain, label), config_dir=config_dir)
+    chain = (*chain, run_id(config))
+    config, parent = resolve_init(config, chain=chain, config_dir=config_dir)
     identity = run_id(config)
     folder = Path(config["runs_dir"]).expanduser().absolute() / identity
     done = None if force else finished(folder)
@@ -54,11 +51,12 @@ def run(
             say(line)
         return done
     init = str(parent / runs.WEIGHTS) if parent else config["backbone"]["init"]
-    prepare(folder, config, overrides=overrides or [], parent=parent, force=force)
+    if launch.is_first():
+        prepare(folder, config, overrides=overrides or [], parent=parent, force=force)
     if launch.wants_torchrun(config):
         launch.start(folder, config, init=init)
         return _after_launch(folder)
-    return run_here(folder, init=init)
+    return run_here(folder, init=init, config=config)
 
 
 def _after_launch(folder: Path) -> Record:
@@ -94,23 +92,45 @@ def resolve_init(
     if kind == "experiment" and name:
         words = name.split()
         parent = compose([f"experiment={words[0]}", *words[1:]], config_dir=config_dir)
+        if parent.pop("study", None) and not words[1:]:
+            raise runs.RunError(
+                f"backbone.init=experiment:{name} names a study of several runs; say which one, "
+                f"as in 'backbone.init=\"experiment:{name} freeze_strategy=full seed=0\"'"
+            )
         parent["runs_dir"] = config["runs_dir"]
         for key in ("executor", "logger"):
             parent[key] = config[key]
         for key in ("accelerator", "devices", "nodes", "strategy", "workers"):
             parent["trainer"][key] = config["trainer"][key]
-        say(f"starts from experiment {name}:")
-        done = run(parent, config_dir=config_dir, chain=chain)
-        folder = runs.find(done.run, runs_dir=config["runs_dir"])
+        folder = _parent(parent, chain=chain, config_dir=config_dir)
     elif kind == "run" and name:
         folder = runs.find(name, runs_dir=config["runs_dir"])
-        if finished(folder) is None:
-            say(f"starts from {folder.name}, which is not finished yet:")
-            run(runs.read_config(folder), config_dir=config_dir, chain=chain)
+        parent = {**runs.read_config(folder), "runs_dir": str(folder.parent)}
+        _parent(parent, chain=chain, config_dir=config_dir)
     else:
         return config, None
     config["backbone"] = {**config["backbone"], "init": f"run:{folder.name}"}
     return config, folder
+
+
+def _parent(config: Config, *, chain: tuple[str, ...], config_dir: str | None) -> Path:
+    """The folder of a run that another starts from, trained now unless it has finished.
+
+    Raises:
+        RunError: the run waits for itself.
+    """
+    plain = normalise(dict(config))
+    label = run_id(plain)
+    if label in chain:
+        raise runs.RunError(f"backbone.init goes in a circle: {' → '.join((*chain, label))}")
+    resolved, _ = resolve_init(plain, chain=(*chain, label), config_dir=config_dir)
+    folder = Path(config["runs_dir"]).expanduser().absolute() / run_id(resolved)
+    if finished(folder) is None:
+        say(f"starts from {folder.name}, which is trained first:")
+        run(config, config_dir=config_dir, chain=chain)
+    else:
+        say(f"starts from {folder.name}")
+    return folder
 
 
 def prepare(
@@ -194,22 +214,27 @@ def changed_inputs(folder: Path, config: Config) -> list[str]:
 
 def say(text: str) -> None:
     """A line for the person, on rank 0 only."""
-    if os.environ.get("RANK", "0") == "0":
+    if launch.is_first():
         print(text, flush=True)
 
 
 # -- one run, in this process -----------------------------------------------------------------
 
 
-def run_here(folder: Path, *, init: str) -> Record:
-    """Trains (this rank of) the run whose frozen config lies in a folder.
+def run_here(folder: Path, *, init: str, config: Config | None = None) -> Record:
+    """Trains (this rank of) a run.
+
+    Args:
+        folder: of the run.
+        init: `hub`, `none` or a file of weights.
+        config: of the run; None: what is frozen in the folder.
 
     Raises:
         Interrupted: a signal asked to stop; everything is saved.
     """
     from tlx.train import train
 
-    config = runs.read_config(folder)
+    config = runs.read_config(folder) if config is None else config
     rank, world = launch.join_ranks(config)
     if rank != 0:
         return train(config, folder, init=init, rank=rank, world=world)

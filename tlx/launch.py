@@ -24,6 +24,13 @@ def inside_launcher() -> bool:
     return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
+def is_first() -> bool:
+    """Whether this process is rank 0, or alone: the one that writes and speaks."""
+    if not inside_launcher():
+        return True
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
+
+
 def wants_torchrun(config: Config) -> bool:
     """Whether this process must start the run's workers itself."""
     if inside_launcher():

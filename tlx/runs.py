@@ -79,14 +79,17 @@ def write_json(path: Path, value: Any) -> None:
 def at_work(folder: Path) -> Iterator[None]:
     """Holds a run's lock; the kernel gives it back when the process ends, however it ends.
 
+    A record lock: loader processes do not inherit it, so that those of a killed run, which live
+    on for seconds, keep nobody out.
+
     Raises:
         RunError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             file.seek(0)
             raise RunError(
                 f"{folder.name} is being trained already, by {file.read().strip() or 'a process'}; "

@@ -69,29 +69,30 @@ def table(result: Result, *, splits: list[str], metric: str) -> str:
     """Mean of each arm with its 95% t interval, and the paired difference to the baseline."""
     n = len(result.seeds)
     made = Table(
-        title=f"{result.question or 'study'}\n{metric}, mean over n = {n} seeds [95% interval]; "
+        title=f"{result.question or 'study'}\n{metric}: mean over n = {n} seeds [95% interval]; "
         f"gain: paired difference to {result.baseline}",
         title_justify="left",
     )
-    made.add_column("arm")
+    for column in ("split", "arm"):
+        made.add_column(column)
+    for column in (metric, "gain"):
+        made.add_column(column, justify="right", no_wrap=True)
     for split in splits:
-        made.add_column(split, justify="right")
-        made.add_column(f"gain on {split}", justify="right")
-    base = {s: _values(result.records[result.baseline], s, metric) for s in splits}
-    for arm, records in result.records.items():
-        cells = []
-        for split in splits:
+        base = _values(result.records[result.baseline], split, metric)
+        for number, (arm, records) in enumerate(result.records.items()):
             values = _values(records, split, metric)
-            mean = stats.t_interval(values)
-            cells.append(f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
-            gain = stats.paired_t(values, base[split])
-            same = arm == result.baseline
-            cells.append(
-                "–" if same else f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+            mean, gain = stats.t_interval(values), stats.paired_t(values, base)
+            made.add_row(
+                split if number == 0 else "",
+                arm,
+                f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]",
+                "–"
+                if arm == result.baseline
+                else f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]",
+                end_section=number == len(result.records) - 1,
             )
-        made.add_row(arm, *cells)
     buffer = io.StringIO()
-    Console(file=buffer, width=150, highlight=False).print(made)
+    Console(file=buffer, width=100, highlight=False).print(made)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
 
 

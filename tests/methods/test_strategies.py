@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tlx.methods import strategies
-from tlx.methods.stages import Group, Layout, Stage, check, spans
+from tlx.methods.stages import Group, Layout, Stage, check, layout_of, spans
 
 CONF = Path(__file__).parents[2] / "conf" / "freeze_strategy"
 GROUPS = (
@@ -257,3 +257,16 @@ def test_strategies_and_schedules_need_no_torch():
         "assert not {'torch', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=CONF.parents[1])
+
+
+@pytest.mark.parametrize("count", range(2, 7))
+def test_gradual_in_fewer_stages_thaws_several_groups_at_once(count: int) -> None:
+    layout = layout_of({f"g{i}": [f"g{i}.weight"] for i in range(5)} | {"head": ["head.weight"]})
+    stages = strategies.gradual(layout, stages=count)
+    assert len(stages) == count
+    assert set(stages[0].trains) == {"head.weight"}
+    assert set(stages[-1].trains) == set(layout.names)
+    for before, after in zip(stages, stages[1:], strict=False):
+        assert set(before.trains) < set(after.trains)
+    with pytest.raises(ValueError, match="2 to 6"):
+        strategies.gradual(layout, stages=7)

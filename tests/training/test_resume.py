@@ -24,8 +24,8 @@ BASE = [
     "trainer.checkpoint_every_steps=4",
     "logger=[csv]",
 ]
-GRADUAL = ["freeze_strategy=gradual", "freeze_strategy.groups=3"]
-RESNET = ["backbone.name=test_resnet", "+backbone.kwargs={}"]
+GRADUAL = ["freeze_strategy=gradual", "freeze_strategy.stages=3", "freeze_strategy.every_steps=21"]
+
 MODULE = "tlx.training.module:TransferModule"
 CONDUCTOR = "tlx.training.fit:Conductor"
 

@@ -28,7 +28,7 @@ class Images:
     Attributes:
         ids: unique and stable.
         targets: class indices, tuples of 0 and 1, or tuples of numbers.
-        keys: hashes of the pixels.
+        keys: hashes of the pixels; empty where an image was not looked at.
         load: place in the source -> image.
         places: of the items in the source; None where they are all of it, in order.
     """
@@ -73,6 +73,7 @@ def assemble(
     drop_duplicates: bool = False,
     label_changing: frozenset[str] = frozenset(),
     notes: Mapping[str, Any] | None = None,
+    content: str = "",
 ) -> Splits:
     """The Splits of a source.
 
@@ -83,6 +84,7 @@ def assemble(
         drop_duplicates: remove from training what is in an evaluation split, pixel by pixel.
         label_changing: augmentations that change the labels.
         notes: of the source, for the record.
+        content: hash of the source, where not every image has a key.
 
     Raises:
         ValueError: a split is empty, targets do not fit the labels, or there are too few items.
@@ -99,7 +101,7 @@ def assemble(
     def cleaned(pool: Images, *others: Images | None) -> Images:
         if not drop_duplicates:
             return pool
-        seen = {key for other in others if other is not None for key in other.keys}
+        seen = {key for other in others if other is not None for key in other.keys} - {""}
         copies = [i for i, key in enumerate(pool.keys) if key in seen]
         removed.extend(pool.ids[i] for i in copies)
         return pool.without(copies) if copies else pool
@@ -109,8 +111,7 @@ def assemble(
         chosen = subset.val_positions(_items(train, labels), draw)
         train, val = train.without(chosen), train.take(chosen)
         train = cleaned(train, val)
-    else:
-        val = val.take(subset.limited_val(_items(val, labels), draw))
+    val = val.take(subset.limited_val(_items(val, labels), draw))
     train = train.take(subset.limited_train(_items(train, labels), draw))
     made = {"train": train, "val": val, "test": test, **named}
     _check_classes(made, labels, draw)
@@ -127,7 +128,7 @@ def assemble(
         labels=labels,
         encoder=partial(image_encoder, label_changing=label_changing),
         collate=collate,
-        fingerprint=fingerprint(made, labels),
+        fingerprint=fingerprint(made, labels, content=content),
         label_changing=label_changing,
         notes=noted,
     )
@@ -137,7 +138,8 @@ def duplicates(train: Images, others: Mapping[str, Images]) -> dict[str, list[li
     """Pairs of ids with equal pixels in training and in each other split, with a warning."""
     by_key: dict[str, list[str]] = defaultdict(list)
     for key, name in zip(train.keys, train.ids, strict=True):
-        by_key[key].append(name)
+        if key:
+            by_key[key].append(name)
     found = {
         split: [
             [mine, theirs]
@@ -160,9 +162,10 @@ def duplicates(train: Images, others: Mapping[str, Images]) -> dict[str, list[li
     return found
 
 
-def fingerprint(splits: Mapping[str, Images], labels: Labels) -> str:
-    """A hash of names, labels, ids, targets and pixels of all splits."""
-    digest = hashlib.sha256(json.dumps([labels.kind, list(labels.names)]).encode())
+def fingerprint(splits: Mapping[str, Images], labels: Labels, *, content: str = "") -> str:
+    """A hash of names, labels, ids, targets and pixels of all splits, and of the source."""
+    head = [labels.kind, list(labels.names), *([content] if content else [])]
+    digest = hashlib.sha256(json.dumps(head).encode())
     for name in sorted(splits):
         split = splits[name]
         digest.update(json.dumps([name, len(split)]).encode())

@@ -66,7 +66,8 @@ def standard(
     """
     if not 0 < min_area <= max_area <= 1:
         raise ValueError(
-            f"standard: min_area={min_area}, max_area={max_area}; give 0 < min_area <= max_area <= 1"
+            f"standard: min_area={min_area}, max_area={max_area}; give "
+            "0 < min_area <= max_area <= 1"
         )
     if max_stretch < 1:
         raise ValueError(f"standard: max_stretch={max_stretch}; give 1 or more")

@@ -20,8 +20,10 @@ from tlx.data.augment import Augmentation
 from tlx.data.splits import Batch, Encode, Sample
 
 EXTENSIONS = frozenset(
-    (".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
-    + (".ppm", ".pgm", ".pbm", ".jp2", ".avif")
+    {
+        *(".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
+        *(".ppm", ".pgm", ".pbm", ".jp2", ".avif"),
+    }
 )
 # no EPS, which Pillow hands to another program; no formats that any file may pass for
 FORMATS = (
@@ -90,23 +92,42 @@ def load_image(source: str | Path | bytes) -> Image.Image:
         raise BadImage("is empty (0 bytes)")
     try:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise BadImage(_too_large(f"{width}×{height}"))
-            image.load()
-            turn = TURNS.get(_orientation(image))
-            upright = image if turn is None else image.transpose(turn)
-            return _rgb(upright, image)
-    except BadImage:
-        raise
+            return to_rgb(image)
     except UnidentifiedImageError:
         raise BadImage("is no image of a known format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BadImage(_too_large("its size")) from None
+    except BadImage:
+        raise
     except UNREADABLE as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise BadImage(f"cannot be decoded: {error or type(error).__name__}") from None
+        raise _undecodable(error) from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An opened image as upright RGB, as `load_image` gives it.
+
+    Raises:
+        BadImage: it cannot be decoded, is too large, or of a depth without a fixed range.
+        OSError: the system failed, not the file.
+    """
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BadImage(_too_large(f"{width}×{height}"))
+    try:
+        image.load()
+        turn = TURNS.get(_orientation(image))
+        return _rgb(image if turn is None else image.transpose(turn), image)
+    except BadImage:
+        raise
+    except UNREADABLE as error:
+        raise _undecodable(error) from None
+
+
+def _undecodable(error: BaseException) -> BadImage:
+    """What is wrong with a file; an error of the system is raised as it is."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
+    return BadImage(f"cannot be decoded: {error or type(error).__name__}")
 
 
 def _too_large(size: str) -> str:

@@ -142,7 +142,7 @@ def cache_dir() -> Path:
 
 
 def _cache_file(names: Sequence[str]) -> Path:
-    common = os.path.commonprefix([str(name) for name in names])
+    common = os.path.commonpath(names)
     digest = hashlib.blake2b(f"{VERSION}\0{common}".encode("utf-8", "replace"), digest_size=12)
     return cache_dir() / "images" / f"{digest.hexdigest()}.json"
 

@@ -135,6 +135,9 @@ def test_positions(items: Items, draw: Draw) -> list[int]:
 def val_positions(items: Items, draw: Draw) -> list[int]:
     """Positions of the validation items in training data without a validation split.
 
+    All that `fraction` chooses from, so that no other fraction trains on what this one validates
+    on; `limited_val` thins them out.
+
     Raises:
         ValueError: there are too few items.
     """
@@ -146,17 +149,11 @@ def val_positions(items: Items, draw: Draw) -> list[int]:
     if k is not None and draw.limit_val:
         order = shuffled(items.ids, seed=draw.seed, purpose="few")
         return _each(items, order[::-1], k, need=2 * k, draw=draw)
-    standard = share(items, draw.val_fraction, seed=draw.split_seed, purpose="val")
-    return standard if k is not None else [standard[i] for i in _limited_val(items, standard, draw)]
-
-
-def _limited_val(items: Items, chosen: list[int], draw: Draw) -> list[int]:
-    classes = None if items.classes is None else [items.classes[i] for i in chosen]
-    return limited_val(Items([items.ids[i] for i in chosen], classes, items.names), draw)
+    return share(items, draw.val_fraction, seed=draw.split_seed, purpose="val")
 
 
 def limited_val(items: Items, draw: Draw) -> list[int]:
-    """Positions of the items that stay of a source's own validation split.
+    """Positions of the items that stay of a validation split.
 
     Raises:
         ValueError: a class has too few items.

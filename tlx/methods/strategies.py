@@ -266,6 +266,7 @@ def gradual(
     every_fraction: float | None = None,
     every_epochs: float | None = None,
     every_steps: int | None = None,
+    stages: int | None = None,
     plateau: int | None = None,
     restore_best: bool = False,
 ) -> tuple[Stage, ...]:
@@ -277,11 +278,12 @@ def gradual(
             are spread evenly over the first half of the run.
         every_epochs: the same in epochs (ULMFiT: 1).
         every_steps: the same in optimizer steps.
+        stages: how many stages in all, so that several groups thaw at once; None: one a group.
         plateau: validations without improvement that thaw the next group early.
         restore_best: start each stage from the best weights on validation.
 
     Raises:
-        ValueError: the time between thaws is given twice.
+        ValueError: the time between thaws is given twice; `stages` is not in 2 ... groups.
 
     Source: Howard and Ruder 2018, "ULMFiT", section 3.3.
 
@@ -293,16 +295,24 @@ def gradual(
      ('all', ['a.weight', 'b.weight', 'c.weight'], None)]
     """
     groups = layout.groups
+    count = len(groups) if stages is None else stages
+    if not min(2, len(groups)) <= count <= len(groups):
+        raise ValueError(
+            f"freeze_strategy.stages={stages}; give 2 to {len(groups)}, the number of layer groups"
+        )
     until = _until(
         "every",
         fraction=every_fraction,
         epochs=every_epochs,
         steps=every_steps,
-        default=0.5 / max(len(groups) - 1, 1),
+        default=0.5 / max(count - 1, 1),
         plateau=plateau,
     )
-    parts = [(f"{groups[i].name}+", groups[i:]) for i in range(len(groups) - 1, 0, -1)]
-    parts = [("head", groups[-1:]), *parts[1:], ("all", groups)] if parts else [("all", groups)]
+    top = len(groups) - 1
+    lowest = [top - round(stage * top / max(count - 1, 1)) for stage in range(count)]
+    parts = [(f"{groups[i].name}+", groups[i:]) for i in lowest]
+    parts[0] = ("head", groups[top:])
+    parts[-1] = ("all", groups)
     return _sequence(parts, until, restore_best)
 
 

@@ -83,12 +83,14 @@ def sgd(
     lr: float,
     momentum: float = 0.9,
     nesterov: bool = True,
-    fused: bool | None = None,
     layer_decay: float = 1.0,
     layer_decay_groups: Literal["fine", "coarse"] = "fine",
     carry: Literal["previous", "all", "none"] = "previous",
 ) -> Optimizer:
     """Stochastic gradient descent; `nesterov` needs a positive momentum, as in torch.
+
+    Not fused: torch's kernel (2.15) refuses groups of which only some have momentum yet, as after
+    a layer has thawed.
 
     Source: Sutskever et al. 2013, section 2.
     """
@@ -97,7 +99,6 @@ def sgd(
         lr=lr,
         momentum=momentum,
         nesterov=nesterov and momentum > 0,
-        fused=_fused(param_groups, fused),
     )
 
 

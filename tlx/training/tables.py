@@ -82,9 +82,9 @@ def result(made: Any, folder: Path) -> str:
     names = list(dict.fromkeys(n for split in made.splits.values() for n in split.metrics))
     table.add_column("split")
     table.add_column("n", justify="right")
-    shown = names[:4]
+    shown = [name for name in names if name != "balanced_accuracy"][:3]
     for name in shown:
-        table.add_column(f"{name} [95% interval]", justify="right")
+        table.add_column(f"{name} [95%]", justify="right", no_wrap=True)
     for split, found in made.splits.items():
         cells = [_value(found.metrics[name]) for name in shown if name in found.metrics]
         table.add_row(split, str(found.n), *cells)
@@ -93,10 +93,10 @@ def result(made: Any, folder: Path) -> str:
 
 
 def _value(value: Any) -> str:
-    return f"{value.value:.4f} [{value.low:.4f}, {value.high:.4f}]"
+    return f"{value.value:.4f} [{value.low:.3f}, {value.high:.3f}]"
 
 
 def _text(table: Table) -> str:
     buffer = io.StringIO()
     Console(file=buffer, width=WIDTH, highlight=False).print(table)
-    return buffer.getvalue().rstrip()
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())

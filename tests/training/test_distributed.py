@@ -1,0 +1,106 @@
+"""Two gloo ranks: through thawing stages, through kill -9, and against one rank."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import launching
+from launching import All, KillAt, dump_samples, dump_weights, no_all_reduce
+
+BASE = [
+    "dataset=digits",
+    "dataset.labels_per_class=12",
+    "backbone=timm",
+    "backbone.init=none",
+    "backbone.image_size=32",
+    "augmentation=[standard]",
+    "trainer=cpu",
+    "trainer.epochs=null",
+    "trainer.steps=63",
+    "trainer.batch_size=16",
+    "trainer.eval_every_steps=9",
+    "trainer.checkpoint_every_steps=4",
+    "logger=[csv]",
+    "freeze_strategy=gradual",
+    "freeze_strategy.stages=3",
+    "freeze_strategy.every_steps=21",
+]
+# Without a norm that counts over the batch; convolutional, so that no gradient is zero but for
+# rounding (a key's bias in attention is, and Adam would make a full step of the rounding).
+CONVNEXT = ["backbone.name=test_convnext"]
+RESNET = ["backbone.name=test_resnet", "frozen.norm_stats=freeze"]
+SGD = ["optimizer=sgd", "optimizer.lr=0.02"]
+ADAMW = ["optimizer=adamw", "optimizer.lr=0.0003"]
+
+
+def two_ranks(overrides: list[str], runs_dir: Path) -> Path:
+    return launching.freeze([*BASE, *overrides, "trainer.devices=2"], runs_dir=runs_dir)
+
+
+def largest_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    assert first.keys() == second.keys()
+    return max(float((first[n].double() - second[n].double()).abs().max()) for n in first)
+
+
+def test_killed_in_stage_two_two_ranks_end_bit_identical(tmp_path: Path) -> None:
+    calm = two_ranks(["backbone.name=test_resnet"], tmp_path / "calm")
+    assert launching.run(calm, world=2, sabotage={0: dump_weights, 1: dump_weights}) == [0, 0]
+    killed = two_ranks(["backbone.name=test_resnet"], tmp_path / "killed")
+    kill = KillAt("tlx.training.module:TransferModule", "training_step", 31)
+    assert launching.run(killed, world=2, sabotage={0: kill, 1: kill}) == [-9, -9]
+    codes = launching.run(killed, world=2, sabotage={0: dump_weights, 1: dump_weights})
+    assert codes == [0, 0], launching.log(killed)
+    assert "resumed at step 28" in launching.log(killed)
+    one, two = launching.weights(calm), launching.weights(killed)
+    assert all(torch.equal(one[n], two[n]) for n in one)
+    for folder in (calm, killed):
+        ranks = [launching.rank_weights(folder, rank) for rank in range(2)]
+        trained = dict(ranks[0])
+        # Running statistics are each rank's own until DDP hands out rank 0's at a step's start.
+        for name in [n for n in trained if "running_" in n or "num_batches" in n]:
+            del trained[name]
+        assert all(torch.equal(trained[n], ranks[1][n]) for n in trained)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAMW], ids=["sgd", "adamw"])
+@pytest.mark.parametrize("network", [CONVNEXT, RESNET], ids=["convnext", "resnet"])
+def test_two_ranks_equal_one(network: list[str], optimizer: list[str], tmp_path: Path) -> None:
+    one = launching.freeze([*BASE, *network, *optimizer], runs_dir=tmp_path / "one")
+    two = two_ranks([*network, *optimizer], tmp_path / "two")
+    assert one.name == two.name, "the number of ranks must not change a run's id"
+    assert launching.run(one, sabotage={0: All(dump_weights, dump_samples)}) == [0]
+    both = All(dump_weights, dump_samples)
+    assert launching.run(two, world=2, sabotage={0: both, 1: both}) == [0, 0], launching.log(two)
+    single = launching.rank_weights(one, 0)
+    for rank in range(2):
+        assert largest_difference(single, launching.rank_weights(two, rank)) <= 1e-4
+    assert_shares(one, two)
+
+
+def assert_shares(one: Path, two: Path) -> None:
+    """At every step the ranks see different samples, together those that one rank sees."""
+
+    def steps(path: Path) -> list[list[str]]:
+        return [line.split()[1:] for line in path.read_text().splitlines()]
+
+    whole = steps(one / "samples-0.txt")
+    parts = [steps(two / f"samples-{rank}.txt") for rank in range(2)]
+    assert len(whole) == len(parts[0]) == len(parts[1]) == 63
+    for step, items in enumerate(whole):
+        left, right = parts[0][step], parts[1][step]
+        assert not set(left) & set(right)
+        assert sorted(left + right) == sorted(items)
+
+
+def test_without_all_reduce_two_ranks_do_not_equal_one(tmp_path: Path) -> None:
+    """The comparison notices what it is there for."""
+    one = launching.freeze([*BASE, *CONVNEXT, *SGD], runs_dir=tmp_path / "one")
+    two = two_ranks([*CONVNEXT, *SGD], tmp_path / "two")
+    assert launching.run(one, sabotage={0: dump_weights}) == [0]
+    cut = All(no_all_reduce, dump_weights)
+    assert launching.run(two, world=2, sabotage={0: cut, 1: cut}) == [0, 0]
+    single = launching.rank_weights(one, 0)
+    ranks = [launching.rank_weights(two, rank) for rank in range(2)]
+    assert max(largest_difference(single, rank) for rank in ranks) > 1e-4
+    assert largest_difference(*ranks) > 1e-4
