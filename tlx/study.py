@@ -1,6 +1,8 @@
 """A study: arms × seeds, each a run of its own, compared by paired differences over seeds."""
 
 import io
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +25,14 @@ class Result:
         seeds: of every arm.
         baseline: the arm that others are compared with.
         question: what the study answers.
+        chosen: arm -> what it was tuned to, and on how many candidates.
     """
 
     records: Mapping[str, list[Record]]
     seeds: list[int]
     baseline: str
     question: str | None
+    chosen: Mapping[str, str]
 
 
 def run(overrides: list[str], *, config_dir: str | None = None, force: bool = False) -> Result:
@@ -39,22 +43,49 @@ def run(overrides: list[str], *, config_dir: str | None = None, force: bool = Fa
         config_dir: the user's own groups and experiments.
         force: train again what is finished.
     """
-    base = compose(overrides, config_dir=config_dir)
-    spec = base["study"]
+    spec = compose(overrides, config_dir=config_dir)["study"]
     arms, seeds = spec["arms"], spec["seeds"]
+    candidates = _candidates(spec.get("tune") or {})
     configs = {
-        (arm, seed): _arm(overrides, changes, seed, config_dir=config_dir)
-        for arm, changes in arms.items()
+        (arm, candidate, seed): _arm(
+            overrides, [*arms[arm], *candidate], seed, config_dir=config_dir
+        )
+        for arm in arms
+        for candidate in candidates
         for seed in seeds
     }
-    records: dict[str, list[Record]] = {arm: [] for arm in arms}
-    for number, ((arm, seed), config) in enumerate(configs.items(), start=1):
-        execute.say(f"\n── run {number} of {len(configs)}: {arm}, seed {seed} ──")
-        given = [*overrides, *arms[arm], f"seed={seed}"]
-        done = execute.run(config, force=force, overrides=given, config_dir=config_dir)
-        records[arm].append(done)
-    baseline = spec.get("baseline") or next(iter(arms))
-    return Result(records, list(seeds), baseline, spec.get("question"))
+    done: dict[tuple[str, tuple[str, ...]], list[Record]] = {}
+    for number, ((arm, candidate, seed), config) in enumerate(configs.items(), start=1):
+        title = " ".join([arm, *candidate])
+        execute.say(f"\n── run {number} of {len(configs)}: {title}, seed {seed} ──")
+        given = [*overrides, *arms[arm], *candidate, f"seed={seed}"]
+        made = execute.run(config, force=force, overrides=given, config_dir=config_dir)
+        done.setdefault((arm, candidate), []).append(made)
+    best = {arm: max(candidates, key=lambda c, a=arm: _on_validation(done[a, c])) for arm in arms}
+    return Result(
+        records={arm: done[arm, best[arm]] for arm in arms},
+        seeds=list(seeds),
+        baseline=spec.get("baseline") or next(iter(arms)),
+        question=spec.get("question"),
+        chosen={
+            arm: f"{' '.join(best[arm])} (best of {len(candidates)} on validation)"
+            for arm in arms
+            if len(candidates) > 1
+        },
+    )
+
+
+def _candidates(tune: Mapping[str, list[Any]]) -> list[tuple[str, ...]]:
+    choices = [[f"{key}={value}" for value in values] for key, values in tune.items()]
+    return list(itertools.product(*choices))
+
+
+def _on_validation(records: list[Record]) -> float:
+    """Mean of what selection looked at, signed so that more is better; NaN is worst."""
+    values = [r.selected.value if r.selected else math.nan for r in records]
+    sign = -1 if records[0].selected and records[0].selected.mode == "min" else 1
+    mean = sign * sum(values) / len(values)
+    return -math.inf if math.isnan(mean) else mean
 
 
 def _arm(
@@ -84,7 +115,7 @@ def table(result: Result, *, splits: list[str], metric: str) -> str:
             mean, gain = stats.t_interval(values), stats.paired_t(values, base)
             made.add_row(
                 split if number == 0 else "",
-                arm,
+                f"{arm}: {result.chosen[arm]}" if arm in result.chosen else arm,
                 f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]",
                 "–"
                 if arm == result.baseline

@@ -226,7 +226,11 @@ def test_few_labels(tmp_path):
     assert other.test.ids == made.test.ids
     whole = image_folder(root=root, labels_per_class=3, limit_val=False, val_fraction=0.25)
     assert len(whole.val) == 6
-    assert sizes(image_folder(root=root, fraction=0.5, val_fraction=0.5)) == {"train": 6, "val": 6, "test": 24}
+    assert sizes(image_folder(root=root, fraction=0.5, val_fraction=0.5)) == {
+        "train": 6,
+        "val": 6,
+        "test": 24,
+    }
     drawn = {f: image_folder(root=root, fraction=f, val_fraction=0.5) for f in (0.2, 0.5, 1.0)}
     assert set(drawn[0.2].train.ids) < set(drawn[0.5].train.ids) < set(drawn[1.0].train.ids)
     assert set(drawn[0.2].val.ids) < set(drawn[0.5].val.ids) < set(drawn[1.0].val.ids)
@@ -386,7 +390,9 @@ def test_wrong_tables_are_named(table, tmp_path):
     refused("twice", path=table("path,label", rows(["a"] * 4) + rows(["a"]), name="twice.csv"))
     only = table("path,label,split", rows(["a"] * 12, ["test"] * 12), name="only.csv")
     refused("train split has no images", path=only)
-    new = table("path,label,split", rows(["a"] * 11 + ["b"], SPLITS[:9] + ["test"] * 3), name="n.csv")
+    new = table(
+        "path,label,split", rows(["a"] * 11 + ["b"], SPLITS[:9] + ["test"] * 3), name="n.csv"
+    )
     refused("test split has classes without an image in train: 'b'", path=new)
 
 

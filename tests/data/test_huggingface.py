@@ -107,11 +107,11 @@ def test_bad_images_and_wrong_names_are_named(saved):
     import datasets
 
     path = saved(train=table(20), test=table(8, 100))
-    with pytest.raises(ValueError, match="image_column='img' is no column.*'image'"):
+    with pytest.raises(ValueError, match=r"image_column='img' is no column.*'image'"):
         huggingface(path=path, image_column="img")
     with pytest.raises(ValueError, match="holds no images"):
         huggingface(path=path, image_column="label", label_column="image")
-    with pytest.raises(ValueError, match="val='dev' is no split of .*train, test"):
+    with pytest.raises(ValueError, match=r"val='dev' is no split of .*train, test"):
         huggingface(path=path, val="dev")
     broken = datasets.Dataset.from_dict(
         {"image": [{"bytes": b"text", "path": None}] * 9, "label": [0] * 9},

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlx.data.subset import Draw, Items, limited_train, limited_val, share, test_positions, val_positions
+from tlx.data.subset import (
+    Draw,
+    Items,
+    limited_train,
+    limited_val,
+    share,
+    test_positions,
+    val_positions,
+)
 
 test_positions.__test__ = False
 

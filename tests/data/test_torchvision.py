@@ -75,7 +75,7 @@ def test_wrong_arguments_are_named():
 
 @pytest.mark.parametrize("name", ["CIFAR10", "DTD", "OxfordIIITPet", "EuroSAT", "MNIST"])
 def test_missing_files_are_said_to_be_missing(tmp_path, name):
-    with pytest.raises(ValueError, match="dataset.download=true"):
+    with pytest.raises(ValueError, match=r"dataset\.download=true"):
         torchvision(name=name, root=str(tmp_path), download=False)
 
 

@@ -22,6 +22,7 @@ BASE = [
     "trainer.eval_every_steps=9",
     "trainer.checkpoint_every_steps=4",
     "logger=[csv]",
+    "final_weights=last", # each rank keeps its own: the best would be read from one file
     "freeze_strategy=gradual",
     "freeze_strategy.stages=3",
     "freeze_strategy.every_steps=21",

@@ -112,6 +112,8 @@ class Study:
         baseline: the arm that the others are compared with.
         metric: compared figure, like `test/accuracy`; null: the task's own on `test`.
         question: what the study answers.
+        tune: keys and values of which each arm takes, key by key, those that are best on
+            validation over all seeds; every arm has the same values to choose from.
     """
 
     arms: dict[str, list[str]]
@@ -119,6 +121,7 @@ class Study:
     baseline: str | None = None
     metric: str | None = None
     question: str | None = None
+    tune: dict[str, list[Any]] | None = None
 
 
 NODES: dict[str, str] = {

@@ -97,7 +97,7 @@ class _RandomCrop:
 
         ratio = (1 / self.stretch, self.stretch)
         top, left, height, width = RandomResizedCrop.get_params(
-            image,  # type: ignore[arg-type]
+            image,
             list(self.area),
             list(ratio),
         )

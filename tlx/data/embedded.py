@@ -230,7 +230,9 @@ def _rendered(character: str, draw: random.Random) -> Pixels:
     x, y = side / 2 + draw.gauss(0, 2.5), side / 2 + draw.gauss(0, 2.5)
     centre = side / 2
     matrix = (a, b, x - a * centre - b * centre, c, d, y - c * centre - d * centre)
-    warped = canvas.transform((side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    warped = canvas.transform(
+        (side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+    )
     blurred = warped.filter(ImageFilter.GaussianBlur(draw.uniform(0.5, 2.5)))
     inner = blurred.crop(_box(blurred, draw))
     coarse = inner.resize((8, 8), Image.Resampling.BOX)

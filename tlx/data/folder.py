@@ -146,9 +146,9 @@ def _folders(
             raise ValueError(f"dataset.extra: {name}={folder!r} is no folder in {base}")
         found[name] = base / folder
     resolved = [folder.resolve() for folder in found.values()]
-    for name, folder in zip(found, resolved, strict=True):
-        if resolved.count(folder) > 1:
-            raise ValueError(f"dataset.{name}: {folder} serves more than one split")
+    for name, real in zip(found, resolved, strict=True):
+        if resolved.count(real) > 1:
+            raise ValueError(f"dataset.{name}: {real} serves more than one split")
     return found
 
 

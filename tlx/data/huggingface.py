@@ -186,7 +186,7 @@ def _labels(found: Mapping[str, Any], column: str) -> tuple[Labels, dict[str, li
         if (missing := sum(value is None for value in given)) > 0:
             raise ValueError(f"dataset.label_column={column!r}: {missing} empty in {split}")
     inner = getattr(feature, "feature", None)
-    if hasattr(inner, "names"):
+    if inner is not None and hasattr(inner, "names"):
         names = tuple(inner.names)
         width = range(len(names))
         return Labels("multi", names), {

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 Sample = dict[str, Any]
-"""Raw: `id` (str), `input` (a PIL image, a text, ...), `target`. Encoded: tensors for the last two."""
+"""`id` (str), `input`, `target`: raw (a PIL image, a text, ...), or encoded (tensors)."""
 
 Batch = dict[str, Any]
 """Collated: `index` [N] int64 (position in the split), `input`, `target`."""
@@ -16,8 +16,13 @@ Encode = Callable[[Sample], Sample]
 class Split(Protocol):
     """A map-style dataset of raw samples with stable ids."""
 
-    ids: Sequence[str]
-    targets: Sequence[Any]
+    @property
+    def ids(self) -> Sequence[str]:
+        """Unique and stable."""
+
+    @property
+    def targets(self) -> Sequence[Any]:
+        """Raw targets, in the same order."""
 
     def __len__(self) -> int: ...
 
