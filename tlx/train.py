@@ -10,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from safetensors.torch import save_file
 
 from tlx import build, launch, runs
@@ -17,7 +18,7 @@ from tlx.build import Plan
 from tlx.results import record
 from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageRecord, Value
 from tlx.tasks.task import Collected
-from tlx.training import tables
+from tlx.training import sharding, tables
 from tlx.training.collect import Collector
 from tlx.training.fit import Progress, fit, peak_memory_bytes
 from tlx.training.loaders import Share
@@ -57,8 +58,9 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
         progress = _fit(config, folder, plan, trainer, module, share=Share(rank, world))
         found = evaluate(config, plan, trainer, module, folder, share=Share(rank, world))
         made = _record(config, folder, plan, progress, found, time.monotonic() - started)
+        state = sharding.on_cpu(plan.model.network.state_dict())
         if rank == 0:
-            _save_weights(folder, config, plan)
+            _save_weights(folder, plan, state)
             _show(loggers, plan, made)
             record.write(folder, made)
             print(tables.result(made, folder), flush=True)
@@ -268,9 +270,9 @@ def split_record(report: Mapping[str, Any]) -> SplitRecord:
     )
 
 
-def _save_weights(folder: Path, config: Config, plan: Plan) -> None:
+def _save_weights(folder: Path, plan: Plan, state: Mapping[str, Tensor]) -> None:
     """The final network, for runs that start from it, prediction and export."""
-    state = {k: v.detach().cpu().contiguous() for k, v in plan.model.network.state_dict().items()}
+    state = {name: tensor.contiguous() for name, tensor in state.items()}
     facts = {
         "labels": plan.splits.labels.names,
         "kind": plan.splits.labels.kind,

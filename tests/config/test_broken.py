@@ -71,7 +71,7 @@ TYPOS = [
     Case(["trainer.batch_size=32", "trainer.devices=3"], "trainer.batch_size", "33"),
     Case(["dataset.labels_per_class=0"], "dataset.labels_per_class"),
     Case(["dataset.fraction=2"], "dataset.fraction"),
-    Case(["trainer=fsdp", "trainer.accelerator=cpu"], "trainer.strategy", "ddp"),
+    Case(["trainer=fsdp", "trainer.devices=1"], "trainer.strategy", "auto"),
     Case(["freeze_strategy=pattern", "freeze_strategy.patterns=['(']"], "freeze_strategy.patterns"),
     Case(
         ["freeze_strategy=lp_ft", "freeze_strategy.head_epochs=1", "freeze_strategy.head_steps=9"],

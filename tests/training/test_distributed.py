@@ -105,3 +105,16 @@ def test_without_all_reduce_two_ranks_do_not_equal_one(tmp_path: Path) -> None:
     ranks = [launching.rank_weights(two, rank) for rank in range(2)]
     assert max(largest_difference(single, rank) for rank in ranks) > 1e-4
     assert largest_difference(*ranks) > 1e-4
+
+
+def test_fully_sharded_ranks_equal_one_and_resume(tmp_path: Path) -> None:
+    """Lightning's own FSDP2 strategy, on a CPU mesh: stages, best weights, kill and resume."""
+    sharded = [*CONVNEXT, *ADAMW, "final_weights=best"]
+    one = launching.freeze([*BASE, *sharded], runs_dir=tmp_path / "one")
+    two = two_ranks([*sharded, "trainer.strategy=fsdp"], tmp_path / "two")
+    assert launching.run(one) == [0]
+    kill = KillAt("tlx.training.module:TransferModule", "training_step", 31)
+    assert launching.run(two, world=2, sabotage={0: kill, 1: kill}) == [-9, -9]
+    assert launching.run(two, world=2) == [0, 0], launching.log(two)
+    assert "resumed at step 28" in launching.log(two)
+    assert largest_difference(launching.weights(one), launching.weights(two)) <= 1e-4

@@ -135,8 +135,6 @@ def _devices(config: Node) -> Iterator[Problem]:
                 "trainer.strategy", "fsdp shares weights between devices, and there is one", "auto"
             )
     accelerator = trainer.get("accelerator")
-    if accelerator == "cpu" and trainer.get("strategy") == "fsdp":
-        yield Problem("trainer.strategy", "fsdp needs GPUs, and trainer.accelerator is cpu", "ddp")
     if accelerator == "cpu" and trainer.get("precision") == "16-mixed":
         yield Problem("trainer.precision", "16-mixed needs a GPU; on the CPU give 32", "32")
 

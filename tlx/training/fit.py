@@ -10,20 +10,20 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tlx.methods import freezing
 from tlx.methods.averaging import Average
 from tlx.methods.stages import Span
 from tlx.methods.stopping import Plateau
-from tlx.training import checkpoints
+from tlx.training import checkpoints, sharding
 from tlx.training.collect import broadcast
 from tlx.training.effects import EarlyStopping, Ema
 from tlx.training.loaders import StepBatches
 from tlx.training.module import TransferModule, state_by_name
 from tlx.training.progress import Display
 from tlx.training.run_logger import RunLogger
+from tlx.training.sharding import on_cpu
 from tlx.training.signals import Interrupted, StopFlag
 
 log = logging.getLogger(__name__)
@@ -183,6 +183,7 @@ class Conductor(pl.Callback):
         self.stop = StopFlag()
         self.carried: dict[str, dict[str, Any]] = {}
         self.scaler: dict[str, Any] | None = None
+        self.gathers = False
         self.logged_step = 0
         self.logged_time = time.monotonic()
         self.clock = time.monotonic()
@@ -206,7 +207,7 @@ class Conductor(pl.Callback):
             )
         self.progress = Progress(**payload["progress"])
         self.progress.resumes += 1
-        self.module.network.load_state_dict(payload["network"])
+        sharding.load(self.module.network, payload["network"])
         self.module.step = self.logged_step = self.progress.step
         self.carried = payload["optimizer"]
         self.scaler = payload["scaler"]
@@ -267,13 +268,14 @@ class Conductor(pl.Callback):
 
     def _load_best(self) -> None:
         found = checkpoints.load_step(self.folder, self.progress.best_step, tag="best")
-        self.module.network.load_state_dict(found["network"])
+        sharding.load(self.module.network, found["network"])
 
     # -- hooks of a fit -----------------------------------------------------------------------
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes over signals and, after a restart, the gradient scaler."""
         self.stop.install()
+        self.gathers = sharding.is_sharded(self.module.network)
         self.clock = self.logged_time = time.monotonic()
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         if scaler is not None and self.scaler is not None:
@@ -341,8 +343,9 @@ class Conductor(pl.Callback):
         if not better:
             return
         progress.best_value, progress.best_step = value, progress.step
+        if trainer.is_global_zero or self.gathers:
+            payload = {"network": on_cpu(self.module.network.state_dict()), "value": value}
         if trainer.is_global_zero:
-            payload = {"network": cpu(self.module.network.state_dict()), "value": value}
             checkpoints.save(self.folder, progress.step, payload, tag="best", keep=2)
 
     def _decide(self, value: float) -> None:
@@ -398,18 +401,19 @@ class Conductor(pl.Callback):
         progress.wall_s += now - self.clock
         self.clock = now
         self.carried = self._carry(state_by_name(trainer.optimizers[0]))
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero and not self.gathers:
             return
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         payload = {
             "identity": self.identity,
             "progress": asdict(progress),
-            "network": cpu(self.module.network.state_dict()),
-            "optimizer": {name: cpu(state) for name, state in self.carried.items()},
+            "network": on_cpu(self.module.network.state_dict()),
+            "optimizer": {name: on_cpu(state) for name, state in self.carried.items()},
             "scaler": scaler.state_dict() if scaler is not None else None,
-            "average": cpu(self.average.state()) if self.average is not None else None,
+            "average": on_cpu(self.average.state()) if self.average is not None else None,
         }
-        checkpoints.save(self.folder, progress.step, payload, tag="last", keep=2)
+        if trainer.is_global_zero:
+            checkpoints.save(self.folder, progress.step, payload, tag="last", keep=2)
 
     def _carry(self, states: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """State that the next optimizer takes over: in the stage itself, always all of it."""
@@ -435,19 +439,6 @@ def _plateau(
     if state:
         rule.load(state)
     return rule
-
-
-def cpu(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a state with its tensors on the CPU, nested mappings included."""
-    copied: dict[str, Any] = {}
-    for name, value in state.items():
-        if isinstance(value, Tensor):
-            copied[name] = value.detach().cpu()
-        elif isinstance(value, Mapping):
-            copied[name] = cpu(value)
-        else:
-            copied[name] = value
-    return copied
 
 
 def peak_memory_bytes() -> int:

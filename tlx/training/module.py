@@ -19,6 +19,7 @@ from tlx.methods.stages import Layout, Span
 from tlx.methods.step import Step
 from tlx.tasks.task import Network, Task
 from tlx.training.collect import Collector
+from tlx.training import sharding
 from tlx.training.effects import Penalty
 
 
@@ -142,6 +143,12 @@ class TransferModule(pl.LightningModule):
         self.states = {}
         return optimizer
 
+    def configure_model(self) -> None:
+        """Shards the network, once, where the strategy has a mesh of devices for it."""
+        mesh = getattr(self, "_device_mesh", None)
+        if mesh is not None and not sharding.is_sharded(self.network):
+            sharding.shard(self.network, mesh["data_parallel"])
+
     def on_train_start(self) -> None:
         """Sets modes, and remembers this rank's share."""
         self.train()
@@ -254,7 +261,15 @@ def state_by_name(optimizer: Optimizer) -> dict[str, dict[str, Any]]:
 
 def load_state(optimizer: Optimizer, states: Mapping[str, dict[str, Any]]) -> None:
     """Loads state by name into an optimizer (a mutator); names it does not have are left out."""
-    names = [name for group in optimizer.param_groups for name in group["names"]]
+    named = [
+        (name, parameter)
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+    ]
     own = optimizer.state_dict()
-    own["state"] = {i: states[name] for i, name in enumerate(names) if name in states}
+    own["state"] = {
+        i: {key: sharding.placed_like(value, parameter) for key, value in states[name].items()}
+        for i, (name, parameter) in enumerate(named)
+        if name in states
+    }
     optimizer.load_state_dict(own)

@@ -1,0 +1,70 @@
+"""Fully sharded parameters (FSDP2): shard a network, gather what is saved, place what is loaded."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from tlx.tasks.task import Network
+
+
+def shard(network: Network, mesh: DeviceMesh) -> None:
+    """Shards blocks, backbone and head over the ranks of a mesh (a mutator).
+
+    Blocks are the backbone's direct children, and those of its sequences; they are called as
+    modules, which is where FSDP gathers their parameters.
+    """
+    for child in network.backbone.children():
+        sequence = isinstance(child, nn.Sequential | nn.ModuleList)
+        for block in child.children() if sequence else [child]:
+            if any(True for _ in block.parameters()):
+                fully_shard(block, mesh=mesh)
+    fully_shard(network.backbone, mesh=mesh)
+    fully_shard(network.head, mesh=mesh)
+
+
+def is_sharded(network: nn.Module) -> bool:
+    """Whether the network's parameters are spread over ranks."""
+    return any(isinstance(parameter, DTensor) for parameter in network.parameters())
+
+
+def on_cpu(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state with whole tensors on the CPU, nested mappings included.
+
+    Gathering is collective: with sharded tensors every rank must call it.
+    """
+    done: dict[str, Any] = {}
+    for name, value in state.items():
+        if isinstance(value, DTensor):
+            done[name] = value.full_tensor().detach().cpu()
+        elif isinstance(value, Tensor):
+            done[name] = value.detach().cpu()
+        elif isinstance(value, Mapping):
+            done[name] = on_cpu(value)
+        else:
+            done[name] = value
+    return done
+
+
+def placed_like(value: Any, parameter: Tensor) -> Any:
+    """A whole tensor of a sharded parameter's shape, sharded alike; anything else as it is."""
+    if not isinstance(parameter, DTensor) or not isinstance(value, Tensor):
+        return value
+    if isinstance(value, DTensor) or value.shape != parameter.shape:
+        return value
+    whole = value.to(parameter.device)
+    return distribute_tensor(whole, parameter.device_mesh, parameter.placements)
+
+
+@torch.no_grad()
+def load(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Loads whole tensors into a network, sharded or not (a mutator)."""
+    if not is_sharded(network):
+        network.load_state_dict(dict(state))
+        return
+    for name, tensor in network.state_dict().items():
+        tensor.copy_(placed_like(state[name], tensor))
