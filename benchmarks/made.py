@@ -62,12 +62,19 @@ def splits(inputs: Tensor, targets: Tensor, classes: int) -> Splits:
     )
 
 
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 class Clock(pl.Callback):
     """Seconds a step, from the end of step `skip` to the end of the last."""
 
-    def __init__(self, *, skip: int) -> None:
+    def __init__(self, *, skip: int, total: int) -> None:
         """Starts without a reading."""
         self.skip = skip
+        self.total = total
         self.steps = 0
         self.first = self.last = 0.0
 
@@ -75,8 +82,9 @@ class Clock(pl.Callback):
         """Reads the clock."""
         self.steps += 1
         if self.steps == self.skip:
-            self.first = time.perf_counter()
-        self.last = time.perf_counter()
+            self.first = _now()
+        if self.steps == self.total:
+            self.last = _now()
 
     def seconds(self) -> float:
         """Seconds a step."""
@@ -98,6 +106,7 @@ def tlx_step_s(
     accelerator: str = "cpu",
     workers: int = 0,
     skip: int = 5,
+    pin: bool = False,
 ) -> float:
     """Seconds a step of tlx's own training loop on a trunk with a linear head."""
     task = classification(data.labels)
@@ -118,9 +127,8 @@ def tlx_step_s(
         lr=1e-3,
     )
     module = TransferModule(recipe, total_steps=steps)
-    clock = Clock(skip=skip)
+    clock = Clock(skip=skip, total=steps)
     share = Share()
-    pin = accelerator == "gpu"
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(
             folder=Path(folder),

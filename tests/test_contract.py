@@ -1,0 +1,317 @@
+"""Contract: every option of every group composes, checks and trains, the way `tlx train` goes."""
+
+import csv
+import importlib.util
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from tlx import build, execute, runs
+from tlx.backbones.timm import least_image_size
+from tlx.config import schema
+from tlx.config.check import check
+from tlx.config.compose import compose
+from tlx.config.identity import normalise, run_id
+from tlx.config.places import conf_dir
+
+GROUPS = (*schema.TARGET_GROUPS, *schema.LIST_GROUPS, *schema.SCHEMA_GROUPS)
+# Twelve steps of 8 are enough for two steps in each stage of any strategy on this network.
+STEPS = 14
+BASE = [
+    *("dataset=digits", "dataset.labels_per_class=4"),
+    *("backbone=timm", "backbone.name=test_resnet", "backbone.init=none", "backbone.image_size=32"),
+    *("trainer=cpu", "trainer.epochs=null", f"trainer.steps={STEPS}", "trainer.batch_size=8"),
+    *("trainer.log_every_steps=1", f"trainer.eval_every_steps={STEPS}", "final_weights=last"),
+]
+FAKE = (
+    "dataset.name=FakeData",
+    "dataset.kwargs={size:24,image_size:[3,40,36],num_classes:2}",
+    "dataset.labels_per_class=null",
+)
+DOWNLOADED = {"cifar10", "cifar100", "dtd", "eurosat", "flowers102", "food101", "pets"}
+OTHER_MACHINES = {"gpu", "ddp", "fsdp"}  # two ranks: tests/training/test_distributed.py
+HEAVY = {
+    *("vgg16_bn", "vit_base", "vit_base_dinov2", "vit_base_dinov3"),
+    *("clip_vit_base", "siglip_vit_base", "convnext_tiny", "resnet50", "swin_tiny"),
+    *("efficientnetv2_s", "vit_small", "vit_small_dinov2", "vit_small_dinov3"),
+}
+
+
+def options(group):
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def cases(group, *, slow=()):
+    return [
+        pytest.param(option, marks=[pytest.mark.slow] if option in slow else [])
+        for option in options(group)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch, tmp_path):
+    """A run sets torch's determinism; it reads who is logged in; its folder may be large."""
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    for name in ("XDG_CACHE_HOME", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "cache"))
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    yield
+    torch.use_deterministic_algorithms(before, warn_only=warned)
+    shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Trains the base with overrides; looks at the figures and at the weights."""
+
+    def trained(*overrides):
+        config = compose([*BASE, *overrides, f"runs_dir={tmp_path / 'runs'}"])
+        assert check(config) == []
+        found = execute.run(config)
+        folder = tmp_path / "runs" / run_id(normalise(config))
+        assert found.status == "finished"
+        assert found.used_steps >= 1
+        losses = [float(row["train/loss"]) for row in metrics(folder) if row.get("train/loss")]
+        assert losses
+        assert all(map(math.isfinite, losses)), losses
+        for split in ("val", "test"):
+            assert found.splits[split].n
+            assert all(math.isfinite(v.value) for v in found.splits[split].metrics.values())
+        moved_and_stayed(normalise(config), folder)
+        return found, folder
+
+    return trained
+
+
+def metrics(folder):
+    with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def moved_and_stayed(config, folder):
+    """In each stage something that trains has moved; what no stage trains is as it was."""
+    labels = build.splits(config).labels
+    made = build.model(config, labels, effects=build.regularization(config), init="none")
+    stages = build.stages(config, made.layout)
+    now = load_file(folder / runs.WEIGHTS)
+    before = dict(made.network.named_parameters())
+    for stage in stages:
+        assert stage.trains
+        assert any(not torch.equal(now[name], before[name]) for name in stage.trains), stage.name
+    frozen = before.keys() - {name for stage in stages for name in stage.trains}
+    assert all(torch.equal(now[name], before[name]) for name in frozen)
+
+
+def pictures(folder, names):
+    """Small random images, in files."""
+    random = np.random.default_rng(0)
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(path)
+
+
+def table(folder, label):
+    """A table of 30 images; `label` gives the label of the i-th."""
+    names = [f"images/{i:02d}.png" for i in range(30)]
+    pictures(folder, names)
+    lines = [f"{name},{label(i)}" for i, name in enumerate(names)]
+    path = folder / "table.csv"
+    path.write_text("path,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_every_folder_is_covered_and_none_is_empty():
+    folders = {path.name for path in conf_dir().iterdir() if path.is_dir()}
+    assert folders == set(GROUPS)
+    assert all(options(group) for group in GROUPS)
+    assert set(options("dataset")) >= DOWNLOADED
+    assert set(options("trainer")) >= OTHER_MACHINES
+    assert set(options("backbone")) >= HEAVY
+
+
+# -- one option of a group at a time ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", options("freeze_strategy"))
+def test_freeze_strategy(option, train):
+    found, _ = train(f"freeze_strategy={option}")
+    assert found.stages
+    assert all(stage.end > stage.start for stage in found.stages)
+
+
+@pytest.mark.parametrize("option", options("augmentation"))
+def test_augmentation(option, train):
+    train(f"augmentation=[{option}]")
+
+
+@pytest.mark.parametrize("option", options("regularization"))
+def test_regularization(option, train):
+    train(f"regularization=[{option}]")
+
+
+@pytest.mark.parametrize("option", options("optimizer"))
+def test_optimizer(option, train):
+    train(f"optimizer={option}", *(["optimizer.name=nadamw"] if option == "timm" else []))
+
+
+@pytest.mark.parametrize("option", options("schedule"))
+@pytest.mark.parametrize("scope", ["run", "stage"])
+def test_schedule(option, scope, train):
+    train(f"schedule={option}", f"schedule.scope={scope}", "freeze_strategy=lp_ft")
+
+
+LEFT = {
+    "csv": "metrics.csv",
+    "tensorboard": "**/events.out.tfevents.*",
+    "wandb": "wandb/offline-run-*/run-*.wandb",
+}
+
+
+@pytest.mark.parametrize("option", options("logger"))
+def test_logger(option, train):
+    if option == "tensorboard":
+        pytest.importorskip("tensorboard")
+    _, folder = train(f"logger={sorted({'csv', option})}".replace("'", ""))
+    assert list(folder.glob(LEFT[option]))
+
+
+@pytest.mark.parametrize("option", options("executor"))
+def test_executor(option, train):
+    train(f"executor={option}")
+
+
+@pytest.mark.parametrize("option", options("trainer"))
+def test_trainer(option, train):
+    if option in OTHER_MACHINES:
+        assert check(compose([*BASE, f"trainer={option}"])) == []
+    else:
+        train(f"trainer={option}")
+
+
+@pytest.mark.parametrize("option", options("task"))
+def test_task(option, train, tmp_path):
+    labels = {
+        "image_classification": ("single", lambda i: "abc"[i % 3]),
+        "multi_label_classification": ("multi", lambda i: ("a", "b", "a|b")[i % 3]),
+        "regression": ("real", lambda i: i / 10),
+    }
+    kind, label = labels[option]
+    path = table(tmp_path, label)
+    few = ["dataset=image_csv", "dataset.labels_per_class=null", f"dataset.path={path}"]
+    found, _ = train(*few, f"dataset.kind={kind}", f"task={option}")
+    assert found.task == option.removeprefix("image_")
+
+
+@pytest.mark.parametrize("option", options("dataset"))
+def test_dataset(option, train, tmp_path):
+    if option in DOWNLOADED:
+        assert check(compose([*BASE, f"dataset={option}"])) == []
+        return
+    given = {
+        "image_csv": lambda: [f"dataset.path={table(tmp_path, lambda i: 'ab'[i % 2])}"],
+        "image_folder": lambda: [f"dataset.root={folder_of_classes(tmp_path / 'tree')}"],
+        "huggingface": lambda: [f"dataset.path={saved_for_huggingface(tmp_path / 'saved')}"],
+        "torchvision": lambda: list(FAKE),
+    }
+    more = given[option]() if option in given else []
+    train(f"dataset={option}", *more)
+
+
+def folder_of_classes(root):
+    pictures(root, [f"{label}/{i}.png" for label in ("cat", "dog") for i in range(15)])
+    return root
+
+
+def saved_for_huggingface(root):
+    if importlib.util.find_spec("datasets") is None:
+        pytest.skip("datasets is not installed")
+    import datasets
+
+    names = [f"{i:02d}.png" for i in range(30)]
+    pictures(root / "images", names)
+    columns = {
+        "image": [str(root / "images" / name) for name in names],
+        "label": [i % 2 for i in range(30)],
+    }
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+    made = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    made.save_to_disk(str(root / "set"))
+    return root / "set"
+
+
+@pytest.mark.parametrize("option", cases("backbone", slow=HEAVY))
+def test_backbone(option, train):
+    """Without weights, at its least input size: one step on two images."""
+    name = ["backbone.name=test_vit"] if option == "timm" else []
+    start = [f"backbone={option}", *name, "backbone.init=none"]
+    side = least_image_size(compose([*BASE, *start])["backbone"]["name"])
+    plain = ["optimizer=sgd", "optimizer.momentum=0", "regularization=[none]"]
+    few = ["trainer.steps=1", "trainer.batch_size=2", "schedule=constant"]
+    found, _ = train(
+        *start, f"backbone.image_size={side}", "dataset=torchvision", *FAKE, *plain, *few
+    )
+    assert found.used_steps == 1
+
+
+# -- knobs --------------------------------------------------------------------------------------
+
+KNOBS = {
+    "accumulate": ["trainer.accumulate=2"],
+    "channels_last": ["trainer.channels_last=true"],
+    "bf16": ["trainer.precision=bf16-mixed"],
+    "deterministic": ["trainer.deterministic=true"],
+    "not_deterministic": ["trainer.deterministic=false"],
+    "workers": ["trainer.workers=2"],
+    "eval_every_steps": ["trainer.eval_every_steps=3"],
+    "eval_every_epochs": ["trainer.eval_every_steps=null", "trainer.eval_every_epochs=2"],
+    "epochs": ["trainer.epochs=2", "trainer.steps=null", "trainer.eval_every_steps=null"],
+    "checkpoint_every_steps": ["trainer.checkpoint_every_steps=2"],
+    "eval_batch_size": ["trainer.eval_batch_size=7"],
+    "best": ["final_weights=best", "trainer.eval_every_steps=5"],
+    "monitor": ["monitor=val/macro_f1"],
+    "order_seed": ["order_seed=3"],
+    "layer_decay": ["optimizer.layer_decay=0.7"],
+    "layer_decay_coarse": ["optimizer.layer_decay=0.7", "optimizer.layer_decay_groups=coarse"],
+    "carry_none": ["optimizer.carry=none", "freeze_strategy=lp_ft"],
+    "carry_all": ["optimizer.carry=all", "freeze_strategy=lp_ft"],
+    "norm_affine_freeze": ["frozen.norm_affine=freeze"],
+    "norm_affine_train": ["frozen.norm_affine=train", "freeze_strategy=linear_probe"],
+    "norm_stats_freeze": ["frozen.norm_stats=freeze"],
+    "norm_stats_train": ["frozen.norm_stats=train", "freeze_strategy=linear_probe"],
+    "norm_stats_recalibrate": ["frozen.norm_stats=recalibrate", "freeze_strategy=linear_probe"],
+    "frozen_dropout": ["frozen.dropout=on", "freeze_strategy=linear_probe"],
+    "embeddings_freeze": ["frozen.embeddings=freeze", "backbone.name=test_vit"],
+    "embeddings_train": [
+        *("frozen.embeddings=train", "backbone.name=test_vit", "freeze_strategy=linear_probe")
+    ],
+    "everything": [
+        "regularization=[weight_decay,dropout,label_smoothing,l2_sp,grad_clip,early_stopping,ema]",
+        "augmentation=[standard,randaugment,color,random_erasing,mixup,cutmix]",
+    ],
+    "compile": ["trainer.compile=true", "trainer.steps=2", "trainer.eval_every_steps=2"],
+}
+
+
+@pytest.mark.parametrize(
+    "knob",
+    [pytest.param(k, marks=[pytest.mark.slow] if k == "compile" else []) for k in KNOBS],
+)
+def test_knob(knob, train):
+    if knob == "compile" and shutil.which("g++") is None:
+        pytest.skip("no C++ compiler for torch.compile on the CPU")
+    train(*KNOBS[knob])
+
+
+def test_metrics_are_written_at_the_steps_that_the_config_says(train):
+    _, folder = train("trainer.eval_every_steps=3")
+    evaluated = [int(row["step"]) for row in metrics(folder) if row.get("val/accuracy")]
+    assert evaluated == [*range(3, STEPS, 3), STEPS]
+    assert Path(folder / "predictions" / "test.csv").is_file()
