@@ -150,7 +150,11 @@ def tlx_step_s(
             pace=Pace(steps, len(data.train) // batch_size, batch_size, steps, log_every=log_every),
             selection=Selection("accuracy", "max", final="last"),
             train_loader=loader(
-                Encoded(data.train, encode, seed=None), batches, splits=data, workers=workers, pin=pin
+                Encoded(data.train, encode, seed=None),
+                batches,
+                splits=data,
+                workers=workers,
+                pin=pin,
             ),
             val_loader=loader(
                 Encoded(data.val, encode, seed=None), evaluated, splits=data, workers=0, pin=pin

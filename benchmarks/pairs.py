@@ -4,7 +4,9 @@ import statistics
 from collections.abc import Callable
 
 
-def ratios(ours: Callable[[], float], theirs: Callable[[], float], *, pairs: int = 9) -> list[float]:
+def ratios(
+    ours: Callable[[], float], theirs: Callable[[], float], *, pairs: int = 9
+) -> list[float]:
     """Ratio of our seconds to theirs, one a pair; the order within a pair alternates.
 
     A first pair warms up and is left out.

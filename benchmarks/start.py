@@ -28,7 +28,9 @@ def main(repeats: int = 9) -> None:
         found = sorted(seconds(arguments) for _ in range(repeats))
         middle = statistics.median(found)
         verdict = "ok" if middle <= 1 else "OVER"
-        print(f"{name}: median {middle:.2f} s [{found[0]:.2f}, {found[-1]:.2f}], limit 1: {verdict}")
+        print(
+            f"{name}: median {middle:.2f} s [{found[0]:.2f}, {found[-1]:.2f}], limit 1: {verdict}"
+        )
 
 
 if __name__ == "__main__":

@@ -107,7 +107,9 @@ def resnet18() -> str:
         network = timm.create_model("resnet18", num_classes=10)
         return bare_step_s(network, tensors, adamw, **size)
 
-    return pairs.summary("step, ResNet-18 64 px, tlx / bare loop", pairs.ratios(ours, theirs), limit=1.05)
+    return pairs.summary(
+        "step, ResNet-18 64 px, tlx / bare loop", pairs.ratios(ours, theirs), limit=1.05
+    )
 
 
 def tiny() -> list[str]:
@@ -125,7 +127,9 @@ def tiny() -> list[str]:
     size = {"steps": 1000, "batch_size": 16}
 
     def ours() -> float:
-        return made.tlx_step_s(trunk(), 64, data, optimizer=adamw, loggers=(Rows(),), log_every=20, **size)
+        return made.tlx_step_s(
+            trunk(), 64, data, optimizer=adamw, loggers=(Rows(),), log_every=20, **size
+        )
 
     def stock() -> float:
         return stock_step_s(nn.Sequential(trunk(), nn.Linear(64, 10)), tensors, adamw, **size)
@@ -135,8 +139,14 @@ def tiny() -> list[str]:
 
     return [
         f"step of a bare loop: {bare() * 1e3:.2f} ms",
-        pairs.summary("step ~1 ms, five figures logged, tlx / stock Lightning", pairs.ratios(ours, stock), limit=1.1),
-        pairs.summary("step ~1 ms, stock Lightning / bare loop", pairs.ratios(stock, bare), limit=9),
+        pairs.summary(
+            "step ~1 ms, five figures logged, tlx / stock Lightning",
+            pairs.ratios(ours, stock),
+            limit=1.1,
+        ),
+        pairs.summary(
+            "step ~1 ms, stock Lightning / bare loop", pairs.ratios(stock, bare), limit=9
+        ),
     ]
 
 

@@ -28,7 +28,7 @@ def run(config: dict[str, Any], *, force: bool = False) -> Any:
 
 
 def load(run: str, *, runs_dir: str = "runs") -> Any:
-    """A finished run, ready to `predict`; `run` is a run id, a unique beginning of one, or a folder."""
-    from tlx import execute
+    """A finished run, ready to `predict`; `run` is a folder, a run id, or a part of only one id."""
+    from tlx import runs, use
 
-    return execute.load(run, runs_dir=runs_dir)
+    return use.Predictor(runs.find(run, runs_dir=runs_dir))

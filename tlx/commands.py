@@ -74,9 +74,7 @@ def train(args: argparse.Namespace) -> int:
             print("\n".join(study.verdict(result, split=name, metric=metric)))
         print(f"every run has its folder in {Path(config['runs_dir']).absolute()}")
         return 0
-    execute.run(
-        config, force=args.force, overrides=args.overrides, config_dir=args.config_dir
-    )
+    execute.run(config, force=args.force, overrides=args.overrides, config_dir=args.config_dir)
     return 0
 
 
@@ -99,7 +97,9 @@ def evaluate(args: argparse.Namespace) -> int:
     for split, report in found.items():
         for name, value in report["metrics"].items():
             low, high = value["low"], value["high"]
-            print(f"{split}/{name}  {value['value']:.4f}  [{low:.4f}, {high:.4f}]  n = {value['n']}")
+            print(
+                f"{split}/{name}  {value['value']:.4f}  [{low:.4f}, {high:.4f}]  n = {value['n']}"
+            )
     return 0
 
 

@@ -67,7 +67,9 @@ def _pairings(found: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def _torch_problems() -> list[tuple[str, str]]:
-    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE], capture_output=True, text=True, check=False
+    )
     if done.returncode == 0:
         return []
     last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no message"
@@ -82,7 +84,9 @@ def _devices() -> tuple[str, ...]:
         "    p = torch.cuda.get_device_properties(i)\n"
         "    print(f'GPU {i}: {p.name}, {p.total_memory / 2**30:.0f} GiB')\n"
     )
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=False
+    )
     gpus = done.stdout.splitlines() if done.returncode == 0 else []
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (f"CPU: {os.cpu_count()} cores, {memory:.0f} GiB", *(gpus or ["GPU: none"]))

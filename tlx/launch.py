@@ -132,5 +132,3 @@ def same_everywhere(what: str, value: str) -> None:
     dist.all_gather_object(values, value)
     if len(set(values)) > 1:
         raise runs.RunError(f"ranks disagree on the {what}: {values}; start them from one folder")
-
-

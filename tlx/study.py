@@ -61,7 +61,10 @@ def run(overrides: list[str], *, config_dir: str | None = None, force: bool = Fa
         given = [*overrides, *arms[arm], *candidate, f"seed={seed}"]
         made = execute.run(config, force=force, overrides=given, config_dir=config_dir)
         done.setdefault((arm, candidate), []).append(made)
-    best = {arm: max(candidates, key=lambda c, a=arm: _on_validation(done[a, c])) for arm in arms}
+    best = {}
+    for arm in arms:
+        scores = {candidate: _on_validation(done[arm, candidate]) for candidate in candidates}
+        best[arm] = max(scores, key=scores.__getitem__)
     return Result(
         records={arm: done[arm, best[arm]] for arm in arms},
         seeds=list(seeds),
@@ -93,7 +96,8 @@ def _arm(
 ) -> dict[str, Any]:
     config = compose([*overrides, *changes, f"seed={seed}"], config_dir=config_dir)
     del config["study"]
-    return config
+    named = [text.partition("=")[2] for text in overrides if text.startswith("experiment=")]
+    return {**config, "group": config["group"] or next(iter(named), None)}
 
 
 def table(result: Result, *, splits: list[str], metric: str) -> str:

@@ -4,14 +4,14 @@ import csv
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 from safetensors.torch import save_file
+from torch import Tensor
 
 from tlx import build, launch, runs
 from tlx.build import Plan
@@ -78,12 +78,11 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
 def _loggers(config: Config, folder: Path) -> list[Any]:
     from tlx.config.identity import run_id
 
-    study = config.get("study_name") or "runs"
     info = RunInfo(
         id=run_id(dict(config)),
         dir=folder,
         name=config["name"] or folder.name,
-        group=study,
+        group=config["group"],
         job_type=config["freeze_strategy"]["_target_"].rpartition(".")[2],
         tags=(_short(config["dataset"]), config["backbone"].get("name", "")),
         config=dict(config),
@@ -110,7 +109,7 @@ def _trainer(config: Config, folder: Path, plan: Plan, loggers: list[Any]) -> pl
 
 def _prepare_network(config: Config, plan: Plan) -> None:
     if config["trainer"]["channels_last"]:
-        plan.model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        plan.model.network.to(memory_format=torch.channels_last)
 
 
 def _note_inputs(folder: Path, plan: Plan) -> None:
@@ -304,8 +303,3 @@ def _show(loggers: list[Any], plan: Plan, made: Record) -> None:
 
 def _caption(target: Any, names: tuple[str, ...]) -> str:
     return names[target] if isinstance(target, int) and len(names) > 1 else str(target)
-
-
-def to_plain(made: Record) -> dict[str, Any]:
-    """The record as plain data."""
-    return asdict(made)

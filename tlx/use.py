@@ -111,7 +111,9 @@ class Predictor:
         self.folder = folder
         self.config, self.model = load(folder)
 
-    def predict(self, inputs: Iterable[str | Path], *, batch_size: int = 64) -> list[dict[str, Any]]:
+    def predict(
+        self, inputs: Iterable[str | Path], *, batch_size: int = 64
+    ) -> list[dict[str, Any]]:
         """One row a file: its path, and what the task says of it.
 
         Args:

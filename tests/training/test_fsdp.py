@@ -41,9 +41,7 @@ def trained(net: nn.Sequential, rank: int, world: int) -> dict[str, Tensor]:
         names = [n for n, _ in net.named_parameters() if any(n.startswith(p) for p in prefixes)]
         trains = dict.fromkeys(names, 1.0)
         freezing.apply(net, trains)
-        groups = freezing.param_groups(
-            net, trains, lr=0.01, weight_decay=0.0, no_decay=frozenset()
-        )
+        groups = freezing.param_groups(net, trains, lr=0.01, weight_decay=0.0, no_decay=frozenset())
         optimizer = torch.optim.AdamW(groups, lr=0.01)
         load_state(optimizer, carried)
         for _ in range(STEPS_A_STAGE):

@@ -18,6 +18,7 @@ IDENTITY_VERSION = 1
 
 EXCLUDED = (
     "name",
+    "group",
     "runs_dir",
     "study",
     "logger",

@@ -24,6 +24,7 @@ class Config:
         seed: of the weights, the data's draws and the order.
         order_seed: of the order of samples; null: the run's seed.
         name: shown in tables and logs; null: the run's id.
+        group: what loggers group runs by; a study sets it to its own name.
         monitor: what selection looks at, like `val/accuracy`; null: the task's own.
         final_weights: which weights are evaluated and kept.
         init_head: whether a run that starts from a run keeps that run's head as well.
@@ -33,6 +34,7 @@ class Config:
     seed: int = 0
     order_seed: int | None = None
     name: str | None = None
+    group: str | None = None
     monitor: str | None = None
     final_weights: Literal["best", "last"] = "best"
     init_head: Literal["new", "keep"] = "new"

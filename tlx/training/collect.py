@@ -20,8 +20,10 @@ class Collector:
 
     def add(self, outputs: Tensor, batch: Batch) -> None:
         """Adds the items of one batch."""
-        part = {k: v.detach().float().cpu() if v.is_floating_point() else v.detach().cpu()
-                for k, v in self.task.collect(outputs, batch).items()}
+        part = {
+            k: v.detach().float().cpu() if v.is_floating_point() else v.detach().cpu()
+            for k, v in self.task.collect(outputs, batch).items()
+        }
         self.parts.append({**part, "index": batch["index"].cpu()})
 
     def finish(self) -> Collected | None:

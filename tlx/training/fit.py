@@ -226,7 +226,10 @@ class Conductor(pl.Callback):
         self.plateau = _plateau(span.stage.until.plateau, 0.0, mode, progress.plateau)
         early = self.selection.early_stopping
         self.early = _plateau(
-            early and early.patience, early.min_delta if early else 0.0, mode, progress.early
+            early.patience if early else None,
+            early.min_delta if early else 0.0,
+            mode,
+            progress.early,
         )
         log.debug("stage %s watches %s", span.stage.name, metric)
         self._next_segment()
@@ -385,7 +388,9 @@ class Conductor(pl.Callback):
         row["train/lr"] = max(group["lr"] for group in groups)
         row["train/epoch"] = progress.step / self.pace.steps_per_epoch
         row["train/stage"] = progress.stage
-        row["train/samples_per_s"] = steps * self.pace.batch_size / max(now - self.logged_time, 1e-9)
+        row["train/samples_per_s"] = (
+            steps * self.pace.batch_size / max(now - self.logged_time, 1e-9)
+        )
         self._log(trainer, row)
         self.display.trained(progress.step, progress.stage, row)
         self.logged_step, self.logged_time = progress.step, now

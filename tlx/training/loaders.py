@@ -114,7 +114,7 @@ def loader(
     """A DataLoader over the batches of a sampler."""
     return DataLoader(
         dataset,
-        batch_sampler=batches,  # type: ignore[arg-type]
+        batch_sampler=batches,
         collate_fn=Collate(splits),
         num_workers=workers,
         persistent_workers=workers > 0,

@@ -18,8 +18,8 @@ from tlx.methods.schedules import Schedule
 from tlx.methods.stages import Layout, Span
 from tlx.methods.step import Step
 from tlx.tasks.task import Network, Task
-from tlx.training.collect import Collector
 from tlx.training import sharding
+from tlx.training.collect import Collector
 from tlx.training.effects import Penalty
 
 

@@ -140,7 +140,7 @@ def timm(
 
     from timm.optim import create_optimizer_v2, list_optimizers
 
-    known = list_optimizers()
+    known = [str(each) for each in list_optimizers()]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3)
         raise ValueError(f"optimizer.name={name!r} is not in timm; nearest: {', '.join(near)}")

@@ -49,7 +49,9 @@ def l2_sp(*, alpha: float = 0.01, beta: float = 0.01) -> Effects:
     Source: Li et al. 2018, "Explicit Inductive Bias for Transfer Learning", equation 3.
     """
     if alpha < 0 or beta < 0:
-        raise ValueError(f"regularization.l2_sp: alpha={alpha}, beta={beta}; both must be 0 or more")
+        raise ValueError(
+            f"regularization.l2_sp: alpha={alpha}, beta={beta}; both must be 0 or more"
+        )
 
     def penalty(step: Step) -> Tensor:
         parameters = dict(step.network.named_parameters())

@@ -20,7 +20,9 @@ def overview(run: str, splits: Splits, pace: Pace, spans: Sequence[Span]) -> str
     """The run, its data and its stages."""
     sizes = {"train": splits.train, "val": splits.val, "test": splits.test, **splits.extra}
     data = ", ".join(f"{name} {len(split)}" for name, split in sizes.items())
-    labels = f"{len(splits.labels.names)} {'quantities' if splits.labels.kind == 'real' else 'classes'}"
+    labels = (
+        f"{len(splits.labels.names)} {'quantities' if splits.labels.kind == 'real' else 'classes'}"
+    )
     table = Table(title=f"{run}\n{data}; {labels}", title_justify="left", title_style="bold")
     for column in ("stage", "steps", "epochs", "ends by", "parameters that train"):
         table.add_column(column)
@@ -89,7 +91,9 @@ def result(made: Any, folder: Path) -> str:
         cells = [_value(found.metrics[name]) for name in shown if name in found.metrics]
         table.add_row(split, str(found.n), *cells)
     seconds = f"{made.used_steps} of {made.budget_steps} steps in {made.wall_s:.0f} s"
-    return f"{_text(table)}\n{seconds}, {made.samples_per_s:.0f} samples/s; everything is in {folder}"
+    return (
+        f"{_text(table)}\n{seconds}, {made.samples_per_s:.0f} samples/s; everything is in {folder}"
+    )
 
 
 def _value(value: Any) -> str:
