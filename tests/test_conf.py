@@ -197,8 +197,11 @@ def test_typo_in_a_datasets_defaults_is_refused(key, tmp_path):
 
 
 def test_every_experiment_composes():
-    for name in Library().options("experiment"):
-        compose([f"experiment={name}"])
+    names = Library().options("experiment")
+    assert names
+    for name in names:
+        for problem in check(compose([f"experiment={name}"], check=False)):
+            assert "must be given" in problem.message, problem  # as the folder of one's own data
 
 
 def test_the_package_finds_conf_beside_itself():

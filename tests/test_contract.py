@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -21,7 +22,7 @@ from tlx.config.identity import normalise, run_id
 from tlx.config.places import conf_dir
 
 GROUPS = (*schema.TARGET_GROUPS, *schema.LIST_GROUPS, *schema.SCHEMA_GROUPS)
-# Twelve steps of 8 are enough for two steps in each stage of any strategy on this network.
+# Enough for two steps in each stage of any strategy on this network.
 STEPS = 14
 BASE = [
     *("dataset=digits", "dataset.labels_per_class=4"),
@@ -179,7 +180,7 @@ LEFT = {
 def test_logger(option, train):
     if option == "tensorboard":
         pytest.importorskip("tensorboard")
-    _, folder = train(f"logger={sorted({'csv', option})}".replace("'", ""))
+    _, folder = train(f"logger=[{','.join(sorted({'csv', option}))}]")
     assert list(folder.glob(LEFT[option]))
 
 
@@ -250,15 +251,17 @@ def saved_for_huggingface(root):
 @pytest.mark.parametrize("option", cases("backbone", slow=HEAVY))
 def test_backbone(option, train):
     """Without weights, at its least input size: one step on two images."""
-    name = ["backbone.name=test_vit"] if option == "timm" else []
-    start = [f"backbone={option}", *name, "backbone.init=none"]
-    side = least_image_size(compose([*BASE, *start])["backbone"]["name"])
+    stated = yaml.safe_load((conf_dir() / "backbone" / f"{option}.yaml").read_text())["name"]
+    name = "test_vit" if stated == schema.MISSING else stated
+    start = [f"backbone={option}", f"backbone.name={name}"]
+    side = least_image_size(name)
     plain = ["optimizer=sgd", "optimizer.momentum=0", "regularization=[none]"]
     few = ["trainer.steps=1", "trainer.batch_size=2", "schedule=constant"]
-    found, _ = train(
+    found, folder = train(
         *start, f"backbone.image_size={side}", "dataset=torchvision", *FAKE, *plain, *few
     )
     assert found.used_steps == 1
+    assert runs.read_config(folder)["backbone"]["name"] == name
 
 
 # -- knobs --------------------------------------------------------------------------------------

@@ -20,15 +20,29 @@ def compose(overrides: list[str] | None = None, *, config_dir: str | None = None
     return compose_plain(list(overrides or []), config_dir=config_dir)
 
 
-def run(config: dict[str, Any], *, force: bool = False) -> Any:
-    """Trains the run that a config describes, unless its record is there; returns the Record."""
+def run(config: dict[str, Any], *, force: bool = False, config_dir: str | None = None) -> Any:
+    """Trains the run that a config describes, unless its record is there; returns the Record.
+
+    Raises:
+        ValueError: the config is that of a study, which is several runs.
+    """
     from tlx import execute
 
-    return execute.run(config, force=force)
+    if config.get("study"):
+        raise ValueError(
+            "the config has a study, which is several runs: use `tlx train`, or del "
+            "config['study'] for the one run that the rest describes"
+        )
+    return execute.run(config, force=force, config_dir=config_dir)
 
 
 def load(run: str, *, runs_dir: str = "runs") -> Any:
-    """A finished run, ready to `predict`; `run` is a folder, a run id, or a part of only one id."""
+    """A finished run that predicts: `tlx.load("digits-…").predict(["photo.png"])`.
+
+    Args:
+        run: a run id, a part of one that no other run has, or a folder.
+        runs_dir: where runs live.
+    """
     from tlx import runs, use
 
     return use.Predictor(runs.find(run, runs_dir=runs_dir))

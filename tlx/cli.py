@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tlx import __version__
+
 EPILOG = """\
 examples:
   tlx train dataset=digits backbone=resnet10t freeze_strategy=lp_ft
@@ -16,13 +18,27 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
-    args = parser().parse_args(argv)
+    args = parsed(argv)
     if args.command is None:
         parser().print_help()
         return 0
     from tlx import commands
 
     return commands.guarded(args)
+
+
+def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments; overrides may stand before, between and after the options."""
+    line = parser()
+    args, rest = line.parse_known_args(argv)
+    # argparse ends a list of positional arguments at the first option
+    if rest and (wrong := [text for text in rest if text.startswith("-")]):
+        line.error(f"no such option: {' '.join(wrong)} (tlx {args.command or ''} --help)")
+    if rest and not hasattr(args, "overrides"):
+        line.error(f"too many arguments: {' '.join(rest)}")
+    if rest:
+        args.overrides = [*args.overrides, *rest]
+    return args
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     main.add_argument("--debug", action="store_true", help="show the full traceback of an error")
+    main.add_argument("--version", action="version", version=f"tlx {__version__}")
     commands = main.add_subparsers(dest="command", metavar="COMMAND")
 
     train = commands.add_parser("train", help="train one run, or all runs of an experiment")

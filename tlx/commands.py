@@ -2,18 +2,18 @@
 
 import argparse
 import csv
+import json
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
 from tlx import execute, runs
-from tlx.config.check import CheckError, check
+from tlx.config.check import CheckError
 from tlx.config.compose import compose
-from tlx.config.identity import normalise, run_id
 
 INTERRUPTED = 130
 
@@ -31,7 +31,7 @@ def guarded(args: argparse.Namespace) -> int:
     }
     try:
         return commands[args.command](args)
-    except (CheckError, runs.RunError, ValueError, FileNotFoundError) as error:
+    except (CheckError, runs.RunError, ValueError, OSError) as error:
         if args.debug:
             raise
         print(f"tlx {args.command}: {error}", file=sys.stderr)
@@ -59,7 +59,7 @@ def train(args: argparse.Namespace) -> int:
     """Trains one run, or every run of an experiment with a study."""
     config = compose(args.overrides, config_dir=args.config_dir)
     if args.check:
-        return show_check(config)
+        return show_check(config, args.overrides, config_dir=args.config_dir)
     if config.get("study"):
         from tlx import study
 
@@ -78,13 +78,19 @@ def train(args: argparse.Namespace) -> int:
     return 0
 
 
-def show_check(config: dict[str, Any]) -> int:
-    """Prints the checked config and its run id."""
-    config = normalise(config)
-    if problems := check(config):
-        raise CheckError(problems)
+def show_check(
+    config: dict[str, Any], overrides: list[str], *, config_dir: str | None = None
+) -> int:
+    """Prints the checked config and its run id, of a study those of all its runs."""
     print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True).rstrip())
-    print(f"# run id: {run_id(config)}")
+    if not config.get("study"):
+        print(f"# run id: {execute.identify(config, config_dir=config_dir)}")
+        return 0
+    from tlx import study
+
+    for (arm, candidate, _), one in study.configs(overrides, config_dir=config_dir).items():
+        title = " ".join([arm, *candidate])
+        print(f"# run id: {execute.identify(one, config_dir=config_dir)}  ({title})")
     return 0
 
 
@@ -108,13 +114,22 @@ def predict(args: argparse.Namespace) -> int:
     from tlx import use
 
     rows = use.Predictor(runs.find(args.run, runs_dir=args.runs_dir)).predict(args.inputs)
-    if not rows:
+    if args.output is None:
+        write_rows(sys.stdout, rows)
         return 0
-    with open(args.output, "w", encoding="utf-8", newline="") if args.output else sys.stdout as f:
-        writer = csv.DictWriter(f, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    with open(args.output, "w", encoding="utf-8", newline="") as file:
+        write_rows(file, rows)
     return 0
+
+
+def write_rows(file: TextIO, rows: list[dict[str, Any]]) -> None:
+    """Writes rows as CSV; what is not one value, such as all probabilities, as JSON."""
+    writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        plain = {k: json.dumps(v) if isinstance(v, Mapping) else v for k, v in row.items()}
+        writer.writerow(plain)
 
 
 def rerun(args: argparse.Namespace) -> int:
@@ -131,6 +146,10 @@ def rerun(args: argparse.Namespace) -> int:
     different = 0
     for split, found in before.splits.items():
         for name, value in found.metrics.items():
+            if split not in after.splits or name not in after.splits[split].metrics:
+                different += 1
+                print(f"{split}/{name}  {value.value:.6f}  again nothing")
+                continue
             again = after.splits[split].metrics[name].value
             same = value.value == again or (value.value != value.value and again != again)
             different += not same

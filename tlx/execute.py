@@ -62,12 +62,28 @@ def run(
 def _after_launch(folder: Path) -> Record:
     done = finished(folder)
     if done is None:
-        reason = record.read(folder).error if (folder / record.FILE).is_file() else None
+        found = record.read(folder) if (folder / record.FILE).is_file() else None
+        if found is not None and found.status == "interrupted":
+            from tlx.training.signals import Interrupted
+
+            raise Interrupted(found.error or "stopped")
+        reason = found.error if found is not None else None
         raise runs.RunError(
             f"the workers of {folder.name} did not finish: {reason or 'see above'}; "
             "the same command goes on from the last checkpoint"
         )
     return done
+
+
+def identify(config: Config, *, config_dir: str | None = None) -> str:
+    """The id that a run of this config gets; nothing is trained for it.
+
+    Raises:
+        RunError: the run that it starts from cannot be found, or waits for itself.
+    """
+    full = normalise(dict(config))
+    resolved, _ = resolve_init(full, chain=(run_id(full),), config_dir=config_dir, train=False)
+    return run_id(resolved)
 
 
 def finished(folder: Path) -> Record | None:
@@ -79,9 +95,19 @@ def finished(folder: Path) -> Record | None:
 
 
 def resolve_init(
-    config: Config, *, chain: tuple[str, ...] = (), config_dir: str | None = None
+    config: Config,
+    *,
+    chain: tuple[str, ...] = (),
+    config_dir: str | None = None,
+    train: bool = True,
 ) -> tuple[dict[str, Any], Path | None]:
     """Turns `run:` and `experiment:` starts into the run they mean, trained first if need be.
+
+    Args:
+        config: normalised.
+        chain: runs that wait for this one.
+        config_dir: the user's own groups and experiments.
+        train: whether a start that is missing is trained now.
 
     Returns:
         The config whose `backbone.init` names the parent by its full id, and the parent's folder.
@@ -102,18 +128,25 @@ def resolve_init(
             parent[key] = config[key]
         for key in ("accelerator", "devices", "nodes", "strategy", "workers"):
             parent["trainer"][key] = config["trainer"][key]
-        folder = _parent(parent, chain=chain, config_dir=config_dir)
+        folder = _parent(parent, chain=chain, config_dir=config_dir, train=train)
     elif kind == "run" and name:
         folder = runs.find(name, runs_dir=config["runs_dir"])
-        parent = {**runs.read_config(folder), "runs_dir": str(folder.parent)}
-        _parent(parent, chain=chain, config_dir=config_dir)
+        if finished(folder) is None:
+            parent = {**runs.read_config(folder), "runs_dir": str(folder.parent)}
+            folder = _parent(parent, chain=chain, config_dir=config_dir, train=train)
     else:
         return config, None
+    if train and not (folder / runs.WEIGHTS).is_file():
+        raise runs.RunError(
+            f"backbone.init={init}: {folder.name} has no {runs.WEIGHTS}; train it again with --force"
+        )
     config["backbone"] = {**config["backbone"], "init": f"run:{folder.name}"}
     return config, folder
 
 
-def _parent(config: Config, *, chain: tuple[str, ...], config_dir: str | None) -> Path:
+def _parent(
+    config: Config, *, chain: tuple[str, ...], config_dir: str | None, train: bool
+) -> Path:
     """The folder of a run that another starts from, trained now unless it has finished.
 
     Raises:
@@ -123,8 +156,12 @@ def _parent(config: Config, *, chain: tuple[str, ...], config_dir: str | None) -
     label = run_id(plain)
     if label in chain:
         raise runs.RunError(f"backbone.init goes in a circle: {' → '.join((*chain, label))}")
-    resolved, _ = resolve_init(plain, chain=(*chain, label), config_dir=config_dir)
+    resolved, _ = resolve_init(
+        plain, chain=(*chain, label), config_dir=config_dir, train=train
+    )
     folder = Path(config["runs_dir"]).expanduser().absolute() / run_id(resolved)
+    if not train:
+        return folder
     if finished(folder) is None:
         say(f"starts from {folder.name}, which is trained first:")
         run(config, config_dir=config_dir, chain=chain)

@@ -28,7 +28,7 @@ def find(run: str, *, runs_dir: str | Path) -> Path:
     Raises:
         RunError: none, or several, match.
     """
-    given = Path(run).expanduser()
+    given = Path(run).expanduser().absolute()
     if (given / CONFIG).is_file():
         return given
     root = Path(runs_dir).expanduser()

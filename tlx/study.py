@@ -46,18 +46,11 @@ def run(overrides: list[str], *, config_dir: str | None = None, force: bool = Fa
     spec = compose(overrides, config_dir=config_dir)["study"]
     arms, seeds = spec["arms"], spec["seeds"]
     candidates = _candidates(spec.get("tune") or {})
-    configs = {
-        (arm, candidate, seed): _arm(
-            overrides, [*arms[arm], *candidate], seed, config_dir=config_dir
-        )
-        for arm in arms
-        for candidate in candidates
-        for seed in seeds
-    }
+    planned = configs(overrides, config_dir=config_dir)
     done: dict[tuple[str, tuple[str, ...]], list[Record]] = {}
-    for number, ((arm, candidate, seed), config) in enumerate(configs.items(), start=1):
+    for number, ((arm, candidate, seed), config) in enumerate(planned.items(), start=1):
         title = " ".join([arm, *candidate])
-        execute.say(f"\n── run {number} of {len(configs)}: {title}, seed {seed} ──")
+        execute.say(f"\n── run {number} of {len(planned)}: {title}, seed {seed} ──")
         given = [*overrides, *arms[arm], *candidate, f"seed={seed}"]
         made = execute.run(config, force=force, overrides=given, config_dir=config_dir)
         done.setdefault((arm, candidate), []).append(made)
@@ -76,6 +69,26 @@ def run(overrides: list[str], *, config_dir: str | None = None, force: bool = Fa
             if len(candidates) > 1
         },
     )
+
+
+def configs(
+    overrides: list[str], *, config_dir: str | None = None
+) -> dict[tuple[str, tuple[str, ...], int], dict[str, Any]]:
+    """The config of each run by arm, tuned values and seed, in the order in which they run.
+
+    Raises:
+        CheckError: an arm's overrides are wrong.
+    """
+    spec = compose(overrides, config_dir=config_dir)["study"]
+    arms, candidates = spec["arms"], _candidates(spec.get("tune") or {})
+    return {
+        (arm, candidate, seed): _arm(
+            overrides, [*arms[arm], *candidate], seed, config_dir=config_dir
+        )
+        for arm in arms
+        for candidate in candidates
+        for seed in spec["seeds"]
+    }
 
 
 def _candidates(tune: Mapping[str, list[Any]]) -> list[tuple[str, ...]]:

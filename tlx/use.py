@@ -1,11 +1,12 @@
 """Using a finished run: evaluation on other data, prediction, export."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -13,7 +14,8 @@ from tlx import build, runs
 from tlx.build import Model
 from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
-from tlx.data.splits import Labels, Sample
+from tlx.config.identity import normalise
+from tlx.data.splits import Labels
 from tlx.tasks.task import Collected
 from tlx.training.collect import Collector
 from tlx.training.loaders import Share
@@ -77,7 +79,8 @@ def evaluate(
 
     Args:
         folder: of the run.
-        overrides: `dataset=…` and its keys; none: the run's own data.
+        overrides: `dataset=NAME` and its keys; only keys: the run's own data with these changed;
+            none: the run's own data.
         config_dir: the user's own groups.
 
     Raises:
@@ -86,9 +89,7 @@ def evaluate(
     """
     config, made = load(folder)
     if overrides:
-        config["dataset"] = compose(overrides, config_dir=config_dir)["dataset"]
-        if problems := check(config):
-            raise CheckError(problems)
+        config = _on_other_data(config, overrides, config_dir=config_dir)
     data = build.splits(config)
     if data.labels != made.task.labels:
         raise runs.RunError(
@@ -101,6 +102,30 @@ def evaluate(
         loader = build.encoded_loader(config, data, spec, split, Share())
         reports[name] = made.task.report(outputs(made.network, loader, Collector(made.task)))
     return reports
+
+
+def _on_other_data(
+    config: Config, overrides: list[str], *, config_dir: str | None
+) -> dict[str, Any]:
+    """The run's config with other data; where its own weights came from is of no concern."""
+    keys = [text.lstrip("+").partition("=")[0] for text in overrides]
+    for key in keys:
+        if key != "dataset" and not key.startswith("dataset."):
+            raise runs.RunError(
+                f"{key}: only the data can be changed, by dataset=NAME and dataset.KEY=VALUE; "
+                "everything else is the run's own"
+            )
+    if "dataset" in keys:
+        given = [f"seed={config['seed']}", *overrides]
+        dataset = compose(given, config_dir=config_dir)["dataset"]
+    else:
+        changes = OmegaConf.from_dotlist([text.lstrip("+") for text in overrides])
+        dataset = {**config["dataset"], **OmegaConf.to_container(changes)["dataset"]}  # type: ignore[index,call-overload,dict-item]
+    trunk = {**config["backbone"], "init": "none"}
+    made = normalise({**config, "dataset": dataset, "backbone": trunk})
+    if problems := check(made):
+        raise CheckError(problems)
+    return made
 
 
 class Predictor:
@@ -121,24 +146,13 @@ class Predictor:
             batch_size: files that go through the network at once.
 
         Raises:
-            ValueError: files that cannot be read, all of them listed.
+            ValueError: files that cannot be read, all of them listed; no files at all.
         """
         spec = self.model.backbone.input_spec
         if spec.get("kind") != "image":
             raise ValueError(f"prediction from files knows images, not {spec.get('kind')!r}")
         paths = _files(inputs)
-        encode = _image_encoder(spec)
-        samples = [encode(sample) for sample in _image_samples(paths)]
-        batches = (
-            {
-                "input": torch.stack([s["input"] for s in samples[at : at + batch_size]]),
-                "index": torch.arange(at, min(at + batch_size, len(samples))),
-                "target": _no_targets(self.model.task.labels, len(samples[at : at + batch_size])),
-            }
-            for at in range(0, len(samples), batch_size)
-        )
-        if not samples:
-            return []
+        batches = _batches(paths, spec, self.model.task.labels, batch_size)
         collected = outputs(self.model.network, batches, Collector(self.model.task))
         rows = self.model.task.rows(collected)
         hidden = {"label", "target", "correct"}
@@ -146,6 +160,33 @@ class Predictor:
             {"path": str(path), **{k: v for k, v in row.items() if k not in hidden}}
             for path, row in zip(paths, rows, strict=True)
         ]
+
+
+def _batches(
+    paths: list[Path], spec: Config, labels: Labels, batch_size: int
+) -> Iterator[dict[str, Any]]:
+    """Encoded batches, a few images in memory at a time; what cannot be read is told at the end."""
+    from tlx.data.images import BadImage, image_encoder, load_image
+
+    encode, bad = image_encoder(spec, [], False), []
+    for at in range(0, len(paths), batch_size):
+        inputs = []
+        for path in paths[at : at + batch_size]:
+            try:
+                sample = {"id": str(path), "input": load_image(path), "target": 0}
+            except BadImage as error:
+                bad.append(f"{path}: {error}")
+                continue
+            if not bad:
+                inputs.append(encode(sample)["input"])
+        if not bad:
+            yield {
+                "input": torch.stack(inputs),
+                "index": torch.arange(at, at + len(inputs)),
+                "target": _no_targets(labels, len(inputs)),
+            }
+    if bad:
+        raise ValueError(f"{len(bad)} files cannot be read:\n  " + "\n  ".join(bad))
 
 
 def _no_targets(labels: Labels, n: int) -> torch.Tensor:
@@ -162,27 +203,9 @@ def _files(inputs: Iterable[str | Path]) -> list[Path]:
             raise FileNotFoundError(f"{path} does not exist")
         inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
         found += inside if path.is_dir() else [path]
+    if not found:
+        raise ValueError(f"no files in {', '.join(map(str, inputs))}")
     return found
-
-
-def _image_encoder(spec: Config) -> Any:
-    from tlx.data.images import image_encoder
-
-    return image_encoder(spec, [], False)
-
-
-def _image_samples(paths: list[Path]) -> list[Sample]:
-    from tlx.data.images import BadImage, load_image
-
-    samples, bad = [], []
-    for path in paths:
-        try:
-            samples.append({"id": str(path), "input": load_image(path), "target": 0})
-        except BadImage as error:
-            bad.append(f"{path}: {error}")
-    if bad:
-        raise ValueError(f"{len(bad)} files cannot be read:\n  " + "\n  ".join(bad))
-    return samples
 
 
 def export(folder: Path, *, into: Path, onnx: bool = False) -> list[Path]:

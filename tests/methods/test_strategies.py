@@ -5,6 +5,7 @@ import inspect
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -266,7 +267,7 @@ def test_gradual_in_fewer_stages_thaws_several_groups_at_once(count: int) -> Non
     assert len(stages) == count
     assert set(stages[0].trains) == {"head.weight"}
     assert set(stages[-1].trains) == set(layout.names)
-    for before, after in zip(stages, stages[1:], strict=False):
+    for before, after in pairwise(stages):
         assert set(before.trains) < set(after.trains)
     with pytest.raises(ValueError, match="2 to 6"):
         strategies.gradual(layout, stages=7)

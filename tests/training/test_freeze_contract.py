@@ -1,4 +1,4 @@
-"""What is frozen stays, buffers included; what trains moves: every strategy on every kind of net."""
+"""What is frozen stays, buffers included; what trains moves: every strategy, every kind of net."""
 
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def test_frozen_stays_and_trained_moves(network: str, strategy: str, tmp_path: P
     kept = frozen_state(net, trained)
     data = made.tensors(8, size)
     steps = max(6, 2 * len(stages))
-    module, progress = made.train(net, layout, stages, data, tmp_path, steps=steps)
+    _, progress = made.train(net, layout, stages, data, tmp_path, steps=steps)
     assert progress.step == steps
     now = net.state_dict()
     changed = [n for n, value in kept.items() if not torch.equal(now[n], value)]

@@ -14,15 +14,17 @@ def text(group: str | None, *, config_dir: str | None = None, runs_dir: str = "r
     """
     roots = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
     groups = sorted({path.name for root in roots for path in root.iterdir() if path.is_dir()})
+    folders = [experiments_dir(), *([Path(config_dir) / "experiment"] if config_dir else [])]
+    groups = [name for name in groups if name != "experiment"]
     names = [*groups, "experiment", "runs", "targets"]
     if group is None:
-        return "\n".join(f"{name:16} {_summary(name, roots)}" for name in names)
+        of = {name: [root / name for root in roots] for name in groups} | {"experiment": folders}
+        return "\n".join(f"{name:16} {_summary(name, of)}" for name in names)
     if group == "targets":
         return "\n".join(sorted(allowed_targets()))
     if group == "runs":
         return "\n".join(_run_line(path.parent) for path in _runs(runs_dir))
     if group == "experiment":
-        folders = [experiments_dir(), *([Path(config_dir) / "experiment"] if config_dir else [])]
         return _options(folders)
     if group not in groups:
         from tlx.config.suggest import nearest
@@ -33,13 +35,12 @@ def text(group: str | None, *, config_dir: str | None = None, runs_dir: str = "r
     return _options([root / group for root in roots])
 
 
-def _summary(group: str, roots: list[Path]) -> str:
+def _summary(group: str, folders: dict[str, list[Path]]) -> str:
     if group == "runs":
         return "what has been trained"
     if group == "targets":
         return "functions that a config may call"
-    folders = [experiments_dir()] if group == "experiment" else [root / group for root in roots]
-    return ", ".join(path.stem for folder in folders for path in sorted(folder.glob("*.yaml")))
+    return ", ".join(path.stem for f in folders[group] for path in sorted(f.glob("*.yaml")))
 
 
 def _options(folders: list[Path]) -> str:

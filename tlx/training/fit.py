@@ -42,7 +42,7 @@ class Pace:
         steps_per_epoch: optimizer steps of one pass over the training data.
         batch_size: items a step, over all ranks.
         eval_every: steps between validations; a stage's end is always validated.
-        checkpoint_every: steps between checkpoints besides those after validations; None: only those.
+        checkpoint_every: steps between checkpoints besides those at validations; None: no others.
         log_every: steps between rows of the training log.
     """
 

@@ -228,7 +228,7 @@ class TransferModule(pl.LightningModule):
 
 
 def reseed(seed: int) -> None:
-    """Seeds torch's generators (a mutator); `torch.manual_seed` takes a stack trace at each call."""
+    """Seeds torch's generators (a mutator); `torch.manual_seed` takes a stack trace each time."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed(seed)
