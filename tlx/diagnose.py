@@ -60,7 +60,7 @@ def _pairings(found: dict[str, str]) -> list[tuple[str, str]]:
     hydra = found.get("hydra-core", "")
     if hydra and not hydra.startswith("1.3"):
         problems.append((f"hydra-core {hydra} is untested", "pip install 'hydra-core~=1.3.2'"))
-    for name in SHOWN:
+    for name in SHOWN[1:]:
         if name not in found:
             problems.append((f"{name} is not installed", f"pip install -c constraints.txt {name}"))
     return problems

@@ -144,9 +144,7 @@ def resolve_init(
     return config, folder
 
 
-def _parent(
-    config: Config, *, chain: tuple[str, ...], config_dir: str | None, train: bool
-) -> Path:
+def _parent(config: Config, *, chain: tuple[str, ...], config_dir: str | None, train: bool) -> Path:
     """The folder of a run that another starts from, trained now unless it has finished.
 
     Raises:
@@ -156,9 +154,7 @@ def _parent(
     label = run_id(plain)
     if label in chain:
         raise runs.RunError(f"backbone.init goes in a circle: {' → '.join((*chain, label))}")
-    resolved, _ = resolve_init(
-        plain, chain=(*chain, label), config_dir=config_dir, train=train
-    )
+    resolved, _ = resolve_init(plain, chain=(*chain, label), config_dir=config_dir, train=train)
     folder = Path(config["runs_dir"]).expanduser().absolute() / run_id(resolved)
     if not train:
         return folder

@@ -88,6 +88,7 @@ def join_ranks(config: Config) -> tuple[int, int]:
     """
     import torch
     import torch.distributed as dist
+    from pytorch_lightning.plugins.environments import SLURMEnvironment
 
     trainer = config["trainer"]
     wanted = trainer["devices"] * trainer["nodes"]
@@ -99,6 +100,8 @@ def join_ranks(config: Config) -> tuple[int, int]:
         os.environ["RANK"] = os.environ["SLURM_PROCID"]
         os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
         os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
+        os.environ.setdefault("MASTER_ADDR", SLURMEnvironment().main_address)
+        os.environ.setdefault("MASTER_PORT", str(SLURMEnvironment().main_port))
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if world != wanted:
         raise runs.RunError(

@@ -67,7 +67,7 @@ TYPOS = [
     # ranges and rules between values
     Case(["optimizer.lr=-0.1"], "optimizer.lr"),
     Case(["regularization=[dropout]", "regularization.dropout.p=1.5"], "regularization.dropout.p"),
-    Case(["trainer.steps=100"], "trainer.steps", "trainer.epochs=null"),
+    Case(["trainer.steps=100", "trainer.epochs=3"], "trainer.steps", "trainer.epochs=null"),
     Case(["trainer.batch_size=32", "trainer.devices=3"], "trainer.batch_size", "33"),
     Case(["dataset.labels_per_class=0"], "dataset.labels_per_class"),
     Case(["dataset.fraction=2"], "dataset.fraction"),

@@ -4,7 +4,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -132,26 +131,10 @@ def test_it_works_inside_a_hydra_program(tmp_path):
         assert hydra_compose("main").x == 1
 
 
-def test_it_is_quick_once_loaded():
-    compose([])
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        compose([])
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.3
-
-
-def test_a_fresh_process_needs_neither_torch_nor_a_second(tmp_path):
+def test_a_fresh_process_does_not_need_torch(tmp_path):
     code = (
-        "import sys, time; t = time.perf_counter()\n"
-        "import tlx; tlx.compose([])\n"
-        "assert not {'torch', 'pytorch_lightning', 'timm'} & set(sys.modules)\n"
-        "print(time.perf_counter() - t)"
+        "import sys, tlx; tlx.compose([])\n"
+        "assert not {'torch', 'pytorch_lightning', 'timm', 'wandb'} & set(sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    times = [
-        float(subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=environment))
-        for _ in range(3)
-    ]
-    assert min(times) < 1
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)

@@ -58,7 +58,7 @@ def compose(
         elif line is not None:
             kept.append(line)
     try:
-        config = normalise(_composed(kept, library))
+        config = normalise(_composed(one_budget(kept), library))
     except CheckError as error:
         raise CheckError([*problems, *error.problems]) from error
     if check:
@@ -66,6 +66,20 @@ def compose(
     if problems:
         raise CheckError(problems)
     return config
+
+
+def one_budget(overrides: list[str]) -> list[str]:
+    """Overrides in which a budget in steps takes the place of one in epochs, or the other way.
+
+    >>> one_budget(["++trainer.steps=60"])
+    ['++trainer.steps=60', '++trainer.epochs=null']
+    """
+    given = {text.lstrip("+").partition("=")[0] for text in overrides}
+    names = {"trainer.steps", "trainer.epochs"}
+    if len(names & given) != 1:
+        return overrides
+    (other,) = names - given
+    return [*overrides, f"++{other}=null"]
 
 
 def _library(config_dir: str | Path | None) -> tuple[Library, list[Problem]]:
@@ -104,7 +118,10 @@ def _prepared(text: str, library: Library) -> tuple[str | None, Problem | None]:
     if key == "hydra" or key.startswith(("hydra.", "hydra/")):
         return None, Problem(key, "Hydra's own settings are not open; use tlx's keys")
     if override.is_sweep_override():
-        return None, Problem(key, f"{text!r} is a sweep; add -m, or write a list as {key}=[…]")
+        return None, Problem(
+            key,
+            f"{text!r} holds several values; start one run a value, make them the arms of a study, or write a list as {key}=[…]",
+        )
     if key in library.groups():
         return _choice(override, text, library)
     if override.type is OverrideType.CHANGE and override.package is None:

@@ -11,7 +11,7 @@ from tlx.config.problems import Problem
 from tlx.config.suggest import listed, nearest
 
 Node = Mapping[str, Any]
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 HARMLESS = re.compile(
     r"collections (OrderedDict|Counter|defaultdict)"
     r"|torch\._utils _rebuild_\w+"

@@ -97,11 +97,9 @@ class Executor:
 
     Args:
         kind: local is this machine.
-        processes: runs at the same time.
     """
 
     kind: Literal["local"] = "local"
-    processes: int = 1
 
 
 @dataclass(frozen=True)
