@@ -138,7 +138,8 @@ def resolve_init(
         return config, None
     if train and not (folder / runs.WEIGHTS).is_file():
         raise runs.RunError(
-            f"backbone.init={init}: {folder.name} has no {runs.WEIGHTS}; train it again with --force"
+            f"backbone.init={init}: {folder.name} has no {runs.WEIGHTS}; "
+            "train it again with --force"
         )
     config["backbone"] = {**config["backbone"], "init": f"run:{folder.name}"}
     return config, folder

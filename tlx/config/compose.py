@@ -120,7 +120,8 @@ def _prepared(text: str, library: Library) -> tuple[str | None, Problem | None]:
     if override.is_sweep_override():
         return None, Problem(
             key,
-            f"{text!r} holds several values; start one run a value, make them the arms of a study, or write a list as {key}=[…]",
+            f"{text!r} holds several values; start one run a value, make them the arms of a "
+            f"study, or write a list as {key}=[…]",
         )
     if key in library.groups():
         return _choice(override, text, library)

@@ -1,6 +1,7 @@
 """Fitting stage by stage: each stage is a fresh `fit` of one Trainer over a static graph."""
 
 import logging
+import math
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,8 @@ from tlx.training.sharding import on_cpu
 from tlx.training.signals import Interrupted, StopFlag
 
 log = logging.getLogger(__name__)
+
+REMEDY = "lower optimizer.lr, add regularization=[grad_clip], or use trainer.precision=32"
 
 
 class Diverged(RuntimeError):
@@ -316,6 +319,11 @@ class Conductor(pl.Callback):
         collected = self.module.collector.finish()
         metrics = self.module.recipe.task.metrics(collected) if collected is not None else None
         metrics = broadcast(metrics)
+        if any(math.isnan(metrics.get(name, 0.0)) for name in ("loss", self.selection.metric)):
+            raise Diverged(
+                f"validation at step {self.progress.step} gave {metrics}: weights or running "
+                f"statistics are not finite; {REMEDY}"
+            )
         value = metrics[self.selection.metric]
         self._select(trainer, value)
         if self.average is not None:
@@ -379,8 +387,7 @@ class Conductor(pl.Callback):
         if not all(torch.isfinite(torch.tensor(v)) for v in means.values()):
             raise Diverged(
                 f"the training loss is not finite between steps {self.logged_step} and "
-                f"{progress.step} ({means}); lower optimizer.lr, add "
-                "regularization=[grad_clip], or use trainer.precision=32"
+                f"{progress.step} ({means}); {REMEDY}"
             )
         now = time.monotonic()
         groups = trainer.optimizers[0].param_groups
