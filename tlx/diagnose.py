@@ -49,10 +49,10 @@ def _pairings(found: dict[str, str]) -> list[tuple[str, str]]:
             )
         )
     torch, vision = found.get("torch", ""), found.get("torchvision", "")
-    if "+cpu" in torch and "+cpu" not in vision:
+    if torch and vision and ("+cpu" in torch) != ("+cpu" in vision):
         problems.append(
             (
-                f"torch {torch} is a CPU-only build, torchvision {vision} is not: importing "
+                f"just one of torch {torch} and torchvision {vision} is a CPU-only build: importing "
                 "torchvision fails with «operator torchvision::nms does not exist»",
                 "pip install --force-reinstall -c constraints.txt torch torchvision",
             )

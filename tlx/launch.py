@@ -121,6 +121,22 @@ def _digest(config: Config) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def wait_for_all() -> None:
+    """Waits until every rank is here, so that none reads what rank 0 has not written yet."""
+    import torch.distributed as dist
+
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.barrier()
+
+
+def leave() -> None:
+    """Closes the process group, if there is one (a mutator of the process)."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def same_everywhere(what: str, value: str) -> None:
     """Compares a value across ranks.
 

@@ -64,6 +64,7 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
             _show(loggers, plan, made)
             record.write(folder, made)
             print(tables.result(made, folder), flush=True)
+        launch.wait_for_all()
         status = "finished"
     except BaseException as error:
         if type(error).__name__ == "Interrupted":

@@ -22,6 +22,8 @@ def main() -> int:
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return 3
+    finally:
+        launch.leave()
     return 0
 
 
