@@ -419,6 +419,21 @@ def test_a_run_starts_from_an_experiment_and_from_a_run(own, tmp_path, capsys):
     assert out.splitlines()[-1] == "every figure is equal"
 
 
+def test_a_study_of_one_seed_claims_no_interval(own, tmp_path, capsys):
+    text = EXPERIMENT.format(backbone="tiny", init="none")
+    text += "study:\n  arms: {one: [], two: [freeze_strategy=linear_probe]}\n  seeds: [5]\n"
+    (own / "experiment" / "pair.yaml").write_text(text)
+    given = ["experiment=pair", "--config-dir", own, f"runs_dir={tmp_path / 'runs'}"]
+    out, _ = tlx_says(capsys, "train", *given)
+    made = {path.parent.name for path in (tmp_path / "runs").glob("*/record.json")}
+    assert len(made) == 2
+    assert "gain of two over one on test" in out
+    assert "n = 1 seeds; no interval" in out
+    assert "nan" not in out.rpartition("gain: paired")[2]
+    said, _ = tlx_says(capsys, "train", *given, "--check")
+    assert {line.split()[3] for line in said.splitlines() if "# run id" in line} == made
+
+
 def test_a_missing_start_is_refused(tmp_path, capsys):
     given = ["train", *SMALL, f"runs_dir={tmp_path}", "backbone.init=run:abc"]
     for more in ([], ["--check"]):
@@ -696,6 +711,17 @@ def test_a_second_launch_of_a_run_in_training_is_refused(trained, tmp_path, caps
         other.join(60)
     assert f"{folder.name} is being trained already, by process {other.pid}" in err
     assert not (folder / "config.yaml").exists()
+
+
+def test_stopped_workers_end_with_130(copied):
+    from tlx.training.signals import Interrupted
+
+    path = copied / "record.json"
+    for status, error in (("interrupted", Interrupted), ("failed", runs.RunError)):
+        data = {**json.loads(path.read_text()), "status": status, "error": "the reason"}
+        path.write_text(json.dumps(data))
+        with pytest.raises(error, match="the reason"):
+            execute._after_launch(copied)
 
 
 # -- from Python ------------------------------------------------------------------------------

@@ -52,8 +52,8 @@ def _pairings(found: dict[str, str]) -> list[tuple[str, str]]:
     if torch and vision and ("+cpu" in torch) != ("+cpu" in vision):
         problems.append(
             (
-                f"just one of torch {torch} and torchvision {vision} is a CPU-only build: importing "
-                "torchvision fails with «operator torchvision::nms does not exist»",
+                f"just one of torch {torch} and torchvision {vision} is a CPU-only build: "
+                "importing torchvision fails with «operator torchvision::nms does not exist»",
                 "pip install --force-reinstall -c constraints.txt torch torchvision",
             )
         )

@@ -133,15 +133,20 @@ def table(result: Result, *, splits: list[str], metric: str) -> str:
             made.add_row(
                 split if number == 0 else "",
                 f"{arm}: {result.chosen[arm]}" if arm in result.chosen else arm,
-                f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]",
+                f"{mean.value:.3f}{_interval(mean.low, mean.high, '.3f')}",
                 "–"
                 if arm == result.baseline
-                else f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]",
+                else f"{gain.difference:+.3f}{_interval(gain.low, gain.high, '+.3f')}",
                 end_section=number == len(result.records) - 1,
             )
     buffer = io.StringIO()
     Console(file=buffer, width=100, highlight=False).print(made)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+
+
+def _interval(low: float, high: float, form: str) -> str:
+    """Nothing where there is no interval: one seed."""
+    return "" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]"
 
 
 def _values(records: list[Record], split: str, metric: str) -> list[float]:
@@ -157,8 +162,10 @@ def verdict(result: Result, *, split: str, metric: str) -> list[str]:
             continue
         gain = stats.paired_t(_values(records, split, metric), base)
         sure = "" if gain.low > 0 or gain.high < 0 else "; the interval includes 0"
+        if math.isnan(gain.low):
+            sure = "; no interval, it needs two seeds"
         lines.append(
-            f"gain of {arm} over {result.baseline} on {split}: {gain.difference:+.3f} {metric} "
-            f"[{gain.low:+.3f}, {gain.high:+.3f}], n = {gain.n} seeds{sure}"
+            f"gain of {arm} over {result.baseline} on {split}: {gain.difference:+.3f} {metric}"
+            f"{_interval(gain.low, gain.high, '+.3f')}, n = {gain.n} seeds{sure}"
         )
     return lines
