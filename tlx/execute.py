@@ -181,10 +181,13 @@ def prepare(
             before = provenance_of(parent).get("lineage", [])
             lineage = [*before, parent.name]
         package = Path(__file__).resolve().parent
+        earlier = provenance_of(folder)
+        first = {key: value for key, value in earlier.items() if key != "attempts"}
         runs.write_json(
             folder / "provenance.json",
             {
                 "run": folder.name,
+                "attempts": [*earlier.get("attempts", []), first] if first else [],
                 "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "versions": provenance.versions(),
                 "hardware": provenance.hardware(),
@@ -310,7 +313,7 @@ def rerun(config: Config, *, into: Path, parents: Path) -> Record:
         into: runs folder of the copy; what lies there of this run is replaced.
         parents: runs folder where the run that this one starts from is looked for.
     """
-    config = dict(config)
+    config = {**config, "logger": {}}  # the original's W&B run stays as it is
     init = config["backbone"]["init"]
     if init.startswith("run:"):
         parent = runs.find(init.removeprefix("run:"), runs_dir=parents)

@@ -200,7 +200,8 @@ def write_predictions(path: Path, ids: Any, plan: Plan, collected: Collected) ->
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer: Any = None
         for identity, row in zip(ids, rows, strict=True):
-            line = {"id": identity, **row}
+            plain = {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items()}
+            line = {"id": identity, **plain}
             if writer is None:
                 writer = csv.DictWriter(file, fieldnames=list(line))
                 writer.writeheader()
@@ -280,6 +281,7 @@ def _save_weights(folder: Path, plan: Plan, state: Mapping[str, Tensor]) -> None
     }
     temporary = folder / f".{runs.WEIGHTS}.tmp"
     save_file(state, temporary, metadata={"tlx": json.dumps(facts)})
+    temporary.chmod(0o644)  # safetensors makes it the owner's alone
     temporary.replace(folder / runs.WEIGHTS)
 
 

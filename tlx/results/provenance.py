@@ -83,8 +83,8 @@ def stat_fingerprint(paths: Mapping[str, str]) -> dict[str, str]:
             continue
         digest = hashlib.sha256()
         for file in [path] if path.is_file() else sorted(path.rglob("*")):
-            stat = file.stat()
             if file.is_file():
+                stat = file.stat()
                 line = f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
                 digest.update(line.encode())
         found[name] = digest.hexdigest()[:16]
