@@ -10,7 +10,6 @@ from functools import lru_cache
 from hashlib import blake2b
 
 import torch
-from torch import Tensor
 
 
 def permutation(n: int, seed: int, epoch: int) -> list[int]:
@@ -21,8 +20,7 @@ def permutation(n: int, seed: int, epoch: int) -> list[int]:
     >>> permutation(6, seed=0, epoch=1)
     [3, 4, 2, 0, 5, 1]
     """
-    order: list[int] = _order(n, seed, epoch).tolist()
-    return order
+    return list(_order(n, seed, epoch))
 
 
 def batch_at(step: int, n: int, batch_size: int, seed: int) -> tuple[int, list[int]]:
@@ -49,10 +47,7 @@ def batch_at(step: int, n: int, batch_size: int, seed: int) -> tuple[int, list[i
             "one item and a batch of one"
         )
     epoch, batch = divmod(step, max(n // batch_size, 1))
-    items: list[int] = _order(n, seed, epoch)[
-        batch * batch_size : (batch + 1) * batch_size
-    ].tolist()
-    return epoch, items
+    return epoch, list(_order(n, seed, epoch)[batch * batch_size : (batch + 1) * batch_size])
 
 
 def sample_seed(seed: int, epoch: int, sample_id: str) -> int:
@@ -74,10 +69,10 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 
 
 @lru_cache(maxsize=4)
-def _order(n: int, seed: int, epoch: int) -> Tensor:
+def _order(n: int, seed: int, epoch: int) -> tuple[int, ...]:
     generator = random.Random(_hash("order", int(seed), int(epoch)))
     draws = torch.tensor([generator.random() for _ in range(n)], dtype=torch.float64)
-    return draws.argsort(stable=True)
+    return tuple(draws.argsort(stable=True).tolist())
 
 
 def _hash(*parts: str | int) -> int:

@@ -75,7 +75,7 @@ class StepBatches:
             for micro in range(self.accumulate):
                 part = indices[micro :: self.accumulate]
                 mine = part[self.share.rank :: self.share.world]
-                yield [(int(i), epoch) for i in mine]
+                yield [(i, epoch) for i in mine]
 
 
 class EvalBatches:

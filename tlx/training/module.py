@@ -186,7 +186,7 @@ class TransferModule(pl.LightningModule):
         total = weight.sum()
         if world > 1:
             dist.all_reduce(total)
-        loss = (per_item * weight).sum() * (world / total)
+        loss = torch.dot(per_item, weight) * (world / total)
         self._add("loss", loss.detach())
         if recipe.penalties:
             step = Step(
@@ -223,8 +223,12 @@ class TransferModule(pl.LightningModule):
         self.collector.add(outputs, batch)
 
     def _add(self, name: str, value: Tensor) -> None:
-        value = value / self.recipe.accumulate
-        self.sums[name] = self.sums[name] + value if name in self.sums else value
+        if self.recipe.accumulate > 1:
+            value = value / self.recipe.accumulate
+        if name in self.sums:
+            self.sums[name].add_(value)
+        else:
+            self.sums[name] = value.clone()
 
 
 def reseed(seed: int) -> None:
