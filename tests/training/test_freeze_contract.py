@@ -21,7 +21,8 @@ SMALL: dict[str, tuple[str, int, dict[str, Any]]] = {
     "mobilenetv2_100": ("mobilenetv2_100", 32, {}),
 }
 LARGE: dict[str, tuple[str, int, dict[str, Any]]] = {
-    "resnet18": ("resnet18", 32, {}),
+    # zero_init_last would block every gradient into a residual branch whose last scale is frozen
+    "resnet18": ("resnet18", 32, {"zero_init_last": False}),
     "vgg11_bn": ("vgg11_bn", 32, {"mlp_ratio": 0.05}),
     "densenet121": ("densenet121", 32, {}),
     "inception_v3": ("inception_v3", 75, {}),
