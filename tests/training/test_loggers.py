@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tlx.training import loggers
+from tlx.training import loggers, wandb_logger
 from tlx.training.run_logger import RunLogger
 
 SECRET = "planted-5ecret-value"
@@ -336,6 +336,29 @@ def test_two_wandb_runs_in_one_process_are_two(tmp_path, logged_out):
         (path,) = (tmp_path / i).glob(f"wandb/offline-run-*/run-run-{i}.wandb")
         histories = [r for r in wandb_records(path) if r.WhichOneof("record_type") == "history"]
         assert len(histories) == 1
+
+
+def test_a_long_offline_file_is_complete_when_finish_returns(tmp_path, logged_out, caplog):
+    logger = loggers.wandb(run_info(tmp_path, id="r"))
+    for step in range(3):
+        figures = {f"x{step}/{i}/{'y' * 60}": 1.0 for i in range(1000)}  # over a block each
+        logger.log_metrics(figures, step=step)
+    logger.finish("finished")
+    (path,) = tmp_path.glob("wandb/offline-run-*/run-r.wandb")
+    kinds = [record.WhichOneof("record_type") for record in wandb_records(path)]
+    assert path.stat().st_size > 3 * 32768
+    assert (kinds.count("history"), kinds[-1]) == (3, "exit")
+    assert "finish failed" not in caplog.text
+
+
+def test_a_file_that_never_gets_complete_is_a_warning(tmp_path, logged_out, caplog, monkeypatch):
+    monkeypatch.setattr(wandb_logger, "FILE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(wandb_logger, "_has_exit", lambda path: False)
+    logger = loggers.wandb(run_info(tmp_path, id="r"))
+    logger.log_metrics({"x": 1.0}, step=0)
+    logger.finish("finished")
+    assert "finish failed: TimeoutError" in caplog.text
+    assert "run-r.wandb is not complete" in caplog.text
 
 
 @pytest.fixture

@@ -100,6 +100,9 @@ class RunLogger(Logger, ABC):
     ) -> None:
         """Shows a confusion matrix, true classes as rows."""
 
+    def log_table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Shows a table, as of a study."""
+
     def log_summary(self, figures: Mapping[str, Any]) -> None:
         """Keeps final figures, flat names such as `test/accuracy`."""
 

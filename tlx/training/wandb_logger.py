@@ -3,6 +3,7 @@
 import logging
 import netrc
 import os
+import struct
 import threading
 import time
 import urllib.error
@@ -20,6 +21,8 @@ from tlx.training.run_logger import RunInfo, RunLogger, masked
 logger = logging.getLogger(__name__)
 
 FINISH_TIMEOUT_S = 60.0
+FILE_TIMEOUT_S = 30.0
+FILE_BLOCK = 32768
 Mode = Literal["online", "offline", "disabled"]
 CONFUSION_CHART = "wandb/confusion_matrix/v1"
 
@@ -106,6 +109,18 @@ class WandbLogger(RunLogger):
             self._log({key: chart}, step)
 
     @rank_zero_only
+    def log_table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Shows a table."""
+        with self._harmless("log_table"):
+            if self.experiment is None:
+                return
+            import wandb
+
+            named: list[str | int] = list(columns)
+            data = [list(row) for row in rows]
+            self._log({key: wandb.Table(columns=named, data=data, allow_mixed_types=True)}, None)
+
+    @rank_zero_only
     def log_summary(self, figures: Mapping[str, Any]) -> None:
         """Keeps final figures in the run's summary."""
         with self._harmless("log_summary"):
@@ -114,10 +129,12 @@ class WandbLogger(RunLogger):
 
     @rank_zero_only
     def finish(self, status: str) -> None:
-        """Ends the W&B run; one that did not finish shows as failed."""
+        """Ends the W&B run, its file complete; one that did not finish shows as failed."""
         with self._harmless("finish"):
             if self._wandb_run is not None:
                 self._wandb_run.finish(exit_code=0 if status == "finished" else 1)
+                if self._wandb_run.offline:
+                    _await_file(Path(self._wandb_run.settings.sync_file), FILE_TIMEOUT_S)
         self._wandb_run, self._started = None, True
 
     def _log(self, figures: dict[str, Any], step: int | None) -> None:
@@ -171,11 +188,13 @@ class WandbLogger(RunLogger):
             x_disable_meta=True,
             x_disable_machine_info=True,
         )
+        # an agent of a W&B Sweep has named the run already, by the environment
+        named = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
         return wandb.init(
             project=self._project,
             entity=self._entity,
-            id=self.run.id,
-            resume="allow" if mode == "online" else None,
+            id=named or self.run.id,
+            resume="allow" if mode == "online" and named is None else None,
             name=self.run.name,
             group=self.run.group,
             job_type=self.run.job_type,
@@ -196,6 +215,56 @@ class WandbLogger(RunLogger):
             if what not in self._warned:
                 self._warned.add(what)
                 logger.warning("W&B %s failed: %s: %s", what, type(error).__name__, error)
+
+
+def _await_file(path: Path, timeout_s: float) -> None:
+    """Waits until an offline run's file is complete.
+
+    W&B's own `finish` only asks its service to close the file and does not wait; until then up to
+    15 s of records (the whole of a short run) are in the service's memory and die with it.
+    """
+    end = time.monotonic() + timeout_s
+    while not _has_exit(path):
+        if time.monotonic() > end:
+            raise TimeoutError(f"{path} is not complete after {timeout_s:.0f} s")
+        time.sleep(0.02)
+
+
+def _has_exit(path: Path) -> bool:
+    """Whether a W&B file holds its exit record, which comes after all that was logged.
+
+    The file is a LevelDB log; its last two blocks of 32 KiB are looked at.
+    """
+    from wandb.proto import wandb_internal_pb2
+
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = max(0, size // FILE_BLOCK - 1) * FILE_BLOCK
+        file.seek(start)
+        data = file.read()
+    at = 0 if start else 7  # the file's own header
+    parts: bytes | None = None  # of a record whose begin was seen
+    while at + 7 <= len(data):
+        left = FILE_BLOCK - at % FILE_BLOCK
+        if left < 7:  # too little for a header: zeros
+            at += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, at)
+        part = data[at + 7 : at + 7 + length]
+        if len(part) < length:
+            return False  # still being written
+        at += 7 + length
+        if kind in (1, 2):  # full, first
+            parts = part
+        elif parts is not None:  # middle, last
+            parts += part
+        if kind in (1, 4) and parts is not None:
+            record = cast(Any, wandb_internal_pb2).Record()  # generated, untyped
+            record.ParseFromString(parts)
+            if record.WhichOneof("record_type") == "exit":
+                return True
+            parts = None
+    return False
 
 
 def _mode(wanted: str, settings: Any, *, timeout_s: float) -> Mode:
