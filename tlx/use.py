@@ -1,13 +1,14 @@
 """Using a finished run: evaluation on other data, prediction, export."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from tlx import build, runs
@@ -16,25 +17,59 @@ from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
 from tlx.config.identity import normalise
 from tlx.data.splits import Labels
+from tlx.results import record
 from tlx.tasks.task import Collected
+from tlx.training import checkpoints
 from tlx.training.collect import Collector
 from tlx.training.loaders import Share
 
 Config = Mapping[str, Any]
+ORIGIN = ("_target_", "root", "path", "name", "revision", "kwargs", "train")
+"""Keys of a dataset that say which training data it has."""
+LIMITS = ("labels_per_class", "fraction", "protocol")
+"""Keys of a dataset that leave a part of its training data, and of validation with it."""
 
 
 def facts(folder: Path) -> dict[str, Any]:
     """What the weights file says of itself: labels, their kind, the input spec.
 
     Raises:
-        RunError: the run has no final weights yet.
+        RunError: the run has no final weights, or they are damaged.
     """
     path = folder / runs.WEIGHTS
     if not path.is_file():
-        raise runs.RunError(f"{folder.name} has no {runs.WEIGHTS} yet; let it finish first")
-    with safe_open(path, framework="pt") as file:
-        found: dict[str, Any] = json.loads(file.metadata()["tlx"])
+        raise runs.RunError(_why_no_weights(folder))
+    try:
+        with safe_open(path, framework="pt") as file:
+            found: dict[str, Any] = json.loads((file.metadata() or {})["tlx"])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise runs.RunError(
+            f"{path} is damaged, or not what the run wrote ({type(error).__name__}: {error}); "
+            f"{_ways_back(folder)}"
+        ) from error
     return found
+
+
+def _why_no_weights(folder: Path) -> str:
+    if record.status_of(folder) != "finished":
+        return f"{folder.name} has no {runs.WEIGHTS} yet; let it finish first"
+    by_itself = runs.read_config(folder).get("keep") == "record"
+    who = "keep=record removes it when a run ends" if by_itself else "it was deleted since"
+    return (
+        f"{folder / runs.WEIGHTS} is gone: {folder.name} finished, and {who}; {_ways_back(folder)}"
+    )
+
+
+def _ways_back(folder: Path) -> str:
+    """How a finished run gets its weights file again."""
+    keep = " keep=weights" if runs.read_config(folder).get("keep") == "record" else ""
+    again = f"`tlx train … --force{keep}`, with the overrides of the run, trains it again"
+    if not checkpoints.found_in(folder / "checkpoints", tag="last"):
+        return again
+    return (
+        f"{again}; without --force, and with its {record.FILE} moved elsewhere, the run goes on "
+        "from its last checkpoint and writes it anew"
+    )
 
 
 def load(folder: Path) -> tuple[dict[str, Any], Model]:
@@ -107,7 +142,12 @@ def evaluate(
 def _on_other_data(
     config: Config, overrides: list[str], *, config_dir: str | None
 ) -> dict[str, Any]:
-    """The run's config with other data; where its own weights came from is of no concern."""
+    """The run's config with other data; where its own weights came from is of no concern.
+
+    Raises:
+        CheckError: the data is wrong.
+        RunError: something else than data is to be changed.
+    """
     keys = [text.lstrip("+").partition("=")[0] for text in overrides]
     for key in keys:
         if key != "dataset" and not key.startswith("dataset."):
@@ -123,9 +163,33 @@ def _on_other_data(
         dataset = {**config["dataset"], **OmegaConf.to_container(changes)["dataset"]}  # type: ignore[index,call-overload,dict-item]
     trunk = {**config["backbone"], "init": "none"}
     made = normalise({**config, "dataset": dataset, "backbone": trunk})
+    made["dataset"] = _limited(made["dataset"], own=config["dataset"], keys=keys)
     if problems := check(made):
         raise CheckError(problems)
     return made
+
+
+def _limited(dataset: Config, *, own: Config, keys: list[str]) -> dict[str, Any]:
+    """The data, limited as the run's where that is its training data, and whole where it is other.
+
+    Limits hold for what is trained on, which other data is not: drawing from it could only fail.
+    The run's own stays as it was, since a whole `val` would hold what the run was trained on.
+
+    Args:
+        dataset: normalised.
+        own: of the run.
+        keys: that the person gave; limits among them hold as they are.
+    """
+    given = {key for key in LIMITS if f"dataset.{key}" in keys}
+    same = all(_place(dataset.get(key)) == _place(own.get(key)) for key in ORIGIN)
+    if same and given:
+        return dict(dataset)
+    free = {key for key in LIMITS if key in dataset} - given
+    return {**dataset, **{key: own.get(key) if same else None for key in free}}
+
+
+def _place(value: Any) -> Any:
+    return os.path.realpath(os.path.expanduser(value)) if isinstance(value, str) else value
 
 
 class Predictor:

@@ -122,3 +122,43 @@ def test_starting_weights(tmp_path, init, fine):
     (tmp_path / "w.safetensors").write_bytes(b"")
     found = files.check({"backbone": {"init": init.format(tmp=tmp_path)}})
     assert (not found) is fine
+
+
+def dataset(root, **keys):
+    return {"dataset": {"_target_": "tlx.data.folder.image_folder", "root": str(root), **keys}}
+
+
+def test_for_a_file_its_folder_is_suggested(tmp_path):
+    (tmp_path / "cat").mkdir()
+    for name in ("0.png", "1.png"):
+        (tmp_path / "cat" / name).write_bytes(b"")
+    (problem,) = files.check(dataset(tmp_path / "cat" / "0.png"))
+    assert problem.suggestion == str(tmp_path / "cat")
+
+
+def test_only_folders_are_suggested_for_a_folder(tmp_path):
+    (tmp_path / "photos.zip").write_bytes(b"")
+    (tmp_path / "photographs").mkdir()
+    (problem,) = files.check(dataset(tmp_path / "photos"))
+    assert problem.suggestion == str(tmp_path / "photographs")
+
+
+def test_what_was_given_is_never_suggested(tmp_path):
+    (tmp_path / "data").symlink_to(tmp_path / "gone")
+    (tmp_path / "w.pth").symlink_to(tmp_path / "gone.pth")
+    for config, given in (
+        (dataset(tmp_path / "data"), tmp_path / "data"),
+        (dataset(tmp_path / "data" / "more"), tmp_path / "data" / "more"),
+        ({"backbone": {"init": str(tmp_path / "w.pth")}}, tmp_path / "w.pth"),
+    ):
+        (problem,) = files.check(config)
+        assert problem.suggestion != str(given)
+
+
+@pytest.mark.parametrize("classes", [[], ["cat"]])
+def test_fewer_than_two_classes_are_too_few(tmp_path, classes):
+    for name in classes:
+        (tmp_path / "train" / name).mkdir(parents=True)
+    (problem,) = files.check(dataset(tmp_path))
+    assert "at least 2 classes" in str(problem)
+    assert all(name in str(problem) for name in classes)

@@ -53,6 +53,15 @@ def test_a_divided_tree_is_taken_as_it_is(tmp_path):
     assert (np.asarray(sample["input"]) == expected).all()
 
 
+def test_train_is_asked_first_whether_it_has_enough(tmp_path):
+    root = str(tree(tree(tmp_path, ["train"], n=10), ["val", "test"], n=3))
+    with pytest.raises(ValueError, match="at most 10, or use fraction"):
+        image_folder(root=root, labels_per_class=50)
+    with pytest.raises(ValueError, match="at most 3, or use limit_val=false"):
+        image_folder(root=root, labels_per_class=8)
+    assert sizes(image_folder(root=root, labels_per_class=8, limit_val=False))["train"] == 16
+
+
 def test_val_comes_from_train_where_there_is_none(tmp_path):
     made = image_folder(root=str(tree(tmp_path, ["train", "test"])), val_fraction=0.2)
     assert sizes(made) == {"train": 16, "val": 4, "test": 20}

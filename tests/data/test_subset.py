@@ -1,5 +1,6 @@
 """Draws: complete, disjoint, stratified, nested, and blind to the order of files."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -109,6 +110,41 @@ def test_too_few_of_a_class_is_named():
     assert "Lower labels_per_class" in str(error.value)
     with pytest.raises(ValueError, match="to validate on"):
         val_positions(items([20, 7]), Draw(labels_per_class=5))
+
+
+@pytest.mark.parametrize("counts", [[107, 110], [7, 20], [2, 1], [30, 13]])
+@pytest.mark.parametrize("k", [6, 10, 5000])
+def test_what_is_advised_where_validation_is_split_off_suffices(counts, k):
+    pool, draw = items(counts), Draw(labels_per_class=k)
+    try:
+        val_positions(pool, draw)
+    except ValueError as error:
+        said = str(error)
+    else:
+        return
+    if found := re.search(r"at most (\d+)", said):
+        most = int(found[1])
+        val_positions(pool, replace(draw, labels_per_class=most))
+        with pytest.raises(ValueError, match="too few"):
+            val_positions(pool, replace(draw, labels_per_class=most + 1))
+    other = replace(draw, limit_val=False)
+    val = set(val_positions(pool, other))
+    rest = [i for i in range(len(pool)) if i not in val]
+    left = Items([pool.ids[i] for i in rest], [pool.classes[i] for i in rest], pool.names)
+    if "limit_val=false" in said:
+        limited_train(left, other)
+    else:
+        assert "use fraction" in said
+        with pytest.raises(ValueError, match="use fraction"):
+            limited_train(left, other)
+
+
+def test_what_train_lacks_is_not_blamed_on_validation():
+    draw = Draw(labels_per_class=5000)
+    with pytest.raises(ValueError, match="at most 107, or use fraction"):
+        limited_train(items([107, 110]), draw)
+    with pytest.raises(ValueError, match="at most 20, or use limit_val=false"):
+        limited_val(items([20, 30]), draw)
 
 
 def test_labels_per_class_wants_classes():

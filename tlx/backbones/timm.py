@@ -4,6 +4,7 @@ import difflib
 import fnmatch
 import inspect
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -134,19 +135,28 @@ def _from_hub(name: str, full: nn.Module, options: Mapping[str, Any]) -> nn.Modu
             f"backbone.name={name!r} has no pretrained weights; use backbone.init=none, a weights "
             f"file, or one of: {', '.join(tags) or 'no tag of this network has weights'}"
         )
-    try:
-        module: nn.Module = timm_lib.create_model(name, num_classes=0, pretrained=True, **options)
-    except (OSError, RuntimeError) as error:
-        hub_id = cfg.get("hf_hub_id") or name
-        reason = str(error).strip().splitlines()[:1] or ["no reason given"]
-        raise RuntimeError(
-            f"backbone.init=hub: the weights of {name!r} could not be fetched "
-            f"({type(error).__name__}: {reason[0]}). Without network: give a file, "
-            "backbone.init=<path>; or start from random weights, backbone.init=none; or fill the "
-            f"Hugging Face cache where there is network (`hf download {hub_id}`) and point "
-            "HF_HOME at it, with HF_HUB_OFFLINE=1"
-        ) from error
+    with weights.hub_or_cache() if cfg.get("hf_hub_id") else nullcontext("") as silence:
+        try:
+            module: nn.Module = timm_lib.create_model(
+                name, num_classes=0, pretrained=True, **options
+            )
+        except (OSError, RuntimeError) as error:
+            raise _not_fetched(name, cfg, error, silence) from error
     return module
+
+
+def _not_fetched(name: str, cfg: Mapping[str, Any], error: Exception, silence: str) -> RuntimeError:
+    hub_id = cfg.get("hf_hub_id") or name
+    reason = str(error).strip().splitlines()[:1] or ["no reason given"]
+    # what is in the cache may be at fault as well
+    by_silence = silence and isinstance(error, OSError)
+    why = silence if by_silence else f"{type(error).__name__}: {reason[0]}"
+    return RuntimeError(
+        f"backbone.init=hub: the weights of {name!r} could not be fetched ({why}). Without "
+        "network: give a file, backbone.init=<path>; or start from random weights, "
+        "backbone.init=none; or fill the Hugging Face cache where there is network "
+        f"(`hf download {hub_id}`) and point HF_HOME at it, with HF_HUB_OFFLINE=1"
+    )
 
 
 def _check_name(name: str) -> None:

@@ -8,17 +8,23 @@ import inspect
 import json
 import os
 import pickle
+import socket
 import sys
 import tempfile
+import threading
+import urllib.parse
+import urllib.request
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+from huggingface_hub import constants as hub
 from safetensors import SafetensorError, safe_open
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
@@ -32,6 +38,8 @@ HEADS = frozenset(
     }
 )
 TRUNK_FORMAT = "tlx-trunk-1"
+HUB_TIMEOUT_S = 7.0
+"""Longer than the 5 s after which a resolver turns to its second name server."""
 State = dict[str, Tensor]
 
 
@@ -169,6 +177,48 @@ def trunk_facts(path: str | Path) -> dict[str, Any]:
         metadata = file.metadata() or {}
     facts: dict[str, Any] = json.loads(metadata.get("facts", "{}"))
     return facts
+
+
+@contextmanager
+def hub_or_cache() -> Iterator[str]:
+    """Has huggingface_hub use its cache alone where its host cannot be reached (a mutator).
+
+    Without it, what is not in the cache is asked for again and again for a minute; these retries
+    have no setting. Gives the reason why the hub is left alone, else an empty text.
+    """
+    if hub.HF_HUB_OFFLINE or hub_answers(hub.ENDPOINT, timeout_s=HUB_TIMEOUT_S):
+        yield ""
+        return
+    hub.HF_HUB_OFFLINE = True
+    try:
+        yield f"no connection to {hub.ENDPOINT} within {HUB_TIMEOUT_S:g} s"
+    finally:
+        hub.HF_HUB_OFFLINE = False
+
+
+def hub_answers(url: str, *, timeout_s: float) -> bool:
+    """Whether a host takes a connection in time; in a thread, since looking up a name has no limit.
+
+    A host behind a proxy counts as there: what a proxy cannot reach fails without retries.
+    """
+    parts = urllib.parse.urlsplit(url)
+    host, port = parts.hostname, parts.port or (80 if parts.scheme == "http" else 443)
+    if host is None or {parts.scheme, "all"} & urllib.request.getproxies().keys():
+        return True
+    done, answered = threading.Event(), threading.Event()
+
+    def connect() -> None:
+        try:
+            socket.create_connection((host, port), timeout=timeout_s).close()
+            answered.set()
+        except (OSError, UnicodeError):
+            pass
+        finally:
+            done.set()
+
+    threading.Thread(target=connect, daemon=True, name="hub-probe").start()
+    done.wait(timeout_s)
+    return answered.is_set()
 
 
 def _read(path: Path) -> tuple[State, Mapping[str, str], str]:

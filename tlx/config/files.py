@@ -62,12 +62,20 @@ def _weights(backbone: Any) -> Iterator[Problem]:
         )
 
 
-def _beside(path: Path) -> str | None:
-    """The nearest existing name in a missing path's folder, or the nearest folder above it."""
+def _beside(path: Path, *, folders: bool = False) -> str | None:
+    """The nearest other name in a path's folder, or the nearest folder above it.
+
+    Args:
+        path: what was given, missing or of the wrong kind.
+        folders: only they are wanted.
+    """
     parent = path.parent
     if not parent.is_dir():
-        return _beside(parent) if parent != parent.parent else None
-    near = nearest(path.name, (p.name for p in parent.iterdir()), cutoff=0.6)
+        return _beside(parent, folders=True) if parent != parent.parent else None
+    names = [
+        p.name for p in parent.iterdir() if p.name != path.name and (p.is_dir() or not folders)
+    ]
+    near = nearest(path.name, names, cutoff=0.6)
     return str(parent / near) if near else None
 
 
@@ -136,8 +144,12 @@ def _data(dataset: Any) -> Iterator[Problem]:
     folder = Path(root).expanduser()
     if source in {"image_folder", "image_csv"} or dataset.get("download") is False:
         if not folder.is_dir():
-            text = f"{root} is a file; give a folder" if folder.exists() else f"{root} is no folder"
-            yield Problem("dataset.root", text, _beside(folder))
+            if folder.exists():
+                yield Problem(
+                    "dataset.root", f"{root} is a file; give a folder", str(folder.parent)
+                )
+            else:
+                yield Problem("dataset.root", f"{root} is no folder", _beside(folder, folders=True))
         elif source == "image_folder":
             yield from _classes(dataset, folder)
 
@@ -157,14 +169,16 @@ def _classes(dataset: Node, folder: Path) -> Iterator[Problem]:
             yield Problem(f"dataset.extra.{name}", f"{place} is no folder", _name_beside(place))
     train = folder / str(dataset.get("train") or "train")
     base = train if train.is_dir() else folder
-    classes = [p for p in base.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    classes = [p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith(".")]
     if len(classes) < 2:
+        found = f"only the folder {classes[0]!r}" if classes else "no folders"
         yield Problem(
             "dataset.root",
-            f"{base} holds {len(classes)} folder(s); image_folder wants one per class",
+            f"{base} holds {found}; image_folder wants a folder for each class, and at least 2 "
+            "classes are needed",
         )
 
 
 def _name_beside(path: Path) -> str | None:
-    near = _beside(path)
+    near = _beside(path, folders=True)
     return Path(near).name if near else None

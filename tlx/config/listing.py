@@ -64,8 +64,11 @@ def _runs(runs_dir: str) -> list[Path]:
 def _run_line(folder: Path) -> str:
     import json
 
-    path = folder / "record.json"
-    if not path.is_file():
-        return f"{folder.name:60} started"
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return f"{folder.name:60} {found['status']}"
+    try:
+        found = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        found = {"status": "started"}
+    except (OSError, ValueError):  # cut off, overwritten, or not ours to read
+        found = None
+    status = found.get("status") if isinstance(found, dict) else None
+    return f"{folder.name:60} {status or 'unreadable record'}"

@@ -111,8 +111,9 @@ def assemble(
         chosen = subset.val_positions(_items(train, labels), draw)
         train, val = train.without(chosen), train.take(chosen)
         train = cleaned(train, val)
-    val = val.take(subset.limited_val(_items(val, labels), draw))
+    # train first: where it has too few, no other treatment of val can help
     train = train.take(subset.limited_train(_items(train, labels), draw))
+    val = val.take(subset.limited_val(_items(val, labels), draw))
     made = {"train": train, "val": val, "test": test, **named}
     _check_classes(made, labels, draw)
     noted = {**(notes or {}), "sizes": {name: len(split) for name, split in made.items()}}

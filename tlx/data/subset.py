@@ -148,12 +148,22 @@ def val_positions(items: Items, draw: Draw) -> list[int]:
     k = draw.labels_per_class
     if k is not None and draw.limit_val:
         order = shuffled(items.ids, seed=draw.seed, purpose="few")
-        return _each(items, order[::-1], k, need=2 * k, draw=draw)
+        whole_val_leaves_enough = all(n >= k for n in _left_by_val(items, draw.val_fraction))
+        instead = "limit_val=false" if whole_val_leaves_enough else "fraction"
+        return _each(items, order[::-1], k, need=2 * k, instead=instead)
     return share(items, draw.val_fraction, seed=draw.split_seed, purpose="val")
 
 
+def _left_by_val(items: Items, val_fraction: float) -> list[int]:
+    """How many of each class are left to train on where validation is a share of them."""
+    members = _by_class(range(len(items)), items.classes or ())
+    sizes = {c: len(found) for c, found in members.items()}
+    taken = _apportion(sizes, val_fraction)
+    return [n - taken[c] for c, n in sizes.items()]
+
+
 def limited_val(items: Items, draw: Draw) -> list[int]:
-    """Positions of the items that stay of a validation split.
+    """Positions of the items that stay of a validation split; `limited_train` is asked before.
 
     Raises:
         ValueError: a class has too few items.
@@ -162,7 +172,9 @@ def limited_val(items: Items, draw: Draw) -> list[int]:
         _enough(len(items), VTAB_VAL)
         order = shuffled(items.ids, seed=draw.split_seed, purpose="vtab1k")
         return sorted(order[:VTAB_VAL])
-    return _limited(items, draw) if draw.limit_val else list(range(len(items)))
+    if not draw.limit_val:
+        return list(range(len(items)))
+    return _limited(items, draw, instead="limit_val=false")
 
 
 def limited_train(items: Items, draw: Draw) -> list[int]:
@@ -175,14 +187,14 @@ def limited_train(items: Items, draw: Draw) -> list[int]:
         _enough(len(items), VTAB_TRAIN)
         order = shuffled(items.ids, seed=draw.split_seed, purpose="vtab1k")
         return sorted(order[:VTAB_TRAIN])
-    return _limited(items, draw)
+    return _limited(items, draw, instead="fraction")
 
 
-def _limited(items: Items, draw: Draw) -> list[int]:
+def _limited(items: Items, draw: Draw, *, instead: str) -> list[int]:
     if draw.labels_per_class is not None:
         order = shuffled(items.ids, seed=draw.seed, purpose="few")
         k = draw.labels_per_class
-        return _each(items, order, k, need=k, draw=draw)
+        return _each(items, order, k, need=k, instead=instead)
     if draw.fraction is None or draw.fraction == 1:
         return list(range(len(items)))
     if items.classes is None:
@@ -195,8 +207,15 @@ def _limited(items: Items, draw: Draw) -> list[int]:
     return sorted({*share(items, draw.fraction, seed=draw.seed, purpose="few"), *alone})
 
 
-def _each(items: Items, order: list[int], k: int, *, need: int, draw: Draw) -> list[int]:
+def _each(items: Items, order: list[int], k: int, *, need: int, instead: str) -> list[int]:
     """The first k of every class in an order.
+
+    Args:
+        items: what is chosen from.
+        order: positions.
+        k: how many of each class.
+        need: how many of each class there must be.
+        instead: an option that makes do with these items.
 
     Raises:
         ValueError: items have no class, or a class has fewer than `need`.
@@ -212,10 +231,11 @@ def _each(items: Items, order: list[int], k: int, *, need: int, draw: Draw) -> l
     if few:
         named = ", ".join(f"{_name(items, c)} has {n}" for c, n in list(few.items())[:8])
         also = f" to train on and {k} to validate on" if need > k else ""
-        fix = "limit_val=false" if draw.limit_val else "fraction"
+        most = min(few.values()) * k // need
+        fix = f"Lower labels_per_class to at most {most}" if most else "Add examples of these"
         raise ValueError(
             f"labels_per_class={k} takes {k} examples of each class{also}; too few: {named}"
-            f"{', ...' if len(few) > 8 else ''}. Lower labels_per_class, or use {fix}"
+            f"{', ...' if len(few) > 8 else ''}. {fix}, or use {instead}"
         )
     return sorted(i for found in members.values() for i in found[:k])
 
