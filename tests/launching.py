@@ -79,19 +79,19 @@ def _work(
 
     if sabotage is not None:
         sabotage()
-    execute.run_here(folder, init="none")
+    execute.run_here(folder)
 
 
 def freeze(overrides: list[str], *, runs_dir: Path) -> Path:
     """Composes a config and freezes it in a run's folder, as `tlx train` does."""
     from tlx import execute
     from tlx.config.compose import compose
-    from tlx.config.identity import normalise, run_id
+    from tlx.lineage import Locator
 
-    config = normalise(compose([*overrides, f"runs_dir={runs_dir}"]))
-    folder = runs_dir / run_id(config)
-    execute.prepare(folder, config, overrides=overrides, parent=None, force=False)
-    return folder
+    config = compose([*overrides, f"runs_dir={runs_dir}"])
+    found = Locator().locate(config)
+    execute.prepare(found, overrides=overrides)
+    return found.folder
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -1,19 +1,29 @@
 """Running: from a config to a Record, here or through torchrun, resumed where it stopped."""
 
+import json
+import math
+import os
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tlx import launch, runs
 from tlx.config.check import CheckError, check
-from tlx.config.compose import compose
 from tlx.config.identity import normalise, run_id
+from tlx.lineage import Located, Locator, finished, known
 from tlx.results import provenance, record
 from tlx.results.record import Record
 
+__all__ = ["Facts", "finished", "identify", "prepare", "rerun", "run", "run_here", "train"]
+
 Config = Mapping[str, Any]
+PROVENANCE = "provenance.json"
+BEFORE = "before"
+"""In a run's folder: what `--force` is about to replace."""
 
 
 def run(
@@ -22,7 +32,6 @@ def run(
     force: bool = False,
     overrides: list[str] | None = None,
     config_dir: str | None = None,
-    chain: tuple[str, ...] = (),
 ) -> Record:
     """Trains the run that a config describes; a finished one is not run again.
 
@@ -31,7 +40,6 @@ def run(
         force: forget what is there and start anew.
         overrides: as given, for the run's folder.
         config_dir: the user's own groups and experiments, for the run that this one starts from.
-        chain: runs that wait for this one (a run cannot start from itself).
 
     Raises:
         CheckError: the config is wrong.
@@ -40,39 +48,56 @@ def run(
     config = normalise(dict(config))
     if problems := check(config):
         raise CheckError(problems)
-    chain = (*chain, run_id(config))
-    config, parent = resolve_init(config, chain=chain, config_dir=config_dir)
-    identity = run_id(config)
-    folder = Path(config["runs_dir"]).expanduser().absolute() / identity
-    done = None if force else finished(folder)
+    found = Locator(config_dir=config_dir).locate(config)
+    done = None if force else finished(found.folder)
     if done is not None:
-        say(f"{identity} is finished already: {folder} (train it again with --force)")
-        for line in changed_inputs(folder, config):
+        say(f"{found.folder.name} is finished already: {found.folder} (--force trains it again)")
+        for line in changed_inputs(found.folder, found.config):
             say(line)
         return done
-    init = str(parent / runs.WEIGHTS) if parent else config["backbone"]["init"]
+    for parent in found.chain[:-1]:
+        if finished(parent.folder) is None:
+            say(f"starts from {parent.folder.name}, which is trained first:")
+            train(parent)
+        else:
+            say(f"starts from {parent.folder.name}")
+    return train(found, overrides=overrides or [], force=force)
+
+
+def train(found: Located, *, overrides: Sequence[str] = (), force: bool = False) -> Record:
+    """Trains one run whose parents have finished, here or through torchrun."""
     if launch.is_first():
-        prepare(folder, config, overrides=overrides or [], parent=parent, force=force)
-    if launch.wants_torchrun(config):
-        launch.start(folder, config, init=init)
-        return _after_launch(folder)
-    return run_here(folder, init=init, config=config)
+        prepare(found, overrides=overrides, force=force)
+    if launch.wants_torchrun(found.config):
+        launch.start(found.folder, found.config)
+        return after_launch(found.folder)
+    return run_here(found.folder, init=found.init, config=found.config)
 
 
-def _after_launch(folder: Path) -> Record:
-    done = finished(folder)
-    if done is None:
-        found = record.read(folder) if (folder / record.FILE).is_file() else None
-        if found is not None and found.status == "interrupted":
-            from tlx.training.signals import Interrupted
+def after_launch(folder: Path) -> Record:
+    """The record of a run whose workers have ended.
 
-            raise Interrupted(found.error or "stopped")
-        reason = found.error if found is not None else None
-        raise runs.RunError(
-            f"the workers of {folder.name} did not finish: {reason or 'see above'}; "
-            "the same command goes on from the last checkpoint"
-        )
-    return done
+    Raises:
+        Interrupted: they were asked to stop.
+        Pruned: the run's search gave it up.
+        Lost: they were killed.
+        RunError: they failed.
+    """
+    from tlx.training.signals import Interrupted, Pruned
+
+    found = known(folder)
+    if found is not None and found.status == "finished":
+        return found
+    if found is not None and found.status == "interrupted":
+        raise Interrupted(found.error or "stopped")
+    if found is not None and found.status == "pruned":
+        raise Pruned(found.error or "pruned")
+    reason = found.error if found is not None else None
+    kind = runs.Lost if reason is None else runs.RunError
+    raise kind(
+        f"the workers of {folder.name} did not finish: {reason or 'see above'}; "
+        "the same command goes on from the last checkpoint"
+    )
 
 
 def identify(config: Config, *, config_dir: str | None = None) -> str:
@@ -81,132 +106,118 @@ def identify(config: Config, *, config_dir: str | None = None) -> str:
     Raises:
         RunError: the run that it starts from cannot be found, or waits for itself.
     """
-    full = normalise(dict(config))
-    resolved, _ = resolve_init(full, chain=(run_id(full),), config_dir=config_dir, train=False)
-    return run_id(resolved)
+    return Locator(config_dir=config_dir).locate(config).folder.name
 
 
-def finished(folder: Path) -> Record | None:
-    """The record of a run that finished, or None."""
-    if not (folder / record.FILE).is_file():
-        return None
-    found = record.read(folder)
-    return found if found.status == "finished" else None
+class Facts:
+    """What many runs started by one process have in common; looked up once.
 
-
-def resolve_init(
-    config: Config,
-    *,
-    chain: tuple[str, ...] = (),
-    config_dir: str | None = None,
-    train: bool = True,
-) -> tuple[dict[str, Any], Path | None]:
-    """Turns `run:` and `experiment:` starts into the run they mean, trained first if need be.
-
-    Args:
-        config: normalised.
-        chain: runs that wait for this one.
-        config_dir: the user's own groups and experiments.
-        train: whether a start that is missing is trained now.
-
-    Returns:
-        The config whose `backbone.init` names the parent by its full id, and the parent's folder.
+    Fingerprints of inputs are looked up again after a minute.
     """
-    config = dict(config)
-    init = config["backbone"]["init"]
-    kind, _, name = init.partition(":")
-    if kind == "experiment" and name:
-        words = name.split()
-        parent = compose([f"experiment={words[0]}", *words[1:]], config_dir=config_dir)
-        if parent.pop("study", None) and not words[1:]:
-            raise runs.RunError(
-                f"backbone.init=experiment:{name} names a study of several runs; say which one, "
-                f"as in 'backbone.init=\"experiment:{name} freeze_strategy=full seed=0\"'"
-            )
-        parent["runs_dir"] = config["runs_dir"]
-        for key in ("executor", "logger"):
-            parent[key] = config[key]
-        for key in ("accelerator", "devices", "nodes", "strategy", "workers"):
-            parent["trainer"][key] = config["trainer"][key]
-        folder = _parent(parent, chain=chain, config_dir=config_dir, train=train)
-    elif kind == "run" and name:
-        folder = runs.find(name, runs_dir=config["runs_dir"])
-        if finished(folder) is None:
-            parent = {**runs.read_config(folder), "runs_dir": str(folder.parent)}
-            folder = _parent(parent, chain=chain, config_dir=config_dir, train=train)
-    else:
-        return config, None
-    if train and not (folder / runs.WEIGHTS).is_file():
-        raise runs.RunError(
-            f"backbone.init={init}: {folder.name} has no {runs.WEIGHTS}; "
-            "train it again with --force"
-        )
-    config["backbone"] = {**config["backbone"], "init": f"run:{folder.name}"}
-    return config, folder
 
+    fresh_s = 60.0
 
-def _parent(config: Config, *, chain: tuple[str, ...], config_dir: str | None, train: bool) -> Path:
-    """The folder of a run that another starts from, trained now unless it has finished.
+    def __init__(self) -> None:
+        """Looks nothing up yet."""
+        self._inputs: dict[str, tuple[float, dict[str, str]]] = {}
 
-    Raises:
-        RunError: the run waits for itself.
-    """
-    plain = normalise(dict(config))
-    label = run_id(plain)
-    if label in chain:
-        raise runs.RunError(f"backbone.init goes in a circle: {' → '.join((*chain, label))}")
-    resolved, _ = resolve_init(plain, chain=(*chain, label), config_dir=config_dir, train=train)
-    folder = Path(config["runs_dir"]).expanduser().absolute() / run_id(resolved)
-    if not train:
-        return folder
-    if finished(folder) is None:
-        say(f"starts from {folder.name}, which is trained first:")
-        run(config, config_dir=config_dir, chain=chain)
-    else:
-        say(f"starts from {folder.name}")
-    return folder
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """Installed versions."""
+        return provenance.versions()
+
+    @cached_property
+    def code(self) -> dict[str, Any]:
+        """Commit and difference of tlx's own checkout."""
+        return provenance.git_state(Path(__file__).resolve().parent)
+
+    @cached_property
+    def working_folder_code(self) -> dict[str, Any]:
+        """Those of the checkout that the person is in."""
+        return provenance.git_state(Path.cwd())
+
+    def inputs(self, paths: Mapping[str, str]) -> dict[str, str]:
+        """Fingerprints of input files and folders."""
+        key = repr(sorted(paths.items()))
+        at, found = self._inputs.get(key, (-math.inf, {}))
+        if time.monotonic() - at > self.fresh_s:
+            found = provenance.stat_fingerprint(paths)
+            self._inputs[key] = (time.monotonic(), found)
+        return found
 
 
 def prepare(
-    folder: Path, config: Config, *, overrides: list[str], parent: Path | None, force: bool
+    found: Located,
+    *,
+    overrides: Sequence[str] = (),
+    force: bool = False,
+    facts: Facts | None = None,
 ) -> None:
-    """Writes what a worker reads and a reader wants to know; empties the folder on `force`."""
+    """Writes what a worker reads and a reader wants to know.
+
+    Args:
+        found: the run.
+        overrides: as given.
+        force: start anew; what is there is set aside until the run has finished.
+        facts: that many runs have in common; None: looked up for this one.
+
+    Raises:
+        Busy: somebody is at work on the run.
+        RunError: the parent's weights are gone.
+    """
+    folder, config, facts = found.folder, found.config, facts or Facts()
+    if found.parent is not None and not Path(found.init).is_file():
+        raise runs.RunError(
+            f"backbone.init: {found.parent.folder.name} has no {runs.WEIGHTS}; "
+            "train it again with --force"
+        )
     with runs.at_work(folder):
         if force:
-            _clear(folder)
-        runs.write_config(folder, dict(config))
+            _set_aside(folder)
+        if record.status_of(folder) == "failed":  # it is about to be tried again
+            (folder / record.FILE).unlink()
+        runs.write_config(folder, config)
         runs.write_text(folder / "overrides.txt", "".join(f"{line}\n" for line in overrides))
         lineage = []
-        if parent is not None:
-            before = provenance_of(parent).get("lineage", [])
-            lineage = [*before, parent.name]
-        package = Path(__file__).resolve().parent
+        if found.parent is not None:
+            before = provenance_of(found.parent.folder).get("lineage", [])
+            lineage = [*before, found.parent.folder.name]
         earlier = provenance_of(folder)
         first = {key: value for key, value in earlier.items() if key != "attempts"}
         runs.write_json(
-            folder / "provenance.json",
+            folder / PROVENANCE,
             {
                 "run": folder.name,
                 "attempts": [*earlier.get("attempts", []), first] if first else [],
                 "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                "versions": provenance.versions(),
+                "versions": facts.versions,
                 "hardware": provenance.hardware(),
-                "code": provenance.git_state(package),
-                "working_folder_code": provenance.git_state(Path.cwd()),
+                "code": facts.code,
+                "working_folder_code": facts.working_folder_code,
                 "seeds": {"seed": config["seed"], "order_seed": config["order_seed"]},
-                "inputs": provenance.stat_fingerprint(input_paths(config)),
+                "inputs": facts.inputs(input_paths(config)),
+                "init": found.init,
                 "lineage": lineage,
             },
         )
 
 
-def _clear(folder: Path) -> None:
-    import shutil
+def _set_aside(folder: Path) -> None:
+    """Moves what a run has left into its folder `before/`, where it stays until it is replaced.
 
+    A finished result that is there already, of an attempt to replace it that did not finish, is
+    worth more than what that attempt left.
+    """
+    aside = folder / BEFORE
+    if finished(aside) is None or finished(folder) is not None:
+        shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(exist_ok=True)
     for path in folder.iterdir():
-        if path.name == ".lock":
+        if path.name in {".lock", BEFORE}:
             continue
-        if path.is_dir():
+        if not (aside / path.name).exists():
+            path.rename(aside / path.name)
+        elif path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
@@ -214,12 +225,10 @@ def _clear(folder: Path) -> None:
 
 def provenance_of(folder: Path) -> dict[str, Any]:
     """What provenance.json of a run says; {} where there is none."""
-    import json
-
-    path = folder / "provenance.json"
-    if not path.is_file():
-        return {}
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found: dict[str, Any] = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}  # what was cut off by a crash of the machine says nothing
     return found
 
 
@@ -258,34 +267,67 @@ def say(text: str) -> None:
 # -- one run, in this process -----------------------------------------------------------------
 
 
-def run_here(folder: Path, *, init: str, config: Config | None = None) -> Record:
-    """Trains (this rank of) a run.
+def run_folder(folder: Path) -> Record:
+    """Trains the run whose config is frozen in a folder, through torchrun where it has to be."""
+    config = runs.read_config(folder)
+    if launch.wants_torchrun(config):
+        launch.start(folder, config)
+        return after_launch(folder)
+    return run_here(folder, config=config)
+
+
+def run_here(folder: Path, *, init: str | None = None, config: Config | None = None) -> Record:
+    """Trains (this rank of) a run, unless somebody else has just finished it.
 
     Args:
         folder: of the run.
-        init: `hub`, `none` or a file of weights.
+        init: `hub`, `none` or a file of weights; None: what was found when the run was prepared.
         config: of the run; None: what is frozen in the folder.
 
     Raises:
         Interrupted: a signal asked to stop; everything is saved.
+        Pruned: its search gave it up.
+        Busy: another process is at work on it.
     """
-    from tlx.train import train
+    from tlx.train import train as train_
 
     config = runs.read_config(folder) if config is None else config
+    init = provenance_of(folder)["init"] if init is None else init
     rank, world = launch.join_ranks(config)
     if rank != 0:
-        return train(config, folder, init=init, rank=rank, world=world)
+        return train_(config, folder, init=init, rank=rank, world=world)
     with runs.at_work(folder):
+        done = finished(folder)
+        if done is not None and world == 1:
+            return done
         return _guarded(
-            folder, config, lambda: train(config, folder, init=init, rank=rank, world=world)
+            folder, config, lambda: train_(config, folder, init=init, rank=rank, world=world)
         )
 
 
 def _guarded(folder: Path, config: Config, work: Callable[[], Record]) -> Record:
     """Records how a run ended that did not finish, then lets the exception go on."""
-    from tlx.training.signals import Interrupted
+    from tlx.training.signals import Interrupted, Pruned
 
-    blank = Record(
+    record.write(folder, blank(folder, config))
+    try:
+        done = work()
+        tidy(folder, keep=config["keep"])
+        return done
+    except (Interrupted, KeyboardInterrupt) as stop:
+        _end(folder, config, "interrupted", str(stop))
+        raise
+    except Pruned as stop:
+        _end(folder, config, "pruned", str(stop))
+        raise
+    except BaseException as error:
+        _end(folder, config, "failed", f"{type(error).__name__}: {error}")
+        raise
+
+
+def blank(folder: Path, config: Config) -> Record:
+    """The record of a run that has just begun."""
+    return Record(
         run=folder.name,
         name=config["name"] or folder.name,
         status="running",
@@ -293,16 +335,35 @@ def _guarded(folder: Path, config: Config, work: Callable[[], Record]) -> Record
         seed=config["seed"],
         budget_steps=0,
     )
-    record.write(folder, blank)
-    try:
-        return work()
-    except (Interrupted, KeyboardInterrupt) as stop:
-        record.write(folder, replace(blank, status="interrupted", error=str(stop)))
-        raise
-    except BaseException as error:
-        reason = f"{type(error).__name__}: {error}"
-        record.write(folder, replace(blank, status="failed", error=reason))
-        raise
+
+
+def _end(folder: Path, config: Config, status: str, reason: str) -> None:
+    record.write(folder, replace(blank(folder, config), status=status, error=reason))
+
+
+def tidy(folder: Path, *, keep: str) -> None:
+    """Removes what a finished run no longer needs.
+
+    Args:
+        folder: of the run.
+        keep: `checkpoints`, `weights` or `record`.
+    """
+    shutil.rmtree(folder / BEFORE, ignore_errors=True)
+    if keep != "checkpoints":
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    if keep == "record":
+        (folder / runs.WEIGHTS).unlink(missing_ok=True)
+
+
+def fail(folder: Path, reason: str) -> None:
+    """Records that a run failed whose process could not say so itself.
+
+    Raises:
+        Busy: somebody is at work on it.
+    """
+    with runs.at_work(folder):
+        if finished(folder) is None:
+            _end(folder, runs.read_config(folder), "failed", reason)
 
 
 def rerun(config: Config, *, into: Path, parents: Path) -> Record:
@@ -314,15 +375,20 @@ def rerun(config: Config, *, into: Path, parents: Path) -> Record:
         parents: runs folder where the run that this one starts from is looked for.
     """
     config = {**config, "logger": {}}  # the original's W&B run stays as it is
-    init = config["backbone"]["init"]
+    _take_threads(provenance_of(parents / run_id(config)))
+    init, parent = config["backbone"]["init"], None
     if init.startswith("run:"):
-        parent = runs.find(init.removeprefix("run:"), runs_dir=parents)
-        source = str(parent / runs.WEIGHTS)
-    else:
-        parent, source = None, init
+        before = runs.find(init.removeprefix("run:"), runs_dir=parents)
+        parent = Located(before, runs.read_config(before))
     folder = into.expanduser().absolute() / run_id(config)
-    prepare(folder, config, overrides=[], parent=parent, force=True)
-    if launch.wants_torchrun(config):
-        launch.start(folder, config, init=source)
-        return _after_launch(folder)
-    return run_here(folder, init=source)
+    return train(Located(folder, dict(config), parent), force=True)
+
+
+def _take_threads(said: Mapping[str, Any]) -> None:
+    """Computes with as many threads as a run did, on which the last digits depend."""
+    threads = said.get("threads")
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # for ranks that are started

@@ -44,13 +44,13 @@ def wants_torchrun(config: Config) -> bool:
     return bool(trainer["devices"] > 1)
 
 
-def start(folder: Path, config: Config, *, init: str) -> int:
+def start(folder: Path, config: Config) -> int:
     """Starts one worker a device through torchrun on a frozen config; returns the exit status."""
     devices = config["trainer"]["devices"]
     command = [
         *(sys.executable, "-m", "torch.distributed.run"),
         *("--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={devices}"),
-        *("--module", "tlx.sweeps.worker", str(folder), f"--init={init}"),
+        *("--module", "tlx.sweeps.worker", str(folder)),
     ]
     environment = {"OMP_NUM_THREADS": str(_threads_each(devices)), **os.environ}
     return _wait(subprocess.Popen(command, env=environment, preexec_fn=die_with_parent))

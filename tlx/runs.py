@@ -10,12 +10,27 @@ from typing import Any
 
 import yaml
 
+from tlx.leases import holding, leases
+
 CONFIG = "config.yaml"
+LOG = "log.txt"
+PROGRESS = "progress.json"
+# libyaml's are ten times as fast, where they were built; both are the safe ones
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 WEIGHTS = "model.safetensors"
 
 
 class RunError(RuntimeError):
-    """A run that cannot be found, or that somebody else is at work on."""
+    """A run that cannot be found, or that cannot be worked on."""
+
+
+class Busy(RunError):
+    """Somebody else is at work on the run."""
+
+
+class Lost(RunError):
+    """The processes of a run ended without a word; it may go on from its last checkpoint."""
 
 
 def find(run: str, *, runs_dir: str | Path) -> Path:
@@ -49,7 +64,7 @@ def find(run: str, *, runs_dir: str | Path) -> Path:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The resolved config that a run was started with."""
-    config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    config = yaml.load((folder / CONFIG).read_text(encoding="utf-8"), Loader=LOADER)
     assert isinstance(config, dict)
     return config
 
@@ -67,7 +82,8 @@ def write_text(path: Path, text: str) -> None:
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """Freezes a resolved config for workers to read."""
-    write_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    text = yaml.dump(config, Dumper=DUMPER, sort_keys=False, allow_unicode=True)
+    write_text(folder / CONFIG, text)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -77,25 +93,30 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def at_work(folder: Path) -> Iterator[None]:
-    """Holds a run's lock; the kernel gives it back when the process ends, however it ends.
+    """Holds a run: its lease, for all machines, and its lock, for this one.
 
-    A record lock: loader processes do not inherit it, so that those of a killed run, which live
-    on for seconds, keep nobody out.
+    The kernel gives the lock back when the process ends, however it ends. A record lock: loader
+    processes do not inherit it, so that those of a killed run, which live on for seconds, keep
+    nobody out. It also tells two processes apart one of which slept until its lease ran out.
 
     Raises:
-        RunError: another process holds it.
+        Busy: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
+
+    def busy(holder: object) -> Busy:
+        return Busy(
+            f"{folder.name} is being trained already, by {holder}; wait for it, or stop it first"
+        )
+
     with open(folder / ".lock", "a+", encoding="utf-8") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             file.seek(0)
-            raise RunError(
-                f"{folder.name} is being trained already, by {file.read().strip() or 'a process'}; "
-                "wait for it, or stop it first"
-            ) from None
+            raise busy(file.read().strip() or "a process") from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}")
         file.flush()
-        yield
+        with holding(leases(folder.parent), folder.name, busy=busy):
+            yield

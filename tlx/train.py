@@ -18,7 +18,7 @@ from tlx.build import Plan
 from tlx.results import record
 from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageRecord, Value
 from tlx.tasks.task import Collected
-from tlx.training import sharding, tables
+from tlx.training import pruning, sharding, tables
 from tlx.training.collect import Collector
 from tlx.training.fit import Progress, fit, peak_memory_bytes
 from tlx.training.loaders import Share
@@ -84,8 +84,10 @@ def _loggers(config: Config, folder: Path) -> list[Any]:
         dir=folder,
         name=config["name"] or folder.name,
         group=config["group"],
-        job_type=config["freeze_strategy"]["_target_"].rpartition(".")[2],
-        tags=(_short(config["dataset"]), config["backbone"].get("name", "")),
+        job_type=config["arm"] or config["freeze_strategy"]["_target_"].rpartition(".")[2],
+        tags=tuple(
+            config["tags"] or (_short(config["dataset"]), config["backbone"].get("name", ""))
+        ),
         config=dict(config),
     )
     return [build.instantiate(node, info) for node in (config["logger"] or {}).values()]
@@ -118,6 +120,7 @@ def _note_inputs(folder: Path, plan: Plan) -> None:
     facts = json.loads(path.read_text(encoding="utf-8"))
     facts["data_fingerprint"] = plan.splits.fingerprint
     facts["weights_id"] = plan.model.backbone.weights_id
+    facts["threads"] = torch.get_num_threads()
     runs.write_json(path, facts)
 
 
@@ -135,6 +138,7 @@ def _fit(
         stages=[span.stage.name for span in plan.spans],
         metric=plan.selection.metric,
         silent=share.rank != 0,
+        file=folder / runs.PROGRESS if share.rank == 0 else None,
     )
     whole = Share()
     recalibrated = config["frozen"]["norm_stats"] == "recalibrate"
@@ -161,6 +165,7 @@ def _fit(
             display=display,
             ema=plan.effects.ema,
             recalibrate=batches if recalibrated else None,
+            pruner=pruning.hook(folder, every=plan.pace.eval_every) if share.rank == 0 else None,
         )
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -17,6 +18,10 @@ FILE = "record.json"
 
 class RecordError(ValueError):
     """A record that cannot be read: another version, a wrong key, a wrong type, broken JSON."""
+
+
+class BrokenRecord(RecordError):
+    """A file that was cut off or overwritten: it says nothing, as if it were not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +126,7 @@ class Record:
     Attributes:
         run: the run's id.
         name: the name that the person gave it.
-        status: `running`, `finished`, `failed` or `interrupted`.
+        status: `running`, `finished`, `failed`, `interrupted` or `pruned`.
         task: the task's name.
         seed: the run's seed.
         budget_steps: optimizer steps that it was allowed.
@@ -163,7 +168,7 @@ class Record:
     error: str | None = None
 
 
-STATUSES = ("running", "finished", "failed", "interrupted")
+STATUSES = ("running", "finished", "failed", "interrupted", "pruned")
 
 
 def to_json(record: Record) -> str:
@@ -187,7 +192,7 @@ def from_json(text: str, *, source: str = FILE) -> Record:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise RecordError(f"{source}: not JSON ({error}); run the experiment again") from error
+        raise BrokenRecord(f"{source}: not JSON ({error}); run the experiment again") from error
     if not isinstance(data, dict):
         raise RecordError(f"{source}: a JSON object is expected, not {type(data).__name__}")
     version = data.pop("version", None)
@@ -211,6 +216,30 @@ def read(folder: Path | str) -> Record:
     """
     path = Path(folder) / FILE
     return from_json(path.read_text(encoding="utf-8"), source=str(path))
+
+
+def status_of(folder: Path | str) -> str | None:
+    """The status of a run, read from the first lines of its record; None where there is none.
+
+    Cheap enough for thousands of runs, whose records hold confusion matrices and the like.
+    """
+    try:
+        with open(Path(folder) / FILE, encoding="utf-8", errors="replace") as file:
+            head = file.read(2000)
+            found = re.search(r'^ "status": "(\w+)",$', head, flags=re.MULTILINE)
+            file.seek(max(os.fstat(file.fileno()).st_size - 20, 0))
+            whole = file.read().rstrip().endswith("}")
+    except FileNotFoundError:
+        return None
+    return found[1] if found is not None and whole else None
+
+
+def error_of(folder: Path | str) -> str | None:
+    """Why a run failed, by its record; None where it says nothing of the kind."""
+    try:
+        return read(folder).error
+    except (FileNotFoundError, RecordError):
+        return None
 
 
 def write(folder: Path | str, record: Record) -> Path:

@@ -2,29 +2,49 @@
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
 
-from tlx import launch
+from tlx import launch, runs
+
+FINISHED, FAILED, INTERRUPTED, BUSY, PRUNED, LOST = 0, 1, 3, 4, 5, 6
+"""Exit statuses."""
 
 
 def main() -> int:
-    """Trains one run; exits with 0 when it finished, 3 when a signal stopped it."""
+    """Trains one run; returns the exit status."""
     parser = argparse.ArgumentParser(description="Trains one frozen run.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--init", required=True, help="hub, none or a file of weights")
     args = parser.parse_args()
     launch.die_with_parent()
+    return work(args.folder)
+
+
+def work(folder: Path) -> int:
+    """Trains the run that is frozen in a folder; how it ended, as an exit status."""
     from tlx import execute
-    from tlx.training.signals import Interrupted
+    from tlx.training.signals import Interrupted, Pruned
 
     try:
-        execute.run_here(args.folder, init=args.init)
+        execute.run_folder(folder)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
-        return 3
+        return INTERRUPTED
+    except Pruned as stop:
+        print(stop, file=sys.stderr)
+        return PRUNED
+    except runs.Busy as busy:
+        print(busy, file=sys.stderr)
+        return BUSY
+    except runs.Lost as lost:
+        print(lost, file=sys.stderr)
+        return LOST
+    except Exception:
+        traceback.print_exc()
+        return FAILED
     finally:
         launch.leave()
-    return 0
+    return FINISHED
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from tlx.methods import freezing
 from tlx.methods.averaging import Average
 from tlx.methods.stages import Span
 from tlx.methods.stopping import Plateau
+from tlx.tasks.task import Collected
 from tlx.training import checkpoints, sharding
 from tlx.training.collect import broadcast
 from tlx.training.effects import EarlyStopping, Ema
@@ -25,7 +26,7 @@ from tlx.training.module import TransferModule, state_by_name
 from tlx.training.progress import Display
 from tlx.training.run_logger import RunLogger
 from tlx.training.sharding import on_cpu
-from tlx.training.signals import Interrupted, StopFlag
+from tlx.training.signals import Interrupted, Pruned, StopFlag
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +108,7 @@ def fit(
     display: Display,
     ema: Ema | None = None,
     recalibrate: Callable[[], Any] | None = None,
+    pruner: Callable[[int, Mapping[str, float]], bool] | None = None,
 ) -> Progress:
     """Runs every stage that is not done yet; leaves the final weights in the module.
 
@@ -123,11 +125,14 @@ def fit(
         display: of progress.
         ema: averaging of weights.
         recalibrate: gives batches for batch-norm statistics, where they are recalibrated.
+        pruner: told step and metrics at each validation, on rank 0, whether to end the run there;
+            other ranks need none.
 
     Raises:
         ValueError: a checkpoint belongs to another run.
         Diverged: the loss is not finite.
         Interrupted: a signal asked to stop; everything is saved.
+        Pruned: the pruner ended the run; everything is saved.
     """
     conductor = Conductor(
         module,
@@ -139,6 +144,7 @@ def fit(
         display=display,
         ema=ema,
         batches=train_loader.batch_sampler,  # type: ignore[arg-type]
+        pruner=pruner,
     )
     conductor.resume(trainer)
     trainer.callbacks.append(conductor)  # type: ignore[attr-defined]
@@ -170,6 +176,7 @@ class Conductor(pl.Callback):
         display: Display,
         ema: Ema | None,
         batches: StepBatches,
+        pruner: Callable[[int, Mapping[str, float]], bool] | None = None,
     ) -> None:
         """Starts at step 0 of the first stage."""
         self.module = module
@@ -182,6 +189,7 @@ class Conductor(pl.Callback):
         self.ema = ema
         self.average: Average | None = None
         self.batches = batches
+        self.pruner = pruner
         self.progress = Progress()
         self.stop = StopFlag()
         self.carried: dict[str, dict[str, Any]] = {}
@@ -317,8 +325,7 @@ class Conductor(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Computes metrics, selects, decides whether the stage or the run is over, saves."""
         collected = self.module.collector.finish()
-        metrics = self.module.recipe.task.metrics(collected) if collected is not None else None
-        metrics = broadcast(metrics)
+        metrics, prune = broadcast(self._judged(collected))
         if any(math.isnan(metrics.get(name, 0.0)) for name in ("loss", self.selection.metric)):
             raise Diverged(
                 f"validation at step {self.progress.step} gave {metrics}: weights or running "
@@ -332,6 +339,9 @@ class Conductor(pl.Callback):
         self._log(trainer, {f"val/{name}": number for name, number in metrics.items()})
         self.display.validated(self.progress.step, metrics)
         self._save(trainer)
+        over = self.progress.stage_over == "early_stopping"
+        if prune and not over and self.progress.step < self.pace.total_steps:
+            raise Pruned(f"pruned at step {self.progress.step}, at {value:.6g}; saved")
         self._stop_if_asked(trainer)
         if self.progress.stage_over:
             trainer.should_stop = True
@@ -346,6 +356,13 @@ class Conductor(pl.Callback):
         cursor = self.batches.cursor
         cursor.step = progress.step
         cursor.end = min(following, self.spans[progress.stage].end)
+
+    def _judged(self, collected: Collected | None) -> tuple[dict[str, float], bool]:
+        """Metrics, and whether to end the run here; rank 0's are everybody's."""
+        if collected is None:
+            return {}, False
+        metrics = self.module.recipe.task.metrics(collected)
+        return metrics, self.pruner is not None and self.pruner(self.progress.step, metrics)
 
     def _select(self, trainer: pl.Trainer, value: float) -> None:
         progress = self.progress
@@ -457,4 +474,8 @@ def peak_memory_bytes() -> int:
     """Peak memory of this process: on the GPU where there is one, else resident."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    try:  # what a process forked for one run resets, unlike getrusage's
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024

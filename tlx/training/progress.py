@@ -1,8 +1,11 @@
 """Showing progress: a live bar in a terminal, plain lines in a log file."""
 
+import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -11,13 +14,29 @@ class Display:
     """What a person sees while a run trains; silent on ranks other than 0."""
 
     def __init__(
-        self, *, total_steps: int, stages: Sequence[str], metric: str, silent: bool = False
+        self,
+        *,
+        total_steps: int,
+        stages: Sequence[str],
+        metric: str,
+        silent: bool = False,
+        file: Path | None = None,
     ) -> None:
-        """Shows nothing yet."""
+        """Shows nothing yet.
+
+        Args:
+            total_steps: of the run.
+            stages: their names.
+            metric: that selection looks at.
+            silent: say nothing.
+            file: where others read how far the run is.
+        """
         self.total_steps = total_steps
         self.stages = list(stages)
         self.metric = metric
         self.silent = silent
+        self.file = file
+        self.value: float | None = None
         self.started = time.monotonic()
         self.latest: dict[str, float] = {}
         self.bar: Progress | None = None
@@ -59,6 +78,7 @@ class Display:
             "samples/s": row.get("train/samples_per_s", 0.0),
         }
         self.stage = stage
+        self._tell(step)
         if self.bar is not None:
             name = self.stages[stage]
             figures = f"loss {self.latest['loss']:.3f}"
@@ -67,7 +87,8 @@ class Display:
     def validated(self, step: int, metrics: Mapping[str, float]) -> None:
         """Shows a validation: one line, with the training figures since the last."""
         width = len(str(self.total_steps))
-        value = metrics[self.metric]
+        self.value = value = metrics[self.metric]
+        self._tell(step)
         self.line(
             f"step {step:>{width}}/{self.total_steps}  "
             f"stage {self.stage + 1}/{len(self.stages)} {self.stages[self.stage]}  "
@@ -76,3 +97,22 @@ class Display:
             f"{self.latest.get('samples/s', 0.0):.0f} samples/s  "
             f"{time.monotonic() - self.started:.0f} s"
         )
+
+    def _tell(self, step: int) -> None:
+        """Replaces the file that says how far the run is; no reader sees a part of it."""
+        if self.file is None:
+            return
+        text = json.dumps(
+            {
+                "step": step,
+                "total": self.total_steps,
+                "stage": self.stage,
+                "stages": self.stages,
+                "metric": f"val/{self.metric}",
+                "value": self.value,
+                "time": time.time(),
+            }
+        )
+        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}.tmp")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(self.file)

@@ -12,6 +12,10 @@ class Interrupted(Exception):
     """Training stopped at a step boundary, after a checkpoint, because it was asked to."""
 
 
+class Pruned(Exception):
+    """Training stopped after a validation, and a checkpoint, because its search gave it up."""
+
+
 class StopFlag:
     """Catches SIGTERM, SIGINT and SIGUSR2; a second SIGINT stops at once.
 
