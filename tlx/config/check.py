@@ -60,7 +60,7 @@ def _top_level(config: Node) -> Iterator[Problem]:
     for group in (*groups, *schema.SCHEMA_GROUPS):
         if group in config and not isinstance(config[group], Mapping):
             yield Problem(group, f"is {shown(config[group])}; choose an option: {group}=NAME")
-        elif group not in config and group not in schema.LIST_GROUPS:
+        elif group not in config and group not in (*schema.LIST_GROUPS, *schema.OPTIONAL):
             yield Problem(group, f"is missing; choose an option: {group}=NAME")
     present = {key: value for key, value in config.items() if key in fields}
     yield from _values("", present, schema_signature("Config"))

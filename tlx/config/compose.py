@@ -1,7 +1,8 @@
 """From overrides to one plain config: Hydra's groups, our own errors."""
 
+import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,24 @@ from hydra._internal.core_plugins.importlib_resources_config_source import (
 )
 from hydra._internal.core_plugins.structured_config_source import StructuredConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tlx.config import schema
 from tlx.config.check import check as find_problems
 from tlx.config.check import schema_signature
 from tlx.config.identity import normalise
+from tlx.config.overrides import first_line, one_budget, parsed, prepared
 from tlx.config.places import EXPERIMENT, Library, conf_dir
 from tlx.config.problems import CheckError, Problem
 from tlx.config.source import Source, one_line
 from tlx.config.suggest import listed, nearest
 
 Config = dict[str, Any]
+Choices = dict[str, Any]
 
 
 def compose(
@@ -49,37 +51,106 @@ def compose(
     Raises:
         CheckError: something is wrong; it lists everything that can be told at once.
     """
-    library, problems = _library(config_dir)
-    kept: list[str] = []
-    for text in overrides:
-        line, problem = _prepared(text, library)
-        if problem is not None:
-            problems.append(problem)
-        elif line is not None:
-            kept.append(line)
-    try:
-        config = normalise(_composed(one_budget(kept), library))
-    except CheckError as error:
-        raise CheckError([*problems, *error.problems]) from error
-    if check:
-        problems += find_problems(config)
-    if problems:
-        raise CheckError(problems)
-    return config
+    return Composer(config_dir).compose(overrides, check=check)
 
 
-def one_budget(overrides: list[str]) -> list[str]:
-    """Overrides in which a budget in steps takes the place of one in epochs, or the other way.
+class Composer:
+    """Composes many configs: Hydra runs once per choice of groups, values are set on its tree.
 
-    >>> one_budget(["++trainer.steps=60"])
-    ['++trainer.steps=60', '++trainer.epochs=null']
+    Option files that change after they were read are not seen: make a new Composer then.
+
+    Args:
+        config_dir: the user's own folder of groups, searched after tlx's.
     """
-    given = {text.lstrip("+").partition("=")[0] for text in overrides}
-    names = {"trainer.steps", "trainer.epochs"}
-    if len(names & given) != 1:
-        return overrides
-    (other,) = names - given
-    return [*overrides, f"++{other}=null"]
+
+    def __init__(self, config_dir: str | Path | None = None) -> None:
+        self.config_dir = config_dir
+        self.library, self._problems = _library(config_dir)
+        self.loader = _loader(self.library)
+        self._trees: dict[tuple[str, ...], tuple[DictConfig, Choices]] = {}
+        self._are_groups: dict[str, bool] = {}
+
+    def compose(self, overrides: Sequence[str], *, check: bool = True) -> Config:
+        """The composed, resolved and normalised config, as plain data; equal to `compose`'s.
+
+        Raises:
+            CheckError: something is wrong; it lists everything that can be told at once.
+        """
+        kept, problems = self._prepared(overrides)
+        try:
+            config = normalise(self._composed(kept))
+        except CheckError as error:
+            raise CheckError([*problems, *error.problems]) from error
+        if check:
+            problems += find_problems(config)
+        if problems:
+            raise CheckError(problems)
+        return config
+
+    def choices(self, overrides: Sequence[str]) -> Choices:
+        """Group to the option that the overrides and the experiment choose; not of list groups.
+
+        Raises:
+            CheckError: the overrides' groups do not compose.
+        """
+        kept, _ = self._prepared(overrides)
+        groups = [text for text in kept if self._chooses(parsed(text))]
+        try:
+            return copy.deepcopy(self._tree(groups)[1])
+        except (HydraException, OmegaConfBaseException) as error:
+            raise CheckError([_explained(error, self.library)]) from error
+
+    def _prepared(self, overrides: Sequence[str]) -> tuple[list[str], list[Problem]]:
+        problems, kept = list(self._problems), []
+        for text in overrides:
+            line, problem = prepared(text, self.library)
+            if problem is not None:
+                problems.append(problem)
+            elif line is not None:
+                kept.append(line)
+        return one_budget(kept), problems
+
+    def _chooses(self, override: Override) -> bool:
+        """Whether an override chooses an option: the same question as Hydra's `Overrides` asks."""
+        key = override.key_or_group
+        if key not in self._are_groups:
+            self._are_groups[key] = self.loader.repository.group_exists(key)
+        return self._are_groups[key] and not isinstance(override.value(), dict)
+
+    def _composed(self, overrides: list[str]) -> Config:
+        read = [parsed(text) for text in overrides]
+        groups = [text for text, one in zip(overrides, read, strict=True) if self._chooses(one)]
+        values = [one for one in read if not self._chooses(one)]
+        try:
+            tree = copy.deepcopy(self._tree(groups)[0])
+            ConfigLoaderImpl._apply_overrides_to_config(values, tree)
+            OmegaConf.set_struct(tree, False)
+            # so that `${seed}` is there, whoever states it
+            for name, parameter in schema_signature("Config").parameters.items():
+                if name not in tree:
+                    tree[name] = parameter.default
+            plain = OmegaConf.to_container(tree, resolve=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise CheckError([_explained(error, self.library)]) from error
+        assert isinstance(plain, dict)
+        return {str(key): value for key, value in plain.items() if key != EXPERIMENT}
+
+    def _tree(self, groups: list[str]) -> tuple[DictConfig, Choices]:
+        """Hydra's tree for a choice of groups, interpolations and all, and the choices made."""
+        key = tuple(groups)
+        if key not in self._trees:
+            base = version.VersionBase.instance().getbase()
+            version.setbase("1.3")
+            try:
+                tree = self.loader.load_configuration("config", groups, RunMode.RUN)
+            finally:
+                version.VersionBase.instance().version_base = base
+            chosen = {str(k): v for k, v in tree.hydra.runtime.choices.items()}
+            OmegaConf.set_struct(tree, False)
+            tree.pop("hydra")
+            OmegaConf.set_struct(tree, True)  # as Hydra leaves it: `_apply_overrides…` counts on it
+            self._trees[key] = tree, {k: v for k, v in chosen.items() if "/" not in k}
+        return self._trees[key]
 
 
 def _library(config_dir: str | Path | None) -> tuple[Library, list[Problem]]:
@@ -103,60 +174,7 @@ def _library(config_dir: str | Path | None) -> tuple[Library, list[Problem]]:
     return library, problems
 
 
-def _prepared(text: str, library: Library) -> tuple[str | None, Problem | None]:
-    """An override as Hydra should read it, or what is wrong with it."""
-    try:
-        override = OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        key, equals, value = text.partition("=")
-        if not equals:
-            near = nearest(key, library.groups() | {*schema.NODES, "seed", "name"})
-            return None, Problem(text, "is no override; give key=value", near and f"{near}=…")
-        quoted = f"'{key}=\"{value}\"'"
-        return None, Problem(key, f"{value!r} cannot be read ({_first_line(error)})", quoted)
-    key = override.key_or_group
-    if key == "hydra" or key.startswith(("hydra.", "hydra/")):
-        return None, Problem(key, "Hydra's own settings are not open; use tlx's keys")
-    if override.is_sweep_override():
-        return None, Problem(
-            key,
-            f"{text!r} holds several values; start one run a value, make them the arms of a "
-            f"study, or write a list as {key}=[…]",
-        )
-    if key in library.groups():
-        return _choice(override, text, library)
-    if override.type is OverrideType.CHANGE and override.package is None:
-        return f"++{text}", None
-    return text, None
-
-
-def _choice(override: Override, text: str, library: Library) -> tuple[str | None, Problem | None]:
-    group, value = override.key_or_group, override.value()
-    options = library.options(group)
-    if value is None and group in schema.LIST_GROUPS:
-        return f"{group}=[]", None
-    names = value if isinstance(value, list) else [value]
-    if isinstance(value, list) and group not in schema.LIST_GROUPS:
-        return None, Problem(group, f"takes one option, not {value}")
-    if isinstance(value, dict):
-        return None, Problem(group, "takes the name of an option; set keys one by one")
-    for name in names:
-        if name is not None and not (
-            isinstance(name, str) and name.removesuffix(".yaml") in options
-        ):
-            near = nearest(str(name), options)
-            message = f"{name!r} is no option; there are {listed(options, most=40)}"
-            return None, Problem(group, message, near)
-    if (
-        group in schema.LIST_GROUPS
-        and not isinstance(value, list)
-        and override.type is OverrideType.CHANGE
-    ):
-        return f"{group}=[{value}]", None
-    return text, None
-
-
-def _composed(overrides: Iterable[str], library: Library) -> Config:
+def _loader(library: Library) -> ConfigLoaderImpl:
     for source in (Source, ImportlibResourcesConfigSource, StructuredConfigSource):
         SourcesRegistry.instance().register(source)
     search_path = ConfigSearchPathImpl()
@@ -165,24 +183,7 @@ def _composed(overrides: Iterable[str], library: Library) -> Config:
     if library.own is not None:
         search_path.append("user", f"tlx://{library.own}")
     search_path.append("schema", "structured://")
-    base = version.VersionBase.instance().getbase()
-    version.setbase("1.3")
-    try:
-        loader = ConfigLoaderImpl(config_search_path=search_path)
-        composed = loader.load_configuration("config", list(overrides), RunMode.RUN)
-        OmegaConf.set_struct(composed, False)
-        composed.pop("hydra", None)
-        # so that `${seed}` is there, whoever states it
-        for name, parameter in schema_signature("Config").parameters.items():
-            if name not in composed:
-                composed[name] = parameter.default
-        plain = OmegaConf.to_container(composed, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise CheckError([_explained(error, library)]) from error
-    finally:
-        version.VersionBase.instance().version_base = base
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items() if key != EXPERIMENT}
+    return ConfigLoaderImpl(config_search_path=search_path)
 
 
 def _explained(error: Exception, library: Library) -> Problem:
@@ -195,7 +196,7 @@ def _explained(error: Exception, library: Library) -> Problem:
         return Problem(group or found[1], f"{option!r} is no option, in {found[1]}", near)
     if found := re.search(r"Could not override '([^']+)'", text):
         name = found[1].partition("@")[0]
-        return Problem(name, _first_line(cause), nearest(name, library.groups()))
+        return Problem(name, first_line(cause), nearest(name, library.groups() - {name}))
     if found := re.search(r"Interpolation key '([^']+)' not found", text):
         place = str(getattr(cause, "full_key", None) or "config")
         keys = {"seed", *(f"{g}.name" for g in schema.TARGET_GROUPS)}
@@ -204,7 +205,3 @@ def _explained(error: Exception, library: Library) -> Problem:
         return Problem(found[1], "is not there to be deleted")
     place = str(getattr(cause, "full_key", None) or "config")
     return Problem(place, one_line(cause))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -19,8 +19,12 @@ IDENTITY_VERSION = 1
 EXCLUDED = (
     "name",
     "group",
+    "arm",
+    "tags",
     "runs_dir",
+    "keep",
     "study",
+    "search",
     "logger",
     "executor",
     "identity_version",
@@ -45,7 +49,7 @@ def normalise(config: Node) -> dict[str, Any]:
     done = {**config, **_completed(config, schema_signature("Config"), fill=True)}
     for key, name in schema.NODES.items():
         node = done.get(key)
-        if isinstance(node, Mapping) or (key not in done and key != "study"):
+        if isinstance(node, Mapping) or (key not in done and key not in schema.OPTIONAL):
             done[key] = _completed(node or {}, schema_signature(name), fill=True)
     for group in schema.LIST_GROUPS:
         entries = done.get(group)
@@ -73,14 +77,17 @@ def run_id(config: Node) -> str:
     """
     full = normalise(config)
     words = [_title(full.get(group)) for group in ("dataset", "backbone", "freeze_strategy")]
-    text = json.dumps(essence(full), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    text = json.dumps(_essence(full), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     return "-".join([*words, f"s{full['seed']}", digest])
 
 
 def essence(config: Node) -> dict[str, Any]:
     """What is hashed: the normalised config less what is excluded and what is at its default."""
-    full = normalise(config)
+    return _essence(normalise(config))
+
+
+def _essence(full: Node) -> dict[str, Any]:
     kept = {k: v for k, v in full.items() if k not in (*schema_signature("Config").parameters,)}
     kept |= _less_defaults(full, schema_signature("Config"), only_fields=True)
     for key, name in schema.NODES.items():

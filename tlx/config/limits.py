@@ -3,9 +3,10 @@
 import fnmatch
 import re
 from collections.abc import Callable, Iterator, Mapping
-from numbers import Real
 from typing import Any
 
+from tlx.config import study
+from tlx.config.keys import is_number
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant
 from tlx.config.suggest import listed, nearest
@@ -16,12 +17,15 @@ Range = tuple[Callable[[float], bool], str]
 ABOVE_0: Range = (lambda x: 0 < x < float("inf"), "above 0")
 FROM_0: Range = (lambda x: 0 <= x < float("inf"), "0 or more")
 FROM_1: Range = (lambda x: x >= 1, "1 or more")
+FROM_2: Range = (lambda x: x >= 2, "2 or more")
+SEED: Range = (lambda x: 0 <= x < 2**32, "0 or more, and below 2**32")
+ANY: Range = (lambda x: True, "of any size")
 UP_TO_1: Range = (lambda x: 0 < x <= 1, "above 0 and at most 1")
 BELOW_1: Range = (lambda x: 0 <= x < 1, "at least 0 and below 1")
 
 RANGES: dict[str, Range] = {
-    "seed": FROM_0,
-    "order_seed": FROM_0,
+    "seed": SEED,
+    "order_seed": SEED,
     "optimizer.lr": ABOVE_0,
     "optimizer.eps": ABOVE_0,
     "optimizer.betas": BELOW_1,
@@ -29,6 +33,23 @@ RANGES: dict[str, Range] = {
     "optimizer.layer_decay": UP_TO_1,
     "schedule.warmup_steps": FROM_0,
     "schedule.warmup_fraction": BELOW_1,
+    "executor.timeout_minutes": ABOVE_0,
+    "executor.memory_gb": ABOVE_0,
+    "executor.max_restarts": FROM_0,
+    "executor.max_requeues": FROM_0,
+    "executor.poll_s": ABOVE_0,
+    "executor.gpus": FROM_0,
+    "executor.kwargs.*": ANY,
+    "executor.*": FROM_1,
+    "search.seed": FROM_0,
+    "search.startup_trials": FROM_0,
+    "search.pruner_startup_trials": FROM_0,
+    "search.pruner_warmup": FROM_0,
+    "search.reduction_factor": FROM_2,
+    "search.popsize": FROM_2,
+    "search.max_failed": FROM_0,
+    "search.space.*": ANY,
+    "search.*": FROM_1,
     "trainer.workers": FROM_0,
     "trainer.*": FROM_1,
     "backbone.image_size": FROM_1,
@@ -71,13 +92,8 @@ def check(config: Node) -> list[Problem]:
         *_metrics(config),
         *_patterns(config.get("freeze_strategy"), "freeze_strategy"),
         *_ends(config.get("freeze_strategy"), "freeze_strategy"),
-        *_study(config),
+        *study.check(config, metrics_of(config)),
     ]
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is an int or a float, and no bool."""
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _ranges(node: Any, place: str) -> Iterator[Problem]:
@@ -193,35 +209,3 @@ def _ends(node: Any, place: str) -> Iterator[Problem]:
         if len(keys) > 1:
             first, *others = keys
             yield Problem(f"{place}.{others[0]}", f"{place}.{first} is given too; set one to null")
-
-
-def _study(config: Node) -> Iterator[Problem]:
-    study = config.get("study")
-    if not isinstance(study, Mapping):
-        return
-    arms, seeds = study.get("arms"), study.get("seeds")
-    if isinstance(arms, Mapping):
-        if not arms:
-            yield Problem("study.arms", "has no arm")
-        baseline = study.get("baseline")
-        if baseline is not None and baseline not in arms:
-            yield Problem(
-                "study.baseline",
-                f"{baseline!r} is no arm; there are {listed(arms)}",
-                nearest(str(baseline), arms),
-            )
-    if isinstance(seeds, list | tuple):
-        if not seeds:
-            yield Problem("study.seeds", "has no seed")
-        if len(set(map(str, seeds))) < len(seeds):
-            yield Problem("study.seeds", f"{seeds} names a seed twice")
-    metric, names = study.get("metric"), metrics_of(config)
-    name = metric.rpartition("/")[2] if isinstance(metric, str) else None
-    if name and names and name not in names:
-        near = nearest(name, names)
-        split = str(metric).rpartition("/")[0] or "test"
-        yield Problem(
-            "study.metric",
-            f"{metric!r} is no metric; there are {listed(names)}",
-            near and f"{split}/{near}",
-        )

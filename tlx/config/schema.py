@@ -12,7 +12,7 @@ TARGET_GROUPS = ("task", "backbone", "dataset", "freeze_strategy", "optimizer", 
 LIST_GROUPS = ("augmentation", "regularization", "logger")
 """Groups whose options are calls by name, any number of them."""
 
-SCHEMA_GROUPS = ("trainer", "executor")
+SCHEMA_GROUPS = ("trainer", "executor", "search")
 """Groups whose options fill a dataclass."""
 
 
@@ -25,20 +25,27 @@ class Config:
         order_seed: of the order of samples; null: the run's seed.
         name: shown in tables and logs; null: the run's id.
         group: what loggers group runs by; a study sets it to its own name.
+        arm: what loggers call a run's kind; a study sets it to the run's arm.
+        tags: shown by loggers; a study sets them to the run's factors.
         monitor: what selection looks at, like `val/accuracy`; null: the task's own.
         final_weights: which weights are evaluated and kept.
         init_head: whether a run that starts from a run keeps that run's head as well.
         runs_dir: folder of the run folders.
+        keep: what is left on disk of a finished run: also its checkpoints, its final weights, or
+            only records and predictions.
     """
 
     seed: int = 0
     order_seed: int | None = None
     name: str | None = None
     group: str | None = None
+    arm: str | None = None
+    tags: list[str] | None = None
     monitor: str | None = None
     final_weights: Literal["best", "last"] = "best"
     init_head: Literal["new", "keep"] = "new"
     runs_dir: str = "runs"
+    keep: Literal["checkpoints", "weights", "record"] = "weights"
 
 
 @dataclass(frozen=True)
@@ -93,13 +100,102 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Executor:
-    """Where runs are started.
+    """Where the runs of a study are trained, and how many at once.
 
     Args:
         kind: local is this machine.
+        workers: runs at the same time; null: one a GPU, or as many as there are cores; on a
+            cluster, as many as it gives.
+        per_device: local: runs that share a GPU.
+        threads: local: of a run on the CPU; null: the cores divided among the workers.
+        timeout_minutes: local: a run that takes longer is killed and has failed.
+        memory_gb: a run whose processes hold more is killed and has failed; on a cluster, what a
+            run is given on each node.
+        max_restarts: how often a run that was killed from outside is started again while it gets
+            no further.
+        partition: slurm: where jobs go; null: the cluster's default.
+        account: slurm: whom they are charged to.
+        qos: slurm: their quality of service.
+        job_minutes: slurm: time limit of a job; a run that reaches it saves and is queued again.
+        signal_s: slurm: seconds before the time limit at which the run is told.
+        max_requeues: slurm: how often a job that was preempted or timed out is queued again.
+        max_jobs: cluster: jobs handed in at once.
+        poll_s: slurm: seconds between looks at the queue.
+        cpus: cluster: cores of each process.
+        gpus: cluster: GPUs of each process; null: one unless the run is on the CPU; on Ray a
+            fraction lets several runs share one.
+        address: ray: of a running cluster; null: what the environment names, else this machine.
+        snapshot: cluster: whether jobs run a copy of the code as it is now.
+        snapshot_paths: folders of your own that are copied as well.
+        kwargs: slurm: further options of sbatch.
     """
 
-    kind: Literal["local"] = "local"
+    kind: Literal["local", "slurm", "ray"] = "local"
+    workers: int | None = None
+    per_device: int = 1
+    threads: int | None = None
+    timeout_minutes: float | None = None
+    memory_gb: float | None = None
+    max_restarts: int = 2
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    job_minutes: int = 60
+    signal_s: int = 120
+    max_requeues: int = 20
+    max_jobs: int = 500
+    poll_s: float = 5.0
+    cpus: int = 1
+    gpus: float | None = None
+    address: str | None = None
+    snapshot: bool = False
+    snapshot_paths: list[str] | None = None
+    kwargs: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a study with `design: search` looks for good hyperparameters.
+
+    Args:
+        space: key to what it may be, in Hydra's words (`tag(log, interval(1e-5, 1e-1))`,
+            `choice(a, b)`, `range(1, 9)`) or as a mapping with `type`, `low`, `high`, `log`.
+        objectives: figures to `max` or `min`: `val/...`, `parameters/trainable`, `wall_s`; null:
+            what selection looks at.
+        sampler: how trials are drawn.
+        trials: finished trials to reach, pruned ones included.
+        seeds_per_trial: runs of a trial, whose figures are averaged; the first ones of the study's
+            seeds.
+        seed: of the sampler.
+        startup_trials: drawn at random first.
+        popsize: of cmaes: trials of a generation; null: 4 + 3 ln(keys).
+        pruner: how trials are given up half-way, by their first run's validations.
+        pruner_startup_trials: of median: trials that finish before it prunes.
+        pruner_warmup: of median: validations at which it never prunes.
+        min_resource: of successive_halving and hyperband: validations that every trial gets.
+        max_resource: of hyperband: validations of a whole run; null: as the first run had.
+        reduction_factor: of both: one of so many goes on.
+        max_failed: so many failed trials end the search; null: as many as `trials`.
+        storage: a journal's path, `postgresql+psycopg://...` or `sqlite:///...`; null: a journal in
+            the study's folder.
+    """
+
+    space: dict[str, Any] | None = None
+    objectives: dict[str, str] | None = None
+    sampler: Literal["tpe", "gp", "cmaes", "qmc", "random", "grid"] = "tpe"
+    trials: int = 50
+    seeds_per_trial: int = 1
+    seed: int = 0
+    startup_trials: int = 10
+    popsize: int | None = None
+    pruner: Literal["none", "median", "successive_halving", "hyperband"] = "none"
+    pruner_startup_trials: int = 5
+    pruner_warmup: int = 0
+    min_resource: int = 1
+    max_resource: int | None = None
+    reduction_factor: int = 3
+    max_failed: int | None = None
+    storage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,21 +203,33 @@ class Study:
     """Arms that are compared over seeds.
 
     Args:
-        arms: name to overrides.
         seeds: one run per arm and seed.
-        baseline: the arm that the others are compared with.
-        metric: compared figure, like `test/accuracy`; null: the task's own on `test`.
-        question: what the study answers.
+        design: how arms are made of `factors`: every combination; the base and each factor's
+            other levels; the base without each element of a list, or with one of them alone;
+            levels side by side; a search. null: arms where they are given, else grid.
+        arms: name to overrides, for explicit arms.
+        factors: key to its values, or to labels that each stand for several overrides; to the
+            elements of a list for `leave_one_out` and `add_one_in`.
         tune: keys and values of which each arm takes, key by key, those that are best on
             validation over all seeds; every arm has the same values to choose from.
+        baseline: the arm that the others are compared with; null: the first, or the base.
+        metric: compared figure, like `test/accuracy`; null: the task's own on `test`.
+        claims: what is expected to hold, like `lp_ft > full by 0.01 on rotation/accuracy`.
+        question: what the study answers.
     """
 
-    arms: dict[str, list[str]]
     seeds: list[int]
+    design: (
+        Literal["arms", "grid", "one_at_a_time", "leave_one_out", "add_one_in", "paired", "search"]
+        | None
+    ) = None
+    arms: dict[str, list[str]] | None = None
+    factors: dict[str, list[Any] | dict[str, list[str]]] | None = None
+    tune: dict[str, list[Any]] | None = None
     baseline: str | None = None
     metric: str | None = None
+    claims: list[str] | None = None
     question: str | None = None
-    tune: dict[str, list[Any]] | None = None
 
 
 NODES: dict[str, str] = {
@@ -129,8 +237,12 @@ NODES: dict[str, str] = {
     "trainer": "Trainer",
     "executor": "Executor",
     "study": "Study",
+    "search": "Search",
 }
-"""Top-level key to the dataclass of its node; `study` may be absent."""
+"""Top-level key to the dataclass of its node."""
+
+OPTIONAL = ("study", "search")
+"""Nodes that a config may lack."""
 
 MISSING: Any = "???"
 """What a config says where a value must be given."""

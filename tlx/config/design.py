@@ -1,0 +1,246 @@
+"""A study's plan: every run that belongs to it, composed and checked before any of them starts."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tlx.config.arms import Arm, design_of, expand
+from tlx.config.check import check
+from tlx.config.identity import essence
+from tlx.config.limits import metrics_of
+from tlx.config.overrides import key_of, quoted
+from tlx.config.places import EXPERIMENT
+from tlx.config.problems import CheckError, Problem
+from tlx.config.suggest import listed
+
+if TYPE_CHECKING:
+    from tlx.config.compose import Composer
+
+__all__ = ["Arm", "Cell", "Plan", "candidates", "cells", "default_metric", "expand", "plan"]
+
+Config = dict[str, Any]
+SEARCH = "search"
+"""The only arm of a search."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run of a study.
+
+    Attributes:
+        arm: what it is compared as.
+        candidate: tuned values as overrides joined by a space; empty where nothing is tuned.
+        seed: the run's seed.
+        overrides: the whole line: `tlx train *overrides` trains this run alone.
+        factors: factor's key to level; empty for explicit arms.
+        config: composed and checked, without the study; grouped by the experiment's name.
+    """
+
+    arm: str
+    candidate: str
+    seed: int
+    overrides: tuple[str, ...]
+    factors: Mapping[str, Any]
+    config: Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A study, expanded.
+
+    Attributes:
+        design: how its arms came about.
+        arms: in order.
+        baseline: the arm that the others are compared with; None for a search.
+        metric: the primary figure, `test/accuracy`.
+        seeds: of every arm.
+        factors: factor's key to its levels in order.
+        tuned: key to the values that each arm chooses from.
+        claims: what is expected to hold.
+        question: what it answers.
+        cells: all runs, seed by seed, so that a study cut short still compares its arms; within
+            a seed arm by arm, within an arm candidate by candidate. Of a search: what all of its
+            trials share, a run a seed.
+    """
+
+    design: str
+    arms: tuple[Arm, ...]
+    baseline: str | None
+    metric: str
+    seeds: tuple[int, ...]
+    factors: Mapping[str, tuple[Any, ...]]
+    tuned: Mapping[str, tuple[Any, ...]]
+    claims: tuple[str, ...]
+    question: str | None
+    cells: tuple[Cell, ...]
+
+
+def cells(overrides: Sequence[str], composer: "Composer") -> list[Cell]:
+    """The runs of the study that the overrides name, in the order of `Plan.cells`.
+
+    Raises:
+        CheckError: as `plan`.
+    """
+    return list(plan(overrides, composer).cells)
+
+
+def plan(overrides: Sequence[str], composer: "Composer") -> Plan:
+    """The study that the overrides name, expanded, each arm composed and checked.
+
+    Raises:
+        CheckError: the study's node, or an arm with one of its candidates, is wrong; all that can
+            be told is told at once, and problems of single arms name the arm.
+    """
+    config = composer.compose(overrides, check=False)
+    study = config.get("study")
+    if not isinstance(study, Mapping):
+        raise CheckError([Problem("study", "is missing: these overrides describe one run")])
+    found = check(config)
+    if wrong := [p for p in found if p.place.partition(".")[0] == "study"]:
+        raise CheckError(wrong)
+    design = design_of(study)
+    arms = expand(study, config, overrides, choices=composer.choices(overrides))
+    line = _line(overrides, composer)
+    made = _cells(line, arms or [Arm(SEARCH, ())], study, composer, known=found)
+    if design == "one_at_a_time":
+        arms = _less_base(arms, made)
+    factors = {arm.name: arm.factors for arm in arms} or {SEARCH: {}}
+    group = config["group"] or _experiment(overrides)
+    return Plan(
+        design=design,
+        arms=tuple(arms),
+        baseline=_baseline(study, [arm.name for arm in arms]),
+        metric=study.get("metric") or default_metric(config),
+        seeds=tuple(study["seeds"]),
+        factors=levels_of(arms),
+        tuned={key: tuple(values) for key, values in (study.get("tune") or {}).items()},
+        claims=tuple(study.get("claims") or ()),
+        question=study.get("question"),
+        cells=tuple(
+            replace(cell, factors=factors[cell.arm], config={**cell.config, "group": group})
+            for cell in made
+            if cell.arm in factors
+        ),
+    )
+
+
+def _baseline(study: Mapping[str, Any], arms: Sequence[str]) -> str | None:
+    baseline = study.get("baseline") or next(iter(arms), None)
+    if arms and baseline not in arms:
+        message = f"{baseline!r} is the same as {arms[0]!r}; there are {listed(arms)}"
+        raise CheckError([Problem("study.baseline", message, arms[0])])
+    return baseline
+
+
+def candidates(tune: Mapping[str, Sequence[Any]]) -> list[tuple[str, ...]]:
+    """The combinations of tuned values, each as overrides; one empty one where nothing is tuned.
+
+    >>> candidates({"optimizer.lr": [0.1, 0.2]})
+    [('optimizer.lr=0.1',), ('optimizer.lr=0.2',)]
+    """
+    choices = [[f"{key}={quoted(value)}" for value in values] for key, values in tune.items()]
+    return list(itertools.product(*choices))
+
+
+def default_metric(config: Mapping[str, Any]) -> str:
+    """The monitored metric on `test`: the config's, else the task's own."""
+    monitor = config.get("monitor")
+    name = str(monitor).rpartition("/")[2] if monitor else next(iter(metrics_of(config)), "loss")
+    return f"test/{name}"
+
+
+def levels_of(arms: Sequence[Arm]) -> dict[str, tuple[Any, ...]]:
+    """Factor's key to the levels that the arms have, in the order in which they come up."""
+    found: dict[str, list[Any]] = {}
+    for arm in arms:
+        for key, value in arm.factors.items():
+            levels = found.setdefault(key, [])
+            if not any(value == other and type(value) is type(other) for other in levels):
+                levels.append(value)
+    return {key: tuple(levels) for key, levels in found.items()}
+
+
+def told(
+    by_arm: Mapping[str, Sequence[Problem]], *, known: Sequence[Problem] = ()
+) -> list[Problem]:
+    """Problems that name their arm, but for those of all arms or of the base, which are bare."""
+    every = [set(problems) for problems in by_arm.values()]
+    common = {*known, *(set.intersection(*every) if len(every) > 1 else ())}
+    return [
+        problem if problem in common else replace(problem, place=f"arm {name!r}, {problem.place}")
+        for name, problems in by_arm.items()
+        for problem in problems
+    ]
+
+
+def _line(overrides: Sequence[str], composer: "Composer") -> list[str]:
+    """The overrides of one run: without the study, whoever states it."""
+    kept = [text for text in overrides if key_of(text).partition(".")[0] != "study"]
+    if composer.compose(kept, check=False).get("study") is not None:
+        kept.append("~study")
+    return kept
+
+
+def _experiment(overrides: Sequence[str]) -> str | None:
+    names = [text.partition("=")[2] for text in overrides if key_of(text) == EXPERIMENT]
+    return names[-1] if names else None
+
+
+def _cells(
+    line: Sequence[str],
+    arms: Sequence[Arm],
+    study: Mapping[str, Any],
+    composer: "Composer",
+    *,
+    known: Sequence[Problem],
+) -> list[Cell]:
+    """Seed by seed; those of the first seed are checked, the others differ in nothing else."""
+    made: list[Cell] = []
+    problems: dict[str, list[Problem]] = {arm.name: [] for arm in arms}
+    first, tuned = study["seeds"][0], candidates(study.get("tune") or {})
+    for seed, arm, candidate in itertools.product(study["seeds"], arms, tuned):
+        given = (*line, *arm.overrides, *candidate, f"seed={seed}")
+        try:
+            config = composer.compose(given, check=seed == first)
+        except CheckError as error:
+            problems[arm.name] += [p for p in error.problems if p not in problems[arm.name]]
+            continue
+        if any(problems.values()):
+            continue
+        made.append(
+            Cell(
+                arm=arm.name,
+                candidate=" ".join(candidate),
+                seed=seed,
+                overrides=given,
+                factors=arm.factors,
+                config=config,
+            )
+        )
+    if found := told(problems, known=known):
+        raise CheckError(found)
+    return made
+
+
+def _less_base(arms: list[Arm], made: Sequence[Cell]) -> list[Arm]:
+    """Arms without those that train the base itself, whose levels are the base's own then."""
+    first: dict[str, Config] = {}
+    for cell in made:
+        first.setdefault(cell.arm, cell.config)
+    base = essence(first[arms[0].name])
+    same = [arm for arm in arms[1:] if essence(first[arm.name]) == base]
+    own = dict(arms[0].factors)
+    for arm in same:
+        own |= {key: value for key, value in arm.factors.items() if value != arms[0].factors[key]}
+    return [
+        replace(
+            arm,
+            factors={
+                key: own[key] if value == arms[0].factors[key] else value
+                for key, value in arm.factors.items()
+            },
+        )
+        for arm in arms
+        if arm not in same
+    ]

@@ -1,0 +1,271 @@
+"""What is wrong with a study's node: its design, factors, tuned keys, baseline and claims."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hydra.errors import HydraException
+
+from tlx.config import schema
+from tlx.config.arms import Level, design_of, expand, levels
+from tlx.config.keys import GROUPS, exists, is_number, nearest_key, value_at
+from tlx.config.overrides import key_of, parsed
+from tlx.config.problems import Problem
+from tlx.config.signatures import constant
+from tlx.config.suggest import listed, nearest
+from tlx.results.grammar import parse
+
+Node = Mapping[str, Any]
+OWN_KEYS = {
+    "seed": "study.seeds sets it",
+    "study": "a study cannot change itself",
+    "experiment": "an arm is part of one experiment; name what differs",
+}
+
+
+def check(config: Node, metrics: Mapping[str, str]) -> Iterator[Problem]:
+    """Problems of the study's node that the config alone can tell.
+
+    Args:
+        config: composed and normalised.
+        metrics: of the task, with their directions.
+    """
+    study = config.get("study")
+    if not isinstance(study, Mapping):
+        return
+    splits = _splits(study, config)
+    yield from _seeds(study.get("seeds"))
+    yield from _metric(study.get("metric"), metrics, splits)
+    found = [*_design(study), *_arms(study), *_factors(study, config), *_tune(study, config)]
+    yield from found
+    if not found:
+        yield from _names(study, config, metrics, splits)
+
+
+def _seeds(seeds: Any) -> Iterator[Problem]:
+    if not isinstance(seeds, list | tuple):
+        return
+    if not seeds:
+        yield Problem("study.seeds", "has no seed")
+    if len(set(map(str, seeds))) < len(seeds):
+        yield Problem("study.seeds", f"{seeds} names a seed twice")
+    if any(isinstance(seed, int) and not 0 <= seed < 2**32 for seed in seeds):
+        yield Problem("study.seeds", f"{seeds}: seeds are 0 or more, and below 2**32")
+
+
+def _splits(study: Node, config: Node) -> list[str] | None:
+    """The evaluation splits that there will be; None where the config does not tell."""
+    dataset = config.get("dataset")
+    target = str(dataset.get("_target_")) if isinstance(dataset, Mapping) else ""
+    varied = {key_of(text) for _, lines in _setters(study) for text in lines}
+    if not target.startswith("tlx.") or varied & {"dataset", "dataset.extra"}:
+        return None
+    module, _, name = target.rpartition(".")
+    own = (constant(module, "EXTRA") or {}).get(name, ())
+    return ["test", "val", *own, *map(str, dataset.get("extra") or ())]  # type: ignore[union-attr]
+
+
+def _metric(
+    metric: Any,
+    names: Mapping[str, str],
+    splits: list[str] | None,
+    place: str = "study.metric",
+) -> Iterator[Problem]:
+    if not isinstance(metric, str) or not names:
+        return
+    split, slash, name = metric.rpartition("/")
+    if name not in names:
+        near = nearest(name, names)
+        message = f"{metric!r} is no metric; there are {listed(names)}"
+        yield Problem(place, message, near and f"{split or 'test'}/{near}")
+    elif not slash:
+        yield Problem(place, f"{metric!r} names no split", f"test/{name}")
+    elif splits is not None and split not in splits:
+        near = nearest(split, splits)
+        message = f"{metric!r}: there is no split {split!r}; there are {listed(splits)}"
+        yield Problem(place, message, near and f"{near}/{name}")
+
+
+def _design(study: Node) -> Iterator[Problem]:
+    """A design without what it needs, or with what it has no use for."""
+    design, arms, factors = design_of(study), study.get("arms"), study.get("factors")
+    designs = "grid, one_at_a_time, leave_one_out, add_one_in or paired"
+    if design == "arms":
+        if arms is not None and not arms:
+            yield Problem("study.arms", "has no arm")
+        elif arms is None:
+            yield Problem(
+                "study.arms", f"is missing; give arms, or factors and a design: {designs}"
+            )
+        if factors:
+            message = "mean nothing beside explicit arms; give one of the two"
+            yield Problem("study.factors", message)
+    elif arms:
+        yield Problem(
+            "study.arms", f"mean nothing with design={design}; take them away: ~study.arms"
+        )
+    elif not factors and design != "search":
+        yield Problem("study.factors", f"is missing: design={design} makes its arms of factors")
+
+
+def _arms(study: Node) -> Iterator[Problem]:
+    arms = study.get("arms")
+    if not isinstance(arms, Mapping) or design_of(study) != "arms":
+        return
+    before: dict[tuple[str, ...], str] = {}
+    for name, lines in arms.items():
+        place = f"study.arms.{name}"
+        if not isinstance(lines, list | tuple):
+            continue
+        yield from _lines(lines, place)
+        other = before.setdefault(tuple(lines), str(name))
+        if other != name:
+            yield Problem(place, f"is the same as arm {other!r}: {list(lines)}")
+
+
+def _lines(lines: Sequence[Any], place: str) -> Iterator[Problem]:
+    """Overrides that cannot be read, or that set what the study sets."""
+    for text in map(str, lines):
+        try:
+            parsed(text)
+        except HydraException:
+            yield Problem(place, f"{text!r} is no override; give key=value")
+            continue
+        head = key_of(text).partition(".")[0]
+        if head in OWN_KEYS and (head != "seed" or key_of(text) == "seed"):
+            yield Problem(place, f"{text!r}: {OWN_KEYS[head]}")
+
+
+def _factors(study: Node, config: Node) -> Iterator[Problem]:
+    factors, design = study.get("factors"), design_of(study)
+    if not isinstance(factors, Mapping) or design == "arms":
+        return
+    counts = {}
+    for key, spec in factors.items():
+        place = f"study.factors.{key}"
+        if not isinstance(spec, Mapping | list | tuple):
+            continue
+        counts[str(key)] = len(spec)
+        if not spec:
+            yield Problem(place, "has no level")
+        if isinstance(spec, Mapping):
+            for label, lines in spec.items():
+                if isinstance(lines, list | tuple):
+                    yield from _lines(lines, f"{place}.{label}")
+        else:
+            yield from _key(str(key), place, config, study)
+        if isinstance(spec, Mapping) or design not in {"leave_one_out", "add_one_in"}:
+            yield from _levels(str(key), spec, place)
+        else:
+            yield from _elements(str(key), spec, place, config)
+    if design == "paired" and len(set(counts.values())) > 1:
+        told = ", ".join(f"{key} has {n}" for key, n in counts.items())
+        yield Problem("study.factors", f"paired factors have equally many levels; {told}")
+
+
+def _levels(key: str, spec: Any, place: str) -> Iterator[Problem]:
+    """Levels that cannot be written as overrides, or that are given twice."""
+    try:
+        found = levels(key, spec)
+    except ValueError as error:
+        yield Problem(place, str(error))
+        return
+    before: dict[Any, Level] = {}
+    for level in found:
+        same = is_number(level.value) and not isinstance(spec, Mapping)
+        other = before.setdefault(float(level.value) if same else level.overrides, level)
+        if other is not level:
+            message = f"{other.value!r} and {level.value!r} are the same level"
+            yield Problem(place, message)
+
+
+def _elements(key: str, spec: Sequence[Any], place: str, config: Node) -> Iterator[Problem]:
+    """Elements that are to be taken away and are not there, or are named twice."""
+    here = value_at(config, key)
+    if not isinstance(here, Mapping | list | tuple):
+        if here is not None:
+            message = f"is no list; take elements of a list such as {schema.LIST_GROUPS[1]}"
+            yield Problem(place, message)
+        return
+    names = [str(name) for name in here]
+    for name in spec:
+        if str(name) not in names:
+            shape = f"{key}=[{','.join([*names, str(name)])}]"
+            message = f"{name!r} is not in the run, which has {listed(names)}; put it in: {shape}"
+            yield Problem(place, message, nearest(str(name), names))
+        elif [str(other) for other in spec].count(str(name)) > 1:
+            yield Problem(place, f"{name!r} is there twice")
+
+
+def _tune(study: Node, config: Node) -> Iterator[Problem]:
+    tune = study.get("tune")
+    for key, values in tune.items() if isinstance(tune, Mapping) else ():
+        place = f"study.tune.{key}"
+        if not isinstance(values, list | tuple):
+            continue
+        if not values:
+            yield Problem(place, "has no value to choose from")
+        yield from _levels(str(key), values, place)
+        yield from _key(str(key), place, config, study)
+        setters = [who for who, lines in _setters(study) if key in map(key_of, lines)]
+        if setters:
+            message = f"{setters[0]} sets {key} too; tune it or set it, not both"
+            yield Problem(place, message)
+
+
+def _setters(study: Node) -> Iterator[tuple[str, list[str]]]:
+    """What sets keys, in words, and the overrides by which it does."""
+    for name, lines in (study.get("arms") or {}).items():
+        yield f"arm {name!r}", list(map(str, lines))
+    for key, spec in (study.get("factors") or {}).items():
+        if isinstance(spec, Mapping):
+            yield from ((f"factor {key!r}", list(map(str, lines))) for lines in spec.values())
+        else:
+            yield f"factor {key!r}", [str(key)]
+
+
+def _key(key: str, place: str, config: Node, study: Node) -> Iterator[Problem]:
+    """A factor or tuned key that the config does not have."""
+    head, _, tail = key.partition(".")
+    if key in OWN_KEYS or head == "study":
+        yield Problem(place, f"cannot be varied: {OWN_KEYS[head]}")
+    elif not (exists(key, config) or (tail and head in _changed(study))):
+        yield Problem(place, f"{key!r} is no key of the config", nearest_key(key, config))
+
+
+def _changed(study: Node) -> set[str]:
+    """Groups whose option differs between arms, so that their keys may be there in some only."""
+    return {key_of(text) for _, lines in _setters(study) for text in lines} & set(GROUPS)
+
+
+def _names(
+    study: Node, config: Node, metrics: Mapping[str, str], splits: list[str] | None
+) -> Iterator[Problem]:
+    """A baseline or claims about arms that there are not."""
+    baseline, claims = study.get("baseline"), study.get("claims") or ()
+    if design_of(study) == "search":
+        for key in (
+            key for key, given in {"baseline": baseline, "claims": claims}.items() if given
+        ):
+            yield Problem(f"study.{key}", "means nothing with design=search, which has no arms")
+        return
+    try:
+        arms = [arm.name for arm in expand(study, config)]
+    except (ValueError, TypeError, AttributeError):
+        return  # what is no mapping or list has its own problem already
+    if any(not arm.strip() for arm in arms):
+        yield Problem("study.arms", "has an arm without a name")
+    if len(set(arms)) < len(arms):
+        twice = next(name for name in arms if arms.count(name) > 1)
+        yield Problem("study.factors", f"two arms would be called {twice!r}; label their levels")
+    if baseline is not None and baseline not in arms:
+        near = nearest(str(baseline), arms)
+        yield Problem("study.baseline", f"{baseline!r} is no arm; there are {listed(arms)}", near)
+    own = str(study.get("metric") or "test/loss")
+    for text in claims:
+        try:
+            claim = parse(str(text), arms=arms, metric=own)
+        except ValueError as error:
+            yield Problem("study.claims", str(error))
+            continue
+        if claim.metric != own:
+            yield from _metric(claim.metric, metrics, splits, "study.claims")
