@@ -2,163 +2,173 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-LEVEL = 0.95
-Numbers = Sequence[float] | npt.NDArray[np.float64]
+from tlx.results.bootstrap import interquartile_mean, paired_bootstrap
+from tlx.results.intervals import (
+    LEVEL,
+    PAIRED_T,
+    SIGN,
+    WILCOXON,
+    Comparison,
+    Interval,
+    Numbers,
+    differences_of,
+    numbers_of,
+    paired_t,
+    sd_of,
+    t_interval,
+)
+
+__all__ = [
+    "LEVEL",
+    "PAIRED_T",
+    "RANKS_FROM",
+    "SIGN",
+    "WILCOXON",
+    "Comparison",
+    "Interval",
+    "Summary",
+    "compare",
+    "holm",
+    "interquartile_mean",
+    "paired_bootstrap",
+    "paired_p",
+    "paired_t",
+    "summary",
+    "t_interval",
+]
+
+RANKS_FROM = 20
+"""From so many pairs on `compare` tests with ranks instead of Student's t."""
+_DIGITS = 12
+"""Differences that agree to so many, relative to the largest value, are equal but for rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A mean with its interval; `low` and `high` are NaN where n is too small for one.
+class Summary:
+    """A figure over seeds.
 
     Attributes:
-        value: the mean.
-        low: lower end.
+        mean: of the `n` values that are there; NaN where none is.
+        sd: standard deviation with n - 1; NaN below two values.
+        n: how many values are there.
+        low: lower end of Student's interval; NaN below two values.
         high: upper end.
-        n: how many values.
+        missing: values that are not there (a missing, failed or diverged run). Where it is not 0
+            the mean is over fewer seeds than planned, and has to be shown with both numbers.
     """
 
-    value: float
+    mean: float
+    sd: float
+    n: int
     low: float
     high: float
-    n: int
+    missing: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """A mean paired difference with its interval and its two-sided p-value.
-
-    Attributes:
-        difference: mean of first minus second.
-        low: lower end.
-        high: upper end.
-        n: how many pairs.
-        t: Student's statistic; infinite where all differences are equal and not zero.
-        p: two-sided.
-    """
-
-    difference: float
-    low: float
-    high: float
-    n: int
-    t: float
-    p: float
-
-
-def t_interval(values: Numbers, *, level: float = LEVEL) -> Interval:
-    """The mean over seeds with Student's interval.
+def summary(values: Numbers, *, level: float = LEVEL) -> Summary:
+    """Mean, deviation and Student's interval of the finite values, and how many are not finite.
 
     Args:
-        values: one a seed; a NaN (a run that diverged) makes the result NaN, it is not dropped.
+        values: one a seed, NaN or infinite for a run that has none.
         level: coverage, in (0, 1).
     """
-    numbers = _numbers("values", values)
-    _check_level(level)
-    n = len(numbers)
-    mean = float(numbers.mean()) if n else math.nan
-    if n < 2:
-        return Interval(value=mean, low=math.nan, high=math.nan, n=n)
-    half = _half_width(numbers, level)
-    return Interval(value=mean, low=mean - half, high=mean + half, n=n)
+    numbers = numbers_of("values", values)
+    there = numbers[np.isfinite(numbers)]
+    interval = t_interval(there, level=level)
+    return Summary(
+        mean=interval.value,
+        sd=sd_of(there),
+        n=interval.n,
+        low=interval.low,
+        high=interval.high,
+        missing=len(numbers) - len(there),
+    )
 
 
-def paired_t(first: Numbers, second: Numbers, *, level: float = LEVEL) -> Comparison:
-    """The mean of first - second over seeds, with Student's paired interval and test.
+def compare(
+    first: Numbers, second: Numbers, *, against: float = 0.0, level: float = LEVEL
+) -> Comparison:
+    """The mean of first - second over the pairs that are whole, with interval and test.
+
+    The test is Student's paired t below 20 pairs (where the signed ranks of 5 pairs cannot
+    reach 0.05) and Wilcoxon's signed-rank test from 20 on, as SciPy computes it with
+    zero differences left out. Where all differences are equal, a t test would give p = 0 from two
+    pairs; there the two-sided sign test is used, 2 · 0.5ⁿ. The interval is always Student's.
 
     Args:
-        first: one value a seed.
+        first: one value a seed; NaN or infinite for a run that has none.
         second: of the same seeds, in the same order.
-        level: coverage, in (0, 1).
+        against: the difference that is tested; `difference`, `low` and `high` stay unshifted.
+        level: coverage of the interval, in (0, 1).
 
     Raises:
         ValueError: they differ in length.
+
+    Source: F. Wilcoxon, Individual comparisons by ranking methods, 1945.
     """
-    differences = _differences(first, second)
-    interval = t_interval(differences, level=level)
-    mean, n = interval.value, interval.n
-    t, p = math.nan, math.nan
-    if n >= 2 and not math.isnan(mean):
-        error = float(differences.std(ddof=1)) / math.sqrt(n)
-        if error > 0:
-            from scipy.stats import t as student  # slow to import
+    whole = np.isfinite(differences_of(first, second))
+    a, b = numbers_of("first", first)[whole], numbers_of("second", second)[whole]
+    found = replace(paired_t(a, b, level=level), dropped=int((~whole).sum()), sd=sd_of(a - b))
+    if found.n < 2:
+        return found
+    scale = float(max(np.abs(a).max(), np.abs(b).max(), abs(against))) or 1.0
+    # rounded, so that ties are ties and zeros are zeros
+    gaps = np.round((a - b - against) / scale, _DIGITS).astype(np.float64)
+    shifted = paired_t(gaps, np.zeros(found.n))
+    found = replace(found, t=shifted.t, p=shifted.p, direction=int(np.sign(gaps.mean())))
+    if np.ptp(gaps) <= 2 * 10.0**-_DIGITS:
+        p = paired_p(shifted.difference, 0.0, found.n)
+        return replace(found, p=p, test=SIGN, sd=0.0)
+    if found.n < RANKS_FROM:
+        return found
+    p, direction = _signed_ranks(gaps)
+    return replace(found, p=p, test=WILCOXON, direction=direction)
 
-            t = mean / error
-            p = float(2 * student.sf(abs(t), n - 1))
-        elif mean != 0:
-            t, p = math.copysign(math.inf, mean), 0.0
-        else:
-            t, p = 0.0, 1.0
-    return Comparison(difference=mean, low=interval.low, high=interval.high, n=n, t=t, p=p)
 
-
-def paired_bootstrap(
-    first: Numbers,
-    second: Numbers,
-    *,
-    resamples: int = 2000,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> Interval:
-    """The mean of first - second over items, with its percentile bootstrap interval.
-
-    It tells two *trained models* apart on this test set; it knows nothing of how training
-    varies with the seed (for that, `paired_t`).
+def paired_p(gap: float, sd: float, n: int) -> float:
+    """The two-sided p that `compare` gives n < 20 pairs whose mean and deviation are these.
 
     Args:
-        first: one figure an item, 1 where the first model is right.
-        second: of the same items, in the same order.
-        resamples: how many.
-        level: coverage, in (0, 1).
-        seed: of the resampling.
+        gap: mean of the differences, less what it is tested against.
+        sd: their standard deviation; 0 stands for the sign test.
+        n: pairs, at least 2.
     """
-    differences = _differences(first, second)
-    _check_level(level)
-    if resamples < 1:
-        raise ValueError(f"resamples={resamples}; at least 1 is needed")
-    n = len(differences)
-    if n == 0:
-        return Interval(value=math.nan, low=math.nan, high=math.nan, n=0)
-    generator = np.random.default_rng(seed)
-    shares = np.full(n, 1 / n)
-    rows = max(1, 4_000_000 // n)  # at most 32 MB of weights at a time
-    means = np.concatenate(
-        [
-            generator.multinomial(n, shares, size=min(rows, resamples - start)) @ differences / n
-            for start in range(0, resamples, rows)
-        ]
-    )
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value=float(differences.mean()), low=float(low), high=float(high), n=n)
-
-
-def _half_width(numbers: npt.NDArray[np.float64], level: float) -> float:
     from scipy.stats import t as student  # slow to import
 
-    n = len(numbers)
-    return float(student.ppf((1 + level) / 2, n - 1) * numbers.std(ddof=1) / math.sqrt(n))
+    if gap == 0:
+        return 1.0
+    if sd == 0:
+        return min(1.0, 2 * 0.5**n)
+    return float(2 * student.sf(abs(gap) / sd * math.sqrt(n), n - 1))
 
 
-def _differences(first: Numbers, second: Numbers) -> npt.NDArray[np.float64]:
-    a, b = _numbers("first", first), _numbers("second", second)
-    if len(a) != len(b):
-        raise ValueError(
-            f"first has {len(a)} values and second {len(b)}; "
-            "pairs need one of each, in the same order"
-        )
-    return a - b
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number, in their order; NaN stays NaN and does not count.
+
+    Args:
+        p: of one family of tests.
+
+    Source: S. Holm, A simple sequentially rejective multiple test procedure, 1979.
+
+    >>> holm([0.01, float("nan"), 0.04, 0.03])
+    [0.03, nan, 0.06, 0.06]
+    """
+    order = sorted((value, place) for place, value in enumerate(p) if not math.isnan(value))
+    adjusted, highest = [math.nan] * len(p), 0.0
+    for rank, (value, place) in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * value))
+        adjusted[place] = highest
+    return adjusted
 
 
-def _numbers(name: str, values: Numbers) -> npt.NDArray[np.float64]:
-    numbers = np.asarray(values, dtype=np.float64)
-    if numbers.ndim != 1:
-        raise ValueError(f"{name} has shape {numbers.shape}; a flat list of numbers is expected")
-    return numbers
+def _signed_ranks(gaps: npt.NDArray[np.float64]) -> tuple[float, int]:
+    from scipy.stats import rankdata, wilcoxon  # slow to import
 
-
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level={level}; it lies between 0 and 1, 0.95 say")
+    ranks = rankdata(np.abs(gaps[gaps != 0]))
+    direction = int(np.sign((ranks * np.sign(gaps[gaps != 0])).sum()))
+    return float(wilcoxon(gaps).pvalue), direction
