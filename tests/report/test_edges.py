@@ -1,0 +1,92 @@
+from dataclasses import replace
+
+import pytest
+
+from report import synthetic
+from tlx.report import terminal
+from tlx.report.build import build
+from tlx.results import manifest, record
+
+
+def changed(folder, **changes):
+    manifest.write(folder, replace(manifest.read(folder), **changes))
+    return folder
+
+
+def test_a_study_that_has_not_begun(tmp_path):
+    spec = manifest.read(synthetic.leave_one_out(tmp_path / "made", seeds=2))
+    folder = tmp_path / "runs" / manifest.STUDIES / spec.study
+    manifest.write(folder, spec)
+    built = build(folder, runs_dir=tmp_path / "runs")
+    text = built.html.read_text(encoding="utf-8")
+    assert "12 of 12 runs gave no result (12 missing)" in text
+    assert '<figure class="plot"' not in text
+    assert "12 runs missing" in terminal.text(folder, runs_dir=tmp_path / "runs")
+
+
+def test_a_search_that_has_not_begun(tmp_path):
+    folder = changed(synthetic.search(tmp_path, trials=3, seeds=1), runs=(), arms=("search",))
+    assert build(folder, runs_dir=tmp_path).html.is_file()
+    assert terminal.text(folder, runs_dir=tmp_path)
+
+
+def test_parameters_may_be_lists(tmp_path):
+    folder = synthetic.search(tmp_path, trials=6, seeds=1)
+    runs = manifest.read(folder).runs
+    lists = [["a", "b"], ["c"], []] * 2
+    runs = [
+        replace(run, factors={**run.factors, "augmentation": item})
+        for run, item in zip(runs, lists, strict=True)
+    ]
+    changed(folder, runs=tuple(runs))
+    assert "augmentation" in build(folder, runs_dir=tmp_path).html.read_text(encoding="utf-8")
+
+
+def test_one_seed_has_no_interval_and_says_so(tmp_path):
+    folder = synthetic.leave_one_out(tmp_path, seeds=1)
+    text = build(folder, runs_dir=tmp_path).html.read_text(encoding="utf-8")
+    assert "All arms rest on fewer than 3 seeds" in text
+    assert "[NaN" not in text
+
+
+def test_a_regression_has_neither_confusion_nor_calibration(tmp_path):
+    folder = synthetic.leave_one_out(tmp_path, seeds=2)
+    for run in manifest.read(folder).runs:
+        found = record.read(tmp_path / run.run)
+        splits = {
+            name: replace(
+                split,
+                metrics={"rmse": replace(split.metrics["loss"])},
+                per_class=({"name": "height", "mse": 1.0, "mae": 0.5, "r2": 0.9},),
+                confusion=None,
+                calibration={},
+            )
+            for name, split in found.splits.items()
+        }
+        record.write(tmp_path / run.run, replace(found, task="regression", splits=splits))
+    changed(folder, metric="test/rmse", mode="min", directions={"rmse": "min"}, claims=())
+    text = build(folder, runs_dir=tmp_path).html.read_text(encoding="utf-8")
+    assert "fig-confusion" not in text
+    assert "fig-calibration" not in text
+    assert "fig-per-class" in text
+    assert "Better is to the left" in text
+
+
+def test_without_the_page_only_tables_are_written(tmp_path):
+    folder = synthetic.leave_one_out(tmp_path, seeds=2)
+    built = build(folder, runs_dir=tmp_path, page=False)
+    assert built.html is None
+    assert not (folder / "report.html").exists()
+    assert all(path.is_file() for path in built.tables)
+    assert {path.suffix for path in built.tables} >= {".csv", ".md", ".tex"}
+
+
+def test_a_folder_without_a_study_is_named(tmp_path):
+    with pytest.raises(manifest.ManifestError, match="no such study"):
+        build(tmp_path, runs_dir=tmp_path)
+
+
+def test_the_same_study_gives_the_same_page(tmp_path):
+    folder = synthetic.grid(tmp_path, seeds=2, labels=(1, 10))
+    first = build(folder, runs_dir=tmp_path).html.read_bytes()
+    assert build(folder, runs_dir=tmp_path).html.read_bytes() == first

@@ -1,0 +1,36 @@
+import subprocess
+import sys
+
+import pytest
+
+from report import synthetic
+
+CODE = """
+import resource, sys, time
+from tlx.report.build import build
+begin = time.process_time()
+built = build(sys.argv[1], runs_dir=sys.argv[2])
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(time.process_time() - begin, peak, built.html.stat().st_size)
+"""
+
+
+@pytest.mark.slow
+def test_ten_thousand_runs(tmp_path):
+    folder = synthetic.large(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, str(folder), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"OMP_NUM_THREADS": "1", "PATH": ""},
+    )
+    seconds, peak, size = map(float, done.stdout.split())
+    assert seconds <= 20
+    assert peak <= 2e9
+    assert size <= 6e6
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "The study has 10,000 runs." in text
+    assert "The first 300 of 1,000 rows" in text
+    rows = (folder / "tables" / "runs.csv").read_text(encoding="utf-8").count("\n")
+    assert rows == 10_001

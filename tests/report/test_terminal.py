@@ -1,0 +1,40 @@
+import pytest
+
+from report import synthetic
+from tlx.report import terminal
+
+
+@pytest.fixture(scope="module")
+def text(studies):
+    runs_dir, folder, _ = studies["explicit"]
+    return terminal.text(folder, runs_dir=runs_dir, width=120)
+
+
+def test_it_shows_every_split_with_intervals_and_n(text):
+    for split in ("test", "noise", "rotation"):
+        assert f"few_labels: accuracy on {split}" in text
+    assert "3 of 5" in text
+    assert " lr=0.003 " in text
+    assert max(len(line) for line in text.splitlines()) <= 120
+
+
+def test_it_shows_verdicts_and_failures(text):
+    assert "✓ lp_ft > full: held" in text
+    assert "✗ linear_probe > lp_ft: not held" in text
+    assert "RuntimeError: bad" in text
+    assert "2 runs missing" in text
+
+
+def test_names_are_no_markup(tmp_path):
+    folder = synthetic.leave_one_out(tmp_path, seeds=2)
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace("without mixup", "[red]without[/] mixup"))
+    assert "[red]without[/] mixup" in terminal.text(folder, runs_dir=tmp_path, width=160)
+
+
+def test_a_search_shows_its_best_trials(studies):
+    runs_dir, folder, _ = studies["search"]
+    text = terminal.text(folder, runs_dir=runs_dir, width=140)
+    assert "★" in text
+    assert "more rows: tables/trials.csv" in text
+    assert "OutOfMemoryError" in text

@@ -1,0 +1,1 @@
+"""The report on a study: tables, figures, one page, text for the terminal."""

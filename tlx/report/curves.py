@@ -1,0 +1,180 @@
+"""Learning curves: mean and interval over seeds, and where stages begin."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tlx.report import plot_arms
+from tlx.report.data import Study
+from tlx.report.figure import Figure, Style, Variant, safe, titled
+from tlx.results.record import Record
+from tlx.results.stats import t_interval
+
+MOST_POINTS = 100
+MOST_CURVES = 12
+Floats = npt.NDArray[np.float64]
+Curve = tuple[Floats, Floats]
+
+
+def figure(study: Study, styles: Mapping[str, Style]) -> Figure | None:
+    """One curve an arm, a variant a column of metrics.csv."""
+    summaries = [s for s in study.summaries(study.manifest.metric) if study.finished(s.arm)]
+    shown, note = plot_arms.fewer(study, summaries, MOST_CURVES, plot_arms.worth(study))
+    arms = [s.arm for s in shown]
+    columns = list(dict.fromkeys([f"val/{study.metric}", "val/loss", "train/loss"]))
+    logs = {
+        arm: [read(study.runs_dir / r.run / "metrics.csv", columns) for r in study.finished(arm)]
+        for arm in arms
+    }
+    variants = []
+    for column in columns:
+        means = {arm: over_seeds([log[column] for log in logs[arm]]) for arm in arms}
+        found = {arm: mean for arm, mean in means.items() if mean is not None}
+        if found:
+            variants.append(_variant(study, styles, column, found, note))
+    if not variants:
+        return None
+    return Figure(
+        name="curves",
+        title="By optimizer step",
+        caption=(
+            "Mean over the finished runs of each arm with its pointwise 95% interval over seeds, "
+            "drawn as far as all of them trained. Dotted lines: where a stage begins."
+        ),
+        variants=variants,
+        dims=("Curve",),
+        arms=arms,
+        height=420,
+    )
+
+
+def read(path: Path, columns: Sequence[str]) -> dict[str, Curve]:
+    """Steps and finite values of some columns of a metrics.csv; empty where it has none."""
+    found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in columns}
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                step = _number(row.get("step"))
+                for name, (steps, values) in found.items():
+                    value = _number(row.get(name))
+                    if math.isfinite(value) and math.isfinite(step):
+                        steps.append(step)
+                        values.append(value)
+    except (OSError, csv.Error, UnicodeDecodeError):
+        return {name: (np.empty(0), np.empty(0)) for name in columns}
+    return {name: (np.array(s), np.array(v)) for name, (s, v) in found.items()}
+
+
+def over_seeds(curves: Sequence[Curve]) -> tuple[Floats, Floats, Floats, Floats, int] | None:
+    """Steps, means, lower and upper ends and n, at most 100 points; None without a curve.
+
+    Where seeds were logged at the same steps these are kept; otherwise each is averaged within
+    bins of equal width over the range that all have.
+    """
+    there = [curve for curve in curves if len(curve[0])]
+    if not there:
+        return None
+    first = there[0][0]
+    same = all(len(s) == len(first) and bool((s == first).all()) for s, _ in there)
+    if same and len(first) <= MOST_POINTS:
+        steps, table = first, np.stack([values for _, values in there])
+    else:
+        low, high = max(s[0] for s, _ in there), min(s[-1] for s, _ in there)
+        if high <= low:
+            return None
+        edges = np.linspace(low, high, MOST_POINTS + 1)
+        steps = (edges[1:] + edges[:-1]) / 2
+        table = np.stack([_binned(s, v, edges, steps) for s, v in there])
+    intervals = [t_interval(column) for column in table.T]
+    low_ends = np.array([i.low for i in intervals])
+    high_ends = np.array([i.high for i in intervals])
+    return steps, table.mean(0), low_ends, high_ends, len(there)
+
+
+def _binned(steps: Floats, values: Floats, edges: Floats, middles: Floats) -> Floats:
+    order = np.argsort(steps, kind="stable")
+    steps, values = steps[order], values[order]
+    bins = np.clip(np.searchsorted(edges, steps, side="right") - 1, 0, len(middles) - 1)
+    inside = (steps >= edges[0]) & (steps <= edges[-1])
+    counts = np.bincount(bins[inside], minlength=len(middles))
+    sums = np.bincount(bins[inside], weights=values[inside], minlength=len(middles))
+    between = np.interp(middles, steps, values)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), between)
+
+
+def _variant(
+    study: Study,
+    styles: Mapping[str, Style],
+    column: str,
+    found: Mapping[str, tuple[Floats, Floats, Floats, Floats, int]],
+    note: str,
+) -> Variant:
+    traces: list[Mapping[str, Any]] = []
+    for arm, (steps, means, lows, highs, n) in found.items():
+        style = styles[arm]
+        common: dict[str, Any] = {"meta": {"arm": arm}, "type": "scatter", "mode": "lines"}
+        if n > 1:
+            around = np.concatenate([highs, lows[::-1]]).tolist()
+            traces.append(
+                {**common, "x": [*steps.tolist(), *steps[::-1].tolist()], "y": around,
+                 "fill": "toself", "fillcolor": style.token(0.16), "line": {"width": 0},
+                 "hoverinfo": "skip"}
+            )  # fmt: skip
+        traces.append(
+            {**common, "x": steps.tolist(), "y": means.tolist(), "name": safe(arm),
+             "mode": "lines+markers", "marker": {**style.marker, "maxdisplayed": 9},
+             "line": {"color": style.token(), "dash": style.dash, "width": 2.2},
+             "hovertemplate": f"<b>{safe(arm)}</b> n={n}<br>step %{{x:,.0f}}: %{{y:.4~g}}"
+                              "<extra></extra>"}
+        )  # fmt: skip
+        traces += _boundaries(arm, style, study.finished(arm))
+    counts = sorted({item[4] for item in found.values()})
+    seeds = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    layout = {
+        "xaxis": titled("optimizer step"),
+        "yaxis": {**titled(column), "range": _range([item[1:4] for item in found.values()])},
+        "yaxis2": {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
+    }
+    return Variant(key=(column,), traces=traces, layout=layout, caption=f"{seeds} seeds. {note}")
+
+
+def _boundaries(arm: str, style: Style, records: Sequence[Record]) -> list[Mapping[str, Any]]:
+    """A dotted line where a stage begins, at its median step over seeds."""
+    starts: dict[str, list[int]] = {}
+    for record in records:
+        for stage in record.stages[1:]:
+            starts.setdefault(stage.name, []).append(stage.start)
+    places = {name: float(np.median(steps)) for name, steps in starts.items()}
+    return [
+        {"type": "scatter", "mode": "lines", "x": [step] * 21, "yaxis": "y2",
+         "y": [i / 20 for i in range(21)], "meta": {"arm": arm},
+         "line": {"color": style.token(0.7), "dash": "dot", "width": 1.3},
+         "hovertemplate": f"<b>{safe(arm)}</b><br>stage {safe(name)} begins at step {step:,.0f}"
+                          "<extra></extra>"}
+        for name, step in places.items()
+    ]  # fmt: skip
+
+
+def _range(found: Sequence[tuple[Floats, Floats, Floats]]) -> list[float]:
+    """Room for all means, and for intervals up to half that room: two seeds have huge ones."""
+    means = np.concatenate([item[0] for item in found])
+    ends = np.concatenate([np.concatenate(item[1:]) for item in found])
+    low, high = float(means.min()), float(means.max())
+    room = (high - low) or abs(high) or 1.0
+    ends = ends[np.isfinite(ends)]
+    if len(ends):
+        low = min(low, max(float(ends.min()), low - room / 2))
+        high = max(high, min(float(ends.max()), high + room / 2))
+    return [low - room * 0.04, high + room * 0.04]
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text) if text else math.nan
+    except ValueError:
+        return math.nan

@@ -1,0 +1,225 @@
+"""A study as the report sees it: its runs by arm, its figures over seeds."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tlx.results import claims, grammar, manifest, stats, table
+from tlx.results.claims import Verdict
+from tlx.results.manifest import Manifest, PlannedRun
+from tlx.results.record import Record
+from tlx.results.stats import Comparison, Interval
+
+MANY_RUNS = 1_000
+"""Above so many runs the page draws and lists a part only."""
+NOT_EVALUATION = ("train", "val")
+LABELS = "labels_per_class"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """An arm's figure over seeds.
+
+    Attributes:
+        arm: which.
+        interval: mean with Student's interval; `n` seeds have a figure.
+        sd: deviation over seeds; NaN below two.
+        values: one a seed of the manifest, NaN where there is none.
+        planned: seeds that were planned.
+        nan: how many runs finished without a number.
+    """
+
+    arm: str
+    interval: Interval
+    sd: float
+    values: tuple[float, ...]
+    planned: int
+    nan: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """An arm less the baseline, over the seeds that both have.
+
+    Attributes:
+        arm: which.
+        comparison: paired.
+        p_holm: corrected over all arms of the table; NaN where there is no test.
+    """
+
+    arm: str
+    comparison: Comparison
+    p_holm: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study with its records.
+
+    Attributes:
+        folder: of the study.
+        runs_dir: of the runs.
+        manifest: what was planned.
+        records: run's id -> record.
+        problems: why records that are there could not be read.
+        missing: ids of planned runs without a record.
+        picked: arm -> its runs under the candidate that it chose, in the order of seeds.
+        chosen: arm -> that candidate.
+        cache: figures that were computed already; the records never change.
+    """
+
+    folder: Path
+    runs_dir: Path
+    manifest: Manifest
+    records: Mapping[str, Record]
+    problems: Sequence[str]
+    missing: Sequence[str]
+    picked: Mapping[str, Sequence[PlannedRun]]
+    chosen: Mapping[str, str]
+    cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def split(self) -> str:
+        """Split of the primary figure."""
+        return self.manifest.metric.partition("/")[0]
+
+    @property
+    def metric(self) -> str:
+        """Name of the primary figure, without its split."""
+        return self.manifest.metric.partition("/")[2]
+
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        """Splits to report on, the primary one first, `train` and `val` left out."""
+        found = [name for name in table.splits(self.records) if name not in NOT_EVALUATION]
+        return tuple(dict.fromkeys([self.split, *found]))
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of all figures, the primary one first."""
+        found = (m for r in self.records.values() for s in r.splits.values() for m in s.metrics)
+        return tuple(dict.fromkeys([self.metric, *found]))
+
+    @cached_property
+    def arms(self) -> tuple[str, ...]:
+        """Arms that have runs, in the manifest's order."""
+        return tuple(arm for arm in self.manifest.arms if arm in self.picked)
+
+    @property
+    def many(self) -> bool:
+        """Whether only a part is drawn."""
+        return len(self.manifest.runs) > MANY_RUNS
+
+    @cached_property
+    def verdicts(self) -> Sequence[Verdict]:
+        """Of the claims; none where `trouble` says why."""
+        return [] if self.trouble else claims.judge(self.manifest, self.records)
+
+    @cached_property
+    def trouble(self) -> str:
+        """Why the claims cannot be judged; empty where they can."""
+        try:
+            for text in self.manifest.claims:
+                grammar.parse(text, arms=self.manifest.arms, metric=self.manifest.metric)
+        except grammar.ClaimError as error:
+            return str(error)
+        return ""
+
+    def better(self, metric: str) -> str:
+        """`max` or `min`, what is better in a figure (named without its split)."""
+        known = dict(self.manifest.directions)
+        return known.get(metric, self.manifest.mode if metric == self.metric else "max")
+
+    def finished(self, arm: str) -> list[Record]:
+        """Records of the arm's finished runs under its chosen candidate."""
+        found = (self.records.get(run.run) for run in self.picked.get(arm, ()))
+        return [record for record in found if record and record.status == "finished"]
+
+    def values(self, metric: str) -> Mapping[str, Sequence[float]]:
+        """Each arm's figure, one a seed of the manifest; as `table.values`, kept for later."""
+        kept: dict[str, Mapping[str, Sequence[float]]] = self.cache.setdefault("values", {})
+        if metric not in kept:
+            kept[metric] = {arm: self._values(arm, metric) for arm in self.arms}
+        return kept[metric]
+
+    def summaries(self, metric: str) -> Sequence[Summary]:
+        """Every arm's figure over seeds, `test/accuracy` say."""
+        kept: dict[str, Sequence[Summary]] = self.cache.setdefault("summaries", {})
+        if metric not in kept:
+            values = self.values(metric)
+            kept[metric] = [self._summary(arm, values[arm]) for arm in self.arms]
+        return kept[metric]
+
+    def differences(self, metric: str) -> Sequence[Difference]:
+        """Every arm less the baseline; empty without a baseline."""
+        base = self.manifest.baseline
+        if base is None or base not in self.picked:
+            return []
+        kept: dict[str, Sequence[Difference]] = self.cache.setdefault("differences", {})
+        if metric not in kept:
+            values = self.values(metric)
+            others = [arm for arm in self.arms if arm != base]
+            found = [stats.compare(values[arm], values[base]) for arm in others]
+            corrected = stats.holm([item.p for item in found])
+            kept[metric] = [
+                Difference(arm=arm, comparison=item, p_holm=p)
+                for arm, item, p in zip(others, found, corrected, strict=True)
+            ]
+        return kept[metric]
+
+    def _values(self, arm: str, metric: str) -> Sequence[float]:
+        found = {
+            run.seed: table.figure(self.records.get(run.run), metric=metric)
+            for run in self.picked[arm]
+        }
+        return [found.get(seed, math.nan) for seed in self.manifest.seeds]
+
+    def _summary(self, arm: str, values: Sequence[float]) -> Summary:
+        found = stats.summary(values)
+        interval = Interval(value=found.mean, low=found.low, high=found.high, n=found.n)
+        return Summary(
+            arm=arm,
+            interval=interval,
+            sd=found.sd,
+            values=tuple(values),
+            planned=len(self.picked[arm]),
+            nan=max(0, len(self.finished(arm)) - found.n),
+        )
+
+
+def read(folder: Path, *, runs_dir: Path) -> Study:
+    """The study whose manifest lies in a folder.
+
+    Args:
+        folder: of the study.
+        runs_dir: where its runs live.
+
+    Raises:
+        ManifestError: there is no manifest, or it is broken.
+    """
+    spec = manifest.read(folder)
+    loaded = table.load(runs_dir, manifest=spec)
+    return Study(
+        folder=Path(folder),
+        runs_dir=Path(runs_dir),
+        manifest=spec,
+        records=loaded.records,
+        problems=loaded.problems,
+        missing=loaded.missing,
+        picked=table.picked(spec, loaded.records),
+        chosen=table.chosen(spec, loaded.records),
+    )
+
+
+def provenance(study: Study, run: str) -> Mapping[str, Any]:
+    """What provenance.json of a run says; empty where it is missing or broken."""
+    try:
+        text = (study.runs_dir / run / "provenance.json").read_text(encoding="utf-8")
+        found = json.loads(text)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

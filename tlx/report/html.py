@@ -1,0 +1,123 @@
+"""The page: one file that needs nothing else."""
+
+import base64
+import gzip
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tlx.report import factors, formats, sections
+from tlx.report.data import Study
+from tlx.report.figure import Figure, dumped, styles
+from tlx.report.formats import Table
+from tlx.report.numbers import finite
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A cell as the template draws it."""
+
+    text: str
+    detail: str
+    sort: float | str | None
+    kind: str
+    cls: str
+
+
+def write(path: Path, study: Study, tables: Mapping[str, Table]) -> Path:
+    """Writes the page, atomically; returns its path.
+
+    Args:
+        path: of the page.
+        study: read.
+        tables: by name.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(rendered(study, tables), encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def rendered(study: Study, tables: Mapping[str, Table]) -> str:
+    """The page as one text."""
+    import jinja2  # slow to import
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(rows=rows, dumped=lambda figure: Markup(dumped(figure)))
+    parts = sections.sections(study, tables)
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    theme = (TEMPLATES / "theme.js").read_text(encoding="utf-8").strip()
+    drawn = any(isinstance(item, Figure) for part in parts for item in part.items)
+    packed, library = plotly() if drawn else ("", "")
+    return environment.get_template("page.html").render(
+        study=study,
+        head=sections.head(study),
+        parts=parts,
+        styles={**factors.series_styles(study), **styles(study)},
+        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        theme=Markup(theme),
+        packed=Markup(packed),
+        hashes=" ".join(_hash(text) for text in (theme, f"\n{script}", library) if text),
+    )
+
+
+def rows(table: Table, most: int) -> list[list[Cell]]:
+    """The first `most` rows as cells."""
+    best = [_best(table, place) for place in range(len(table.columns))]
+    return [
+        [
+            _cell(column, value, first is not None and value is first)
+            for column, value, first in zip(table.columns, row, best, strict=True)
+        ]
+        for row in table.rows[:most]
+    ]
+
+
+def _best(table: Table, place: int) -> Any:
+    """The best value of a column of intervals; None where none is to stand out."""
+    better = table.columns[place].better
+    there = [row[place] for row in table.rows if better and finite(row[place].value)]
+    if not there:
+        return None
+    return (max if better == "max" else min)(there, key=lambda item: item.value)
+
+
+def _cell(column: formats.Column, value: Any, best: bool) -> Cell:
+    text, detail = formats.parts(column, value)
+    if column.kind in ("interval", "delta"):
+        cls = "right stack best" if best else "right stack"
+    elif column.numeric:
+        cls = "right"
+    else:
+        cls = "prose" if len(text) > 48 and column.kind == "text" else ""
+    sort = formats.sort_key(column, value)
+    return Cell(text=text, detail=detail, sort=sort, kind=column.kind, cls=cls)
+
+
+@cache
+def plotly() -> tuple[str, str]:
+    """plotly.js, gzipped in base64 (a third of its size), and as it is."""
+    from plotly.offline import get_plotlyjs  # slow to import
+
+    text: str = get_plotlyjs()
+    packed = gzip.compress(text.encode(), compresslevel=9, mtime=0)
+    return base64.b64encode(packed).decode(), text
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -1,0 +1,133 @@
+"""Numbers as people read them: as many digits as their spread allows, never without need."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+MINUS = "−"
+NONE = "–"
+
+
+def finite(value: Any) -> bool:
+    """Whether it is a number that is neither NaN nor infinite."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def decimals(spreads: Iterable[float], values: Iterable[float] = ()) -> int:
+    """Digits after the point that give the typical spread two significant digits.
+
+    Args:
+        spreads: half widths of intervals, or deviations; what is not finite or zero is left out.
+        values: used where no spread is known.
+
+    >>> decimals([0.012, 0.014]), decimals([], [0.5, 0.75]), decimals([120.0])
+    (3, 3, 0)
+    """
+    known = sorted(spread for spread in spreads if finite(spread) and spread > 0)
+    if known:
+        return min(6, max(0, 1 - math.floor(math.log10(known[len(known) // 2]))))
+    sizes = [abs(value) for value in values if finite(value) and value]
+    return min(6, max(0, 2 - math.floor(math.log10(max(sizes))))) if sizes else 3
+
+
+def plain(value: Any, digits: int = 3, *, signed: bool = False) -> str:
+    """A number with so many decimals and a true minus sign; `NaN` and `–` (none) in words.
+
+    >>> plain(-0.0123), plain(0.5, 2, signed=True), plain(None), plain(float("nan"))
+    ('−0.012', '+0.50', '–', 'NaN')
+    """
+    if value is None:
+        return NONE
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else f"{MINUS if value < 0 else ''}∞"
+    text = f"{value:+,.{digits}f}" if signed else f"{value:,.{digits}f}"
+    if not any(character in "123456789" for character in text):
+        text = text.lstrip("+-")  # no "-0.000"
+    return text.replace("-", MINUS)
+
+
+def bracket(low: float, high: float, digits: int = 3, *, signed: bool = False) -> str:
+    """An interval, `[0.90, 0.92]`; empty where there is none."""
+    if not (finite(low) and finite(high)):
+        return ""
+    return f"[{plain(low, digits, signed=signed)}, {plain(high, digits, signed=signed)}]"
+
+
+def p_value(p: Any) -> str:
+    """A p-value, `<0.001` at the least.
+
+    >>> p_value(0.00012), p_value(0.0312), p_value(0.4567)
+    ('<0.001', '0.031', '0.46')
+    """
+    if not finite(p):
+        return NONE
+    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def seconds(value: Any) -> str:
+    """A duration.
+
+    >>> seconds(4.26), seconds(75), seconds(7260)
+    ('4.3 s', '1 min 15 s', '2 h 01 min')
+    """
+    if not finite(value):
+        return NONE
+    if value < 60:
+        return f"{value:.1f} s"
+    if value < 3600:
+        return f"{int(value) // 60} min {int(value) % 60:02d} s"
+    return f"{int(value) // 3600:,} h {int(value) % 3600 // 60:02d} min"
+
+
+def size(value: Any) -> str:
+    """Bytes in the unit that suits them.
+
+    >>> size(1_413_439_488)
+    '1.41 GB'
+    """
+    if not finite(value):
+        return NONE
+    for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= factor:
+            return f"{value / factor:.3g} {unit}"
+    return f"{value:.0f} B"
+
+
+def count(value: Any) -> str:
+    """A whole number with thousands apart; means of them rounded."""
+    return f"{value:,.0f}" if finite(value) else NONE
+
+
+def compact(value: float) -> str:
+    """A number for a tick: three digits, thousands and millions by letter.
+
+    >>> compact(5130), compact(0.00012), compact(20.0)
+    ('5.13k', '0.00012', '20')
+    """
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Ticks 1, 2, 5 of each decade between two positive numbers, or decades only where many.
+
+    >>> log_ticks(15, 600)
+    [20.0, 50.0, 100.0, 200.0, 500.0]
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    fine = [m * 10.0**d for d in decades for m in (1, 2, 5) if low <= m * 10.0**d <= high]
+    return fine if len(fine) <= 7 else [10.0**d for d in decades if low <= 10.0**d <= high]
+
+
+def shorten(text: str, length: int) -> str:
+    """The text, its middle left out where it is longer.
+
+    >>> shorten("a_rather_long_name", 9)
+    'a_ra…name'
+    """
+    if len(text) <= length:
+        return text
+    head = length // 2
+    return f"{text[:head]}…{text[len(text) - (length - head - 1) :]}"

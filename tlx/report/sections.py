@@ -1,0 +1,184 @@
+"""What the page says, in which order."""
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from tlx.report import curves, factors, plot_arms, plot_classes, plot_search, robustness
+from tlx.report.data import MANY_RUNS, Study
+from tlx.report.figure import Figure, styles
+from tlx.report.formats import Table
+from tlx.report.numbers import bracket, decimals, p_value, plain, shorten
+from tlx.report.page import LONGEST, SHORTENED, Card, Head, Listing, Part
+from tlx.report.tables_runs import first_line
+from tlx.report.terminal import MARKS
+from tlx.results.claims import MOST_SEEDS, Verdict
+
+HOW = (
+    "Difference: mean of the first minus the second over seeds, with its 95% interval. A claim is "
+    "held where a two-sided test, Holm-corrected over all claims, rejects at 0.05 in its "
+    "direction; not held where it rejects in the other; undecided otherwise."
+)
+AGAIN = (
+    "Each number follows from the runs below. A run's command trains it under the same id, or "
+    "finds that it is there."
+)
+FOOT = (
+    "Means are over seeds, intervals are Student's t at 95%, n counts seeds. "
+    "Differences are paired by seed. Hyperparameters were chosen on validation only."
+)
+
+
+def head(study: Study) -> Head:
+    """The top of the page."""
+    spec = study.manifest
+    found: dict[str, int] = {}
+    for record in study.records.values():
+        found[record.status] = found.get(record.status, 0) + 1
+    found |= {"missing": len(study.missing), "unreadable": len(study.problems)}
+    better = "higher" if spec.mode == "max" else "lower"
+    facts = {
+        "Design": spec.design.replace("_", " "),
+        "Arms": f"{len(spec.arms):,}",
+        "Seeds": f"{len(spec.seeds):,}",
+        "Primary figure": f"{spec.metric} ({better} is better)",
+        "Baseline": spec.baseline or "none",
+        "Started": spec.created[:16].replace("T", " "),
+    }
+    return Head(
+        counts={status: n for status, n in found.items() if n},
+        facts=facts,
+        warnings=_warnings(study, found),
+        verdicts=[_card(verdict) for verdict in study.verdicts],
+        trouble=study.trouble,
+        how=HOW,
+        foot=FOOT,
+    )
+
+
+def _card(verdict: Verdict) -> Card:
+    digits = decimals([verdict.high - verdict.difference], [verdict.difference])
+    facts = f"n = {verdict.n} seeds, {verdict.metric}"
+    if verdict.n > 1:
+        facts += f", p = {p_value(verdict.p)} (Holm {p_value(verdict.p_holm)}), {verdict.test} test"
+    if verdict.margin:
+        facts += f", against the claimed margin of {verdict.margin:g}"
+    if verdict.missing:
+        facts += f"; {verdict.missing} seeds without a figure"
+    needs = ""
+    if verdict.more_seeds is not None:
+        many = verdict.more_seeds > MOST_SEEDS
+        number = f"more than {MOST_SEEDS}" if many else f"about {verdict.more_seeds}"
+        needs = f"{number} seeds in all would settle it, at this mean and spread".capitalize()
+    return Card(
+        kind=verdict.status.replace(" ", "-"),
+        mark=MARKS.get(verdict.status, "?"),
+        status=verdict.status,
+        claim=verdict.claim,
+        difference=plain(verdict.difference, digits, signed=True) if verdict.n else "no figure",
+        interval=bracket(verdict.low, verdict.high, digits, signed=True),
+        facts=facts.replace("= <", "< "),
+        needs=needs,
+    )
+
+
+def _warnings(study: Study, found: Mapping[str, int]) -> list[str]:
+    texts = []
+    without = {s: n for s, n in found.items() if s != "finished" and n}
+    if without:
+        listed = ", ".join(f"{n:,} {status}" for status, n in without.items())
+        texts.append(
+            f"{sum(without.values()):,} of {len(study.manifest.runs):,} runs gave no result "
+            f"({listed}). Every figure rests on the runs that did; its n says how many."
+            + _reasons(study)
+        )
+    diverged = [s for s in study.summaries(study.manifest.metric) if s.nan]
+    if diverged:
+        listed = ", ".join(f"{s.nan} of {s.arm}" for s in diverged[:10])
+        texts.append(f"Runs that finished without a number, left out of the means: {listed}.")
+    few = [s for s in study.summaries(study.manifest.metric) if 0 < s.interval.n < 3]
+    if few:
+        which = f"{len(few):,} of {len(study.arms):,} arms rest"
+        if len(few) == len(study.arms):
+            which = "All arms rest" if len(few) > 1 else "The one arm rests"
+        texts.append(f"{which} on fewer than 3 seeds: their intervals say little.")
+    if study.many:
+        texts.append(
+            f"The study has {len(study.manifest.runs):,} runs. Above {MANY_RUNS:,} the page draws "
+            "and lists a part, and says where; the files in tables/ hold everything."
+        )
+    return texts
+
+
+def _reasons(study: Study) -> str:
+    """The commonest reasons of failed runs, as a sentence."""
+    failed = (record for record in study.records.values() if record.status == "failed")
+    found = Counter(first_line(record) for record in failed)
+    listed = "; ".join(f"{shorten(text, 100)} ({n:,})" for text, n in found.most_common(3))
+    return f" Commonest reasons of failure: {listed}." if listed else ""
+
+
+def sections(study: Study, tables: Mapping[str, Table]) -> list[Part]:
+    """The parts of the page that have something to show."""
+    drawn = styles(study)
+
+    def listing(name: str, **options: Any) -> list[Listing]:
+        if name not in tables:
+            return []
+        most = SHORTENED if study.many else LONGEST
+        options = {"heading": tables[name].title.partition(": ")[2], "most": most, **options}
+        return [Listing(table=tables[name], **options)]
+
+    searched, left_out = plot_search.figures(study)
+    parts = [
+        Part(
+            name="problems", title="Runs without a result",
+            items=listing("problems", closed="Which, and why", marked=False),
+        ),
+        Part(name="search", title="Search", text=left_out, items=[
+            *searched, *listing("trials", marked=False, heading="Trials"),
+        ]),
+        Part(name="results", title="Results", items=[
+            *listing("main"), *(listing("splits") if len(study.splits) > 1 else []),
+            *listing("ranks", heading="Ranks over datasets"),
+        ]),
+        Part(name="differences", title="Differences", items=[
+            *_there(plot_arms.forest(study, drawn)),
+            *listing("differences", closed="The same as a table"),
+        ]),
+        Part(name="effects", title="Factors", items=[
+            *_there(factors.labels(study), factors.figure(study)),
+            *listing("effects", marked=False, heading="Levels of each factor"),
+        ]),
+        Part(name="curves", title="Learning curves", items=_there(curves.figure(study, drawn))),
+        Part(name="robustness", title="Robustness",
+             items=_there(robustness.robustness(study, drawn))),
+        Part(name="classes", title="Classes", items=_there(
+            plot_classes.per_class(study), plot_classes.confusion(study),
+            plot_classes.calibration(study, drawn),
+        )),
+        Part(name="cost", title="Cost", items=[
+            *_there(plot_arms.tradeoff(study, drawn)), *listing("cost", heading="Cost by arm"),
+        ]),
+        Part(name="figures", title="Every figure",
+             items=listing("figures", closed="Every split and figure of every arm",
+                           endings=("csv", "parquet"))),
+        Part(name="again", title="Getting it again", commands=again(study), text=AGAIN,
+             items=listing("provenance", marked=False, endings=("csv",), heading="Runs")),
+    ]  # fmt: skip
+    return [part for part in parts if part.items]
+
+
+def _there(*figures: Figure | None) -> list[Figure]:
+    return [figure for figure in figures if figure is not None]
+
+
+def again(study: Study) -> list[tuple[str, str]]:
+    """Commands that give the study and its report again."""
+    name = study.manifest.study
+    return [
+        (shlex.join(study.manifest.command), "trains what is missing, then reports"),
+        (shlex.join(["tlx", "report", name]), "this page and its tables"),
+        ("tlx rerun RUN", "one run again, from its own frozen configuration"),
+    ]

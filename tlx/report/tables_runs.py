@@ -1,0 +1,192 @@
+"""The tables of runs: what they cost, what went wrong, where each number comes from."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tlx.report import data
+from tlx.report.data import MANY_RUNS, Study
+from tlx.report.formats import Column, Table
+from tlx.results.record import Record
+
+
+def cost(study: Study) -> Table:
+    """What each arm cost: parameters, time, memory, steps; means over its finished runs."""
+    columns = [
+        Column(key="arm", label="Arm"),
+        Column(key="trainable", label="Trainable", kind="count"),
+        Column(key="total", label="Parameters", kind="count"),
+        Column(key="wall_s", label="Wall time", kind="seconds"),
+        Column(key="peak_memory_bytes", label="Peak memory", kind="bytes"),
+        Column(key="steps", label="Steps", kind="count"),
+        Column(key="budget_steps", label="Budget", kind="count"),
+        Column(key="samples_per_s", label="Samples/s", kind="count"),
+        Column(key="n", label="n", kind="count"),
+    ]
+    rows, shared = [], False
+    for arm in study.arms:
+        found = study.finished(arm)
+        shared = shared or any(record.fused_with or record.cached for record in found)
+        sizes = [record.parameters for record in found if record.parameters]
+        rows.append(
+            [
+                arm,
+                mean(item.trainable for item in sizes),
+                mean(item.total for item in sizes),
+                mean(record.wall_s for record in found),
+                mean(record.peak_memory_bytes for record in found),
+                mean(record.used_steps for record in found),
+                mean(record.budget_steps for record in found),
+                mean(record.samples_per_s for record in found),
+                len(found),
+            ]
+        )
+    note = "Means over the n finished runs of each arm's chosen candidate."
+    if shared:
+        note += (
+            " Some runs were trained together or read stored activations: their time and "
+            "memory are shares."
+        )
+    title = f"{study.manifest.study}: cost"
+    return Table(name="cost", title=title, columns=columns, rows=rows, note=note)
+
+
+def problems(study: Study) -> Table | None:
+    """Runs that failed, stopped, are missing or unreadable; None where all went well."""
+    columns = [
+        Column(key="run", label="Run", kind="code"),
+        Column(key="arm", label="Arm"),
+        Column(key="seed", label="Seed", kind="count"),
+        Column(key="status", label="Status"),
+        Column(key="reason", label="Reason"),
+    ]
+    missing = set(study.missing)
+    rows = []
+    for planned in study.manifest.runs:
+        record = study.records.get(planned.run)
+        if record is None:
+            status = "missing" if planned.run in missing else "unreadable"
+            reason = "no record yet" if status == "missing" else _unreadable(study, planned.run)
+        elif record.status != "finished":
+            status, reason = record.status, first_line(record)
+        else:
+            continue
+        rows.append([planned.run, planned.arm, planned.seed, status, reason])
+    if not rows:
+        return None
+    title = f"{study.manifest.study}: runs without a result"
+    return Table(name="problems", title=title, columns=columns, rows=rows)
+
+
+def runs(study: Study) -> Table:
+    """Every run with all of its figures, its cost and its command."""
+    every = list(
+        dict.fromkeys(
+            (split, metric)
+            for record in study.records.values()
+            for split, item in record.splits.items()
+            for metric in item.metrics
+        )
+    )
+    columns = [
+        Column(key="run", label="Run", kind="code"),
+        Column(key="arm", label="Arm"),
+        Column(key="seed", label="Seed", kind="count"),
+        Column(key="candidate", label="Tuned", kind="tuned"),
+        Column(key="status", label="Status"),
+        Column(key="selected", label="Best on val", kind="number", digits=4),
+        Column(key="trainable", label="Trainable", kind="count"),
+        Column(key="wall_s", label="Wall time", kind="seconds"),
+        *(Column(key="/".join(pair), label="/".join(pair), kind="number") for pair in every),
+        Column(key="command", label="Command", kind="code"),
+    ]
+    rows = []
+    for planned in study.manifest.runs:
+        record = study.records.get(planned.run)
+        rows.append(
+            [planned.run, planned.arm, planned.seed, planned.candidate,
+             record.status if record else "missing", *_of_run(record),
+             *(_figure(record, *pair) for pair in every), command(planned.overrides)]
+        )  # fmt: skip
+    title = f"{study.manifest.study}: every run"
+    return Table(name="runs", title=title, columns=columns, rows=rows)
+
+
+def provenance(study: Study) -> Table:
+    """Where each number comes from: run, code, machine, and the lines that give it again."""
+    columns = [
+        Column(key="run", label="Run", kind="code"),
+        Column(key="arm", label="Arm"),
+        Column(key="seed", label="Seed", kind="count"),
+        Column(key="value", label=study.manifest.metric, kind="number", digits=4),
+        Column(key="command", label="Train", kind="command"),
+        Column(key="rerun", label="Again", kind="code"),
+        Column(key="commit", label="Commit", kind="code"),
+        Column(key="machine", label="Machine"),
+        Column(key="started", label="Started"),
+    ]
+    rows = []
+    for planned in study.manifest.runs[:MANY_RUNS]:  # a file each
+        record = study.records.get(planned.run)
+        facts = data.provenance(study, planned.run) if record else {}
+        rows.append(
+            [planned.run, planned.arm, planned.seed, _figure(record, study.split, study.metric),
+             command(planned.overrides), shlex.join(["tlx", "rerun", planned.run]), *_origin(facts)]
+        )  # fmt: skip
+    note = ""
+    if study.many:
+        note = f"The first {MANY_RUNS:,} of {len(study.manifest.runs):,} runs; runs.csv has all."
+    title = f"{study.manifest.study}: provenance"
+    return Table(name="provenance", title=title, columns=columns, rows=rows, note=note)
+
+
+def command(overrides: Iterable[str]) -> str:
+    """The line that trains a run, quoted for a shell."""
+    return shlex.join(["tlx", "train", *overrides])
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of those that are there; None where none is."""
+    known = [float(value) for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def first_line(record: Record) -> str:
+    """Why a run ended, in a line."""
+    lines = (record.error or "").strip().splitlines()
+    return lines[0] if lines else "no reason recorded"
+
+
+def _origin(facts: Mapping[str, Any]) -> list[Any]:
+    """Commit, machine and start, as far as they are known."""
+    code, machine = facts.get("code") or {}, facts.get("hardware") or {}
+    sha = str(code.get("sha", ""))[:10]
+    if sha and code.get("dirty"):
+        sha += " + changes"
+    parts = [machine.get("system"), machine.get("machine")]
+    if machine.get("cores"):
+        parts.append(f"{machine['cores']} cores")
+    gpus = machine.get("gpus") or []
+    parts += [f"{gpus.count(name)} × {name}" for name in dict.fromkeys(gpus)]
+    described = ", ".join(str(part) for part in parts if part)
+    return [sha or None, described or None, str(facts.get("started", ""))[:16] or None]
+
+
+def _unreadable(study: Study, run: str) -> str:
+    return next((text for text in study.problems if run in text), "its record cannot be read")
+
+
+def _of_run(record: Record | None) -> list[Any]:
+    if record is None:
+        return [None] * 3
+    return [
+        record.selected.value if record.selected else None,
+        record.parameters.trainable if record.parameters else None,
+        record.wall_s,
+    ]
+
+
+def _figure(record: Record | None, split: str, metric: str) -> float | None:
+    found = record.splits.get(split) if record else None
+    value = found.metrics.get(metric) if found else None
+    return value.value if value else None

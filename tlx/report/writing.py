@@ -1,0 +1,170 @@
+"""Tables as files: Markdown, LaTeX, CSV, Parquet."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tlx.report.formats import Column, Table, text
+
+LONG = 50
+"""Rows from which a LaTeX table may break over pages."""
+
+
+def markdown(table: Table) -> str:
+    """The table in GitHub's Markdown."""
+    head = [_markdown(column.label) for column in table.columns]
+    rules = ["---:" if column.numeric else "---" for column in table.columns]
+    body = [
+        [_markdown(text(column, value)) for column, value in zip(table.columns, row, strict=True)]
+        for row in table.rows
+    ]
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, rules, *body)]
+    note = f"\n{_markdown(table.note)}\n" if table.note else ""
+    return f"**{_markdown(table.title)}**\n\n" + "\n".join(lines) + f"\n{note}"
+
+
+def _markdown(value: str) -> str:
+    value = re.sub(r"([\\|`*<]|\](?=\())", r"\\\1", " ".join(value.split()))
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", value)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "−": "$-$", "∞": r"$\infty$", "…": r"\ldots{}", "–": "--", "×": r"$\times$", "Δ": r"$\Delta$",
+    "≤": r"$\leq$", "≥": r"$\geq$", "±": r"$\pm$", "→": r"$\to$", "·": r"$\cdot$",
+}  # fmt: skip
+
+
+def latex(table: Table, *, label: str) -> str:
+    """The table for LaTeX with booktabs; it may break over pages where it is long.
+
+    Args:
+        table: what to set.
+        label: for references, behind `tab:`.
+    """
+    layout = "".join("r" if column.numeric else "l" for column in table.columns)
+    head = " & ".join(escape_latex(column.label) for column in table.columns) + r" \\"
+    body = [
+        " & ".join(
+            _guarded(escape_latex(text(column, value)))
+            for column, value in zip(table.columns, row, strict=True)
+        )
+        + r" \\"
+        for row in table.rows
+    ]
+    caption = escape_latex(" ".join(f"{table.title}. {table.note}".split()))
+    tag = re.sub(r"[^A-Za-z0-9:-]", "-", label)
+    if len(table.rows) > LONG:
+        lines = [
+            "% needs \\usepackage{booktabs,longtable}", rf"\begin{{longtable}}{{{layout}}}",
+            rf"\caption{{{caption}}}\label{{tab:{tag}}}\\", r"\toprule", head, r"\midrule",
+            r"\endhead", r"\bottomrule", r"\endfoot", *body, r"\end{longtable}",
+        ]  # fmt: skip
+        return "\n".join(lines) + "\n"
+    lines = [
+        "% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering",
+        rf"\caption{{{caption}}}", rf"\label{{tab:{tag}}}", rf"\begin{{tabular}}{{{layout}}}",
+        r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table}",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def escape_latex(value: str) -> str:
+    r"""The text with everything escaped that LaTeX gives a meaning.
+
+    >>> print(escape_latex("lp_ft 50%"))
+    lp\_ft 50\%
+    """
+    return "".join(_LATEX.get(character, character) for character in " ".join(value.split()))
+
+
+def _guarded(cell: str) -> str:
+    return f"{{}}{cell}" if cell.startswith(("[", "*")) else cell  # `\\ [` would take a length
+
+
+def flat(table: Table) -> tuple[list[str], list[list[Any]]]:
+    """Names and rows of plain values: an interval takes four columns, a share two."""
+    names: list[str] = []
+    for column in table.columns:
+        ends = _ENDS.get(column.kind, ("",))
+        names += [column.key + end for end in ends]
+    rows = [
+        [item for column, value in zip(table.columns, row, strict=True)
+         for item in _flat(column, value)]
+        for row in table.rows
+    ]  # fmt: skip
+    return names, rows
+
+
+_ENDS = {
+    "interval": ("", "_low", "_high", "_n"),
+    "delta": ("", "_low", "_high", "_n"),
+    "share": ("", "_planned"),
+}
+
+
+def _flat(column: Column, value: Any) -> Sequence[Any]:
+    if column.kind in ("interval", "delta"):
+        empty = value is None
+        return [None] * 4 if empty else [value.value, value.low, value.high, value.n]
+    if column.kind == "share":
+        return [None, None] if value is None else value
+    return [value]
+
+
+def write(folder: Path, table: Table, *, study: str, prose: bool = True) -> list[Path]:
+    """Writes a table in every form and returns the paths.
+
+    Args:
+        folder: which is made.
+        table: what to write.
+        study: for the label in LaTeX.
+        prose: whether Markdown and LaTeX are wanted as well.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    base = folder / table.name
+    names, rows = flat(table)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_csv(item) for item in row] for row in rows)
+    texts = {".csv": buffer.getvalue()}
+    if prose:
+        texts[".md"] = markdown(table)
+        texts[".tex"] = latex(table, label=f"{study}-{table.name}")
+    paths = []
+    for ending, content in texts.items():
+        path = base.with_name(base.name + ending)
+        path.write_text(content, encoding="utf-8")
+        paths.append(path)
+    return [*paths, *_parquet(base.with_name(base.name + ".parquet"), names, rows)]
+
+
+def _csv(value: Any) -> Any:
+    return "nan" if isinstance(value, float) and math.isnan(value) else value
+
+
+def _parquet(path: Path, names: list[str], rows: list[list[Any]]) -> list[Path]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        return []
+    columns = zip(*rows, strict=True) if rows else ([] for _ in names)
+    arrays = {}
+    for name, column in zip(names, columns, strict=True):
+        cells = list(column)
+        kinds = {type(cell) for cell in cells if cell is not None}
+        mixed = kinds not in ({int}, {float}, {str}, {bool}, set()) and not kinds <= {int, float}
+        arrays[name] = pyarrow.array(
+            [str(c) if mixed and c is not None else c for c in cells],
+            type=pyarrow.float64() if kinds == {int, float} else None,
+        )
+    parquet.write_table(pyarrow.table(arrays), path)
+    return [path]
