@@ -1,0 +1,82 @@
+"""Between a search and its runs: a trial, the runs that it plans, the value that they give it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tlx import runs
+from tlx.sweeps import spaces
+
+
+class SearchError(runs.RunError):
+    """A search that cannot go on as it is asked to."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one trial of a search tries.
+
+    Attributes:
+        number: from 0, the same after every restart.
+        params: key to value; of a choice, the text of its override.
+        resumed: whether another worker began it.
+    """
+
+    number: int
+    params: Mapping[str, Any] = field(default_factory=dict)
+    resumed: bool = False
+
+    @property
+    def overrides(self) -> list[str]:
+        """The parameters as overrides, in the order of the space."""
+        return [spaces.override(key, value) for key, value in self.params.items()]
+
+
+def planned(trial: Trial, *, base: Sequence[str], seeds: Sequence[int]) -> list[list[str]]:
+    """The lines of overrides of a trial's runs, one a seed.
+
+    >>> planned(Trial(3, {"optimizer.lr": 0.02}), base=["dataset=digits"], seeds=[0])
+    [['dataset=digits', 'optimizer.lr=0.02', 'seed=0']]
+    """
+    return [[*base, *trial.overrides, f"seed={seed}"] for seed in seeds]
+
+
+def value_of(records: Sequence[Any], objectives: Sequence[tuple[str, str]]) -> tuple[float, ...]:
+    """The objectives' values of a trial: means over its runs; NaN where a run lacks one.
+
+    Args:
+        records: of its runs, one a seed (`tlx.results.record.Record`).
+        objectives: figures and their directions.
+
+    Raises:
+        SearchError: a figure that runs do not have.
+    """
+    values = []
+    for figure, _ in objectives:
+        found = [_figure(record, figure) for record in records]
+        values.append(sum(found) / len(found) if found else math.nan)
+    return tuple(values)
+
+
+def _figure(record: Any, figure: str) -> float:
+    if record.status != "finished":
+        return math.nan
+    group, _, name = figure.partition("/")
+    value: Any = None
+    if group == "val":
+        split = record.splits.get("val")
+        if split is not None and name in split.metrics:
+            value = split.metrics[name].value
+        elif record.selected is not None and record.selected.monitor == figure:
+            value = record.selected.value
+    elif group == "parameters" and record.parameters is not None:
+        value = getattr(record.parameters, name, None)
+    elif not name:
+        value = getattr(record, figure, None)
+    if not isinstance(value, int | float):
+        raise SearchError(
+            f"objective {figure!r} is not in the record of {record.run}; name one of its val "
+            "metrics, as val/NAME, or a figure of the run, like parameters/trainable"
+        )
+    return float(value)

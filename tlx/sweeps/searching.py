@@ -1,0 +1,217 @@
+"""A study that searches: trials drawn one by one, each trained as runs of the study's driver."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+from tlx.config.check import CheckError
+from tlx.config.compose import Composer
+from tlx.config.design import SEARCH
+from tlx.config.identity import essence
+from tlx.config.limits import metrics_of
+from tlx.config.problems import Problem
+from tlx.lineage import Located, Locator, known
+from tlx.results.manifest import PlannedRun
+from tlx.results.record import Record
+from tlx.sweeps import search, search_rules, spaces
+from tlx.sweeps.driver import Task, first_line
+from tlx.sweeps.search import Search, Trial
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched, checked, and how a trial becomes runs.
+
+    Attributes:
+        study: its name.
+        line: overrides that all trials share.
+        node: of the config, complete.
+        seeds: of a trial's runs.
+        config: what all trials share, composed.
+        metric: the study's primary figure.
+        composer: of the runs.
+        locator: of the runs.
+    """
+
+    study: str
+    line: tuple[str, ...]
+    node: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    config: Mapping[str, Any]
+    metric: str
+    composer: Composer
+    locator: Locator
+
+    @property
+    def monitor(self) -> tuple[str, str]:
+        """The objective where none is given: what selection looks at."""
+        metrics = metrics_of(self.config)
+        figure = self.config["monitor"] or f"val/{next(iter(metrics))}"
+        return figure, metrics.get(figure.partition("/")[2], "max")
+
+    def open(self, folder: Path) -> Search:
+        """Opens the search in a study's folder, or begins it."""
+        shared = json.dumps(essence({**self.config, "seed": 0}), sort_keys=True, default=str)
+        return search.opened(
+            self.node,
+            name=self.study,
+            folder=folder,
+            monitor=self.monitor,
+            base=hashlib.sha256(shared.encode()).hexdigest()[:16],
+        )
+
+    def runs_of(self, trial: Trial) -> list[tuple[PlannedRun, Located]]:
+        """The runs of a trial, one a seed.
+
+        Raises:
+            CheckError: the trial's values do not compose.
+        """
+        found = []
+        lines = search.planned(trial, base=self.line, seeds=self.seeds)
+        for seed, line in zip(self.seeds, lines, strict=True):
+            config = self.composer.compose(line)
+            config.pop("search", None)
+            tags = [f"trial={trial.number}"]
+            labels = {"group": self.study, "arm": SEARCH, "tags": tags}
+            place = self.locator.locate({**config, **labels})
+            run = PlannedRun(
+                run=place.folder.name,
+                arm=SEARCH,
+                seed=seed,
+                candidate=" ".join(trial.overrides),
+                overrides=tuple(line),
+                factors=dict(trial.params),
+                trial=trial.number,
+            )
+            found.append((run, place))
+        return found
+
+
+def space(
+    config: Mapping[str, Any],
+    *,
+    line: Sequence[str],
+    study: str,
+    seeds: Sequence[int],
+    metric: str,
+    composer: Composer,
+    locator: Locator,
+) -> Space:
+    """What a study's `search` node describes, checked; one value of each key is composed.
+
+    Raises:
+        CheckError: the node is missing or wrong.
+    """
+    node = config.get("search")
+    if not isinstance(node, Mapping):
+        problem = Problem("search", "is missing: choose how to search, search=tpe", "search=tpe")
+        raise CheckError([problem])
+    if wrong := search_rules.problems(node, metrics=metrics_of(config)):
+        raise CheckError(wrong)
+    own = tuple(seeds[: node["seeds_per_trial"]])
+    if len(own) < node["seeds_per_trial"]:
+        raise CheckError(
+            [Problem("search.seeds_per_trial", f"is more than study.seeds has: {list(seeds)}")]
+        )
+    for overrides in spaces.examples(node["space"]):
+        composer.compose([*line, *overrides])
+    return Space(study, tuple(line), node, own, config, metric, composer, locator)
+
+
+@dataclass
+class Open:
+    """A trial at work: its runs that are not at their ends, and those that wait for the first."""
+
+    trial: Trial
+    runs: list[str]
+    left: set[str]
+    waiting: list[Task] = field(default_factory=list)
+
+
+@final
+class Trials:
+    """Feeds a driver with the runs of trials, and tells the search how they ended."""
+
+    def __init__(self, what: Space, found: Search) -> None:
+        """Nothing is drawn yet."""
+        self.space, self.search = what, found
+        self.open: dict[int, Open] = {}
+        self.ready: list[Task] = []
+        self.folders: dict[str, Path] = {}
+        self.made: dict[int, list[tuple[PlannedRun, Located]]] = {}
+
+    def more(self) -> list[Task]:
+        """The next runs: of a trial whose first run came through, else of a new trial."""
+        if self.ready:
+            ready, self.ready = self.ready, []
+            return ready
+        trial = self.search.next()
+        if trial is None:
+            return []
+        try:
+            planned = self.runs_of(trial)
+        except CheckError as error:
+            self.search.tell(trial, state="failed", reason=first_line(str(error)))
+            return self.more()
+        tasks = []
+        for number, (run, place) in enumerate(planned):
+            self.folders[run.run] = place.folder
+            hook = self.search.hook(trial, seed_index=number)
+            title = f"trial {trial.number} seed {run.seed}"
+            metric = self.search.objectives[0][0]
+            tasks.append(Task(place, title, run.overrides, metric=metric, search=hook))
+        ids = [task.run for task in tasks]
+        begun = tasks[:1] if self.space.node["pruner"] != "none" else tasks
+        self.open[trial.number] = Open(trial, ids, set(ids), tasks[len(begun) :])
+        return begun
+
+    def runs_of(self, trial: Trial) -> list[tuple[PlannedRun, Located]]:
+        """The runs of a trial, composed once."""
+        if trial.number not in self.made:
+            self.made[trial.number] = self.space.runs_of(trial)
+        return self.made[trial.number]
+
+    def over(self, task: Task) -> None:
+        """Takes note of a run's end; a trial whose last run it was is told to the search."""
+        for entry in [entry for entry in self.open.values() if task.run in entry.left]:
+            entry.left.discard(task.run)
+            if task.state == "finished" and entry.left:
+                self.ready += entry.waiting
+                entry.waiting = []
+                continue
+            del self.open[entry.trial.number]
+            self._tell(entry, task)
+
+    def _tell(self, entry: Open, last: Task) -> None:
+        if last.state == "pruned":
+            self.search.tell(entry.trial, state="pruned")
+            return
+        if last.state != "finished":
+            reason = f"{last.title}: {first_line(last.reason)}"
+            self.search.tell(entry.trial, state="failed", reason=reason)
+            return
+        records = [known(self.folders[run]) for run in entry.runs]
+        whole: list[Record] = [record for record in records if record is not None]
+        values = search.value_of(whole, self.search.objectives)
+        values = values if len(whole) == len(records) else tuple(math.nan for _ in values)
+        self.search.tell(entry.trial, values)
+
+    def planned(self) -> list[PlannedRun]:
+        """The runs of all trials there are, whichever worker began them."""
+        found = []
+        for trial in self.search.trials():
+            try:
+                runs = self.runs_of(trial)
+            except CheckError:
+                continue  # it has failed for that
+            # the later runs of a trial that was given up are never begun
+            found += [
+                run
+                for run, place in runs
+                if trial.number in self.open or known(place.folder) is not None
+            ]
+        return found
