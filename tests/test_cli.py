@@ -17,6 +17,7 @@ import yaml
 import launching
 import tlx
 from tlx import cli, diagnose, execute, runs, use
+from tlx.lineage import Located
 from tlx.results import record
 
 SMALL = [
@@ -92,13 +93,12 @@ def test_a_run_folder_holds_what_the_design_says(trained):
         "record.json",
         "model.safetensors",
         "predictions",
-        "checkpoints",
+        "progress.json",
     }
     assert not list(trained.rglob("*.tmp"))
     assert (trained / "overrides.txt").read_text().splitlines()[: len(SMALL)] == SMALL
     assert tlx.compose([*SMALL, f"runs_dir={trained.parent}"]) == runs.read_config(trained)
     assert [path.name for path in (trained / "predictions").iterdir()] == ["test.csv"]
-    assert any((trained / "checkpoints").iterdir())
 
 
 def test_provenance_says_where_a_result_comes_from(trained):
@@ -162,9 +162,11 @@ def test_options_may_stand_between_overrides(capsys):
 def test_check_of_a_study_names_every_run(capsys):
     out, _ = tlx_says(capsys, "train", "experiment=glyphs_to_digits", "--check", "study.seeds=[3]")
     lines = [line for line in out.splitlines() if line.startswith("# run id: ")]
-    assert [line.rpartition(" ")[2] for line in lines] == ["(scratch)", "(full)", "(lp_ft)"]
-    assert len({line.split()[3] for line in lines}) == 3
-    assert all("-s3-" in line for line in lines)
+    arms = [line.partition("(")[2] for line in lines if "(start " not in line]
+    names = ("scratch", "linear_probe", "full", "lp_ft", "gradual")
+    assert arms == [f"{name} seed 3)" for name in names]
+    assert len({line.split()[3] for line in lines}) == 6  # the pretraining as well
+    assert all("-s3-" in line for line in lines if "(start " not in line)
 
 
 def test_check_of_a_study_looks_into_every_arm(capsys):
@@ -409,8 +411,7 @@ def test_a_run_starts_from_an_experiment_and_from_a_run(own, tmp_path, capsys):
     assert record.read(made).weights_id != "none"
 
     out, _ = tlx_says(capsys, *by_name)
-    assert f"starts from {parent.name}\n" in out
-    assert "is finished already" in out
+    assert f"{made.name} is finished already" in out
     short = parent.name.rpartition("-")[2]
     out, _ = tlx_says(capsys, "train", *child, f"backbone.init=run:{short}")
     assert f"{made.name} is finished already" in out
@@ -427,9 +428,11 @@ def test_a_study_of_one_seed_claims_no_interval(own, tmp_path, capsys):
     out, _ = tlx_says(capsys, "train", *given)
     made = {path.parent.name for path in (tmp_path / "runs").glob("*/record.json")}
     assert len(made) == 2
-    assert "gain of two over one on test" in out
-    assert "n = 1 seeds; no interval" in out
-    assert "nan" not in out.rpartition("gain: paired")[2]
+    table = out.partition("pair: accuracy on test")[2]
+    (row,) = [line for line in table.splitlines() if line.strip().startswith("two ")]
+    assert "n=1" in row
+    assert "[" not in row  # an interval needs two seeds
+    assert out.rstrip().splitlines()[-1].startswith("report: ")
     said, _ = tlx_says(capsys, "train", *given, "--check")
     assert {line.split()[3] for line in said.splitlines() if "# run id" in line} == made
 
@@ -714,14 +717,18 @@ def test_a_second_launch_of_a_run_in_training_is_refused(trained, tmp_path, caps
 
 
 def test_stopped_workers_end_with_130(copied):
-    from tlx.training.signals import Interrupted
+    from tlx.training.signals import Interrupted, Pruned
 
     path = copied / "record.json"
-    for status, error in (("interrupted", Interrupted), ("failed", runs.RunError)):
+    said = {"interrupted": Interrupted, "failed": runs.RunError, "pruned": Pruned}
+    for status, error in said.items():
         data = {**json.loads(path.read_text()), "status": status, "error": "the reason"}
         path.write_text(json.dumps(data))
         with pytest.raises(error, match="the reason"):
-            execute._after_launch(copied)
+            execute.after_launch(copied)
+    path.write_text(json.dumps({**data, "status": "running", "error": None}))
+    with pytest.raises(runs.Lost, match="did not finish"):
+        execute.after_launch(copied)
 
 
 # -- from Python ------------------------------------------------------------------------------
@@ -740,3 +747,53 @@ def test_the_same_from_python(trained, photos):
 def test_a_study_is_no_single_run():
     with pytest.raises(ValueError, match="study"):
         tlx.run(tlx.compose(["experiment=glyphs_to_digits"]))
+
+
+def test_force_keeps_the_earlier_result_until_the_new_one_is_there(copied, monkeypatch):
+    config = runs.read_config(copied)
+    place = Located(copied, config)
+    before = (copied / "model.safetensors").read_bytes()
+
+    def broken(*args, **kwargs):
+        raise ValueError("the data is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tlx.train.train", broken)
+        with pytest.raises(ValueError, match="gone"):
+            execute.train(place, force=True)
+        with pytest.raises(ValueError, match="gone"):
+            execute.train(place, force=True)  # a second attempt harms it no more than the first
+    kept = copied / execute.BEFORE
+    assert execute.finished(copied) is None
+    assert execute.finished(kept) is not None
+    assert (kept / "model.safetensors").read_bytes() == before
+    execute.train(place)
+    assert execute.finished(copied) is not None
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("keep", ["checkpoints", "weights", "record"])
+def test_keep_says_what_is_left(copied, keep):
+    (copied / "checkpoints").mkdir()
+    execute.tidy(copied, keep=keep)
+    assert (copied / "checkpoints").exists() is (keep == "checkpoints")
+    assert (copied / "model.safetensors").exists() is (keep != "record")
+    assert (copied / "record.json").exists()
+    assert (copied / "predictions").exists()
+
+
+def test_a_rerun_computes_with_the_runs_threads(trained, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    execute.rerun(runs.read_config(trained), into=tmp_path, parents=trained.parent)
+    assert asked == [execute.provenance_of(trained)["threads"]]
+
+
+def test_the_same_study_from_python(own, tmp_path):
+    text = EXPERIMENT.format(backbone="tiny", init="none")
+    text += "study:\n  arms: {one: [], two: [freeze_strategy=linear_probe]}\n  seeds: [5]\n"
+    (own / "experiment" / "pair.yaml").write_text(text)
+    frame = tlx.study("pair", [f"runs_dir={tmp_path / 'runs'}"], config_dir=str(own))
+    assert set(frame["arm"]) == {"one", "two"}
+    assert {"val", "test"} <= set(frame["split"])

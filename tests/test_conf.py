@@ -35,7 +35,8 @@ LISTED = {
     "schedule": {"constant", "cosine", "linear", "one_cycle", "slanted_triangular"},
     "trainer": {"cpu", "gpu", "ddp", "fsdp"},
     "logger": {"csv", "wandb", "tensorboard"},
-    "executor": {"local"},
+    "executor": {"local", "slurm", "ray"},
+    "search": {"tpe", "gp", "cmaes", "qmc", "random", "grid"},
 }
 
 

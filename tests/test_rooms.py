@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "tlx"
 MODEL_ROOMS = {"tasks", "backbones", "data", "methods"}
 # execute.py and the files that it is divided into
-EXECUTION = {"execute", "launch", "runs", "study", "train", "use"}
+EXECUTION = {"execute", "launch", "leases", "lineage", "runs", "train", "use"}
 BELOW_EXECUTION = {"build", "config", "frozen", "results", "training", *MODEL_ROOMS}
 MAY_IMPORT: dict[str, set[str]] = {
     "methods": set(),
@@ -18,14 +18,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backbones": {"methods"},
     "tasks": {"backbones", "data", "methods"},
     "frozen": MODEL_ROOMS,
-    "config": {"methods.stages"},
+    "config": {"methods.stages", "results.grammar"},
     "report": {"results"},
     "training": MODEL_ROOMS | {"frozen"},
     "build": {"config", "training", "frozen", "sweeps", *MODEL_ROOMS},
     **{name: EXECUTION | BELOW_EXECUTION for name in EXECUTION},
     "diagnose": {"results"},
-    "sweeps": EXECUTION | {"build", "config", "frozen", "results", "training.signals"},
-    "commands": EXECUTION | BELOW_EXECUTION | {"sweeps", "report", "diagnose"},
+    "sweeps": EXECUTION
+    | {"build", "config", "frozen", "results", "training.pruning", "training.signals"},
+    **{
+        name: EXECUTION | BELOW_EXECUTION | {"sweeps", "report", "diagnose", "study_commands"}
+        for name in ("commands", "study_commands")
+    },
 }
 STANDARD_LIBRARY_ONLY = ("methods/stages.py", "methods/strategies.py")
 NO_TORCH = ("config", "cli.py", "__init__.py")

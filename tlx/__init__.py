@@ -6,7 +6,7 @@
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compose", "load", "run"]
+__all__ = ["__version__", "compose", "load", "run", "study"]
 
 
 def compose(overrides: list[str] | None = None, *, config_dir: str | None = None) -> dict[str, Any]:
@@ -30,10 +30,31 @@ def run(config: dict[str, Any], *, force: bool = False, config_dir: str | None =
 
     if config.get("study"):
         raise ValueError(
-            "the config has a study, which is several runs: use `tlx train`, or del "
+            "the config has a study, which is several runs: use `tlx.study`, or del "
             "config['study'] for the one run that the rest describes"
         )
     return execute.run(config, force=force, config_dir=config_dir)
+
+
+def study(name: str, overrides: list[str] | None = None, *, config_dir: str | None = None) -> Any:
+    """Trains what is missing of a study; returns a pandas table of its figures, a row each.
+
+    Args:
+        name: of the experiment.
+        overrides: what differs from its file.
+        config_dir: the user's own groups and experiments.
+
+    Raises:
+        tlx.config.check.CheckError: the study, or an arm of it, is wrong.
+    """
+    from tlx.results import manifest
+    from tlx.results.table import runs_table
+    from tlx.sweeps import studies
+
+    line = [f"experiment={name}", *(overrides or [])]
+    made = studies.study(line, config_dir=config_dir)
+    studies.drive(made, command=["tlx", "train", *line])
+    return runs_table(made.runs_dir, manifest=manifest.read(made.folder))
 
 
 def load(run: str, *, runs_dir: str = "runs") -> Any:

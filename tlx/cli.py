@@ -54,11 +54,30 @@ def parser() -> argparse.ArgumentParser:
     commands = main.add_subparsers(dest="command", metavar="COMMAND")
 
     train = commands.add_parser("train", help="train one run, or all runs of an experiment")
-    _composing(train)
-    train.add_argument("--force", action="store_true", help="train again what is finished")
     train.add_argument(
-        "--check", action="store_true", help="check the config, print it and its run id, and stop"
+        "-m", "--multirun", action="store_true", help="train a run for each combination of values"
     )
+    _training(train)
+    sweep = commands.add_parser("sweep", help="the same as train -m")
+    _training(sweep)
+    sweep.set_defaults(multirun=True)
+
+    status = commands.add_parser("status", help="what of a study is done, running, failed, and why")
+    _study(status, optional=True)
+    status.add_argument("--watch", action="store_true", help="again every two seconds")
+
+    report = commands.add_parser("report", help="a study's tables, and its page")
+    _study(report)
+
+    cancel = commands.add_parser("cancel", help="ask the drivers of a study to save and stop")
+    _study(cancel)
+
+    clean = commands.add_parser("clean", help="what could be deleted of a study; --yes deletes it")
+    _study(clean)
+    clean.add_argument(
+        "--runs", action="store_true", help="whole runs that no other study has, not only files"
+    )
+    clean.add_argument("--yes", action="store_true", help="delete it")
 
     evaluate = commands.add_parser("evaluate", help="evaluate a run on its own or other data")
     _run(evaluate)
@@ -85,6 +104,29 @@ def parser() -> argparse.ArgumentParser:
 
     commands.add_parser("doctor", help="versions, devices, known bad pairings and how to mend them")
     return main
+
+
+def _training(command: argparse.ArgumentParser) -> None:
+    _composing(command)
+    command.add_argument("--force", action="store_true", help="train again what is finished")
+    command.add_argument(
+        "--check", action="store_true", help="check the config, print it and its run id, and stop"
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="print the runs of a study, what is done, the cost"
+    )
+    command.add_argument(
+        "--retry-failed", action="store_true", help="start the failed runs of a study again"
+    )
+
+
+def _study(command: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    command.add_argument(
+        "study",
+        nargs="?" if optional else None,
+        help="its name, or a part of it that is unique" + (" (default: all)" if optional else ""),
+    )
+    command.add_argument("--runs-dir", default="runs", help="where runs live")
 
 
 def _composing(command: argparse.ArgumentParser) -> None:

@@ -6,12 +6,11 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
 
-from tlx import execute, runs
+from tlx import execute, runs, study_commands
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
 
@@ -22,6 +21,11 @@ def guarded(args: argparse.Namespace) -> int:
     """Runs a command; mistakes of the person end in a message, not in a traceback."""
     commands: dict[str, Callable[[argparse.Namespace], int]] = {
         "train": train,
+        "sweep": train,
+        "status": study_commands.status,
+        "report": study_commands.report,
+        "cancel": study_commands.cancel,
+        "clean": study_commands.clean,
         "evaluate": evaluate,
         "predict": predict,
         "rerun": rerun,
@@ -56,41 +60,20 @@ def guarded(args: argparse.Namespace) -> int:
 
 
 def train(args: argparse.Namespace) -> int:
-    """Trains one run, or every run of an experiment with a study."""
+    """Trains one run, or every run of a study."""
+    if args.multirun:
+        return study_commands.train(args)
     config = compose(args.overrides, config_dir=args.config_dir)
-    if args.check:
-        return show_check(config, args.overrides, config_dir=args.config_dir)
     if config.get("study"):
-        from tlx import study
-
-        result = study.run(args.overrides, config_dir=args.config_dir, force=args.force)
-        split, _, metric = (config["study"].get("metric") or "test/accuracy").rpartition("/")
-        first = next(iter(result.records.values()))[0]
-        splits = [split, *(s for s in first.splits if s not in {"val", split})]
-        print()
-        print(study.table(result, splits=splits, metric=metric))
-        print()
-        for name in splits:
-            print("\n".join(study.verdict(result, split=name, metric=metric)))
-        print(f"every run has its folder in {Path(config['runs_dir']).absolute()}")
+        return study_commands.train(args, config=config)
+    if args.dry_run or args.retry_failed:
+        wrong = "--dry-run" if args.dry_run else "--retry-failed"
+        raise ValueError(f"{wrong} is for studies; this line is one run (--check shows it)")
+    if args.check:
+        print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True).rstrip())
+        print(f"# run id: {execute.identify(config, config_dir=args.config_dir)}")
         return 0
     execute.run(config, force=args.force, overrides=args.overrides, config_dir=args.config_dir)
-    return 0
-
-
-def show_check(
-    config: dict[str, Any], overrides: list[str], *, config_dir: str | None = None
-) -> int:
-    """Prints the checked config and its run id, of a study those of all its runs."""
-    print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True).rstrip())
-    if not config.get("study"):
-        print(f"# run id: {execute.identify(config, config_dir=config_dir)}")
-        return 0
-    from tlx import study
-
-    for (arm, candidate, _), one in study.configs(overrides, config_dir=config_dir).items():
-        title = " ".join([arm, *candidate])
-        print(f"# run id: {execute.identify(one, config_dir=config_dir)}  ({title})")
     return 0
 
 

@@ -1,0 +1,230 @@
+"""The driver: what is started, how often, in which order, and what is said of each end."""
+
+from pathlib import Path
+
+import pytest
+
+from tlx import execute, runs
+from tlx.config.compose import compose
+from tlx.lineage import Located, Locator
+from tlx.results import record
+from tlx.sweeps.driver import Driver, Task
+from tlx.sweeps.executor import Ended, Job
+
+BASE = (
+    *("dataset=digits", "backbone=timm", "backbone.name=test_resnet", "backbone.image_size=32"),
+    *("backbone.init=none", "trainer=cpu", "trainer.steps=4"),
+)
+
+
+class Scripted:
+    """An executor whose jobs end as a script says, without training anything."""
+
+    def __init__(self, script=None, *, slots=2):
+        self.script = {name: list(outcomes) for name, outcomes in (script or {}).items()}
+        self.slots, self.jobs, self.started, self.stopped = slots, [], [], False
+
+    def room(self, job: Job) -> bool:
+        return len(self.jobs) < self.slots
+
+    def start(self, job: Job) -> None:
+        assert self.room(job)
+        self.jobs.append(job)
+        self.started.append(job.folder.name)
+
+    def ended(self, timeout_s: float) -> list[Ended]:
+        jobs, self.jobs = self.jobs, []
+        return [self._end(job) for job in jobs]
+
+    def _end(self, job: Job) -> Ended:
+        said = (self.script.get(job.folder.name) or ["finished"]).pop(0)
+        outcome, _, step = said.partition(" at ")
+        if step:
+            runs.write_json(job.folder / runs.PROGRESS, {"step": int(step)})
+        if outcome == "busy":
+            return Ended(job.folder, "busy")
+        if outcome in {"finished", "failed", "pruned"}:
+            config = runs.read_config(job.folder)
+            made = execute.blank(job.folder, config)
+            error = "ValueError: no" if outcome == "failed" else None
+            record.write(job.folder, record.dataclasses.replace(made, status=outcome, error=error))
+        return Ended(job.folder, outcome, "killed" if outcome == "lost" else None)
+
+    def stop(self) -> None:
+        self.stopped, self.jobs = True, []
+
+    def close(self) -> None:
+        pass
+
+
+def tasks(runs_dir: Path, seeds=(0, 1, 2), **options) -> list[Task]:
+    locator = Locator()
+    configs = [compose([*BASE, f"seed={seed}", f"runs_dir={runs_dir}"]) for seed in seeds]
+    return [
+        Task(locator.locate(config), f"arm seed {seed}", **options)
+        for seed, config in zip(seeds, configs, strict=True)
+    ]
+
+
+def driven(runs_dir: Path, made: list[Task], executor: Scripted, **options) -> tuple[Driver, list]:
+    said: list[str] = []
+    driver = Driver(executor, runs_dir, say=said.append, **options)
+    driver.add(made)
+    driver.drive()
+    return driver, said
+
+
+def states(driver: Driver) -> list[str]:
+    return [task.state for task in driver.tasks.values()]
+
+
+def test_every_run_is_started_once(tmp_path):
+    executor = Scripted()
+    driver, said = driven(tmp_path, tasks(tmp_path), executor)
+    assert states(driver) == ["finished"] * 3
+    assert sorted(executor.started) == sorted(driver.tasks)
+    assert [line.split("]")[0] for line in said] == ["[1/3", "[2/3", "[3/3"]
+    again = Scripted()
+    driver, _ = driven(tmp_path, tasks(tmp_path), again)
+    assert states(driver) == ["finished"] * 3
+    assert again.started == []
+
+
+def test_force_starts_what_is_finished_once_more(tmp_path):
+    driven(tmp_path, tasks(tmp_path), Scripted())
+    executor = Scripted()
+    driven(tmp_path, tasks(tmp_path, fresh=True), executor)
+    assert len(executor.started) == 3
+
+
+def test_a_failure_costs_its_run_alone_and_is_told_at_once(tmp_path):
+    made = tasks(tmp_path)
+    executor = Scripted({made[0].run: ["failed"]}, slots=1)
+    driver, said = driven(tmp_path, made, executor)
+    assert states(driver) == ["failed", "finished", "finished"]
+    assert "arm seed 0  FAILED: ValueError: no" in said[0]
+    assert str(tmp_path / made[0].run / runs.LOG) in said[0]
+
+
+def test_what_failed_earlier_waits_for_retry_failed(tmp_path):
+    made = tasks(tmp_path)
+    driven(tmp_path, made, Scripted({made[1].run: ["failed"]}))
+    executor = Scripted()
+    driver, _ = driven(tmp_path, tasks(tmp_path), executor)
+    assert executor.started == []
+    assert states(driver) == ["finished", "failed", "finished"]
+    driver, _ = driven(tmp_path, tasks(tmp_path), executor, retry_failed=True)
+    assert executor.started == [made[1].run]
+    assert states(driver) == ["finished"] * 3
+
+
+def test_a_run_that_is_killed_goes_on_while_it_gets_further(tmp_path):
+    made = tasks(tmp_path, seeds=(0,))
+    executor = Scripted({made[0].run: ["lost", "lost at 1", "interrupted at 2", "lost"]})
+    driver, said = driven(tmp_path, made, executor, max_restarts=1)
+    assert states(driver) == ["finished"]
+    assert len(executor.started) == 5
+    assert said[0] == "  arm seed 0: killed; it goes on from step 0"
+    assert said[2] == "  arm seed 0: stopped from outside; it goes on from step 2"
+
+
+def test_a_run_that_is_killed_again_and_again_has_failed(tmp_path):
+    made = tasks(tmp_path, seeds=(0, 1))
+    executor = Scripted({made[0].run: ["lost"] * 9})
+    driver, _ = driven(tmp_path, made, executor, max_restarts=2)
+    assert states(driver) == ["failed", "finished"]
+    assert executor.started.count(made[0].run) == 3  # once, and twice again
+    assert "without getting further" in (record.error_of(tmp_path / made[0].run) or "")
+
+
+def test_a_run_at_work_elsewhere_is_waited_for(tmp_path, monkeypatch):
+    made = tasks(tmp_path, seeds=(0,))
+    executor = Scripted({made[0].run: ["busy", "finished"]})
+    driver, _ = driven(tmp_path, made, executor)
+    assert states(driver) == ["finished"]
+    assert executor.started == [made[0].run] * 2
+
+
+def test_another_process_that_holds_a_run_keeps_it(tmp_path, monkeypatch):
+    made = tasks(tmp_path, seeds=(0, 1))
+    executor = Scripted()
+    held = execute.prepare
+
+    def prepare(found: Located, **options):
+        if found.folder.name == made[0].run and not (found.folder / "seen").exists():
+            found.folder.mkdir(parents=True)
+            (found.folder / "seen").touch()
+            raise runs.Busy("somebody has it")
+        held(found, **options)
+
+    monkeypatch.setattr(execute, "prepare", prepare)
+    driver, _ = driven(tmp_path, made, executor)
+    assert states(driver) == ["finished"] * 2
+    assert executor.started == [made[1].run, made[0].run]
+
+
+def child(parent: Task, runs_dir: Path) -> Task:
+    locator = Locator()
+    line = [*BASE, f"backbone.init=run:{parent.run}", f"runs_dir={runs_dir}", "seed=7"]
+    runs.write_config(parent.found.folder, parent.found.config)
+    return Task(locator.locate(compose(line)), "child")
+
+
+def test_parents_come_first(tmp_path):
+    (parent,) = tasks(tmp_path, seeds=(0,))
+    own = child(parent, tmp_path)
+    executor = Scripted()
+    monkey = executor._end
+
+    def ends(job: Job) -> Ended:
+        (job.folder / runs.WEIGHTS).touch()
+        return monkey(job)
+
+    executor._end = ends
+    driver, _ = driven(tmp_path, [own, parent], executor)
+    assert executor.started == [parent.run, own.run]
+    assert states(driver) == ["finished"] * 2
+
+
+def test_children_of_a_failed_run_are_blocked_with_its_reason(tmp_path):
+    (parent,) = tasks(tmp_path, seeds=(0,))
+    own = child(parent, tmp_path)
+    executor = Scripted({parent.run: ["failed"]})
+    driver, _ = driven(tmp_path, [own, parent], executor)
+    assert executor.started == [parent.run]
+    assert driver.tasks[own.run].state == "blocked"
+    assert "ValueError: no" in (driver.tasks[own.run].reason or "")
+
+
+def test_a_request_to_stop_is_heeded(tmp_path):
+    executor = Scripted(slots=1)
+    driver, _ = driven(tmp_path, tasks(tmp_path), executor, cancelled=lambda: True)
+    assert executor.stopped
+    assert driver.stopping
+    assert "stopped" in states(driver)
+
+
+def test_a_search_adds_tasks_while_there_is_room(tmp_path):
+    made = tasks(tmp_path, seeds=(0, 1, 2, 3))
+    executor = Scripted(slots=2)
+    over: list[str] = []
+    driver, _ = driven(
+        tmp_path,
+        [],
+        executor,
+        more=lambda: [made.pop(0)] if made else [],
+        over=lambda task: over.append(task.run),
+    )
+    assert states(driver) == ["finished"] * 4
+    assert over == executor.started
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"version": 1,\n "status": "finished",\n'])
+def test_a_record_that_was_cut_off_is_no_record(tmp_path, text):
+    made = tasks(tmp_path, seeds=(0,))
+    (tmp_path / made[0].run).mkdir(parents=True)
+    (tmp_path / made[0].run / record.FILE).write_text(text)
+    executor = Scripted()
+    driver, _ = driven(tmp_path, made, executor)
+    assert executor.started == [made[0].run]
+    assert states(driver) == ["finished"]

@@ -1,0 +1,304 @@
+"""The driver: starts what is missing of a study, once each, and tells how each run ended."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, final
+
+from tlx import execute, runs
+from tlx.leases import leases
+from tlx.lineage import Located
+from tlx.results import record
+from tlx.sweeps.executor import Ended, Executor, Job
+from tlx.training.pruning import FILE as SEARCH
+
+State = Literal[
+    "waiting", "running", "elsewhere", "finished", "failed", "pruned", "stopped", "blocked"
+]
+OVER = frozenset(("finished", "failed", "pruned", "blocked"))
+
+LOOK_EVERY_S = 1.0
+"""How often it is looked at what other drivers do."""
+
+
+@dataclass
+class Task:
+    """One run, as this launch of the study sees it.
+
+    Attributes:
+        found: its place, its config, and the run that it starts from.
+        title: for lines of text, `lp_ft seed 3`.
+        overrides: of the whole line.
+        metric: the figure shown when it has finished, `test/accuracy`.
+        state: `elsewhere` is at work in another process, `blocked` starts from a run that failed.
+        reason: why it failed.
+        fresh: forget what is there when it starts.
+        search: what the run is told of the search that it is a trial of.
+        restarts: times it was lost without getting further.
+        reached: the step that it had reached when it was lost.
+    """
+
+    found: Located
+    title: str
+    overrides: tuple[str, ...] = ()
+    metric: str | None = None
+    state: State = "waiting"
+    reason: str | None = None
+    fresh: bool = False
+    search: Mapping[str, Any] | None = None
+    restarts: int = 0
+    reached: int = -1
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return self.found.folder.name
+
+    @property
+    def job(self) -> Job:
+        """What an executor is handed."""
+        trainer = self.found.config["trainer"]
+        return Job(self.found.folder, trainer["devices"], trainer["nodes"])
+
+
+@final
+@dataclass
+class Driver:
+    """Drives the tasks of a study to their ends.
+
+    Attributes:
+        executor: what they are handed to.
+        runs_dir: where runs live; all tasks' runs do.
+        max_restarts: of a run that was killed from outside and got no further.
+        retry_failed: whether runs that failed in an earlier launch are started again.
+        cancelled: whether somebody has asked for an end.
+        more: new tasks, where a search has any; called while there is room.
+        done: whether no more tasks will come.
+        over: told of every task that is at its end, again if it is added again.
+        say: prints a line.
+    """
+
+    executor: Executor
+    runs_dir: Path
+    max_restarts: int = 2
+    retry_failed: bool = False
+    cancelled: Callable[[], bool] = lambda: False
+    more: Callable[[], Sequence[Task]] = tuple
+    done: Callable[[], bool] = lambda: True
+    over: Callable[[Task], None] = lambda task: None
+    say: Callable[[str], None] = execute.say
+    tasks: dict[str, Task] = field(default_factory=dict)
+    total: int | None = None
+    stopping: bool = False
+
+    def __post_init__(self) -> None:
+        """Opens the leases of the folder of runs."""
+        self.leases = leases(self.runs_dir)
+        self.facts = execute.Facts()
+        self.looked = -LOOK_EVERY_S
+
+    def add(self, tasks: Sequence[Task]) -> None:
+        """Takes tasks; one whose run is known already is the same task."""
+        for task in tasks:
+            known = self.tasks.setdefault(task.run, task)
+            if known is task:
+                self._look(task, first=True)
+            elif known.state in OVER:
+                self.over(known)
+
+    def drive(self) -> None:
+        """Works until every task is over, or until it is asked to stop."""
+        with self._signals():
+            while not self.stopping:
+                self._others()
+                self._dispatch()
+                active = [t for t in self.tasks.values() if t.state not in OVER]
+                if not active and self.done():
+                    break
+                for end in self.executor.ended(LOOK_EVERY_S):
+                    self._take(end)
+                if not any(t.state in {"running", "waiting"} for t in active):
+                    time.sleep(LOOK_EVERY_S / 2)  # all that is left is at work elsewhere
+                self.stopping = self.stopping or self.cancelled()
+            if self.stopping:
+                self._stop()
+
+    # -- what there is to do ------------------------------------------------------------------
+
+    def _look(self, task: Task, *, first: bool = False) -> None:
+        """Reads from its folder how far a task is (a mutator of the task)."""
+        status = record.status_of(task.found.folder)
+        if status == "finished" and not (first and task.fresh):
+            self._end(task, "finished", quiet=first)
+        elif status == "failed" and not (first and (self.retry_failed or task.fresh)):
+            self._end(task, "failed", record.error_of(task.found.folder), quiet=first)
+        elif status == "pruned" and not first:
+            self._end(task, "pruned")
+
+    def _others(self) -> None:
+        """Looks again at what other processes are at work on."""
+        if time.monotonic() - self.looked < LOOK_EVERY_S:
+            return
+        self.looked = time.monotonic()
+        away = [task for task in self.tasks.values() if task.state == "elsewhere"]
+        held = self.leases.held() if away else {}
+        for task in away:
+            self._look(task)
+            if task.state == "elsewhere" and task.run not in held:
+                task.state = "waiting"
+
+    def _dispatch(self) -> None:
+        for task in [task for task in self.tasks.values() if task.state == "waiting"]:
+            if not self._startable(task):
+                continue
+            if not self.executor.room(task.job):
+                return
+            self._start(task)
+        while self.executor.room(Job(self.runs_dir)) and (new := self.more()):
+            self.add(new)
+            for task in new:
+                task = self.tasks[task.run]
+                if task.state == "waiting" and self._startable(task):
+                    if not self.executor.room(task.job):
+                        return
+                    self._start(task)
+
+    def _startable(self, task: Task) -> bool:
+        """Whether what a task starts from is there; where it never will be, the task is over."""
+        if task.found.parent is None:
+            return True
+        parent = self.tasks.get(task.found.parent.folder.name)
+        if parent is None or parent.state == "finished":
+            return True
+        if parent.state in {"failed", "blocked", "pruned"}:
+            self._end(task, "blocked", f"starts from {parent.run}, which failed: {parent.reason}")
+        return False
+
+    def _start(self, task: Task) -> None:
+        if not task.fresh:
+            self._look(task, first=self.retry_failed)
+        if task.state != "waiting":
+            return
+        try:
+            execute.prepare(
+                task.found, overrides=task.overrides, force=task.fresh, facts=self.facts
+            )
+        except runs.Busy:
+            task.state = "elsewhere"
+            return
+        if task.search is not None:
+            runs.write_json(task.found.folder / SEARCH, task.search)
+        else:
+            (task.found.folder / SEARCH).unlink(missing_ok=True)
+        task.fresh = False
+        task.state = "running"
+        self.executor.start(task.job)
+
+    # -- how it ended -------------------------------------------------------------------------
+
+    def _take(self, end: Ended) -> None:
+        task = self.tasks[end.folder.name]
+        if end.outcome == "busy":
+            task.state = "elsewhere"
+        elif end.outcome in {"lost", "interrupted"}:
+            self._again(task, end.reason or "stopped from outside")
+        elif end.outcome == "failed":
+            self._failed(task, end.reason)
+        else:
+            self._end(task, "pruned" if end.outcome == "pruned" else "finished")
+
+    def _again(self, task: Task, reason: str) -> None:
+        """Starts a run again that was killed from outside, unless it gets no further."""
+        step = reached(task.found.folder)
+        task.restarts = 0 if step > task.reached else task.restarts + 1
+        task.reached = max(step, task.reached)
+        if task.restarts > self.max_restarts:
+            times = f"{task.restarts} times without getting further than step {task.reached}"
+            self._failed(task, f"{reason}; {times}")
+        else:
+            self.say(f"  {task.title}: {reason}; it goes on from step {max(step, 0)}")
+            task.state = "waiting"
+
+    def _failed(self, task: Task, reason: str | None) -> None:
+        said = record.error_of(task.found.folder)
+        if said is None or reason is not None:
+            try:
+                execute.fail(task.found.folder, reason or "ended without a word")
+            except runs.Busy:
+                task.state = "elsewhere"
+                return
+        self._end(task, "failed", reason or said)
+
+    def _end(
+        self, task: Task, state: State, reason: str | None = None, *, quiet: bool = False
+    ) -> None:
+        task.state, task.reason = state, reason
+        self.over(task)
+        if not quiet:
+            self.say(f"[{self._count()}] {self._line(task)}")
+
+    def _count(self) -> str:
+        over = sum(task.state in OVER for task in self.tasks.values())
+        total = max(self.total or 0, len(self.tasks))
+        return f"{over:>{len(str(total))}}/{total}"
+
+    def _line(self, task: Task) -> str:
+        folder = task.found.folder
+        if task.state == "finished":
+            done = record.read(folder)
+            split, _, name = (task.metric or "").rpartition("/")
+            metrics = done.splits[split].metrics if split in done.splits else {}
+            figure = f"  {task.metric} {metrics[name].value:.4f}" if name in metrics else ""
+            return f"{task.title}{figure}  {done.wall_s:.1f} s"
+        if task.state == "pruned":
+            return f"{task.title}  given up after step {reached(folder)}"
+        if task.state == "blocked":
+            return f"{task.title}  not started: {first_line(task.reason)}"
+        return f"{task.title}  FAILED: {first_line(task.reason)}\n    log: {folder / runs.LOG}"
+
+    # -- stopping -----------------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        self.say("stopping")
+        self.executor.stop()
+        for task in self.tasks.values():
+            if task.state in {"running", "waiting", "elsewhere"}:
+                self._look(task)
+                if task.state not in OVER:
+                    task.state = "stopped"
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """A first signal stops in an orderly way, a second one at once."""
+
+        def ask(number: int, frame: object) -> None:
+            if self.stopping:
+                raise KeyboardInterrupt
+            self.stopping = True
+
+        own = threading.current_thread() is threading.main_thread()  # Python's rule for handlers
+        numbers = (signal.SIGINT, signal.SIGTERM) if own else ()
+        before = {number: signal.signal(number, ask) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def reached(folder: Path) -> int:
+    """The step that a run last told of; -1 where it told of none."""
+    try:
+        return int(json.loads((folder / runs.PROGRESS).read_text(encoding="utf-8"))["step"])
+    except (OSError, ValueError, KeyError):
+        return -1
+
+
+def first_line(text: str | None) -> str:
+    """The first line of a reason."""
+    return (text or "no reason is known").strip().partition("\n")[0]

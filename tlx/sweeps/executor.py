@@ -1,0 +1,86 @@
+"""What runs of a study are handed to: this machine, Slurm or Ray, behind one protocol."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+Outcome = Literal["finished", "failed", "interrupted", "pruned", "busy", "lost"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run whose frozen config lies in its folder.
+
+    Attributes:
+        folder: of the run.
+        devices: processes on each node.
+        nodes: how many nodes.
+    """
+
+    folder: Path
+    devices: int = 1
+    nodes: int = 1
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended.
+
+    Attributes:
+        folder: of the run.
+        outcome: `lost` was killed from outside and may go on; `busy` is trained elsewhere.
+        reason: of a failure that the run's record does not tell.
+    """
+
+    folder: Path
+    outcome: Outcome
+    reason: str | None = None
+
+
+class Executor(Protocol):
+    """Takes jobs, tells how they ended."""
+
+    def room(self, job: Job) -> bool:
+        """Whether it can take this job now."""
+        ...
+
+    def start(self, job: Job) -> None:
+        """Takes a job."""
+        ...
+
+    def ended(self, timeout_s: float) -> list[Ended]:
+        """What ended since the last call; waits for something up to `timeout_s`."""
+        ...
+
+    def stop(self) -> None:
+        """Asks every job to stop at its next step, and waits until it has saved."""
+        ...
+
+    def close(self) -> None:
+        """Gives back what it holds; jobs that still run are killed, or left to their cluster."""
+        ...
+
+
+def make(options: Mapping[str, Any], *, runs_dir: Path, name: str) -> Executor:
+    """The executor that a config's `executor` node asks for.
+
+    Args:
+        options: of the node.
+        runs_dir: where the runs live.
+        name: of the study, for the cluster's lists of jobs.
+
+    Raises:
+        RunError: its package is not installed, or an option cannot be.
+    """
+    if options["kind"] == "slurm":
+        from tlx.sweeps.slurm import SlurmExecutor
+
+        return SlurmExecutor(options, runs_dir=runs_dir, name=name)
+    if options["kind"] == "ray":
+        from tlx.sweeps.ray import RayExecutor
+
+        return RayExecutor(options, runs_dir=runs_dir)
+    from tlx.sweeps.local import LocalExecutor
+
+    return LocalExecutor(options)

@@ -1,0 +1,261 @@
+"""Studies: expanded to runs, written down, driven to their ends, and read back."""
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tlx import execute, launch, runs
+from tlx.config import sweep
+from tlx.config.compose import Composer
+from tlx.config.design import SEARCH, Cell, Plan
+from tlx.config.design import plan as planned
+from tlx.config.limits import metrics_of
+from tlx.config.overrides import key_of
+from tlx.lineage import Located, Locator
+from tlx.results import manifest as manifests
+from tlx.results.manifest import Manifest, PlannedRun
+from tlx.sweeps import searching
+from tlx.sweeps.driver import Driver, Task
+from tlx.sweeps.executor import make
+from tlx.sweeps.searching import Space, Trials
+
+CANCEL = "cancel"
+"""File in a study's folder that asks its drivers to stop."""
+
+NOT_NAMING = ("runs_dir", "executor", "logger", "keep", "name", "study", "search.trials")
+"""Keys that make no other study of an experiment, though they may make it larger or smaller."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study, ready to be driven.
+
+    Attributes:
+        name: of the study and of its folder.
+        folder: where manifest and report lie.
+        plan: its design, expanded.
+        ids: of the plan's runs, in its order.
+        tasks: one a run, parents first.
+        parents: ids of the runs that others start from.
+        executor: options of the config's node.
+        space: what a search looks through.
+    """
+
+    name: str
+    folder: Path
+    plan: Plan
+    ids: tuple[str, ...]
+    tasks: tuple[Task, ...]
+    parents: tuple[str, ...]
+    executor: Mapping[str, Any]
+    space: Space | None = None
+
+    @property
+    def runs_dir(self) -> Path:
+        """Where its runs live."""
+        return self.folder.parent.parent
+
+
+def study(
+    overrides: Sequence[str],
+    *,
+    config_dir: str | None = None,
+    multirun: bool = False,
+    force: bool = False,
+) -> Study:
+    """The study that the overrides name, expanded; nothing is started or written.
+
+    Args:
+        overrides: `experiment=NAME` and what the person changed; with `multirun`, values to sweep.
+        config_dir: the user's own groups and experiments.
+        multirun: `tlx train -m`.
+        force: forget finished runs and train them again.
+
+    Raises:
+        CheckError: the study, or an arm of it, is wrong.
+        RunError: a run that others start from cannot be found.
+    """
+    if launch.inside_launcher():
+        raise runs.RunError(
+            "a study starts its runs itself, each with its own devices: start it without torchrun "
+            "or srun"
+        )
+    composer = Composer(config_dir)
+    made = (sweep.plan if multirun else planned)(list(overrides), composer)
+    first = made.cells[0].config
+    name = name_of(overrides, multirun)
+    runs_dir = Path(first["runs_dir"]).expanduser().absolute()
+    folder = runs_dir / manifests.STUDIES / name
+    locator = Locator(config_dir=config_dir)
+    if made.design == "search":
+        what = searching.space(
+            first,
+            line=made.cells[0].overrides[:-1],
+            study=name,
+            seeds=made.seeds,
+            metric=made.metric,
+            composer=composer,
+            locator=locator,
+        )
+        parents, starts = _starts([locator.locate(first)], metric=made.metric)
+        return Study(name, folder, made, (), starts, parents, first["executor"], what)
+    places = [locator.locate(labelled(cell, study=name)) for cell in made.cells]
+    parents, starts = _starts(places, metric=made.metric)
+    tasks = {task.run: task for task in starts}
+    for cell, place in zip(made.cells, places, strict=True):
+        task = Task(place, title(cell), cell.overrides, metric=made.metric, fresh=force)
+        tasks.setdefault(task.run, task)
+    ids = tuple(place.folder.name for place in places)
+    return Study(name, folder, made, ids, tuple(tasks.values()), parents, first["executor"])
+
+
+def _starts(places: Sequence[Located], *, metric: str) -> tuple[tuple[str, ...], tuple[Task, ...]]:
+    """Ids and tasks of the runs that these start from, each once, the oldest first."""
+    found: dict[str, Task] = {}
+    for place in places:
+        for parent in place.chain[:-1]:
+            if parent.folder.parent == place.folder.parent:
+                task = Task(parent, f"start {parent.folder.name}", metric=metric)
+                found.setdefault(task.run, task)
+    return tuple(found), tuple(found.values())
+
+
+def labelled(cell: Cell, *, study: str) -> dict[str, Any]:
+    """A cell's config with what loggers show of it: study, arm, factors."""
+    factors = cell.factors or {"arm": cell.arm}
+    tags = [f"{key.rpartition('.')[2]}={value}"[:64] for key, value in factors.items()]
+    return {**cell.config, "group": study, "arm": cell.arm, "tags": tags}
+
+
+def title(cell: Cell) -> str:
+    """A run's name in lines of text."""
+    return " ".join([cell.arm, *([cell.candidate] if cell.candidate else []), f"seed {cell.seed}"])
+
+
+def name_of(overrides: Sequence[str], multirun: bool = False) -> str:
+    """`group=NAME`, or the experiment's name with a hash of what else the line changes.
+
+    >>> name_of(["experiment=labels_curve", "executor.workers=4"])
+    'labels_curve'
+    """
+    groups = [text.partition("=")[2] for text in overrides if key_of(text) == "group"]
+    if groups and groups[-1] not in {"", "null"}:
+        return re.sub(r"[^\w.+-]+", "_", groups[-1])
+    experiments = [text.partition("=")[2] for text in overrides if key_of(text) == "experiment"]
+    base = experiments[-1].replace("/", "_") if experiments else "sweep"
+    others = sorted(
+        text
+        for text in overrides
+        if key_of(text) != "experiment"
+        and not {key_of(text), key_of(text).partition(".")[0]} & set(NOT_NAMING)
+    )
+    if not others and not multirun:
+        return base
+    return f"{base}-{hashlib.sha256(json.dumps(others).encode()).hexdigest()[:8]}"
+
+
+def manifest(made: Study, *, command: Sequence[str]) -> Manifest:
+    """What is written down of a study."""
+    plan, first = made.plan, made.plan.cells[0].config
+    directions = metrics_of(first)
+    mode = directions.get(plan.metric.rpartition("/")[2], "max")
+    return Manifest(
+        study=made.name,
+        question=plan.question,
+        design=plan.design,
+        baseline=plan.baseline,
+        metric=plan.metric,
+        mode=mode,
+        directions=directions,
+        claims=tuple(plan.claims),
+        seeds=tuple(plan.seeds),
+        arms=tuple(arm.name for arm in plan.arms) or (SEARCH,),
+        factors=plan.factors,
+        tuned=plan.tuned,
+        runs=tuple(
+            PlannedRun(
+                run=run,
+                arm=cell.arm,
+                seed=cell.seed,
+                candidate=cell.candidate,
+                overrides=tuple(cell.overrides),
+                factors=cell.factors,
+            )
+            for run, cell in zip(made.ids, plan.cells, strict=made.space is None)
+        ),
+        parents=made.parents,
+        command=tuple(command),
+        created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    )
+
+
+def drive(made: Study, *, command: Sequence[str], retry_failed: bool = False) -> Driver:
+    """Writes the manifest, and trains what is missing; the driver tells how it went."""
+    (made.folder / CANCEL).unlink(missing_ok=True)
+    driver = Driver(
+        make(made.executor, runs_dir=made.runs_dir, name=made.name),
+        made.runs_dir,
+        max_restarts=made.executor["max_restarts"],
+        retry_failed=retry_failed,
+        cancelled=(made.folder / CANCEL).exists,
+    )
+    try:
+        if made.space is not None:
+            _search(made, made.space, driver, command=command)
+        else:
+            _write(made, command=command)
+            driver.add(made.tasks)
+            driver.drive()
+    finally:
+        driver.executor.close()
+    return driver
+
+
+def _write(made: Study, *, command: Sequence[str]) -> None:
+    """Writes the manifest; tells of runs that the study had and has no longer."""
+    try:
+        before = {run.run for run in manifests.read(made.folder).runs}
+    except manifests.ManifestError:
+        before = set()
+    if gone := before - set(made.ids):
+        execute.say(
+            f"note: {made.name} has changed: {len(gone)} of the {len(before)} runs that it had are "
+            "no longer among its own (they stay on disk)"
+        )
+    manifests.write(made.folder, manifest(made, command=command))
+
+
+def _search(made: Study, what: Space, driver: Driver, *, command: Sequence[str]) -> None:
+    """Drives trials until the budget is reached; the manifest lists those there are."""
+    found = what.open(made.folder)
+    try:
+        trials = Trials(what, found)
+
+        def write() -> None:
+            planned = manifest(made, command=command)
+            said = {
+                "sampler": found.sampler,
+                "objectives": dict(found.objectives),
+                "storage": found.storage,
+                "name": found.name,
+                "budget": found.budget,
+            }
+            written = replace(planned, runs=tuple(trials.planned()), search=said)
+            manifests.write(made.folder, written)
+
+        def over(task: Task) -> None:
+            trials.over(task)
+            write()
+
+        driver.more, driver.done, driver.over = trials.more, found.done, over
+        driver.total = found.budget * len(what.seeds) + len(made.tasks)
+        driver.add(made.tasks)
+        driver.drive()
+        write()
+    finally:
+        found.close()
