@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
-from tlx.data import images
+from tlx.data import embedded, images
 from tlx.data.images import BadImage, image_encoder, load_image, to_rgb
 
 SPEC = {
@@ -309,3 +309,38 @@ def test_evaluation_draws_nothing_and_leaves_the_image_alone():
     encoded(image, SPEC)
     assert (torch.get_rng_state() == state).all()
     assert image.tobytes() == before
+
+
+def test_digits_of_some_classes():
+    low = embedded.digits(classes=[4, 0, 2])
+    assert low.labels.names == ("0", "2", "4")
+    assert set(low.train.targets) == {0, 1, 2}
+    whole = embedded.digits()
+    total = sum(len(s) for s in (low.train, low.val, low.test))
+    kept = [t for s in (whole.train, whole.val, whole.test) for t in s.targets if t in {0, 2, 4}]
+    assert total == len(kept)
+
+
+@pytest.mark.parametrize("classes", [[1], [1, 1], [3, 10], []])
+def test_digits_of_wrong_classes_are_refused(classes):
+    with pytest.raises(ValueError, match=r"dataset\.classes"):
+        embedded.digits(classes=classes)
+
+
+@pytest.mark.parametrize("shift", ["noise", "rotation", "contrast", "inversion"])
+def test_shifted_digits_keep_their_labels_and_change_their_images(shift):
+    plain, shifted = embedded.digits(), embedded.digits(shift=shift)
+    assert list(plain.test.targets) == list(shifted.test.targets)
+    assert plain.fingerprint != shifted.fingerprint
+    first = np.asarray(plain.test[0]["input"]), np.asarray(shifted.test[0]["input"])
+    assert not np.array_equal(*first)
+    if shift == "inversion":
+        assert np.array_equal(first[0], 255 - first[1])
+
+
+def test_digits_under_other_names_keep_their_images():
+    plain, renamed = embedded.digits(), embedded.digits(shift="labels")
+    by_id = dict(zip(plain.test.ids, plain.test.targets, strict=True))
+    for identity, target in zip(renamed.test.ids, renamed.test.targets, strict=True):
+        if identity in by_id:
+            assert target == (by_id[identity] + 3) % 10

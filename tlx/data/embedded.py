@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from tlx.data.assemble import FLIPS, Images, assemble
 from tlx.data.scan import pixel_key
@@ -27,11 +28,18 @@ FONTS = (
 )  # fmt: skip
 """Text fonts that matplotlib carries."""
 GLYPH_SIDE = 32
+EXTRA = {"digits_shifted": ["noise", "rotation", "contrast"]}
+"""Function to the evaluation sets that it makes besides, for checking names in a config."""
+
 TEST_SHARE, VAL_SHARE = 0.4, 0.25
+NOISE, ROTATION, CONTRAST = 0.3, 25.0, 0.35
+"""Sizes of the shifts: standard deviation, degrees, share of the range that is left."""
 
 
 def digits(
     *,
+    classes: list[int] | None = None,
+    shift: Literal["noise", "rotation", "contrast", "inversion", "labels"] | None = None,
     labels_per_class: int | None = None,
     fraction: float | None = None,
     limit_val: bool = True,
@@ -41,11 +49,17 @@ def digits(
     """scikit-learn's 1,797 handwritten digits, 8 × 8 pixels: 40% test, 15% validation.
 
     Args:
+        classes: the digits that there are; None: all ten.
+        shift: of every image: noise, rotation and contrast as in `digits_shifted`, inversion for
+            black on white; `labels` leaves the images, and gives each digit another's name.
         labels_per_class: training images of each class; as many to validate on.
         fraction: of the training images instead.
         limit_val: whether validation is limited likewise.
         seed: of the few-shot draw.
         split_seed: of the split into train, val and test.
+
+    Raises:
+        ValueError: classes that are not two or more different digits.
 
     Source: Alpaydin and Kaynak 1998, UCI "Optical Recognition of Handwritten Digits".
     """
@@ -58,7 +72,26 @@ def digits(
         seed=seed,
         split_seed=split_seed,
     )
-    return _splits("digits", *_digits(), names=DIGITS, draw=draw)
+    kept = list(range(10)) if classes is None else sorted(classes)
+    if len(set(kept)) != len(kept) or len(kept) < 2 or not set(kept) <= set(range(10)):
+        raise ValueError(f"dataset.classes={classes}; give two or more different digits, 0 to 9")
+    images, targets = _digits()
+    chosen = [i for i, target in enumerate(targets) if target in kept]
+    images = [_shifted(shift, images[i], i) for i in chosen]
+    turn = 3 if shift == "labels" else 0  # a cycle: every digit has another's name
+    targets = [(kept.index(targets[i]) + turn) % len(kept) for i in chosen]
+    return _splits("digits", images, targets, names=[DIGITS[k] for k in kept], draw=draw)
+
+
+def _shifted(shift: str | None, image: Image.Image, number: int) -> Image.Image:
+    seed = sample_seed(0, 0, f"digits/{number:05d}/{shift}")
+    if shift == "noise":
+        return _noisy(NOISE, image, seed)
+    if shift == "rotation":
+        return _rotated(ROTATION, image, seed)
+    if shift == "contrast":
+        return _faded(CONTRAST, image, seed)
+    return ImageOps.invert(image) if shift == "inversion" else image
 
 
 def digits_shifted(
@@ -150,7 +183,7 @@ def glyphs(
 
 
 def _splits(
-    source: str, images: list[Image.Image], targets: list[int], *, names: str, draw: Draw
+    source: str, images: list[Image.Image], targets: list[int], *, names: Sequence[str], draw: Draw
 ) -> Splits:
     ids = [f"{source}/{i:05d}" for i in range(len(images))]
     return assemble(
