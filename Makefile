@@ -33,7 +33,7 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -q tests/test_rooms.py
 
 bench: $(STAMP)
-	for name in start memory step; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in start memory step studies; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: $(STAMP)
 	$(BIN)/python -m pytest -q --doctest-glob='*.md' docs README.md
