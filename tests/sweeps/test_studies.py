@@ -204,3 +204,18 @@ def test_clean_lists_first_and_spares_what_others_need(tmp_path):
     assert tlx("clean", "one", "--runs", "--yes", cwd=tmp_path)[0] == 0
     assert [run.is_dir() for run in runs] == [False, True, True]
     assert tlx("report", "two", cwd=tmp_path)[0] == 0
+
+
+@pytest.mark.slow
+def test_wandb_groups_a_study_and_shows_its_tables(tmp_path):
+    line = ["train", "-m", *SMALL[:-1], "logger=[csv,wandb]", "freeze_strategy=full,linear_probe"]
+    code, out = tlx(*line, "group=shown", cwd=tmp_path)
+    assert code == 0, out
+    logged = {path.name: path.read_bytes() for path in tmp_path.rglob("run-*.wandb")}
+    assert len(logged) == 3
+    tables = logged.pop("run-study-shown.wandb")
+    for word in (b"shown", b"summary", b"differences"):
+        assert word in tables
+    for arm in (b"full", b"linear_probe"):
+        assert sum(b"freeze_strategy=" + arm in content for content in logged.values()) == 1
+    assert all(b"shown" in content for content in logged.values())

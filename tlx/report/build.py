@@ -1,6 +1,5 @@
 """Builds the report on a study: its page and its tables."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,30 +40,36 @@ def build(study_folder: Path | str, *, runs_dir: Path | str, page: bool = True) 
 
 def of_study(study: Study, *, page: bool = True) -> Built:
     """Writes page and tables of a study that has been read."""
-    made = all_tables(study)
+    known = _known(study)
+    made = {name: table for name, table in known.items() if table is not None}
     folder = study.folder / TABLES
     paths: list[Path] = []
     for table in made.values():
         prose = table.name not in ("figures", "runs", "provenance")
         paths += writing.write(folder, table, study=study.manifest.study, prose=prose)
+    writing.remove(folder, known, but=paths)
     written = html.write(study.folder / PAGE, study, made) if page else None
     return Built(html=written, tables=tuple(paths))
 
 
 def all_tables(study: Study) -> dict[str, Table]:
     """Every table that the study has something for, by name."""
-    found: Sequence[Table | None] = (
-        tables.claims(study),
-        tables.main(study),
-        tables.by_split(study),
-        tables.differences(study),
-        factors.table(study),
-        factors.rank_table(study),
-        trials.table(study),
-        tables.figures(study),
-        tables_runs.cost(study),
-        tables_runs.problems(study),
-        tables_runs.runs(study),
-        tables_runs.provenance(study),
-    )
-    return {table.name: table for table in found if table is not None}
+    return {name: table for name, table in _known(study).items() if table is not None}
+
+
+def _known(study: Study) -> dict[str, Table | None]:
+    """Every table that a report can have; None where this study has nothing for it."""
+    return {
+        "claims": tables.claims(study),
+        "main": tables.main(study),
+        "splits": tables.by_split(study),
+        "differences": tables.differences(study),
+        "effects": factors.table(study),
+        "ranks": factors.rank_table(study),
+        "trials": trials.table(study),
+        "figures": tables.figures(study),
+        "cost": tables_runs.cost(study),
+        "problems": tables_runs.problems(study),
+        "runs": tables_runs.runs(study),
+        "provenance": tables_runs.provenance(study),
+    }

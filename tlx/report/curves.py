@@ -12,13 +12,17 @@ import numpy.typing as npt
 from tlx.report import plot_arms
 from tlx.report.data import Study
 from tlx.report.figure import Figure, Style, Variant, safe, titled
+from tlx.report.numbers import span
 from tlx.results.record import Record
 from tlx.results.stats import t_interval
 
 MOST_POINTS = 100
 MOST_CURVES = 12
+BAND_FROM = 3
+"""Seeds from which on an interval is drawn: that of two fills the plot."""
 Floats = npt.NDArray[np.float64]
 Curve = tuple[Floats, Floats]
+Mean = tuple[Floats, Floats, Floats, Floats, int]
 
 
 def figure(study: Study, styles: Mapping[str, Style]) -> Figure | None:
@@ -36,15 +40,17 @@ def figure(study: Study, styles: Mapping[str, Style]) -> Figure | None:
         means = {arm: over_seeds([log[column] for log in logs[arm]]) for arm in arms}
         found = {arm: mean for arm, mean in means.items() if mean is not None}
         if found:
-            variants.append(_variant(study, styles, column, found, note))
+            seeds = {arm: single([log[column] for log in logs[arm]]) for arm in found}
+            variants.append(_variant(study, styles, column, found, seeds, note))
     if not variants:
         return None
     return Figure(
         name="curves",
         title="By optimizer step",
         caption=(
-            "Mean over the finished runs of each arm with its pointwise 95% interval over seeds, "
-            "drawn as far as all of them trained. Dotted lines: where a stage begins."
+            "Mean over the finished runs of each arm, drawn as far as all of them trained, with "
+            f"its pointwise 95% interval from n = {BAND_FROM} on; below, thin lines are the "
+            "single seeds. Dotted lines: where a stage begins."
         ),
         variants=variants,
         dims=("Curve",),
@@ -70,7 +76,7 @@ def read(path: Path, columns: Sequence[str]) -> dict[str, Curve]:
     return {name: (np.array(s), np.array(v)) for name, (s, v) in found.items()}
 
 
-def over_seeds(curves: Sequence[Curve]) -> tuple[Floats, Floats, Floats, Floats, int] | None:
+def over_seeds(curves: Sequence[Curve]) -> Mean | None:
     """Steps, means, lower and upper ends and n, at most 100 points; None without a curve.
 
     Where seeds were logged at the same steps these are kept; otherwise each is averaged within
@@ -96,6 +102,15 @@ def over_seeds(curves: Sequence[Curve]) -> tuple[Floats, Floats, Floats, Floats,
     return steps, table.mean(0), low_ends, high_ends, len(there)
 
 
+def single(curves: Sequence[Curve]) -> list[Curve]:
+    """Each seed's curve where they are 2 and too few for a band, at most 100 points; else none."""
+    there = [curve for curve in curves if len(curve[0])]
+    if not 1 < len(there) < BAND_FROM:
+        return []
+    means = [over_seeds([curve]) for curve in there]
+    return [mean[:2] for mean in means if mean is not None]
+
+
 def _binned(steps: Floats, values: Floats, edges: Floats, middles: Floats) -> Floats:
     order = np.argsort(steps, kind="stable")
     steps, values = steps[order], values[order]
@@ -111,20 +126,26 @@ def _variant(
     study: Study,
     styles: Mapping[str, Style],
     column: str,
-    found: Mapping[str, tuple[Floats, Floats, Floats, Floats, int]],
+    found: Mapping[str, Mean],
+    seeds: Mapping[str, Sequence[Curve]],
     note: str,
 ) -> Variant:
     traces: list[Mapping[str, Any]] = []
     for arm, (steps, means, lows, highs, n) in found.items():
         style = styles[arm]
         common: dict[str, Any] = {"meta": {"arm": arm}, "type": "scatter", "mode": "lines"}
-        if n > 1:
+        if n >= BAND_FROM:
             around = np.concatenate([highs, lows[::-1]]).tolist()
             traces.append(
                 {**common, "x": [*steps.tolist(), *steps[::-1].tolist()], "y": around,
                  "fill": "toself", "fillcolor": style.token(0.16), "line": {"width": 0},
                  "hoverinfo": "skip"}
             )  # fmt: skip
+        traces += [
+            {**common, "x": x.tolist(), "y": y.tolist(), "hoverinfo": "skip",
+             "line": {"color": style.token(0.5), "width": 0.9}}
+            for x, y in seeds[arm]
+        ]  # fmt: skip
         traces.append(
             {**common, "x": steps.tolist(), "y": means.tolist(), "name": safe(arm),
              "mode": "lines+markers", "marker": {**style.marker, "maxdisplayed": 9},
@@ -133,14 +154,15 @@ def _variant(
                               "<extra></extra>"}
         )  # fmt: skip
         traces += _boundaries(arm, style, study.finished(arm))
-    counts = sorted({item[4] for item in found.values()})
-    seeds = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    counts = span([item[4] for item in found.values()], "seed")
+    bands = [item[1:4] for item in found.values() if item[4] >= BAND_FROM]
+    lines = [item[1] for item in found.values()] + [y for arm in found for _, y in seeds[arm]]
     layout = {
         "xaxis": titled("optimizer step"),
-        "yaxis": {**titled(column), "range": _range([item[1:4] for item in found.values()])},
+        "yaxis": {**titled(column), "range": _range(lines, bands)},
         "yaxis2": {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
     }
-    return Variant(key=(column,), traces=traces, layout=layout, caption=f"{seeds} seeds. {note}")
+    return Variant(key=(column,), traces=traces, layout=layout, caption=f"{counts}. {note}")
 
 
 def _boundaries(arm: str, style: Style, records: Sequence[Record]) -> list[Mapping[str, Any]]:
@@ -160,11 +182,11 @@ def _boundaries(arm: str, style: Style, records: Sequence[Record]) -> list[Mappi
     ]  # fmt: skip
 
 
-def _range(found: Sequence[tuple[Floats, Floats, Floats]]) -> list[float]:
-    """Room for all means, and for intervals up to half that room: two seeds have huge ones."""
-    means = np.concatenate([item[0] for item in found])
-    ends = np.concatenate([np.concatenate(item[1:]) for item in found])
-    low, high = float(means.min()), float(means.max())
+def _range(lines: Sequence[Floats], bands: Sequence[tuple[Floats, Floats, Floats]]) -> list[float]:
+    """Room for all lines, and for intervals up to half that room: three seeds have huge ones."""
+    points = np.concatenate(lines)
+    ends = np.concatenate([np.empty(0), *(end for band in bands for end in band[1:])])
+    low, high = float(points.min()), float(points.max())
     room = (high - low) or abs(high) or 1.0
     ends = ends[np.isfinite(ends)]
     if len(ends):

@@ -115,6 +115,16 @@ class Study:
         return len(self.manifest.runs) > MANY_RUNS
 
     @cached_property
+    def repeated(self) -> bool:
+        """Whether an arm has its figure of two seeds: below there is no interval."""
+        return any(item.interval.n > 1 for item in self.summaries(self.manifest.metric))
+
+    @property
+    def with_interval(self) -> str:
+        """What captions say behind a mean; nothing where there is no interval."""
+        return " with its 95% interval over seeds" if self.repeated else ""
+
+    @cached_property
     def verdicts(self) -> Sequence[Verdict]:
         """Of the claims; none where `trouble` says why."""
         return [] if self.trouble else claims.judge(self.manifest, self.records)

@@ -17,7 +17,7 @@ from tlx.report.figure import (
     titled,
 )
 from tlx.report.formats import Column, Table
-from tlx.report.numbers import decimals, p_value, plain
+from tlx.report.numbers import bracket, counted, decimals, distinct, known, p_value, plain
 from tlx.report.plot_arms import ZERO
 from tlx.results import effects, ranks
 from tlx.results.effects import Effect
@@ -54,9 +54,9 @@ def table(study: Study) -> Table | None:
     for item in items:
         first = item.level == item.baseline
         rows.append(
-            [item.factor, str(item.level), item.mean, (item.runs, item.planned),
+            [item.factor, str(item.level), known(item.mean), (item.runs, item.planned),
              "" if first else str(item.baseline), None if first else _interval(item),
-             None if first else item.p_holm]
+             None if first else known(item.p_holm)]
         )  # fmt: skip
     note = (
         "Each level averaged over the levels of the other factors; Δ to the factor's first level, "
@@ -83,7 +83,7 @@ def figure(study: Study) -> Figure | None:
         title="Effect of each factor",
         caption=(
             f"Change of {study.manifest.metric} against the factor's first level, averaged over "
-            "the other factors; 95% interval over seeds, pairs matched by cell and seed."
+            f"the other factors{study.with_interval}; pairs matched by cell and seed."
         ),
         variants=variants,
         dims=("Factor",),
@@ -101,18 +101,21 @@ def _effects(study: Study, factor: str, items: Sequence[Effect]) -> Variant:
         "marker": {"color": "@accent", "size": 10},
         "text": [
             f"<b>{safe(e.level)}</b> {plain(i.value, digits, signed=True)} "
-            f"[{plain(i.low, digits, signed=True)}, {plain(i.high, digits, signed=True)}]<br>"
-            f"Holm p {p_value(e.p_holm).replace('<', '&lt;')}, n = {e.n} seeds, {e.pairs} pairs"
+            f"{bracket(i.low, i.high, digits, signed=True)}<br>"
+            f"Holm p {p_value(e.p_holm).replace('<', '&lt;')}, n = {counted(e.n, 'seed')}, "
+            f"{counted(e.pairs, 'pair')}"
             for e, i in zip(items, shown, strict=True)
         ],
         "hovertemplate": "%{text}<extra></extra>",
     }  # fmt: skip
     first = str(items[0].baseline)
+    names = map(safe, distinct([str(item.level) for item in items], 28))
+    labels = [f"{name}  n={item.n}" for name, item in zip(names, items, strict=True)]
     layout = {
         "xaxis": {**titled(f"Δ {study.metric} to {factor.split('.')[-1]}={first}"),
                   **ZERO},
         "yaxis": {"tickvals": places, "automargin": True, "fixedrange": True, "zeroline": False,
-                  "ticktext": [f"{safe(e.level, 28)}  n={e.n}" for e in items],
+                  "ticktext": labels,
                   "range": [-0.6, len(items) - 0.4]},
     }  # fmt: skip
     return Variant(key=(factor,), traces=[trace], layout=layout)
@@ -145,7 +148,7 @@ def labels(study: Study) -> Figure | None:
     return Figure(
         name="labels",
         title=f"{study.metric} against labels per class",
-        caption="Mean over seeds with its 95% interval; points say their n.",
+        caption=f"Mean over seeds{study.with_interval}; points say their n.",
         variants=variants,
         dims=("Split",),
         arms=names,

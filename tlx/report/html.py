@@ -103,9 +103,12 @@ def _cell(column: formats.Column, value: Any, best: bool) -> Cell:
     elif column.numeric:
         cls = "right"
     else:
-        cls = "prose" if len(text) > 48 and column.kind == "text" else ""
+        cls = "prose" if len(text) > 48 and column.kind == "text" else _WRAPPED.get(column.kind, "")
     sort = formats.sort_key(column, value)
     return Cell(text=text, detail=detail, sort=sort, kind=column.kind, cls=cls)
+
+
+_WRAPPED = {"code": "id", "line": "line", "command": "line"}
 
 
 @cache

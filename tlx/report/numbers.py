@@ -1,7 +1,7 @@
 """Numbers as people read them: as many digits as their spread allows, never without need."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 MINUS = "−"
@@ -44,6 +44,31 @@ def plain(value: Any, digits: int = 3, *, signed: bool = False) -> str:
     if not any(character in "123456789" for character in text):
         text = text.lstrip("+-")  # no "-0.000"
     return text.replace("-", MINUS)
+
+
+def known(value: float) -> float | None:
+    """The number; None where it is NaN, as a deviation or a p-value of one seed is."""
+    return None if math.isnan(value) else value
+
+
+def counted(n: int, noun: str) -> str:
+    """How many of what.
+
+    >>> counted(1, "seed"), counted(1200, "run")
+    ('1 seed', '1,200 runs')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def span(counts: Iterable[int], noun: str) -> str:
+    """What n is, over several; those that have none are left out.
+
+    >>> span([5, 3, 0], "seed"), span([1, 1], "seed"), span([0], "seed")
+    ('n = 3 to 5 seeds', 'n = 1 seed', 'n = 0 seeds')
+    """
+    there = sorted(count for count in counts if count) or [0]
+    first = f"{there[0]:,} to " if there[0] != there[-1] else ""
+    return f"n = {first}{counted(there[-1], noun)}"
 
 
 def bracket(low: float, high: float, digits: int = 3, *, signed: bool = False) -> str:
@@ -98,16 +123,16 @@ def count(value: Any) -> str:
     return f"{value:,.0f}" if finite(value) else NONE
 
 
-def compact(value: float) -> str:
-    """A number for a tick: three digits, thousands and millions by letter.
+def compact(value: float, digits: int = 3) -> str:
+    """A number for a tick: significant digits, thousands and millions by letter.
 
     >>> compact(5130), compact(0.00012), compact(20.0)
     ('5.13k', '0.00012', '20')
     """
     for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
-            return f"{value / factor:.3g}{letter}"
-    return f"{value:.3g}"
+            return f"{value / factor:.{digits}g}{letter}"
+    return f"{value:.{digits}g}"
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -131,3 +156,16 @@ def shorten(text: str, length: int) -> str:
         return text
     head = length // 2
     return f"{text[:head]}…{text[len(text) - (length - head - 1) :]}"
+
+
+def distinct(texts: Sequence[str], length: int) -> list[str]:
+    """The texts shortened, less where they would look alike otherwise.
+
+    >>> distinct(["shift, part=first, layer", "shift, part=final, layer"], 9)
+    ['shift, part=fi…st, layer', 'shift, part=final, layer']
+    """
+    for most in range(length, max(map(len, texts), default=0)):
+        found = [shorten(text, most) for text in texts]
+        if len(set(found)) == len(set(texts)):
+            return found
+    return list(texts)

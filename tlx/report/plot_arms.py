@@ -39,8 +39,8 @@ def forest(study: Study, styles: Mapping[str, Style]) -> Figure | None:
         name="forest",
         title=f"Difference to {base}",
         caption=(
-            f"Mean paired difference of {study.metric} to {base} over seeds, with its 95% "
-            f"interval. Better is to the {better}; n is the number of pairs."
+            f"Mean paired difference of {study.metric} to {base}{study.with_interval}. "
+            f"Better is to the {better}; n is the number of pairs."
         ),
         variants=variants,
         dims=("Split",),
@@ -63,11 +63,14 @@ def _forest(
                 "hovertemplate": (
                     f"<b>{safe(item.arm)}</b><br>{interval_text(shown, signed=True)}<br>"
                     f"p = {_p(item.comparison.p)}, Holm {_p(item.p_holm)}<br>"
-                    f"n = {shown.n} pairs<extra></extra>"
+                    f"n = {numbers.counted(shown.n, 'pair')}<extra></extra>"
                 ),
             }
         )  # fmt: skip
-    labels = [f"{safe(item.arm, 32)}  n={item.comparison.n}" for item in found]
+    names = numbers.distinct([item.arm for item in found], 32)
+    labels = [
+        f"{safe(name, 60)}  n={item.comparison.n}" for name, item in zip(names, found, strict=True)
+    ]
     layout = {
         "xaxis": {**titled(f"Δ {study.metric} on {split}"), **ZERO},
         "yaxis": {"tickvals": places, "ticktext": labels, "automargin": True, "fixedrange": True,
@@ -92,7 +95,7 @@ def tradeoff(study: Study, styles: Mapping[str, Style]) -> Figure | None:
         name="tradeoff",
         title=f"{study.metric} against cost",
         caption=(
-            f"Each arm's mean {study.manifest.metric} with its 95% interval over seeds, against "
+            f"Each arm's mean {study.manifest.metric}{study.with_interval}, against "
             "the mean cost of the same runs. The axis of cost is logarithmic where arms differ "
             "fivefold or more."
         ),

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from tlx.report import plot_arms
 from tlx.report.data import Study
 from tlx.report.figure import Figure, Style, Variant, safe, titled
+from tlx.report.numbers import counted
 from tlx.results.record import SplitRecord
 
 MOST_CLASSES = 50
@@ -151,7 +152,7 @@ def _confusion(arm: str, split: str, items: Sequence[SplitRecord], note: str) ->
     layout = _square(labels, labels)
     layout["xaxis"] |= titled("predicted")
     layout["yaxis"] |= titled("true")
-    caption = f"n = {len(items)} runs of {items[0].n:,} items. {more}{note}"
+    caption = f"n = {counted(len(items), 'run')} of {items[0].n:,} items. {more}{note}"
     return Variant(key=(arm, split), traces=[trace], layout=layout, caption=caption)
 
 

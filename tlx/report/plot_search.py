@@ -7,10 +7,14 @@ from typing import Any
 from tlx.report import trials
 from tlx.report.data import MANY_RUNS, Study
 from tlx.report.figure import Figure, Variant, log_axis, safe, titled
-from tlx.report.numbers import compact, plain
+from tlx.report.numbers import compact, counted, finite, plain
 from tlx.report.trials import Trial, short
 
 SHADES = 6
+DECADE = 10
+"""Ratio of the ends from which on an axis is logarithmic."""
+MOST_TICKS, CLOSEST = 6, 0.05
+"""Values that get a tick each, and how near ticks may lie, as a share of the axis."""
 
 
 def figures(study: Study) -> tuple[list[Figure], str]:
@@ -47,7 +51,7 @@ def parallel(items: Sequence[Trial], goals: Mapping[str, str]) -> Figure:
         title="Parallel coordinates",
         caption=(
             "A line a trial; the strongest shade is the best sixth in the chosen objective. "
-            f"n = {len(shown):,} finished trials."
+            f"n = {counted(len(shown), 'finished trial')}."
         ),
         variants=variants,
         dims=("Shade by",),
@@ -58,28 +62,39 @@ def parallel(items: Sequence[Trial], goals: Mapping[str, str]) -> Figure:
 
 def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
     """A vertical axis: where each value lies on it, between 0 and 1, and its ticks."""
-    values = [v if v is None or isinstance(v, (int, float, str)) else str(v) for v in values]
-    numeric = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
-    if len(numeric) == len([v for v in values if v is not None]) and len(set(numeric)) > 6:
-        low, high = min(numeric), max(numeric)
-        log = low > 0 and high / low >= 50
-        scale = math.log10 if log else float
-        span = (scale(high) - scale(low)) or 1.0
-        ticks = [low + (high - low) * i / 4 for i in range(5)]
-        if log:
-            ticks = [10 ** (scale(low) + span * i / 4) for i in range(5)]
-        return {
-            "name": name,
-            "places": [None if v is None else (scale(v) - scale(low)) / span for v in values],
-            "ticks": [(i / 4, compact(tick)) for i, tick in enumerate(ticks)],
-        }
-    levels = sorted({v for v in values if v is not None}, key=lambda v: (str(type(v)), v))
+    there = [value for value in values if value is not None]
+    if there and all(finite(value) and not isinstance(value, bool) for value in there):
+        return {"name": name, **_numeric(values)}
+    texts = [None if value is None else str(value) for value in values]
+    levels = sorted({text for text in texts if text is not None})
     place = {level: (i + 0.5) / len(levels) for i, level in enumerate(levels)}
     return {
         "name": name,
-        "places": [None if v is None else place[v] for v in values],
-        "ticks": [(place[level], str(level)) for level in levels],
+        "places": [None if text is None else place[text] for text in texts],
+        "ticks": [(place[level], level) for level in levels],
     }
+
+
+def _numeric(values: Sequence[float | None]) -> dict[str, Any]:
+    """Places and ticks of numbers; logarithmic where they span a decade, few get a tick each."""
+    levels = sorted({float(value) for value in values if value is not None})
+    low, high = levels[0], levels[-1]
+    log = low > 0 and high / low >= DECADE
+    first, last = (math.log10(low), math.log10(high)) if log else (low, high)
+
+    def place(value: float) -> float:
+        if low == high:
+            return 0.5
+        return ((math.log10(value) if log else value) - first) / (last - first)
+
+    if len(levels) > MOST_TICKS:
+        even = [first + (last - first) * i / 4 for i in range(5)]
+        levels = [10**value for value in even] if log else even
+    ticks: list[tuple[float, str]] = []
+    for height, text in [(place(level), compact(level, 4)) for level in (low, high, *levels)]:
+        if all(abs(height - other) >= CLOSEST and text != seen for other, seen in ticks):
+            ticks.append((height, text))
+    return {"places": [None if v is None else place(v) for v in values], "ticks": ticks}
 
 
 def _lines(
@@ -194,8 +209,8 @@ def pareto(items: Sequence[Trial], front: Sequence[Trial], goals: Mapping[str, s
         name="pareto",
         title="Pareto front",
         caption=(
-            f"{len(line)} of n = {len(items):,} finished trials (diamonds) are beaten by no other "
-            "in both objectives."
+            f"Diamonds: {len(line):,} of n = {counted(len(items), 'finished trial')}, which no "
+            "other beats in both objectives."
         ),
         variants=[Variant(key=(), traces=traces, layout=layout)],
         height=400,

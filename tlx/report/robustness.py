@@ -23,8 +23,8 @@ def robustness(study: Study, styles: Mapping[str, Style]) -> Figure | None:
         name="robustness",
         title=f"{study.metric} on every evaluation split",
         caption=(
-            f"{study.metric} on every evaluation split, mean over seeds with its 95% interval; "
-            f"or the paired change against {study.split}, seed by seed."
+            f"{study.metric} on every evaluation split, mean{study.with_interval or ' over seeds'}"
+            f"; or the paired change against {study.split}, seed by seed."
         ),
         variants=[levels, _change(study, styles, arms, found, note)],
         dims=("Show",),

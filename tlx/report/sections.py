@@ -5,18 +5,26 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from tlx.report import curves, factors, plot_arms, plot_classes, plot_search, robustness
+from tlx.report import (
+    curves,
+    factors,
+    plot_arms,
+    plot_classes,
+    plot_search,
+    robustness,
+    tables_runs,
+)
 from tlx.report.data import MANY_RUNS, Study
 from tlx.report.figure import Figure, styles
 from tlx.report.formats import Table
-from tlx.report.numbers import bracket, decimals, p_value, plain, shorten
+from tlx.report.numbers import bracket, counted, decimals, p_value, plain, shorten
 from tlx.report.page import LONGEST, SHORTENED, Card, Head, Listing, Part
 from tlx.report.tables_runs import first_line
 from tlx.report.terminal import MARKS
 from tlx.results.claims import MOST_SEEDS, Verdict
 
 HOW = (
-    "Difference: mean of the first minus the second over seeds, with its 95% interval. A claim is "
+    "Difference: mean of the first minus the second over seeds{interval}. A claim is "
     "held where a two-sided test, Holm-corrected over all claims, rejects at 0.05 in its "
     "direction; not held where it rejects in the other; undecided otherwise."
 )
@@ -25,7 +33,7 @@ AGAIN = (
     "finds that it is there."
 )
 FOOT = (
-    "Means are over seeds, intervals are Student's t at 95%, n counts seeds. "
+    "Means are over seeds{interval}, n counts seeds. "
     "Differences are paired by seed. Hyperparameters were chosen on validation only."
 )
 
@@ -52,20 +60,20 @@ def head(study: Study) -> Head:
         warnings=_warnings(study, found),
         verdicts=[_card(verdict) for verdict in study.verdicts],
         trouble=study.trouble,
-        how=HOW,
-        foot=FOOT,
+        how=HOW.format(interval=", with its 95% interval" if study.repeated else ""),
+        foot=FOOT.format(interval=", intervals are Student's t at 95%" if study.repeated else ""),
     )
 
 
 def _card(verdict: Verdict) -> Card:
     digits = decimals([verdict.high - verdict.difference], [verdict.difference])
-    facts = f"n = {verdict.n} seeds, {verdict.metric}"
+    facts = f"n = {counted(verdict.n, 'seed')}, {verdict.metric}"
     if verdict.n > 1:
         facts += f", p = {p_value(verdict.p)} (Holm {p_value(verdict.p_holm)}), {verdict.test} test"
     if verdict.margin:
         facts += f", against the claimed margin of {verdict.margin:g}"
     if verdict.missing:
-        facts += f"; {verdict.missing} seeds without a figure"
+        facts += f"; {counted(verdict.missing, 'seed')} without a figure"
     needs = ""
     if verdict.more_seeds is not None:
         many = verdict.more_seeds > MOST_SEEDS
@@ -99,10 +107,11 @@ def _warnings(study: Study, found: Mapping[str, int]) -> list[str]:
         texts.append(f"Runs that finished without a number, left out of the means: {listed}.")
     few = [s for s in study.summaries(study.manifest.metric) if 0 < s.interval.n < 3]
     if few:
-        which = f"{len(few):,} of {len(study.arms):,} arms rest"
+        which = f"{len(few):,} of {len(study.arms):,} arms rest{'s' if len(few) == 1 else ''}"
         if len(few) == len(study.arms):
             which = "All arms rest" if len(few) > 1 else "The one arm rests"
-        texts.append(f"{which} on fewer than 3 seeds: their intervals say little.")
+        says = "their intervals say little" if study.repeated else "there are no intervals"
+        texts.append(f"{which} on fewer than 3 seeds: {says}.")
     if study.many:
         texts.append(
             f"The study has {len(study.manifest.runs):,} runs. Above {MANY_RUNS:,} the page draws "
@@ -179,6 +188,9 @@ def again(study: Study) -> list[tuple[str, str]]:
     name = study.manifest.study
     return [
         (shlex.join(study.manifest.command), "trains what is missing, then reports"),
-        (shlex.join(["tlx", "report", name]), "this page and its tables"),
-        ("tlx rerun RUN", "one run again, from its own frozen configuration"),
+        (tables_runs.again(study, "report", name), "this page and its tables"),
+        (
+            tables_runs.again(study, "rerun", "RUN"),
+            "one run again, from its own frozen configuration",
+        ),
     ]

@@ -5,7 +5,7 @@ from typing import Any
 
 from tlx.report.data import Study, Summary
 from tlx.report.formats import Column, Table
-from tlx.report.numbers import decimals
+from tlx.report.numbers import counted, decimals, finite, known, span
 from tlx.results.stats import Interval
 
 
@@ -37,14 +37,16 @@ def main(study: Study, *, split: str = "", name: str = "main") -> Table:
         ]
     rows = []
     for item in summaries:
-        row: list[Any] = [item.arm, item.interval, item.sd, (item.interval.n, item.planned)]
+        row: list[Any] = [item.arm, item.interval, known(item.sd)]
+        row.append((item.interval.n, item.planned))
         row += [study.chosen[item.arm]] if study.manifest.tuned else []
         if differences:
             found = differences.get(item.arm)
-            row += [difference(found), found.p_holm] if found else [None, None]
+            row += [difference(found), known(found.p_holm)] if found else [None, None]
         rows.append(row)
     title = f"{study.manifest.study}: {study.metric} on {split}"
-    return Table(name=name, title=title, columns=columns, rows=rows, note=_note(study, summaries))
+    note = _note(study, metric, summaries)
+    return Table(name=name, title=title, columns=columns, rows=rows, note=note)
 
 
 def by_split(study: Study) -> Table:
@@ -57,7 +59,7 @@ def by_split(study: Study) -> Table:
         found.append([item.interval for item in summaries])
     rows = [[arm, *(values[i] for values in found)] for i, arm in enumerate(study.arms)]
     title = f"{study.manifest.study}: {study.metric} on every evaluation split"
-    note = "Mean over seeds with its 95% interval (Student's t); n counts seeds."
+    note = f"Mean over seeds{_interval(study)}; n counts seeds."
     return Table(name="splits", title=title, columns=columns, rows=rows, note=note)
 
 
@@ -69,7 +71,7 @@ def differences(study: Study) -> Table | None:
         for item in study.differences(f"{split}/{study.metric}"):
             spreads.append(item.comparison.high - item.comparison.difference)
             rows.append(
-                [item.arm, split, difference(item), item.comparison.p, item.p_holm,
+                [item.arm, split, difference(item), known(item.comparison.p), known(item.p_holm),
                  item.comparison.test]
             )  # fmt: skip
     if not rows:
@@ -83,10 +85,13 @@ def differences(study: Study) -> Table | None:
         Column(key="p_holm", label="p (Holm)", kind="p"),
         Column(key="test", label="Test"),
     ]
-    note = (
-        f"Mean of arm minus {base} over the seeds that both have (n), with its 95% interval; "
-        "p is two-sided, and corrected over the arms of each split."
-    )
+    note = f"Mean of arm minus {base} over the seeds that both have (n)"
+    if any(finite(spread) for spread in spreads):
+        note += (
+            ", with its 95% interval; p is two-sided, and corrected over the arms of each split."
+        )
+    else:
+        note += ". An interval and a test need 2 of them."
     title = f"{study.manifest.study}: {study.metric}, paired differences to {base}"
     return Table(name="differences", title=title, columns=columns, rows=rows, note=note)
 
@@ -100,7 +105,7 @@ def figures(study: Study) -> Table:
             for item in study.summaries(f"{split}/{metric}"):
                 if item.interval.n or item.nan:
                     share = (item.interval.n, item.planned)
-                    rows.append([item.arm, split, metric, item.interval, item.sd, share])
+                    rows.append([item.arm, split, metric, item.interval, known(item.sd), share])
     columns = [
         Column(key="arm", label="Arm"),
         Column(key="split", label="Split"),
@@ -110,7 +115,7 @@ def figures(study: Study) -> Table:
         Column(key="n", label="n", kind="share"),
     ]
     title = f"{study.manifest.study}: every figure"
-    note = "Mean over seeds with its 95% interval (Student's t); n counts seeds with a figure."
+    note = f"Mean over seeds{_interval(study)}; n counts seeds with a figure."
     return Table(name="figures", title=title, columns=columns, rows=rows, note=note)
 
 
@@ -129,8 +134,8 @@ def claims(study: Study) -> Table | None:
         Column(key="sentence", label="In words"),
     ]  # fmt: skip
     rows = [
-        [v.claim, v.status, Interval(value=v.difference, low=v.low, high=v.high, n=v.n), v.p,
-         v.p_holm, v.sentence]
+        [v.claim, v.status, Interval(value=v.difference, low=v.low, high=v.high, n=v.n),
+         known(v.p), known(v.p_holm), v.sentence]
         for v in study.verdicts
     ]  # fmt: skip
     title = f"{study.manifest.study}: verdicts"
@@ -162,15 +167,27 @@ def digits_of(summaries: Sequence[Summary]) -> int:
     return decimals([i.high - i.value for i in intervals], [i.value for i in intervals])
 
 
-def _note(study: Study, summaries: Sequence[Summary]) -> str:
-    counts = sorted({item.interval.n for item in summaries}) or [0]
-    text = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    note = f"Mean over {text} seeds with its 95% interval (Student's t); sd: over seeds."
-    if study.manifest.baseline is not None and len(summaries) > 1:
-        note += (
-            " Δ: mean paired difference to the baseline, p two-sided, Holm-corrected over "
-            f"{len(summaries) - 1} comparisons."
-        )
+def _interval(study: Study) -> str:
+    return " with its 95% interval (Student's t)" if study.repeated else ""
+
+
+def _note(study: Study, metric: str, summaries: Sequence[Summary]) -> str:
+    counts = [item.interval.n for item in summaries]
+    note = f"Mean over {span(counts, 'seed')}" if any(counts) else "No arm has a figure yet."
+    if max(counts, default=0) > 1:
+        note += " with its 95% interval (Student's t); sd: over seeds."
+    elif any(counts):
+        note += "; an interval, an sd and a test need 2."
+    if any(counts) and not all(counts):
+        none = counts.count(0)
+        note += f" {counted(none, 'arm')} {'has' if none == 1 else 'have'} no figure yet."
+    compared = study.differences(metric)
+    if any(item.comparison.n for item in compared):
+        note += " Δ: mean paired difference to the baseline"
+        tested = sum(finite(item.comparison.p) for item in compared)
+        if tested:
+            note += f", p two-sided, Holm-corrected over {counted(tested, 'comparison')}"
+        note += "."
     diverged = [f"{item.arm} ({item.nan})" for item in summaries if item.nan]
     if diverged:
         note += f" Finished without a number, and left out: {', '.join(diverged)}."

@@ -1,13 +1,17 @@
 """The tables of runs: what they cost, what went wrong, where each number comes from."""
 
+import argparse
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tlx.report import data
 from tlx.report.data import MANY_RUNS, Study
 from tlx.report.formats import Column, Table
 from tlx.results.record import Record
+
+RUNS_DIR = "runs"
+"""The folder of runs that every command takes unless told otherwise."""
 
 
 def cost(study: Study) -> Table:
@@ -98,7 +102,7 @@ def runs(study: Study) -> Table:
         Column(key="trainable", label="Trainable", kind="count"),
         Column(key="wall_s", label="Wall time", kind="seconds"),
         *(Column(key="/".join(pair), label="/".join(pair), kind="number") for pair in every),
-        Column(key="command", label="Command", kind="code"),
+        Column(key="command", label="Command", kind="line"),
     ]
     rows = []
     for planned in study.manifest.runs:
@@ -106,7 +110,7 @@ def runs(study: Study) -> Table:
         rows.append(
             [planned.run, planned.arm, planned.seed, planned.candidate,
              record.status if record else "missing", *_of_run(record),
-             *(_figure(record, *pair) for pair in every), command(planned.overrides)]
+             *(_figure(record, *pair) for pair in every), command(study, planned.overrides)]
         )  # fmt: skip
     title = f"{study.manifest.study}: every run"
     return Table(name="runs", title=title, columns=columns, rows=rows)
@@ -120,7 +124,7 @@ def provenance(study: Study) -> Table:
         Column(key="seed", label="Seed", kind="count"),
         Column(key="value", label=study.manifest.metric, kind="number", digits=4),
         Column(key="command", label="Train", kind="command"),
-        Column(key="rerun", label="Again", kind="code"),
+        Column(key="rerun", label="Again", kind="line"),
         Column(key="commit", label="Commit", kind="code"),
         Column(key="machine", label="Machine"),
         Column(key="started", label="Started"),
@@ -131,7 +135,8 @@ def provenance(study: Study) -> Table:
         facts = data.provenance(study, planned.run) if record else {}
         rows.append(
             [planned.run, planned.arm, planned.seed, _figure(record, study.split, study.metric),
-             command(planned.overrides), shlex.join(["tlx", "rerun", planned.run]), *_origin(facts)]
+             command(study, planned.overrides), again(study, "rerun", planned.run),
+             *_origin(facts)]
         )  # fmt: skip
     note = ""
     if study.many:
@@ -140,9 +145,24 @@ def provenance(study: Study) -> Table:
     return Table(name="provenance", title=title, columns=columns, rows=rows, note=note)
 
 
-def command(overrides: Iterable[str]) -> str:
-    """The line that trains a run, quoted for a shell."""
-    return shlex.join(["tlx", "train", *overrides])
+def command(study: Study, overrides: Iterable[str]) -> str:
+    """The line that trains a run with the study's own configs, quoted for a shell."""
+    return shlex.join(["tlx", "train", *_config_dir(study.manifest.command), *overrides])
+
+
+def again(study: Study, verb: str, *names: str) -> str:
+    """A line on what is there already, `tlx rerun RUN`, quoted for a shell."""
+    elsewhere = study.runs_dir.name != RUNS_DIR
+    options = ["--runs-dir", str(study.runs_dir)] if elsewhere else []
+    return shlex.join(["tlx", verb, *options, *names])
+
+
+def _config_dir(line: Sequence[str]) -> list[str]:
+    """`--config-dir X` of a line, the last one as argparse has it; empty where it has none."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--config-dir")
+    folder = parser.parse_known_args(line)[0].config_dir
+    return [] if folder is None else ["--config-dir", folder]
 
 
 def mean(values: Iterable[float | None]) -> float | None:

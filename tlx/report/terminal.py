@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from tlx.report import data, formats, tables, tables_runs, trials
 from tlx.report.data import Study
-from tlx.report.formats import Table
+from tlx.report.formats import Column, Table
+from tlx.report.numbers import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table as Drawn
 
 MOST_ROWS = 60
 MOST_TRIALS = 10
 MARKS = {"held": "✓", "not held": "✗", "undecided": "?"}
 STYLES = {"held": "green", "not held": "red", "undecided": "yellow"}
 SILENT = ("missing", "running")
+FIRST_TO_GO = ("sd", "p_holm", "status")
+"""Columns that a narrow terminal does without before any other."""
 
 
 def text(
@@ -79,31 +83,106 @@ def counts(study: Study) -> str:
     found["missing"] = len(study.missing)
     found["unreadable"] = len(study.problems)
     parts = [f"{n:,} {status}" for status, n in found.items() if n]
-    return f"{study.manifest.study}: {len(study.manifest.runs):,} runs, {', '.join(parts)}"
+    return f"{study.manifest.study}: {counted(len(study.manifest.runs), 'run')}, {', '.join(parts)}"
 
 
 def _print(console: "Console", table: Table, most: int = MOST_ROWS) -> None:
+    from rich.text import Text
+
+    shown = _leading(table, most)
+    drawn, left_out = _fitted(shown, width=console.width)
+    console.print(drawn)
+    left = len(table.rows) - len(shown.rows)
+    if left > 0:
+        console.print(Text(f"… and {counted(left, 'more row')}: tables/{table.name}.csv"))
+    if left_out:
+        names = ", ".join(left_out)
+        console.print(Text(f"Too wide for here: {names}; see tables/{table.name}.csv"))
+    console.print(Text(table.note, style="dim"))
+    console.print()
+
+
+def _fitted(table: Table, *, width: int) -> tuple["Drawn", list[str]]:
+    """The table no wider than the terminal, and labels of the columns that it lost for that.
+
+    First the tuned candidate moves onto a line of its own under the arm; then columns go.
+    """
+    if _narrowest(table) > width:
+        table = _folded(table)
+    left_out: list[str] = []
+    for key in [*FIRST_TO_GO, *(column.key for column in reversed(table.columns[2:]))]:
+        place = next((i for i, column in enumerate(table.columns) if column.key == key), None)
+        if place is not None and _narrowest(table) > width:
+            left_out.append(table.columns[place].label)
+            table = _without(table, place)
+    return _drawn(table, width=width), left_out
+
+
+def _drawn(table: Table, *, width: int) -> "Drawn":
+    """The table for rich; what is left of the width goes to the first columns that need it."""
     from rich import box
     from rich.table import Table as Drawn
     from rich.text import Text
 
     title = Text(table.title, style="bold")
     drawn = Drawn(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-    for column in table.columns:
-        right = column.numeric and column.kind != "value"
+    spare = width - _narrowest(table)
+    for place, column in enumerate(table.columns):
+        least, most = _widths(table, place)
+        more = max(0, min(spare, most - least))
+        spare -= more
         drawn.add_column(
-            Text(column.label), justify="right" if right else "left", no_wrap=right, overflow="fold"
+            Text(column.label),
+            justify="right" if _right(column) else "left",
+            overflow="fold",
+            width=least + more if spare >= 0 else None,
         )
-    shown = _leading(table, most)
-    for row in shown.rows:
+    for row in table.rows:
         cells = zip(table.columns, row, strict=True)
         drawn.add_row(*(Text(formats.text(column, value)) for column, value in cells))
-    console.print(drawn)
-    left = len(table.rows) - len(shown.rows)
-    if left > 0:
-        console.print(Text(f"… and {left:,} more rows: tables/{table.name}.csv"))
-    console.print(Text(table.note, style="dim"))
-    console.print()
+    return drawn
+
+
+def _narrowest(table: Table) -> int:
+    """Characters it needs: of its columns, three between two of them, one at each end."""
+    columns = range(len(table.columns))
+    return sum(_widths(table, place)[0] for place in columns) + 3 * (len(columns) - 1) + 2
+
+
+def _widths(table: Table, place: int) -> tuple[int, int]:
+    """Characters of a column's longest word, or number, and of its longest line."""
+    from rich.cells import cell_len
+
+    column = table.columns[place]
+    texts = [formats.text(column, row[place]) for row in table.rows]
+    lines = [line for text in (column.label, *texts) for line in text.split("\n")]
+    whole = texts if _right(column) else []
+    words = [word for line in lines for word in line.split()]
+    least = max(map(cell_len, [*words, *whole]), default=1)
+    return least, max(map(cell_len, lines), default=1)
+
+
+def _right(column: Column) -> bool:
+    return column.numeric and column.kind != "value"
+
+
+def _folded(table: Table) -> Table:
+    """The tuned candidate under the arm instead of beside it."""
+    place = next((i for i, column in enumerate(table.columns) if column.kind == "tuned"), None)
+    if place is None:
+        return table
+    tuned = table.columns[place]
+    rows = [
+        [f"{row[0]}\n  {formats.text(tuned, row[place])}" if row[place] else row[0], *row[1:]]
+        for row in table.rows
+    ]
+    return _without(replace(table, rows=rows), place)
+
+
+def _without(table: Table, place: int) -> Table:
+    columns = [column for i, column in enumerate(table.columns) if i != place]
+    rows = [[cell for i, cell in enumerate(row) if i != place] for row in table.rows]
+    return replace(table, columns=columns, rows=rows)
 
 
 def _leading(table: Table, most: int) -> Table:
@@ -129,4 +208,4 @@ def _problems(console: "Console", table: Table) -> None:
     for quiet in SILENT:
         n = sum(line["status"] == quiet for line in found)
         if n:
-            console.print(Text(f"{n:,} run{'' if n == 1 else 's'} {quiet}"))
+            console.print(Text(f"{counted(n, 'run')} {quiet}"))

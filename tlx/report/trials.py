@@ -9,7 +9,7 @@ from typing import Any
 
 from tlx.report.data import Study
 from tlx.report.formats import Column, Table
-from tlx.report.numbers import decimals
+from tlx.report.numbers import decimals, known
 from tlx.results.manifest import PlannedRun
 from tlx.results.record import Record
 from tlx.results.stats import summary
@@ -85,7 +85,10 @@ def _trial(study: Study, number: int, runs: Sequence[PlannedRun], names: Sequenc
 def params(run: PlannedRun) -> dict[str, Any]:
     """A run's parameters: its factors, else the overrides of its candidate, as numbers if so."""
     if run.factors:
-        return dict(run.factors)
+        return {
+            key: _value(value) if isinstance(value, str) else value
+            for key, value in run.factors.items()
+        }
     pairs = (part.partition("=") for part in run.candidate.split() if "=" in part)
     return {key.lstrip("+"): _value(text) for key, _, text in pairs}
 
@@ -140,7 +143,7 @@ def table(study: Study) -> Table | None:
         *(Column(key=name, label=short(name), kind="value") for name in names),
     ]  # fmt: skip
     rows = [
-        [item.number, *item.values, "★" if item.number in leading else "", item.status,
+        [item.number, *map(known, item.values), "★" if item.number in leading else "", item.status,
          (item.n, item.planned), *(item.params.get(name) for name in names)]
         for item in items
     ]  # fmt: skip

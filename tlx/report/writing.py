@@ -4,12 +4,13 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tlx.report.formats import Column, Table, text
 
+ENDINGS = (".csv", ".md", ".tex", ".parquet")
 LONG = 50
 """Rows from which a LaTeX table may break over pages."""
 
@@ -144,6 +145,13 @@ def write(folder: Path, table: Table, *, study: str, prose: bool = True) -> list
         path.write_text(content, encoding="utf-8")
         paths.append(path)
     return [*paths, *_parquet(base.with_name(base.name + ".parquet"), names, rows)]
+
+
+def remove(folder: Path, names: Iterable[str], *, but: Sequence[Path]) -> None:
+    """Deletes what earlier reports wrote of these tables, except some files."""
+    written = {name + ending for name in names for ending in ENDINGS}
+    for stale in written - {path.name for path in but}:
+        (folder / stale).unlink(missing_ok=True)
 
 
 def _csv(value: Any) -> Any:

@@ -145,13 +145,38 @@
     }
     return typeof value === "string" && /color/.test(key || "") ? colour(value) : value;
   }
-  function cut(text, most) {
+  function unescaped(text) {
     var holder = document.createElement("textarea");
     holder.innerHTML = text;
-    var plain = holder.value;
-    if (plain.length <= most) return text;
-    holder.textContent = plain.slice(0, most - 1) + "…";
-    return holder.innerHTML;
+    return holder.value;
+  }
+  function escaped(text) {
+    return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  }
+  function shortened(text, most) {
+    var head = Math.floor(most / 2);
+    return text.length <= most ? text : text.slice(0, head) + "…" + text.slice(head + 1 - most);
+  }
+  function wrapped(text, most) {
+    var lines = [];
+    while (text.length > most) {
+      var start = text.slice(0, most);
+      var found = /^.{6,}\s/.exec(start) || /^.{6,}[,_\-\/=]/.exec(start);
+      var end = found ? found[0].length : most;
+      lines.push(escaped(text.slice(0, end).trim()));
+      text = text.slice(end).trim();
+    }
+    return lines.concat(escaped(text)).join("<br>");
+  }
+  function narrowed(texts, most) {  // two lines, more only where labels would be alike
+    var plain = texts.map(unescaped);
+    var alike = plain.length - new Set(plain).size;
+    var longest = Math.max.apply(null, plain.map(function (text) { return text.length; }));
+    for (var room = 2 * most - 2; ; room += 2) {
+      var found = plain.map(function (text) { return shortened(text, room); });
+      if (room >= longest || found.length - new Set(found).size === alike) break;
+    }
+    return found.map(function (text) { return wrapped(text, most); });
   }
   function axis(given, narrow) {
     var made = Object.assign({
@@ -159,7 +184,7 @@
       tickcolor: css("line"), zeroline: false, automargin: true, tickfont: { size: narrow ? 11 : 12 },
     }, given);
     if (narrow && made.ticktext) {
-      made.ticktext = made.ticktext.map(function (text) { return cut(text, 18); });
+      made.ticktext = narrowed(made.ticktext, 18);
     }
     if (made.title) made.title = Object.assign({ standoff: 10, font: { size: narrow ? 12 : 13 } }, made.title);
     return made;
