@@ -1,10 +1,12 @@
+import re
 from dataclasses import replace
 
 import pytest
 
 from report import synthetic
-from tlx.report import terminal
+from tlx.report import curves, data, terminal
 from tlx.report.build import build
+from tlx.report.figure import styles
 from tlx.results import manifest, record
 
 
@@ -46,7 +48,14 @@ def test_one_seed_has_no_interval_and_says_so(tmp_path):
     folder = synthetic.leave_one_out(tmp_path, seeds=1)
     text = build(folder, runs_dir=tmp_path).html.read_text(encoding="utf-8")
     assert "All arms rest on fewer than 3 seeds" in text
-    assert "[NaN" not in text
+    assert "NaN" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+    assert "95%" not in text[: text.index('id="plotly"')]
+    assert "n = 1 seed," in text
+    for path in (folder / "tables").glob("*.md"):
+        words = path.read_text(encoding="utf-8")
+        assert "NaN" not in words
+        assert "95%" not in words
+        assert "1 seeds" not in words
 
 
 def test_a_regression_has_neither_confusion_nor_calibration(tmp_path):
@@ -90,3 +99,29 @@ def test_the_same_study_gives_the_same_page(tmp_path):
     folder = synthetic.grid(tmp_path, seeds=2, labels=(1, 10))
     first = build(folder, runs_dir=tmp_path).html.read_bytes()
     assert build(folder, runs_dir=tmp_path).html.read_bytes() == first
+
+
+def test_stale_tables_go_and_other_files_stay(tmp_path):
+    folder = synthetic.leave_one_out(tmp_path, seeds=2)
+    path = tmp_path / "loo-base-s0" / "record.json"
+    kept = path.read_text()
+    path.unlink()
+    build(folder, runs_dir=tmp_path)
+    assert (folder / "tables" / "problems.csv").is_file()
+    (folder / "tables" / "my_notes.md").write_text("mine")
+    (folder / "tables" / "runs.tex").write_text("of an older report")
+    path.write_text(kept)
+    built = build(folder, runs_dir=tmp_path)
+    there = set((folder / "tables").iterdir())
+    assert there == {*built.tables, folder / "tables" / "my_notes.md"}
+
+
+def test_two_seeds_are_drawn_as_lines_and_three_as_a_band(tmp_path):
+    for seeds, filled in ((2, False), (3, True)):
+        folder = synthetic.leave_one_out(tmp_path / str(seeds), seeds=seeds)
+        study = data.read(folder, runs_dir=tmp_path / str(seeds))
+        drawn = curves.figure(study, styles(study))
+        traces = [t for t in drawn.variants[0].traces if t["meta"]["arm"] == "base"]
+        assert any("fill" in trace for trace in traces) == filled
+        assert len(traces) == (2 if filled else 3)
+        assert ("95%" in drawn.caption) == filled

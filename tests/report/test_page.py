@@ -203,3 +203,32 @@ def test_a_thousand_runs_stay_light(tmp_path, opened):
     path = build(folder, runs_dir=tmp_path).html
     assert path.stat().st_size < 6_000_000
     draw_all(opened("large", path=path))
+
+
+def test_a_phone_tells_similar_arms_apart(tmp_path, opened):
+    folder = synthetic.leave_one_out(tmp_path, seeds=3)
+    path = folder / "manifest.json"
+    long = "without a regulariser whose long name ends in {} and goes on for long after that"
+    text = path.read_text()
+    for name in ("mixup", "ema", "l2_sp"):
+        text = text.replace(f"without {name}", long.format(name))
+    path.write_text(text)
+    page = opened("long", path=build(folder, runs_dir=tmp_path).html, **PHONE)
+    draw_all(page)
+    ticks = page.locator("#fig-forest .ytick text").all_text_contents()
+    assert len(ticks) == len(set(ticks)) == 5
+    assert max(map(len, ticks)) <= 40
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_ids_and_commands_stay_in_their_cells(opened, name):
+    page = opened(name, viewport={"width": 1280, "height": 900})
+    over = page.evaluate(
+        """Array.from(document.querySelectorAll('#table-provenance tbody code'), code =>
+           [code, code.parentElement].map(item => item.getBoundingClientRect().right))"""
+    )
+    assert over
+    assert all(code <= cell for code, cell in over)
+    frame = page.locator("#table-provenance .scroll").bounding_box()
+    command = page.locator("#table-provenance tbody td.line").first.bounding_box()
+    assert command["x"] + command["width"] <= frame["x"] + frame["width"]

@@ -6,7 +6,8 @@ import pytest
 from scipy import stats as reference
 
 from report import synthetic
-from tlx.report import data, factors, tables, tables_runs, trials
+from tlx.report import data, factors, sections, tables, tables_runs, trials
+from tlx.results import manifest
 from tlx.results import table as results
 
 
@@ -103,8 +104,6 @@ def test_a_claim_on_an_unknown_arm_is_told(tmp_path):
 def tables_manifest(folder, **changes):
     from dataclasses import replace
 
-    from tlx.results import manifest
-
     manifest.write(folder, replace(manifest.read(folder), **changes))
     return folder
 
@@ -155,9 +154,11 @@ def test_importances_come_from_the_searchs_storage(tmp_path):
     folder = synthetic.search(tmp_path / "runs", trials=12, seeds=1)
     path = tmp_path / "optuna.journal"
     theirs = optuna.create_study(
-        study_name="search_finetune", storage=JournalStorage(JournalFileBackend(str(path)))
+        study_name="search_finetune",
+        storage=JournalStorage(JournalFileBackend(str(path))),
+        sampler=optuna.samplers.RandomSampler(seed=0),
     )
-    theirs.optimize(lambda t: t.suggest_float("big", 0, 1) + 0 * t.suggest_float("no", 0, 1), 20)
+    theirs.optimize(lambda t: t.suggest_float("big", 0, 1) + 0 * t.suggest_float("no", 0, 1), 60)
     tables_manifest(folder, search={"storage": str(path), "objectives": {"val/accuracy": "max"}})
     study = data.read(folder, runs_dir=tmp_path / "runs")
     name, shares, why = trials.importances(study)
@@ -177,3 +178,51 @@ def test_objectives_may_be_figures_of_the_run(studies):
     assert trials.objective(record, "parameters/trainable") == record.parameters.trainable
     assert trials.objective(record, "wall_s") == record.wall_s
     assert math.isnan(trials.objective(record, "val/nothing"))
+
+
+@pytest.mark.parametrize("option", [("--config-dir", "my configs"), ("--config-dir=my configs",)])
+def test_commands_repeat_the_folder_of_configs(tmp_path, option):
+    folder = synthetic.leave_one_out(tmp_path, seeds=1)
+    line = ("tlx", "train", *option, "experiment=grid")
+    study = data.read(tables_manifest(folder, command=line), runs_dir=tmp_path)
+    for made in (tables_runs.runs(study), tables_runs.provenance(study)):
+        commands = column(made, "command")
+        for planned in study.manifest.runs:
+            expected = ["tlx", "train", "--config-dir", "my configs", *planned.overrides]
+            assert shlex.split(commands[planned.run]) == expected
+
+
+def test_commands_name_another_folder_of_runs(tmp_path):
+    lines = {}
+    for name in ("runs", "my runs"):
+        folder = synthetic.leave_one_out(tmp_path / name, seeds=1)
+        study = data.read(folder, runs_dir=tmp_path / name)
+        rerun = column(tables_runs.provenance(study), "rerun")["loo-base-s0"]
+        report = next(line for line, _ in sections.again(study) if line.startswith("tlx report"))
+        lines[name] = [shlex.split(line) for line in (rerun, report)]
+    place = ["--runs-dir", str(tmp_path / "my runs")]
+    assert lines["runs"] == [
+        ["tlx", "rerun", "loo-base-s0"],
+        ["tlx", "report", "regularization_ablation"],
+    ]
+    assert lines["my runs"] == [
+        ["tlx", "rerun", *place, "loo-base-s0"],
+        ["tlx", "report", *place, "regularization_ablation"],
+    ]
+
+
+def test_notes_count_seeds_and_comparisons(tmp_path):
+    folder = synthetic.leave_one_out(tmp_path, seeds=2)
+    spec = manifest.read(folder)
+    kept = [run for run in spec.runs if run.arm in ("base", "without mixup")]
+    tables_manifest(folder, runs=tuple(kept), arms=("base", "without mixup"), claims=())
+    note = tables.main(data.read(folder, runs_dir=tmp_path)).note
+    assert "Mean over n = 2 seeds with its 95% interval" in note
+    assert note.endswith("Holm-corrected over 1 comparison.")
+    for run in kept:
+        if run.arm != "base":
+            (tmp_path / run.run / "record.json").unlink()
+    note = tables.main(data.read(folder, runs_dir=tmp_path)).note
+    assert "Mean over n = 2 seeds with its" in note
+    assert "1 arm has no figure yet" in note
+    assert "Δ" not in note

@@ -38,3 +38,22 @@ def test_a_search_shows_its_best_trials(studies):
     assert "★" in text
     assert "more rows: tables/trials.csv" in text
     assert "OutOfMemoryError" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_narrow_terminal_breaks_no_word(studies, width):
+    runs_dir, folder, _ = studies["explicit"]
+    text = terminal.text(folder, runs_dir=runs_dir, width=width)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    for arm in synthetic.ACCURACY:
+        assert sum(line.startswith(f" {arm} ") for line in lines) == 3  # once a split
+    assert sum(line.strip() == "lr=0.003" for line in lines) == 3 * len(synthetic.ACCURACY)
+    assert "Too wide for here: sd" in text
+
+
+def test_a_wide_terminal_leaves_nothing_out(studies):
+    runs_dir, folder, _ = studies["explicit"]
+    text = terminal.text(folder, runs_dir=runs_dir, width=140)
+    assert "Too wide" not in text
+    assert text.count("p (Holm)") == 3

@@ -25,6 +25,8 @@ SPACE = {
 }
 LOSS = (("val/loss", "min"),)
 
+GP = pytest.param("gp", marks=pytest.mark.slow)  # a trial takes it a second
+
 
 @pytest.fixture
 def opened(tmp_path):
@@ -66,7 +68,7 @@ def exhaust(found, objective=toy):
     return tried
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "qmc", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", GP, "cmaes", "qmc", "random"])
 def test_every_sampler_spends_the_budget_within_the_space(opened, sampler):
     found = opened(sampler=sampler)
     tried = exhaust(found)
@@ -115,7 +117,7 @@ def test_grid_takes_every_cell_once(opened, fails):
     assert (found.finished(), found.failed()) == ((12, 6) if fails else (18, 0))
 
 
-@pytest.mark.parametrize("sampler", ["gp", "qmc", "random", "grid"])
+@pytest.mark.parametrize("sampler", [GP, "qmc", "random", "grid"])
 def test_two_objectives_work_with(opened, sampler):
     objectives = [("val/accuracy", "max"), ("parameters/trainable", "min")]
     space = {"x": "range(12)", "mode": "a,b"}
@@ -123,7 +125,7 @@ def test_two_objectives_work_with(opened, sampler):
     assert len(exhaust(found, lambda params: [params["x"], params["x"] ** 2])) == 8
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "qmc", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", GP, "cmaes", "qmc", "random"])
 def test_hyperband_goes_with(opened, sampler):
     found = opened(sampler=sampler, pruner="hyperband", budget=8)
     while (trial := found.next()) is not None:
@@ -166,7 +168,7 @@ def test_two_objectives_end_in_a_front(opened):
 # -- repeatable -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "qmc", "random", "grid"])
+@pytest.mark.parametrize("sampler", ["tpe", GP, "cmaes", "qmc", "random", "grid"])
 def test_one_worker_draws_the_same_however_often_it_is_restarted(opened, sampler, tmp_path):
     space = SPACE if sampler != "grid" else {"a": "range(4)", "freeze_strategy": "lp_ft,full"}
     calm = exhaust(opened(sampler=sampler, space=space, seed=5))

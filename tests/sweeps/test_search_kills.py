@@ -17,6 +17,7 @@ def test_killed_workers_end_with_the_budget_to_the_trial(tmp_path):
     assert taken_over >= 5  # else nothing was shown
 
 
+@pytest.mark.slow
 def test_the_check_notices_a_trial_of_two(tmp_path):
     storage, log = str(tmp_path / "optuna.journal"), tmp_path / "log.txt"
     trials, killed = search_kills.run(storage, log, budget=6, kills=0, workers=2)

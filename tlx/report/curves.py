@@ -48,15 +48,25 @@ def figure(study: Study, styles: Mapping[str, Style]) -> Figure | None:
         name="curves",
         title="By optimizer step",
         caption=(
-            "Mean over the finished runs of each arm, drawn as far as all of them trained, with "
-            f"its pointwise 95% interval from n = {BAND_FROM} on; below, thin lines are the "
-            "single seeds. Dotted lines: where a stage begins."
+            "Mean over the finished runs of each arm, drawn as far as all of them trained"
+            f"{_around(study, arms)}. Dotted lines: where a stage begins."
         ),
         variants=variants,
         dims=("Curve",),
         arms=arms,
         height=420,
     )
+
+
+def _around(study: Study, arms: Sequence[str]) -> str:
+    """What is drawn around the means."""
+    counts = [len(study.finished(arm)) for arm in arms]
+    texts = []
+    if max(counts) >= BAND_FROM:
+        texts.append(f"its pointwise 95% interval where n ≥ {BAND_FROM}")
+    if 2 in counts:
+        texts.append("thin lines for the seeds where n = 2")
+    return f", with {' and '.join(texts)}" if texts else ""
 
 
 def read(path: Path, columns: Sequence[str]) -> dict[str, Curve]:

@@ -109,8 +109,10 @@ def _effects(study: Study, factor: str, items: Sequence[Effect]) -> Variant:
         "hovertemplate": "%{text}<extra></extra>",
     }  # fmt: skip
     first = str(items[0].baseline)
-    names = map(safe, distinct([str(item.level) for item in items], 28))
-    labels = [f"{name}  n={item.n}" for name, item in zip(names, items, strict=True)]
+    names = distinct([str(item.level) for item in items], 28)
+    labels = [
+        f"{safe(name, len(name))}  n={item.n}" for name, item in zip(names, items, strict=True)
+    ]
     layout = {
         "xaxis": {**titled(f"Δ {study.metric} to {factor.split('.')[-1]}={first}"),
                   **ZERO},

@@ -159,13 +159,22 @@ def shorten(text: str, length: int) -> str:
 
 
 def distinct(texts: Sequence[str], length: int) -> list[str]:
-    """The texts shortened, less where they would look alike otherwise.
+    """The texts shortened so that they still differ: where they do, not in the middle, if need be.
 
-    >>> distinct(["shift, part=first, layer", "shift, part=final, layer"], 9)
-    ['shift, part=fi…st, layer', 'shift, part=final, layer']
+    >>> distinct(["shift, part=first, all of it", "shift, part=last, all of it"], 14)
+    ['shif…t=first, ', 'shif…t=last, a']
     """
-    for most in range(length, max(map(len, texts), default=0)):
-        found = [shorten(text, most) for text in texts]
-        if len(set(found)) == len(set(texts)):
-            return found
-    return list(texts)
+    found = [shorten(text, length) for text in texts]
+    different = len(set(texts))
+    if len(set(found)) == different:
+        return found
+    alike = [text for text, short in zip(texts, found, strict=True) if found.count(short) > 1]
+    head = length // 3
+    letters = enumerate(zip(*alike, strict=False))
+    first = next((i for i, there in letters if len(set(there)) > 1), 0)
+    start = max(head, first - 2)
+    around = [
+        f"{text[:head]}…{text[start:][: length - head - 1]}" if text in alike else short
+        for text, short in zip(texts, found, strict=True)
+    ]
+    return around if len(set(around)) == different else list(texts)

@@ -69,7 +69,8 @@ def _forest(
         )  # fmt: skip
     names = numbers.distinct([item.arm for item in found], 32)
     labels = [
-        f"{safe(name, 60)}  n={item.comparison.n}" for name, item in zip(names, found, strict=True)
+        f"{safe(name, len(name))}  n={item.comparison.n}"
+        for name, item in zip(names, found, strict=True)
     ]
     layout = {
         "xaxis": {**titled(f"Δ {study.metric} on {split}"), **ZERO},
