@@ -25,7 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{name: EXECUTION | BELOW_EXECUTION for name in EXECUTION},
     "diagnose": {"results"},
     "sweeps": EXECUTION
-    | {"build", "config", "frozen", "results", "training.pruning", "training.signals"},
+    | {"build", "config", "data.embedded", "frozen", "results"}
+    | {"training.pruning", "training.signals"},
     **{
         name: EXECUTION | BELOW_EXECUTION | {"sweeps", "report", "diagnose", "study_commands"}
         for name in ("commands", "study_commands")

@@ -29,6 +29,8 @@ RESERVED = (
     "drop_rate",
     "drop_path_rate",
 )
+MOST_BUILT = 16
+_BUILT: dict[str, nn.Module] = {}
 PROBED_SIZES = (28, 32, 48, 64, 75, 80, 96, 112, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)
 
 
@@ -220,7 +222,19 @@ def _options(
 
 
 def _on_meta(name: str, **options: Any) -> nn.Module:
-    """The network without memory for its weights: structure, and a check of the arguments."""
+    """The network without memory for its weights: structure, and a check of the arguments.
+
+    Built once for the same arguments, since a run asks several times: it may not be changed.
+    """
+    key = f"{name} {sorted(options.items())!r}"
+    if key not in _BUILT:
+        if len(_BUILT) >= MOST_BUILT:
+            _BUILT.clear()
+        _BUILT[key] = _build_on_meta(name, options)
+    return _BUILT[key]
+
+
+def _build_on_meta(name: str, options: Mapping[str, Any]) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             module: nn.Module = timm_lib.create_model(name, **options)

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tlx import launch
+from tlx.config.places import targets_by_group
 
 PRELOAD = (
     "tlx.execute", "tlx.train", "tlx.use", "tlx.data.embedded", "tlx.data.images", "tlx.data.scan",
     "tlx.backbones.timm", "tlx.training.loggers", "timm", "sklearn.datasets", "scipy.stats",
     "torchmetrics", "torchvision.transforms.v2", "matplotlib.font_manager", "yaml",
+    "rich._emoji_codes", "rich.progress", "sklearn.datasets.data",
 )  # fmt: skip
 
 
@@ -43,9 +45,16 @@ def _preload() -> None:
     import torch
 
     torch.set_num_threads(1)  # no thread pool may exist before a fork
-    for name in PRELOAD:
+    targets = {target for group in targets_by_group().values() for target in group}
+    for name in (*PRELOAD, *sorted({target.rpartition(".")[0] for target in targets})):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    from rich.cells import cell_len
+
+    from tlx.data import embedded
+
+    cell_len("─")  # reads a table of widths
+    embedded.digits()  # decoded once for all runs
     gc.collect()
     gc.freeze()  # so that children share these objects' memory
 
