@@ -150,6 +150,19 @@ def no_all_reduce() -> None:
     DistributedDataParallel.__init__ = patched  # type: ignore[method-assign]
 
 
+def another_config() -> None:
+    """Sabotage: the rank trains at another learning rate than what is frozen."""
+    from tlx import runs
+
+    original = runs.read_config
+
+    def changed(folder: Path) -> dict[str, Any]:
+        config = original(folder)
+        return {**config, "optimizer": {**config["optimizer"], "lr": 0.5}}
+
+    runs.read_config = changed
+
+
 def dump_samples() -> None:
     """Sabotage: each rank writes down the indices of the samples it trains on."""
     from tlx.training.module import TransferModule

@@ -118,3 +118,14 @@ def test_fully_sharded_ranks_equal_one_and_resume(tmp_path: Path) -> None:
     assert launching.run(two, world=2) == [0, 0], launching.log(two)
     assert "resumed at step 28" in launching.log(two)
     assert largest_difference(launching.weights(one), launching.weights(two)) <= 1e-4
+
+
+def test_ranks_with_different_configs_end_at_once(tmp_path: Path) -> None:
+    """Two ranks of a run always train the same config: its hash is compared when they start."""
+    folder = two_ranks(["backbone.name=test_resnet"], tmp_path)
+    codes = launching.run(folder, world=2, sabotage={1: launching.another_config})
+    assert all(codes), codes
+    for rank in range(2):
+        assert "ranks disagree on the config" in launching.log(folder, rank)
+    assert not list(folder.glob("checkpoints/*"))
+    assert launching.run(folder, world=2) == [0, 0], launching.log(folder)
