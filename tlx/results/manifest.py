@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tlx.results.record import replace_text
 
 VERSION = 1
 FILE = "manifest.json"
@@ -87,14 +88,8 @@ class Manifest:
 def write(folder: Path | str, manifest: Manifest) -> Path:
     """Writes a manifest into a study's folder, atomically; returns its path."""
     path = Path(folder) / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"version": VERSION, **dataclasses.asdict(manifest)}, ensure_ascii=False)
-    temporary = path.with_name(f".{FILE}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    replace_text(path, text + "\n")
     return path
 
 

@@ -245,9 +245,14 @@ def error_of(folder: Path | str) -> str | None:
 def write(folder: Path | str, record: Record) -> Path:
     """Writes the record into a run's folder, atomically and durably; returns its path."""
     path = Path(folder) / FILE
-    text = to_json(record)  # before anything is touched, since it may refuse
+    replace_text(path, to_json(record))  # which may refuse, before anything is touched
+    return path
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file atomically and durably, its folder too; no reader sees a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{FILE}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
@@ -261,7 +266,6 @@ def write(folder: Path | str, record: Record) -> Path:
         os.fsync(descriptor)  # the rename itself
     finally:
         os.close(descriptor)
-    return path
 
 
 def _plain(value: Any, place: str) -> Any:
