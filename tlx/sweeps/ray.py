@@ -145,10 +145,7 @@ class RayExecutor:
 
     def _resources(self, job: Job) -> dict[str, float]:
         def there() -> bool:
-            import ray
-
-            resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-            return resources.get("GPU", 0) > 0
+            return bool(self._connect().cluster_resources().get("GPU", 0) > 0)
 
         found: dict[str, float] = {"CPU": (self.node["cpus"] or 1) * job.devices}
         if gpus := needs.gpus_each(job.folder, self.node, there=there) * job.devices:
