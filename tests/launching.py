@@ -1,6 +1,5 @@
 """Starts runs in fresh processes that a preloaded server forks, kills them where a test says."""
 
-import multiprocessing
 import os
 import signal
 import socket
@@ -12,8 +11,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tlx.train", "timm", "sklearn.datasets", "pytorch_lightning"])
+from forking import CONTEXT
+
 LIMIT_S = 240
 
 

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import multiprocessing
 import os
 import random
 import signal
@@ -11,12 +10,9 @@ from pathlib import Path
 
 import optuna
 
+from forking import CONTEXT
 from tlx.sweeps.search import Search
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["tlx.sweeps.search", "optuna.storages._rdb.storage", "sqlalchemy.dialects.postgresql.psycopg"]
-)
 SPACE = {"x": "interval(0, 1)", "mode": "a,b,[c,d]"}
 
 
