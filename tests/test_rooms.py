@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "tlx"
 MODEL_ROOMS = {"tasks", "backbones", "data", "methods"}
 # execute.py and the files that it is divided into
-EXECUTION = {"execute", "launch", "leases", "lineage", "runs", "train", "use"}
+EXECUTION = {"execute", "fused", "launch", "leases", "lineage", "runs", "train", "use"}
 BELOW_EXECUTION = {"build", "config", "frozen", "results", "training", *MODEL_ROOMS}
 MAY_IMPORT: dict[str, set[str]] = {
     "methods": set(),
@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         name: EXECUTION | BELOW_EXECUTION | {"sweeps", "report", "diagnose", "study_commands"}
         for name in ("commands", "study_commands")
     },
+    "cache_commands": {"frozen"},
 }
 STANDARD_LIBRARY_ONLY = ("methods/stages.py", "methods/strategies.py")
 NO_TORCH = ("config", "cli.py", "__init__.py")

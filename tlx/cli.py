@@ -22,6 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser().print_help()
         return 0
+    if args.command == "cache":  # needs nothing of what the others import
+        from tlx import cache_commands
+
+        return cache_commands.guarded(args)
     from tlx import commands
 
     return commands.guarded(args)
@@ -102,6 +106,9 @@ def parser() -> argparse.ArgumentParser:
     lists.add_argument("--config-dir", help="folder with your own groups and experiments")
     lists.add_argument("--runs-dir", default="runs")
 
+    cache = commands.add_parser("cache", help="stored activations: list, verify or clear them")
+    _cache(cache)
+
     commands.add_parser("doctor", help="versions, devices, known bad pairings and how to mend them")
     return main
 
@@ -127,6 +134,19 @@ def _study(command: argparse.ArgumentParser, *, optional: bool = False) -> None:
         help="its name, or a part of it that is unique" + (" (default: all)" if optional else ""),
     )
     command.add_argument("--runs-dir", default="runs", help="where runs live")
+
+
+def _cache(command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
+    lists = actions.add_parser("list", help="what is stored, of which network, when last used")
+    verify = actions.add_parser("verify", help="compare all with its checksums; 1 where damaged")
+    verify.add_argument("--repair", action="store_true", help="delete what is damaged")
+    clear = actions.add_parser("clear", help="what could be deleted; --yes deletes it")
+    clear.add_argument("key", nargs="?", help="one entry's, or its beginning (default: all)")
+    clear.add_argument("--unused-days", type=float, help="only what was not used for these days")
+    clear.add_argument("--yes", action="store_true", help="delete it")
+    for action in (lists, verify, clear):
+        action.add_argument("--dir", type=Path, default=Path("runs/.cache"), help="the store")
 
 
 def _composing(command: argparse.ArgumentParser) -> None:

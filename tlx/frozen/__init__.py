@@ -1,0 +1,1 @@
+"""What is frozen: computed once, stored, trained from."""
