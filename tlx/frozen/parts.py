@@ -1,0 +1,109 @@
+"""A network in two parts: `prefix`, up to the stored activation, and `suffix`, from it on."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from tlx.backbones.backbone import Features
+from tlx.frozen import nested
+from tlx.frozen.structure import structure
+from tlx.frozen.stubs import Stubs, reached, replaced
+from tlx.tasks.task import Network
+
+Outcome = tuple[Features, Tensor]
+
+
+@final
+class NoSplit(Exception):
+    """The network cannot be split, and why: a sentence for the log."""
+
+
+@final
+@dataclass(eq=False)
+class Split:
+    """A network and the boundary at which it is split, proved for one stage.
+
+    It holds the network and computes with its present weights. Another stage, other modes or
+    another device want a new split.
+
+    Attributes:
+        boundary: name of the module whose output is stored, `backbone` or `backbone.blocks.10`.
+        shape: of one item's activation.
+        dtype: of the activation.
+        state_names: parameters and buffers that the prefix depends on.
+        needs_inputs: whether `suffix` must have the inputs: where they hold integers, the upper
+            part may read them past the boundary, as it does an attention mask.
+        network: the whole of it, not a copy.
+        parts: names of the modules that the prefix runs, or runs inside of.
+        template: one item of inputs, for what is left to run below the boundary.
+        stubs: of modules below the boundary.
+        copies: whether something works in place, so that `suffix` must copy what it is given.
+    """
+
+    boundary: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    state_names: tuple[str, ...]
+    needs_inputs: bool
+    network: Network = field(repr=False)
+    parts: tuple[str, ...] = field(repr=False)
+    template: Any = field(repr=False)
+    stubs: Stubs = field(repr=False)
+    copies: bool = field(default=False, repr=False)
+
+    def prefix(self, inputs: Any) -> Tensor:
+        """The activation [N, ...] at the boundary, without gradient; nothing above is computed.
+
+        Args:
+            inputs: of N items, as the network takes them.
+        """
+        with torch.no_grad():
+            return reached(self.network, self.boundary, inputs)
+
+    def suffix(self, stored: Tensor, *, inputs: Any = None) -> Outcome:
+        """What `network.with_features` gives, computed from the boundary on, with gradients.
+
+        Args:
+            stored: [N, ...], what `prefix` gave, on the network's device; it is left as it is.
+            inputs: of the same N items; only read if `needs_inputs`.
+
+        Raises:
+            ValueError: the inputs are needed and missing.
+        """
+        if self.needs_inputs and inputs is None:
+            raise ValueError(
+                f"the network above {self.boundary!r} may read the inputs, such as an attention "
+                "mask; call suffix(stored, inputs=...) with those of the same items"
+            )
+        given = inputs if self.needs_inputs else self.template
+        if self.copies:
+            stored, given = stored.clone(), nested.mapped(torch.clone, given)
+        return self.run(stored, given, self.stubs)
+
+    def prefix_id(self) -> str:
+        """SHA-256 of all that the prefix computes with: boundary, structure, weights, buffers."""
+        digest = hashlib.sha256(self.boundary.encode())
+        for name in self.parts:
+            text = structure(self.network.get_submodule(name))
+            digest.update(f"\n{name}|{text}".encode())
+        for name in self.state_names:
+            owner, _, own = name.rpartition(".")
+            tensor = getattr(self.network.get_submodule(owner), own).detach().cpu().contiguous()
+            digest.update(f"\n{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def run(self, stored: Tensor, given: Any, stubs: Stubs) -> Outcome:
+        """The network from `stored` on, with these stubs below; may work in place.
+
+        Args:
+            stored: [N, ...], activations at the boundary.
+            given: inputs for what is left to run below it.
+            stubs: `self.stubs`, or others of the same modules.
+        """
+        boundary = self.network.get_submodule(self.boundary)
+        with replaced([*stubs, (boundary, lambda *args, **kwargs: stored)]):
+            return self.network.with_features(given)

@@ -1,0 +1,137 @@
+"""The proof that a split network is the network: on a batch, and with NaN below the boundary."""
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tlx.frozen import nested
+from tlx.frozen.kept import Watched, kept
+from tlx.frozen.parts import NoSplit, Outcome, Split
+from tlx.frozen.stubs import Forward, reached
+
+
+def proved(split: Split, inputs: Any, expected: Outcome) -> Split:
+    """The split, if it holds on the batch; to be called where the network is kept.
+
+    Equal values alone would not do: a branch that starts at zero (LoRA, a layer scale, the last
+    norm of a residual block) hides what it reads until it is trained. NaN times zero is NaN.
+
+    Args:
+        split: at a candidate.
+        inputs: the batch.
+        expected: what the network gives for it in eval mode.
+
+    Raises:
+        NoSplit: it does not hold.
+    """
+    network = split.network
+    stored = _still_activation(split, inputs)
+    given = inputs if split.needs_inputs else split.template
+    stubs = [(module, _poisoned(stub)) for module, stub in split.stubs]
+    with kept(network), torch.no_grad():
+        passed = stored.clone(), nested.mapped(torch.clone if split.needs_inputs else _nan, given)
+        found = split.run(*passed, stubs)
+    check_finite(found, "what is above it also reads what is below it")
+    writes = any(tensor._version for tensor in nested.tensors(passed))
+    _check_items_apart(split, inputs, stored)
+    with kept(network), torch.no_grad():
+        network.eval()
+        as_read = stored.clone(memory_format=torch.contiguous_format)  # as a store gives it back
+        passed = as_read, nested.mapped(torch.clone, given)
+        found = split.run(*passed, split.stubs)
+    _check_close(_flat(found), _flat(expected), _tolerance(stored, expected[1]))
+    writes = writes or any(tensor._version for tensor in nested.tensors(passed))
+    return replace(split, copies=writes)
+
+
+def _still_activation(split: Split, inputs: Any) -> Tensor:
+    """The batch's activation in the stage's modes, the same for all random numbers."""
+    watched = Watched(split.network)
+    before, buffers = watched.state(), [b.clone() for b in split.network.buffers()]
+    with torch.enable_grad():
+        stored = reached(split.network, split.boundary, inputs)
+    if stored.requires_grad:
+        raise NoSplit("something below it trains")
+    # Batch norm moves its statistics without a new version of the tensors.
+    moved = not all(map(torch.equal, buffers, split.network.buffers()))
+    if moved or watched.state() != before:
+        raise NoSplit("something below it draws random numbers or changes a buffer")
+    torch.rand(1), torch.rand(1, device=stored.device)
+    if not torch.equal(stored, split.prefix(inputs)):
+        raise NoSplit("it gives another activation each time")
+    return stored
+
+
+def _check_items_apart(split: Split, inputs: Any, stored: Tensor) -> None:
+    """An item's activation depends on no other item: by halves, and beside an item of NaN."""
+    count = len(stored)
+    halves = (slice(0, count // 2), slice(count // 2, count))
+    parts = [split.prefix(nested.items(inputs, half, count)) for half in halves]
+    tolerance = _tolerance(stored)
+    reason = "an item's activation depends on the others of its batch"
+    _check_close([torch.cat(parts)], [stored], tolerance, reason)
+    if not split.needs_inputs:
+        beside = split.prefix(nested.mapped(_nan_first, inputs))
+        _check_close([beside[1:]], [stored[1:]], tolerance, reason)
+
+
+def _check_close(
+    found: Sequence[Tensor],
+    expected: Sequence[Tensor],
+    tolerance: float,
+    reason: str = "the network above it gives other outputs",
+) -> None:
+    """Refuses tensors that differ by more than the tolerance times the largest value."""
+    if [tensor.shape for tensor in found] != [tensor.shape for tensor in expected]:
+        raise NoSplit(f"{reason} (of another shape)")
+    for one, other in zip(found, expected, strict=True):
+        if not one.numel():
+            continue
+        error = (one.float() - other.float()).abs().max().item()
+        allowed = tolerance * other.float().abs().max().item()
+        if not error <= allowed:  # NaN is refused too
+            raise NoSplit(f"{reason} (by {error:.2g}, where {allowed:.2g} is rounding)")
+
+
+def check_finite(outcome: Outcome, reason: str) -> None:
+    """Refuses features and outputs that hold NaN or infinity, for the reason."""
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in _flat(outcome)):
+        raise NoSplit(reason)
+
+
+def _tolerance(*tensors: Tensor) -> float:
+    """Relative rounding error to allow where another batch size or layout means other kernels.
+
+    1e-4 in float32: an order above what 200 layers of random weights show, and far below the effect
+    of a wrong input. 8 units in the last place where fewer bits are kept, TF32 and autocast too.
+    """
+    kind = tensors[0].device.type
+    types = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+    if torch.is_autocast_enabled(kind):
+        types.append(torch.get_autocast_dtype(kind))
+    tf32 = torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
+    if kind == "cuda" and tf32:
+        types.append(torch.float16)  # as many bits of mantissa
+    unit = max(torch.finfo(dtype).eps for dtype in types)
+    return max(8 * unit, 1e-4)
+
+
+def _poisoned(stub: Forward) -> Forward:
+    return lambda *args, **kwargs: nested.mapped(_nan, stub(*args, **kwargs))
+
+
+def _nan(tensor: Tensor) -> Tensor:
+    return torch.full_like(tensor, torch.nan) if tensor.is_floating_point() else tensor.clone()
+
+
+def _nan_first(tensor: Tensor) -> Tensor:
+    return torch.cat([_nan(tensor[:1]), tensor[1:]]) if tensor.ndim else tensor
+
+
+def _flat(outcome: Outcome) -> list[Tensor]:
+    """The tensors of features and outputs."""
+    features, outputs = outcome
+    return [*nested.tensors([getattr(features, f.name) for f in fields(features)]), outputs]

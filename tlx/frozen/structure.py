@@ -1,0 +1,40 @@
+"""A module's structure as a text that is the same in every process, for keys of the store."""
+
+import enum
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+OF_ANY_MODULE = frozenset(nn.Module().__dict__)
+
+
+def structure(module: nn.Module) -> str:
+    """Class and hyper-parameters of a module without its children."""
+    kind = type(module)
+    own = {k: _plain(v) for k, v in vars(module).items() if k not in OF_ANY_MODULE}
+    told = ", ".join(f"{key}={text}" for key, text in sorted(own.items()) if text is not None)
+    return f"{kind.__module__}.{kind.__qualname__}({module.extra_repr()}) {told}"
+
+
+def _plain(value: Any) -> str | None:
+    """A text for what can be a hyper-parameter, the same in every process; None for the rest."""
+    if value is None or isinstance(value, str | int | float | complex | enum.Enum | torch.dtype):
+        return repr(value)
+    if isinstance(value, Tensor):  # that is no buffer
+        return f"{value.dtype}{value.tolist()}"
+    if isinstance(value, functools.partial):
+        return f"partial({_plain([value.func, list(value.args), value.keywords])})"
+    if inspect.isroutine(value) or inspect.isclass(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, Mapping):
+        return str({str(k): _plain(v) for k, v in value.items()})
+    if isinstance(value, list | tuple):
+        return str([_plain(part) for part in value])
+    told = getattr(value, "to_dict", None)  # a config of transformers
+    if not callable(told):
+        return None
+    return _plain({k: v for k, v in told().items() if not k.startswith("_")})  # no local paths
