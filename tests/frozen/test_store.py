@@ -17,11 +17,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forking import CONTEXT
 from tlx.frozen import entries, segments
 from tlx.frozen.store import NoLocks, Store, StoreError, TooLarge
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch", "tlx.frozen.store"])  # a child starts at once
 FACTS = {"weights": "abc", "boundary": "layer4", "transform": {"size": 32}}
 SHAPE = (3, 2)
 DTYPES = [
