@@ -1,7 +1,8 @@
 """Percentile bootstrap over items, for any metric that is a function of item weights."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from tlx.methods.metrics import ones
 
 RESAMPLES = 1000
 LEVEL = 0.95
+MOST_KEPT = 2_000_000  # weights, 16 MB
 Metric = Callable[[Tensor], Mapping[str, Tensor]]
 """Weights [B, N] -> name -> values [B]."""
 
@@ -59,7 +61,7 @@ def intervals(
     nowhere: dict[str, float | int] = {"low": math.nan, "high": math.nan, "n": n}
     if n == 0:
         return {name: {"value": value, **nowhere} for name, value in values.items()}
-    blocks = [metric(weights) for weights in resampled_weights(n, resamples=resamples, seed=seed)]
+    blocks = [metric(weights) for weights in _weights(n, resamples, seed)]
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     figures: dict[str, dict[str, float | int]] = {}
     for name, value in values.items():
@@ -67,3 +69,15 @@ def intervals(
         low, high = drawn.quantile(ends).tolist()
         figures[name] = {"value": value, "low": low, "high": high, "n": n}
     return figures
+
+
+def _weights(n: int, resamples: int, seed: int) -> Iterable[Tensor]:
+    """The blocks; the last small one is kept, since a study's runs have the same test set."""
+    if n * resamples <= MOST_KEPT:
+        return (_whole(n, resamples, seed),)
+    return resampled_weights(n, resamples=resamples, seed=seed)
+
+
+@lru_cache(maxsize=2)
+def _whole(n: int, resamples: int, seed: int) -> Tensor:
+    return torch.cat(list(resampled_weights(n, resamples=resamples, seed=seed)))

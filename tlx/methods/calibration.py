@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tlx.methods.metrics import grouped_sums, ones
+from tlx.methods.metrics import grouped_sums, membership, ones
 
 BINS = 15
 DEFINITION = "top-label confidence, 15 bins of equal width [low, high), the last one closed"
@@ -69,8 +69,8 @@ def expected_calibration_error(
     """
     gaps_N = correct_N.double() - confidence_N.double()
     weights_BN = weights_BN.double()
-    groups_N = bin_of(confidence_N, bins=bins)
-    return grouped_sums(weights_BN * gaps_N, groups_N, bins).abs().sum(1) / weights_BN.sum(1)
+    gaps_NK = membership(bin_of(confidence_N, bins=bins), bins) * gaps_N[:, None]
+    return (weights_BN @ gaps_NK).abs().sum(1) / weights_BN.sum(1)
 
 
 def reliability(

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 
+MOST_MULTIPLIED = 64
+
+
 def ones(n: int) -> Tensor:
     """One weighting that counts each of n items once, [1, n].
 
@@ -41,11 +44,23 @@ def grouped_sums(values_BN: Tensor, groups_N: Tensor, count: int) -> Tensor:
     >>> grouped_sums(torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([1, 0, 1]), 3)
     tensor([[2., 5., 0.]], dtype=torch.float64)
     """
+    if count <= MOST_MULTIPLIED:  # one product is faster than sorting where groups are few
+        return values_BN.double() @ membership(groups_N, count)
     order = torch.argsort(groups_N, stable=True)
     sums = torch.cumsum(values_BN.double()[:, order], dim=1)
     sums = torch.cat([sums.new_zeros(len(sums), 1), sums], dim=1)
     edges = torch.searchsorted(groups_N[order], torch.arange(count + 1))
     return sums[:, edges[1:]] - sums[:, edges[:-1]]
+
+
+def membership(groups_N: Tensor, count: int) -> Tensor:
+    """1 where an item is of a group, [N, count]; a group of -1 is none.
+
+    >>> membership(torch.tensor([1, -1]), 2)
+    tensor([[0., 1.],
+            [0., 0.]], dtype=torch.float64)
+    """
+    return (groups_N[:, None] == torch.arange(count, device=groups_N.device)).double()
 
 
 @dataclass(frozen=True)
