@@ -24,12 +24,17 @@ def ratios(
     return found
 
 
-def summary(name: str, found: list[float], *, limit: float) -> str:
-    """One line: the median, its spread, and whether it is within the limit."""
+def summary(
+    name: str, found: list[float], *, limit: float | None = None, least: float | None = None
+) -> str:
+    """One line: the median, its spread, and whether it is at most `limit`, or at least `least`."""
     middle = statistics.median(found)
     low, high = min(found), max(found)
-    verdict = "ok" if middle <= limit else "OVER"
+    if least is None:
+        bound, good = f"limit {limit:g}", middle <= (limit or 0.0)
+    else:
+        bound, good = f"at least {least:g}", middle >= least
     return (
         f"{name}: median ratio {middle:.3f} [{low:.3f}, {high:.3f}] over {len(found)} pairs, "
-        f"limit {limit:g}: {verdict}"
+        f"{bound}: {'ok' if good else 'MISSED'}"
     )

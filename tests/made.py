@@ -14,7 +14,8 @@ from tlx.methods.schedules import constant
 from tlx.methods.stages import Layout, Stage, spans
 from tlx.tasks.classification import classification
 from tlx.tasks.task import Network
-from tlx.training.fit import Pace, Progress, Selection, fit
+from tlx.training.course import Pace, Progress, Selection
+from tlx.training.fit import fit
 from tlx.training.loaders import Encoded, EvalBatches, Share, StepBatches, loader
 from tlx.training.module import Recipe, TransferModule
 from tlx.training.progress import Display

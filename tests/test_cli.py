@@ -297,6 +297,16 @@ def test_rerun_gives_equal_figures(copied, capsys):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_rerun_of_a_cached_run_allows_for_rounding(tmp_path, capsys):
+    line = [*("dataset=digits", "dataset.labels_per_class=6", "backbone=timm", "trainer=cpu")]
+    line += ["backbone.name=test_resnet", "backbone.init=none", "backbone.image_size=32"]
+    line += ["freeze_strategy=linear_probe", "trainer.epochs=8", f"runs_dir={tmp_path}"]
+    tlx_says(capsys, "train", *line)
+    (folder,) = tmp_path.glob("digits-*")
+    out, _ = tlx_says(capsys, "rerun", folder)
+    assert out.splitlines()[-1].startswith("every figure is equal up to rounding, 0.0001")
+
+
 def test_rerun_tells_a_tampered_record(copied, tmp_path, capsys):
     path = copied / "record.json"
     data = json.loads(path.read_text())

@@ -5,8 +5,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file
 from torch import nn
@@ -15,15 +17,20 @@ from tlx.backbones.backbone import Backbone
 from tlx.config.check import allowed_targets
 from tlx.data.augment import Augmentation
 from tlx.data.splits import Labels, Split, Splits
+from tlx.frozen.store import Store
 from tlx.methods import freezing, strategies
 from tlx.methods.stages import Group, Layout, Span, Stage, spans
 from tlx.tasks.task import Network, Task
 from tlx.training import effects as effects_
-from tlx.training.fit import Pace, Selection
+from tlx.training.course import Pace, Selection
 from tlx.training.loaders import Encoded, EvalBatches, Share, StepBatches, loader
-from tlx.training.module import Recipe
+from tlx.training.module import Recipe, TransferModule
+from tlx.training.reuse import Reuse, Transform, Wishes, transform_facts
 
 Config = Mapping[str, Any]
+STORE = ".cache"
+"""Folder of the store of activations, in the folder of runs."""
+
 SHAPING = ("layer_decay", "layer_decay_groups", "carry")
 """Keys of the optimizer node that shape its groups and its state between stages."""
 
@@ -100,12 +107,20 @@ def model(config: Config, labels: Labels, *, effects: effects_.Joined, **backbon
     torch.manual_seed(config["seed"])
     trunk: Backbone = instantiate(config["backbone"], **{**effects.backbone, **backbone})
     task: Task = instantiate(config["task"], labels)
-    torch.manual_seed(config["seed"] + 1)
-    head = task.head(trunk, dropout=effects.head_dropout)
-    if config["init_head"] == "keep" and backbone.get("init") not in {None, "hub", "none"}:
-        keep_head(head, backbone["init"])
+    head = new_head(config, task, trunk, effects=effects, init=backbone.get("init"))
     network = Network(trunk.module, head, trunk.features)
     return Model(trunk, task, network, layout(network, trunk), trunk.head_level)
+
+
+def new_head(
+    config: Config, task: Task, trunk: Backbone, *, effects: effects_.Joined, init: str | None
+) -> nn.Module:
+    """A run's head as it starts, drawn from its seed or kept from the run that it starts from."""
+    torch.manual_seed(config["seed"] + 1)
+    head = task.head(trunk, dropout=effects.head_dropout)
+    if config["init_head"] == "keep" and init not in {None, "hub", "none"}:
+        keep_head(head, str(init))
+    return head
 
 
 def keep_head(head: nn.Module, path: str) -> None:
@@ -288,6 +303,44 @@ def _without_fusion(node: Config, config: Config, effects: effects_.Joined) -> C
     if clipped_half and "fused" in node:
         return {**node, "fused": False}
     return node
+
+
+def reuse(config: Config, made: Plan, trainer: pl.Trainer, module: TransferModule) -> Reuse | None:
+    """Training from stored activations, as the config wishes; None where it wants none at all."""
+    frozen = config["frozen"]
+    if config["cache"] == "off" and not frozen["views"]:
+        return None
+    spec = made.model.backbone.input_spec
+    augments = [a for a in made.augmentations if a.kind != "batch"]
+    encode, plain = made.splits.encoder(spec, augments, True), made.splits.encoder(spec, [], False)
+    named = zip((config.get("augmentation") or {}).items(), made.augmentations, strict=True)
+    nodes = {name: dict(node) for (name, node), a in named if a.kind != "batch"}
+    draws = any(not a.deterministic for a in augments)
+    folder = Path(config["cache_dir"] or Path(config["runs_dir"]) / STORE)
+    budget = None if config["cache_gb"] is None else int(config["cache_gb"] * 1e9)
+    kind = frozen["stored_as"]
+    return Reuse(
+        trainer,
+        module,
+        splits=made.splits,
+        training=Transform(
+            encode, config["seed"] if draws else None, transform_facts(encode, spec, nodes)
+        ),
+        evaluation=Transform(plain, None, transform_facts(plain, spec, {})),
+        wishes=Wishes(
+            store=None if config["cache"] == "off" else Store(folder, budget_bytes=budget),
+            views=frozen["views"] if draws else 0,
+            dtype=None if kind == "same" else getattr(torch, kind),
+            facts={
+                "precision": config["trainer"]["precision"],
+                "channels_last": config["trainer"]["channels_last"],
+                "device": trainer.strategy.root_device.type,
+            },
+        ),
+        loading=_loading(config),
+        batch_size=config["trainer"]["eval_batch_size"],
+        reads_inputs=made.effects.reads_inputs,
+    )
 
 
 def train_loader(config: Config, made: Plan, share: Share) -> Any:

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,9 @@ __all__ = ["Facts", "finished", "identify", "prepare", "rerun", "run", "run_here
 
 Config = Mapping[str, Any]
 PROVENANCE = "provenance.json"
+FUSED = "fused.json"
+"""In a run's folder: ids of the runs that are trained with it as one, itself included."""
+
 BEFORE = "before"
 """In a run's folder: what `--force` is about to replace."""
 
@@ -268,7 +272,13 @@ def say(text: str) -> None:
 
 
 def run_folder(folder: Path) -> Record:
-    """Trains the run whose config is frozen in a folder, through torchrun where it has to be."""
+    """Trains the run whose config is frozen in a folder, through torchrun where it has to be.
+
+    Where the folder names others to be trained with it, they are all trained.
+    """
+    if (folder / FUSED).exists():
+        names = json.loads((folder / FUSED).read_text(encoding="utf-8"))
+        return run_together([folder.parent / name for name in names])
     config = runs.read_config(folder)
     if launch.wants_torchrun(config):
         launch.start(folder, config)
@@ -303,6 +313,60 @@ def run_here(folder: Path, *, init: str | None = None, config: Config | None = N
         return _guarded(
             folder, config, lambda: train_(config, folder, init=init, rank=rank, world=world)
         )
+
+
+def run_together(folders: Sequence[Path]) -> Record:
+    """Trains frozen runs as one stack.
+
+    Returns:
+        The first one's record.
+
+    Raises:
+        Interrupted: a signal asked to stop; everything is saved.
+        RunError: the first one failed or was pruned; others' records tell how they ended.
+        Apart: they do not fit together; nothing has begun.
+    """
+    from tlx import fused
+    from tlx.training.signals import Interrupted, Pruned
+
+    left: dict[Path, Config] = {}
+
+    def over(folder: Path, reason: Exception | None) -> None:
+        config = left.pop(folder)
+        if reason is None:
+            tidy(folder, keep=config["keep"])
+        else:
+            pruned = isinstance(reason, Pruned)
+            said = str(reason) if pruned else f"{type(reason).__name__}: {reason}"
+            _end(folder, config, "pruned" if pruned else "failed", said)
+
+    with ExitStack() as held:
+        for folder in folders:
+            with suppress(runs.Busy):
+                held.enter_context(runs.at_work(folder))
+                if finished(folder) is None:
+                    left[folder] = runs.read_config(folder)
+        for folder, config in left.items():
+            record.write(folder, blank(folder, config))
+        given = [
+            fused.Given(folder, config, provenance_of(folder)["init"])
+            for folder, config in left.items()
+        ]
+        try:
+            fused.train_together(given, over=over)
+        except fused.CannotFuse as reason:
+            for folder, config in left.items():
+                _end(folder, config, "interrupted", f"to be trained alone: {reason}")
+            raise runs.Apart(f"not trained together: {reason}") from reason
+        except (Interrupted, KeyboardInterrupt) as stop:
+            for folder, config in left.items():
+                _end(folder, config, "interrupted", str(stop))
+            raise
+        except BaseException as error:
+            for folder, config in left.items():
+                _end(folder, config, "failed", f"{type(error).__name__}: {error}")
+            raise
+    return after_launch(folders[0])
 
 
 def _guarded(folder: Path, config: Config, work: Callable[[], Record]) -> Record:

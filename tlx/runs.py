@@ -29,6 +29,10 @@ class Busy(RunError):
     """Somebody else is at work on the run."""
 
 
+class Apart(RunError):
+    """Runs cannot be trained as one; nothing has begun."""
+
+
 class Lost(RunError):
     """The processes of a run ended without a word; it may go on from its last checkpoint."""
 

@@ -20,11 +20,13 @@ from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageR
 from tlx.tasks.task import Collected
 from tlx.training import pruning, sharding, tables
 from tlx.training.collect import Collector
-from tlx.training.fit import Progress, fit, peak_memory_bytes
+from tlx.training.course import Progress
+from tlx.training.fit import fit, peak_memory_bytes
 from tlx.training.loaders import Share
 from tlx.training.loggers import RunInfo
 from tlx.training.module import TransferModule
 from tlx.training.progress import Display
+from tlx.training.reuse import Reuse
 from tlx.training.trainer import make_trainer
 
 Config = Mapping[str, Any]
@@ -45,23 +47,25 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
     plan = build.plan(config, init=init)
     launch.same_everywhere("data", plan.splits.fingerprint)
     launch.same_everywhere("starting weights", plan.model.backbone.weights_id)
-    loggers = _loggers(config, folder) if rank == 0 else []
-    trainer = _trainer(config, folder, plan, loggers)
+    loggers = loggers_of(config, folder) if rank == 0 else []
+    trainer = trainer_of(config, folder, plan, loggers)
     module = TransferModule(plan.recipe, total_steps=plan.pace.total_steps)
-    _prepare_network(config, plan)
+    prepare_network(config, plan)
     if rank == 0:
-        _note_inputs(folder, plan)
+        note_inputs(folder, plan)
         print(tables.overview(folder.name, plan.splits, plan.pace, plan.spans), flush=True)
         print(tables.groups_table(plan.recipe, plan.spans, module), flush=True)
     status = "failed"
     try:
-        progress = _fit(config, folder, plan, trainer, module, share=Share(rank, world))
-        found = evaluate(config, plan, trainer, module, folder, share=Share(rank, world))
-        made = _record(config, folder, plan, progress, found, time.monotonic() - started)
+        reuse = build.reuse(config, plan, trainer, module)
+        share = Share(rank, world)
+        progress = _fit(config, folder, plan, trainer, module, share=share, reuse=reuse)
+        found = evaluate(config, plan, trainer, module, folder, share=share, reuse=reuse)
+        made = record_of(config, folder, plan, progress, found, time.monotonic() - started)
         state = sharding.on_cpu(plan.model.network.state_dict())
         if rank == 0:
-            _save_weights(folder, plan, state)
-            _show(loggers, plan, made)
+            save_weights(folder, plan, state)
+            show(loggers, plan, made)
             record.write(folder, made)
             print(tables.result(made, folder), flush=True)
         launch.wait_for_all()
@@ -76,7 +80,8 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
     return made
 
 
-def _loggers(config: Config, folder: Path) -> list[Any]:
+def loggers_of(config: Config, folder: Path) -> list[Any]:
+    """The run's loggers."""
     from tlx.config.identity import run_id
 
     info = RunInfo(
@@ -97,7 +102,8 @@ def _short(node: Config) -> str:
     return str(node["_target_"]).rpartition(".")[2]
 
 
-def _trainer(config: Config, folder: Path, plan: Plan, loggers: list[Any]) -> pl.Trainer:
+def trainer_of(config: Config, folder: Path, plan: Plan, loggers: list[Any]) -> pl.Trainer:
+    """The Lightning Trainer of a run."""
     trainer = config["trainer"]
     names = ("accelerator", "devices", "nodes", "strategy", "precision", "accumulate")
     return make_trainer(
@@ -110,12 +116,14 @@ def _trainer(config: Config, folder: Path, plan: Plan, loggers: list[Any]) -> pl
     )
 
 
-def _prepare_network(config: Config, plan: Plan) -> None:
+def prepare_network(config: Config, plan: Plan) -> None:
+    """Lays out the network's memory as the config says (a mutator)."""
     if config["trainer"]["channels_last"]:
         plan.model.network.to(memory_format=torch.channels_last)
 
 
-def _note_inputs(folder: Path, plan: Plan) -> None:
+def note_inputs(folder: Path, plan: Plan) -> None:
+    """Adds to a run's provenance what it really read."""
     path = folder / "provenance.json"
     facts = json.loads(path.read_text(encoding="utf-8"))
     facts["data_fingerprint"] = plan.splits.fingerprint
@@ -132,6 +140,7 @@ def _fit(
     module: TransferModule,
     *,
     share: Share,
+    reuse: Reuse | None,
 ) -> Progress:
     display = Display(
         total_steps=plan.pace.total_steps,
@@ -147,6 +156,8 @@ def _fit(
         for batch in build.eval_loader(config, plan, plan.splits.train, whole):
             yield batch["input"]
 
+    if reuse is not None:
+        reuse.say = display.line
     with display:
         return fit(
             trainer,
@@ -166,6 +177,7 @@ def _fit(
             ema=plan.effects.ema,
             recalibrate=batches if recalibrated else None,
             pruner=pruning.hook(folder, every=plan.pace.eval_every) if share.rank == 0 else None,
+            reuse=reuse,
         )
 
 
@@ -177,12 +189,16 @@ def evaluate(
     folder: Path,
     *,
     share: Share,
+    reuse: Reuse | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Final figures of every evaluation split; predictions are written beside (rank 0)."""
     reports = {}
     named = {"val": plan.splits.val, "test": plan.splits.test, **plan.splits.extra}
     for name, split in named.items():
-        collected = collect(trainer, module, build.eval_loader(config, plan, split, share))
+        loader = build.eval_loader(config, plan, split, share)
+        if reuse is not None:
+            loader = reuse.evaluation_loader(split, loader)
+        collected = collect(trainer, module, loader)
         if collected is None:
             continue
         reports[name] = plan.model.task.report(collected)
@@ -213,14 +229,17 @@ def write_predictions(path: Path, ids: Any, plan: Plan, collected: Collected) ->
             writer.writerow(line)
 
 
-def _record(
+def record_of(
     config: Config,
     folder: Path,
     plan: Plan,
     progress: Progress,
     reports: Mapping[str, dict[str, Any]],
     wall_s: float,
+    *,
+    fused_with: tuple[str, ...] = (),
 ) -> Record:
+    """The record of a run that has been trained and evaluated."""
     facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     keep = {f.name for f in fields(StageRecord)}
     stages = tuple(
@@ -258,6 +277,8 @@ def _record(
         selected=selected,
         weights_id=plan.model.backbone.weights_id,
         lineage=tuple(facts.get("lineage", [])),
+        fused_with=fused_with,
+        cached=any(stage.boundary is not None for stage in stages),
         notes=dict(plan.splits.notes),
     )
 
@@ -276,7 +297,7 @@ def split_record(report: Mapping[str, Any]) -> SplitRecord:
     )
 
 
-def _save_weights(folder: Path, plan: Plan, state: Mapping[str, Tensor]) -> None:
+def save_weights(folder: Path, plan: Plan, state: Mapping[str, Tensor]) -> None:
     """The final network, for runs that start from it, prediction and export."""
     state = {name: tensor.contiguous() for name, tensor in state.items()}
     facts = {
@@ -290,7 +311,7 @@ def _save_weights(folder: Path, plan: Plan, state: Mapping[str, Tensor]) -> None
     temporary.replace(folder / runs.WEIGHTS)
 
 
-def _show(loggers: list[Any], plan: Plan, made: Record) -> None:
+def show(loggers: list[Any], plan: Plan, made: Record) -> None:
     """Final figures for the loggers that show them."""
     summary = {
         f"{split}/{name}": value.value

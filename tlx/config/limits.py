@@ -26,6 +26,8 @@ BELOW_1: Range = (lambda x: 0 <= x < 1, "at least 0 and below 1")
 RANGES: dict[str, Range] = {
     "seed": SEED,
     "order_seed": SEED,
+    "cache_gb": ABOVE_0,
+    "frozen.views": FROM_0,
     "optimizer.lr": ABOVE_0,
     "optimizer.eps": ABOVE_0,
     "optimizer.betas": BELOW_1,

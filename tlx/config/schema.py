@@ -33,6 +33,11 @@ class Config:
         runs_dir: folder of the run folders.
         keep: what is left on disk of a finished run: also its checkpoints, its final weights, or
             only records and predictions.
+        cache: whether activations of what is frozen are stored, and trained from.
+        cache_dir: folder of the store; null: `.cache` in `runs_dir`.
+        cache_gb: what the store may hold; the least recently used goes first. null: what the disk
+            has.
+        fuse: whether runs of a study that differ in their heads only are trained as one.
     """
 
     seed: int = 0
@@ -46,6 +51,10 @@ class Config:
     init_head: Literal["new", "keep"] = "new"
     runs_dir: str = "runs"
     keep: Literal["checkpoints", "weights", "record"] = "weights"
+    cache: Literal["auto", "off"] = "auto"
+    cache_dir: str | None = None
+    cache_gb: float | None = None
+    fuse: Literal["auto", "off"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -58,12 +67,17 @@ class Frozen:
             anew on the training data.
         dropout: whether dropout in the frozen part is off.
         embeddings: whether embeddings follow their group's rule.
+        views: while a part is frozen, random augmentation repeats so many draws of each item, so
+            that their activations can be stored; 0: a fresh draw each time, and none stored.
+        stored_as: type of stored activations; half precision takes half the space.
     """
 
     norm_affine: Literal["follow", "freeze", "train"] = "follow"
     norm_stats: Literal["follow", "freeze", "train", "recalibrate"] = "follow"
     dropout: Literal["off", "on"] = "off"
     embeddings: Literal["follow", "freeze", "train"] = "follow"
+    views: int = 0
+    stored_as: Literal["same", "float16", "bfloat16"] = "same"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, final
 from PIL import Image
 
 from tlx.data import subset
-from tlx.data.images import collate, image_encoder
+from tlx.data.images import collate, image_encoder, target_tensor
 from tlx.data.splits import Labels, Sample, Splits
 from tlx.data.subset import Draw, Items
 
@@ -132,6 +132,7 @@ def assemble(
         fingerprint=fingerprint(made, labels, content=content),
         label_changing=label_changing,
         notes=noted,
+        encode_target=target_tensor,
     )
 
 

@@ -57,6 +57,7 @@ class Splits:
         fingerprint: hash of the content of all splits (ids, targets, inputs).
         label_changing: names of augmentations that change this data's labels (`horizontal_flip`).
         notes: for the record: quarantined files, duplicates between splits, subset sizes.
+        encode_target: from a raw target to an encoded one; None where it takes the input as well.
     """
 
     train: Split
@@ -69,3 +70,4 @@ class Splits:
     extra: Mapping[str, Split] = field(default_factory=dict)
     label_changing: frozenset[str] = frozenset()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    encode_target: Callable[[Any], Any] | None = None

@@ -35,6 +35,17 @@ def apply(network: nn.Module, trains: Collection[str]) -> None:
             parameter.grad = None
 
 
+def never_trained(network: nn.Module, trains: Collection[str]) -> frozenset[str]:
+    """Names of all parameters but those named and those tied to them.
+
+    >>> sorted(never_trained(nn.Linear(1, 1), {"bias"}))
+    ['weight']
+    """
+    trained = {id(parameter) for parameter in _named(network, trains).values()}
+    every = network.named_parameters(remove_duplicate=False)
+    return frozenset(name for name, parameter in every if id(parameter) not in trained)
+
+
 def set_modes(
     network: nn.Module,
     *,

@@ -14,6 +14,8 @@ from typing import Any
 
 VERSION = 1
 FILE = "record.json"
+LATER = {"later": True}
+"""Marks a field that was added since version 1: older records lack it."""
 
 
 class RecordError(ValueError):
@@ -75,6 +77,10 @@ class StageRecord:
         wall_s: seconds.
         samples_per_s: training samples a second.
         ended_by: `budget`, `plateau`, `early_stopping`.
+        boundary: name of the module whose stored activations it trained from; None: from the data.
+        computed: activations that were computed for it.
+        reused: activations that were in the store.
+        saved_s: seconds of computing that the store spared it, as measured on its own network.
     """
 
     name: str
@@ -85,6 +91,10 @@ class StageRecord:
     wall_s: float
     samples_per_s: float
     ended_by: str
+    boundary: str | None = field(default=None, metadata=LATER)
+    computed: int = field(default=0, metadata=LATER)
+    reused: int = field(default=0, metadata=LATER)
+    saved_s: float = field(default=0.0, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,12 +322,13 @@ def _build_dataclass(kind: Any, value: Any, place: str) -> Any:
     if not isinstance(value, dict):
         raise RecordError(f"{place}: an object is expected, not {value!r}")
     hints = typing.get_type_hints(kind)
-    unknown, missing = sorted(value.keys() - hints.keys()), sorted(hints.keys() - value.keys())
+    needed = {f.name for f in dataclasses.fields(kind) if f.metadata != LATER}
+    unknown, missing = sorted(value.keys() - hints.keys()), sorted(needed - value.keys())
     if unknown or missing:
         raise RecordError(
             f"{place}: unknown keys {unknown}, missing keys {missing}; allowed: {sorted(hints)}"
         )
-    return kind(**{key: _build(hints[key], value[key], f"{place}.{key}") for key in hints})
+    return kind(**{key: _build(hints[key], value[key], f"{place}.{key}") for key in value})
 
 
 def _revive(value: Any) -> Any:

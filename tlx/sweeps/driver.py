@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -14,6 +15,7 @@ from tlx import execute, runs
 from tlx.leases import leases
 from tlx.lineage import Located
 from tlx.results import record
+from tlx.sweeps import fuse
 from tlx.sweeps.executor import Ended, Executor, Job
 from tlx.training.pruning import FILE as SEARCH
 
@@ -39,6 +41,7 @@ class Task:
         reason: why it failed.
         fresh: forget what is there when it starts.
         search: what the run is told of the search that it is a trial of.
+        alone: whether it is not to be trained with others as one.
         restarts: times it was lost without getting further.
         reached: the step that it had reached when it was lost.
     """
@@ -51,8 +54,14 @@ class Task:
     reason: str | None = None
     fresh: bool = False
     search: Mapping[str, Any] | None = None
+    alone: bool = False
     restarts: int = 0
     reached: int = -1
+
+    @cached_property
+    def stack(self) -> str | None:
+        """Equal for tasks that may be trained as one; None for one that is trained alone."""
+        return fuse.key(self.found)
 
     @property
     def run(self) -> str:
@@ -101,6 +110,7 @@ class Driver:
         self.leases = leases(self.runs_dir)
         self.facts = execute.Facts()
         self.looked = -LOOK_EVERY_S
+        self.together: dict[str, list[Task]] = {}
 
     def add(self, tasks: Sequence[Task]) -> None:
         """Takes tasks; one whose run is known already is the same task."""
@@ -145,6 +155,10 @@ class Driver:
         if time.monotonic() - self.looked < LOOK_EVERY_S:
             return
         self.looked = time.monotonic()
+        for group in self.together.values():
+            for task in group:
+                if task.state == "running":
+                    self._look(task)
         away = [task for task in self.tasks.values() if task.state == "elsewhere"]
         held = self.leases.held() if away else {}
         for task in away:
@@ -154,11 +168,11 @@ class Driver:
 
     def _dispatch(self) -> None:
         for task in [task for task in self.tasks.values() if task.state == "waiting"]:
-            if not self._startable(task):
+            if task.state != "waiting" or not self._startable(task):
                 continue
             if not self.executor.room(task.job):
                 return
-            self._start(task)
+            self._start(*self._stack(task))
         while self.executor.room(Job(self.runs_dir)) and (new := self.more()):
             self.add(new)
             for task in new:
@@ -166,7 +180,7 @@ class Driver:
                 if task.state == "waiting" and self._startable(task):
                     if not self.executor.room(task.job):
                         return
-                    self._start(task)
+                    self._start(*self._stack(task))
 
     def _startable(self, task: Task) -> bool:
         """Whether what a task starts from is there; where it never will be, the task is over."""
@@ -179,30 +193,72 @@ class Driver:
             self._end(task, "blocked", f"starts from {parent.run}, which failed: {parent.reason}")
         return False
 
-    def _start(self, task: Task) -> None:
+    def _stack(self, first: Task) -> list[Task]:
+        """The task, and what waits and may be trained with it as one."""
+        if first.alone or first.stack is None:
+            return [first]
+        alike = [
+            task
+            for task in self.tasks.values()
+            if task.state == "waiting" and not task.alone and task.stack == first.stack
+        ]
+        return [task for task in alike if self._startable(task)][: fuse.MOST]
+
+    def _start(self, *tasks: Task) -> None:
+        """Starts tasks as one job; those that turn out to be done, or at work, are left out."""
+        ready = [task for task in tasks if self._prepare(task)]
+        if not ready:
+            return
+        leader = ready[0]
+        if len(ready) > 1:
+            self.together[leader.run] = ready
+            names = [task.run for task in ready]
+            runs.write_json(leader.found.folder / execute.FUSED, names)
+            self.say(f"  {len(ready)} runs are trained as one: {', '.join(t.title for t in ready)}")
+        else:
+            (leader.found.folder / execute.FUSED).unlink(missing_ok=True)
+        self.executor.start(leader.job)
+
+    def _prepare(self, task: Task) -> bool:
+        """Whether a task can be started now; its folder then holds what a worker reads."""
         if not task.fresh:
             self._look(task, first=self.retry_failed)
         if task.state != "waiting":
-            return
+            return False
         try:
             execute.prepare(
                 task.found, overrides=task.overrides, force=task.fresh, facts=self.facts
             )
         except runs.Busy:
             task.state = "elsewhere"
-            return
+            return False
         if task.search is not None:
             runs.write_json(task.found.folder / SEARCH, task.search)
         else:
             (task.found.folder / SEARCH).unlink(missing_ok=True)
         task.fresh = False
         task.state = "running"
-        self.executor.start(task.job)
+        return True
 
     # -- how it ended -------------------------------------------------------------------------
 
     def _take(self, end: Ended) -> None:
-        task = self.tasks[end.folder.name]
+        group = self.together.pop(end.folder.name, None)
+        for task in group or [self.tasks[end.folder.name]]:
+            if group is not None and task.state == "running":
+                self._look(task)  # each has a record of its own
+            if task.state in OVER:
+                continue
+            if group is not None and end.outcome not in {"lost", "interrupted"}:
+                self._apart(task)
+            else:
+                self._take_one(task, end)
+
+    def _apart(self, task: Task) -> None:
+        """Has a task trained alone that did not end with those it was trained with."""
+        task.alone, task.state = True, "waiting"
+
+    def _take_one(self, task: Task, end: Ended) -> None:
         if end.outcome == "busy":
             task.state = "elsewhere"
         elif end.outcome in {"lost", "interrupted"}:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-Outcome = Literal["finished", "failed", "interrupted", "pruned", "busy", "lost"]
+Outcome = Literal["finished", "failed", "interrupted", "pruned", "busy", "lost", "apart"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Ended:
 
     Attributes:
         folder: of the run.
-        outcome: `lost` was killed from outside and may go on; `busy` is trained elsewhere.
+        outcome: `lost` was killed from outside and may go on; `busy` is trained elsewhere;
+            `apart` could not be trained with others as one.
         reason: of a failure that the run's record does not tell.
     """
 

@@ -25,6 +25,7 @@ OUTCOMES: dict[int, Outcome] = {
     worker.BUSY: "busy",
     worker.PRUNED: "pruned",
     worker.LOST: "lost",
+    worker.APART: "apart",
 }
 ASKED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 

@@ -17,7 +17,7 @@ from tlx.config.problems import Problem
 from tlx.lineage import Located, Locator, known
 from tlx.results.manifest import PlannedRun
 from tlx.results.record import Record
-from tlx.sweeps import search, search_rules, spaces
+from tlx.sweeps import fuse, search, search_rules, spaces
 from tlx.sweeps.driver import Task, first_line
 from tlx.sweeps.search import Search, Trial
 
@@ -145,18 +145,37 @@ class Trials:
         self.made: dict[int, list[tuple[PlannedRun, Located]]] = {}
 
     def more(self) -> list[Task]:
-        """The next runs: of a trial whose first run came through, else of a new trial."""
+        """The next runs: of trials whose first run came through, else of new trials.
+
+        Of several trials at once where they may be trained as one, and where drawing them does not
+        wait for the results of those before.
+        """
         if self.ready:
             ready, self.ready = self.ready, []
             return ready
-        trial = self.search.next()
-        if trial is None:
-            return []
+        tasks: list[Task] = []
+        while trial := self.search.next():
+            begun = self._begin(trial)
+            tasks += begun
+            alone = begun and (begun[-1].stack is None or not self._is_free(trial.number + 1))
+            if alone or len(tasks) >= fuse.MOST:
+                break
+        return tasks
+
+    def _is_free(self, number: int) -> bool:
+        """Whether what a trial is drawn from is known before those before it have ended."""
+        node = self.space.node
+        if node["sampler"] in {"random", "qmc", "grid"}:
+            return True
+        return node["sampler"] in {"tpe", "gp"} and number < node["startup_trials"]
+
+    def _begin(self, trial: Trial) -> list[Task]:
+        """The first runs of a trial; none where its values do not compose, which is told."""
         try:
             planned = self.runs_of(trial)
         except CheckError as error:
             self.search.tell(trial, state="failed", reason=first_line(str(error)))
-            return self.more()
+            return []
         tasks = []
         for number, (run, place) in enumerate(planned):
             self.folders[run.run] = place.folder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tlx import launch, runs
 
-FINISHED, FAILED, INTERRUPTED, BUSY, PRUNED, LOST = 0, 1, 3, 4, 5, 6
+FINISHED, FAILED, INTERRUPTED, BUSY, PRUNED, LOST, APART = 0, 1, 3, 4, 5, 6, 7
 """Exit statuses."""
 
 
@@ -33,6 +33,9 @@ def work(folder: Path) -> int:
     except Pruned as stop:
         print(stop, file=sys.stderr)
         return PRUNED
+    except runs.Apart as apart:
+        print(apart, file=sys.stderr)
+        return APART
     except runs.Busy as busy:
         print(busy, file=sys.stderr)
         return BUSY

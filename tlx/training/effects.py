@@ -45,6 +45,8 @@ class Effects:
         early_stopping: ends the run.
         ema: averaged weights, evaluated and kept instead of the raw ones.
         callbacks: Lightning callbacks.
+        reads_inputs: whether the penalty reads the batch's inputs, which are not at hand where
+            training starts from stored activations.
     """
 
     penalty: Penalty | None = None
@@ -58,6 +60,7 @@ class Effects:
     early_stopping: EarlyStopping | None = None
     ema: Ema | None = None
     callbacks: tuple[pl.Callback, ...] = ()
+    reads_inputs: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class Joined:
     early_stopping: EarlyStopping | None
     ema: Ema | None
     callbacks: tuple[pl.Callback, ...]
+    reads_inputs: bool
 
 
 def join(options: dict[str, Effects]) -> Joined:
@@ -96,6 +100,7 @@ def join(options: dict[str, Effects]) -> Joined:
         early_stopping=_only("early_stopping", ((n, e.early_stopping) for n, e in named)),
         ema=_only("ema", ((n, e.ema) for n, e in named)),
         callbacks=tuple(c for e in options.values() for c in e.callbacks),
+        reads_inputs=any(e.reads_inputs for e in options.values()),
     )
 
 

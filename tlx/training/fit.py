@@ -5,7 +5,7 @@ import math
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ from torch.utils.data import DataLoader
 from tlx.methods import freezing
 from tlx.methods.averaging import Average
 from tlx.methods.stages import Span
-from tlx.methods.stopping import Plateau
 from tlx.tasks.task import Collected
 from tlx.training import checkpoints, sharding
 from tlx.training.collect import broadcast
-from tlx.training.effects import EarlyStopping, Ema
+from tlx.training.course import Course, Pace, Progress, Selection
+from tlx.training.effects import Ema
 from tlx.training.loaders import StepBatches
 from tlx.training.module import TransferModule, state_by_name
 from tlx.training.progress import Display
+from tlx.training.reuse import Reuse
 from tlx.training.run_logger import RunLogger
 from tlx.training.sharding import on_cpu
 from tlx.training.signals import Interrupted, Pruned, StopFlag
@@ -35,63 +36,6 @@ REMEDY = "lower optimizer.lr, add regularization=[grad_clip], or use trainer.pre
 
 class Diverged(RuntimeError):
     """The training loss is not finite."""
-
-
-@dataclass(frozen=True)
-class Pace:
-    """When things happen, in optimizer steps.
-
-    Attributes:
-        total_steps: the budget.
-        steps_per_epoch: optimizer steps of one pass over the training data.
-        batch_size: items a step, over all ranks.
-        eval_every: steps between validations; a stage's end is always validated.
-        checkpoint_every: steps between checkpoints besides those at validations; None: no others.
-        log_every: steps between rows of the training log.
-    """
-
-    total_steps: int
-    steps_per_epoch: int
-    batch_size: int
-    eval_every: int
-    checkpoint_every: int | None = None
-    log_every: int = 20
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What validation decides.
-
-    Attributes:
-        metric: name of the validation metric.
-        mode: `max` or `min`.
-        final: `best` on validation or `last`.
-        early_stopping: ends the run.
-    """
-
-    metric: str
-    mode: str
-    final: str = "best"
-    early_stopping: EarlyStopping | None = None
-
-
-@dataclass
-class Progress:
-    """All that a run must remember besides weights; plain values, saved in each checkpoint."""
-
-    step: int = 0
-    stage: int = 0
-    stage_start: int = 0
-    stage_over: str = ""
-    best_value: float | None = None
-    best_step: int | None = None
-    last_value: float | None = None
-    plateau: dict[str, Any] = field(default_factory=dict)
-    early: dict[str, Any] = field(default_factory=dict)
-    stages: list[dict[str, Any]] = field(default_factory=list)
-    stage_wall_s: float = 0.0
-    wall_s: float = 0.0
-    resumes: int = 0
 
 
 def fit(
@@ -109,6 +53,7 @@ def fit(
     ema: Ema | None = None,
     recalibrate: Callable[[], Any] | None = None,
     pruner: Callable[[int, Mapping[str, float]], bool] | None = None,
+    reuse: Reuse | None = None,
 ) -> Progress:
     """Runs every stage that is not done yet; leaves the final weights in the module.
 
@@ -127,6 +72,7 @@ def fit(
         recalibrate: gives batches for batch-norm statistics, where they are recalibrated.
         pruner: told step and metrics at each validation, on rank 0, whether to end the run there;
             other ranks need none.
+        reuse: of what is frozen, where activations may be stored.
 
     Raises:
         ValueError: a checkpoint belongs to another run.
@@ -145,14 +91,16 @@ def fit(
         ema=ema,
         batches=train_loader.batch_sampler,  # type: ignore[arg-type]
         pruner=pruner,
+        reuse=reuse,
     )
     conductor.resume(trainer)
     trainer.callbacks.append(conductor)  # type: ignore[attr-defined]
     try:
-        while conductor.progress.stage < len(spans):
+        while not conductor.course.over:
             if not conductor.progress.stage_over:
                 conductor.enter_stage(recalibrate)
-                trainer.fit(module, train_loader, val_loader)
+                loaders = conductor.choose_loaders(train_loader, val_loader)
+                trainer.fit(module, *loaders)
             conductor.leave_stage()
     finally:
         conductor.stop.restore()
@@ -177,12 +125,13 @@ class Conductor(pl.Callback):
         ema: Ema | None,
         batches: StepBatches,
         pruner: Callable[[int, Mapping[str, float]], bool] | None = None,
+        reuse: Reuse | None = None,
     ) -> None:
         """Starts at step 0 of the first stage."""
         self.module = module
+        self.course = Course(spans, pace=pace, selection=selection)
         self.pace = pace
         self.selection = selection
-        self.spans = spans
         self.folder = folder
         self.identity = dict(identity)
         self.display = display
@@ -190,7 +139,7 @@ class Conductor(pl.Callback):
         self.average: Average | None = None
         self.batches = batches
         self.pruner = pruner
-        self.progress = Progress()
+        self.reuse = reuse
         self.stop = StopFlag()
         self.carried: dict[str, dict[str, Any]] = {}
         self.scaler: dict[str, Any] | None = None
@@ -198,6 +147,11 @@ class Conductor(pl.Callback):
         self.logged_step = 0
         self.logged_time = time.monotonic()
         self.clock = time.monotonic()
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run is."""
+        return self.course.progress
 
     # -- between fits -------------------------------------------------------------------------
 
@@ -216,7 +170,7 @@ class Conductor(pl.Callback):
                 f"{path} belongs to {payload['identity']}, this run is {self.identity}; "
                 "the data or the starting weights changed: start anew with --force"
             )
-        self.progress = Progress(**payload["progress"])
+        self.course.progress = Progress(**payload["progress"])
         self.progress.resumes += 1
         sharding.load(self.module.network, payload["network"])
         self.module.step = self.logged_step = self.progress.step
@@ -228,49 +182,38 @@ class Conductor(pl.Callback):
 
     def enter_stage(self, recalibrate: Callable[[], Any] | None) -> None:
         """Prepares the module, the loader and the counters for the current stage."""
-        progress, span = self.progress, self.spans[self.progress.stage]
+        progress, span = self.progress, self.course.span
         fresh = progress.step == progress.stage_start
         if recalibrate is not None and fresh:
             freezing.recalibrate(self.module.network, recalibrate())
         self.module.enter(span, start=progress.stage_start, states=self.carried)
-        metric, mode = self.selection.metric, self.selection.mode
-        self.plateau = _plateau(span.stage.until.plateau, 0.0, mode, progress.plateau)
-        early = self.selection.early_stopping
-        self.early = _plateau(
-            early.patience if early else None,
-            early.min_delta if early else 0.0,
-            mode,
-            progress.early,
-        )
-        log.debug("stage %s watches %s", span.stage.name, metric)
+        self.course.enter_stage()
+        log.debug("stage %s watches %s", span.stage.name, self.selection.metric)
         self._next_segment()
+
+    def choose_loaders(self, train_loader: Any, val_loader: Any) -> tuple[Any, Any]:
+        """The loaders of the current stage: over stored activations where that is right."""
+        if self.reuse is None:
+            return train_loader, val_loader
+        progress = self.progress
+        left = self.course.span.end - progress.step
+        source = self.reuse.enter(
+            train_loader,
+            val_loader,
+            samples=left * self.pace.batch_size,
+            before=progress.reuse,
+        )
+        if source is None:
+            return train_loader, val_loader
+        progress.stage_wall_s += source.wall_s
+        progress.wall_s += source.wall_s
+        return source.train, source.val
 
     def leave_stage(self) -> None:
         """Records the stage that ended, and turns to the next."""
-        progress, span = self.progress, self.spans[self.progress.stage]
-        trains = span.stage.trains
         sizes = {n: p.numel() for n, p in self.module.network.named_parameters()}
-        steps = progress.step - progress.stage_start
-        progress.stages.append(
-            {
-                "name": span.stage.name,
-                "start": progress.stage_start,
-                "end": progress.step,
-                "planned_end": span.end,
-                "ended_by": progress.stage_over,
-                "trainable": sum(size for name, size in sizes.items() if name in trains),
-                "total": sum(sizes.values()),
-                "wall_s": progress.stage_wall_s,
-                "samples_per_s": steps * self.pace.batch_size / max(progress.stage_wall_s, 1e-9),
-            }
-        )
-        run_over = progress.stage_over == "early_stopping"
-        progress.stage = len(self.spans) if run_over else progress.stage + 1
-        progress.stage_start = progress.step
-        progress.stage_over = ""
-        progress.stage_wall_s = 0.0
-        progress.plateau, progress.early = {}, {}
-        if span.stage.restore_best and progress.stage < len(self.spans):
+        span = self.course.leave_stage(sizes)
+        if span.stage.restore_best and not self.course.over:
             self._load_best()
 
     def load_final(self) -> None:
@@ -335,7 +278,7 @@ class Conductor(pl.Callback):
         self._select(trainer, value)
         if self.average is not None:
             self.average.swap(self.module.network)
-        self._decide(value)
+        self.course.decide(value)
         self._log(trainer, {f"val/{name}": number for name, number in metrics.items()})
         self.display.validated(self.progress.step, metrics)
         self._save(trainer)
@@ -351,11 +294,8 @@ class Conductor(pl.Callback):
     # -- parts --------------------------------------------------------------------------------
 
     def _next_segment(self) -> None:
-        progress, every = self.progress, self.pace.eval_every
-        following = (progress.step // every + 1) * every
         cursor = self.batches.cursor
-        cursor.step = progress.step
-        cursor.end = min(following, self.spans[progress.stage].end)
+        cursor.step, cursor.end = self.progress.step, self.course.segment_end()
 
     def _judged(self, collected: Collected | None) -> tuple[dict[str, float], bool]:
         """Metrics, and whether to end the run here; rank 0's are everybody's."""
@@ -365,26 +305,12 @@ class Conductor(pl.Callback):
         return metrics, self.pruner is not None and self.pruner(self.progress.step, metrics)
 
     def _select(self, trainer: pl.Trainer, value: float) -> None:
-        progress = self.progress
-        progress.last_value = value
-        better = Plateau.improves(value, progress.best_value, mode=self.selection.mode)
-        if not better:
+        if not self.course.select(value):
             return
-        progress.best_value, progress.best_step = value, progress.step
         if trainer.is_global_zero or self.gathers:
-            payload = {"network": on_cpu(self.module.network.state_dict()), "value": value}
+            payload = {"network": on_cpu(self._state()), "value": value}
         if trainer.is_global_zero:
-            checkpoints.save(self.folder, progress.step, payload, tag="best", keep=2)
-
-    def _decide(self, value: float) -> None:
-        progress, span = self.progress, self.spans[self.progress.stage]
-        if progress.step >= span.end:
-            progress.stage_over = "budget"
-        for name, rule in (("plateau", self.plateau), ("early_stopping", self.early)):
-            if rule is not None and rule.update(value) and not progress.stage_over:
-                progress.stage_over = name
-        progress.plateau = self.plateau.state() if self.plateau else {}
-        progress.early = self.early.state() if self.early else {}
+            checkpoints.save(self.folder, self.progress.step, payload, tag="best", keep=2)
 
     def _update_average(self) -> None:
         assert self.ema is not None
@@ -429,6 +355,8 @@ class Conductor(pl.Callback):
         progress.stage_wall_s += now - self.clock
         progress.wall_s += now - self.clock
         self.clock = now
+        if self.reuse is not None:
+            progress.reuse = self.reuse.state()
         self.carried = self._carry(state_by_name(trainer.optimizers[0]))
         if not trainer.is_global_zero and not self.gathers:
             return
@@ -436,13 +364,23 @@ class Conductor(pl.Callback):
         payload = {
             "identity": self.identity,
             "progress": asdict(progress),
-            "network": on_cpu(self.module.network.state_dict()),
+            "network": on_cpu(self._state()),
             "optimizer": {name: on_cpu(state) for name, state in self.carried.items()},
             "scaler": scaler.state_dict() if scaler is not None else None,
             "average": on_cpu(self.average.state()) if self.average is not None else None,
         }
         if trainer.is_global_zero:
             checkpoints.save(self.folder, progress.step, payload, tag="last", keep=2)
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds of the network: all that may differ from the start."""
+        state = self.module.network.state_dict()
+        if self.identity.get("weights", "none") == "none":
+            return state  # random weights may be others under another version of a library
+        frozen = freezing.never_trained(
+            self.module.network, {name for span in self.course.spans for name in span.stage.trains}
+        )
+        return {name: tensor for name, tensor in state.items() if name not in frozen}
 
     def _carry(self, states: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """State that the next optimizer takes over: in the stage itself, always all of it."""
@@ -457,17 +395,6 @@ class Conductor(pl.Callback):
         if self.stop.agreed(self.module.device):
             self._save(trainer)
             raise Interrupted(f"stopped by a signal at step {self.progress.step}; saved")
-
-
-def _plateau(
-    patience: int | None, min_delta: float, mode: str, state: dict[str, Any]
-) -> Plateau | None:
-    if patience is None:
-        return None
-    rule = Plateau(patience=patience, min_delta=min_delta, mode=mode)
-    if state:
-        rule.load(state)
-    return rule
 
 
 def peak_memory_bytes() -> int:

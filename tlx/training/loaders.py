@@ -5,7 +5,7 @@ ranks take interleaved shares of it, and the randomness of a sample depends on i
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -67,6 +67,7 @@ class StepBatches:
         self.accumulate = accumulate
         self.share = share
         self.cursor = Cursor()
+        self.views = 0  # so many draws of an item are repeated; 0: each epoch draws anew
 
     def __iter__(self) -> Iterator[list[Position]]:
         """Yields positions, `accumulate` lists a step."""
@@ -75,7 +76,7 @@ class StepBatches:
             for micro in range(self.accumulate):
                 part = indices[micro :: self.accumulate]
                 mine = part[self.share.rank :: self.share.world]
-                yield [(i, epoch) for i in mine]
+                yield [(i, epoch % self.views if self.views else epoch) for i in mine]
 
 
 class EvalBatches:
@@ -109,7 +110,7 @@ class Collate:
 
 
 def loader(
-    dataset: Encoded, batches: StepBatches | EvalBatches, *, splits: Splits, workers: int, pin: bool
+    dataset: Encoded, batches: Iterable[list[Position]], *, splits: Splits, workers: int, pin: bool
 ) -> "DataLoader[Batch]":
     """A DataLoader over the batches of a sampler."""
     return DataLoader(

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
+from tlx.backbones.backbone import Features
 from tlx.data.augment import Augmentation
 from tlx.data.splits import Batch
 from tlx.methods import freezing
@@ -86,7 +87,8 @@ class TransferModule(pl.LightningModule):
         self.sums: dict[str, Tensor] = {}
         self._share = (0, 1)
         self._anchor: dict[str, Tensor] = {}
-        self._run = self.network.with_features
+        self._run: Callable[..., tuple[Features, Tensor]] = self.network.with_features
+        self._stored = False
         self._micro = 0
 
     def enter(self, span: Span, *, start: int, states: dict[str, dict[str, Any]]) -> None:
@@ -101,8 +103,17 @@ class TransferModule(pl.LightningModule):
         self.states = states
         freezing.apply(self.network, span.stage.trains)
         self.train()
+        self.run_whole()
+
+    def run_whole(self) -> None:
+        """Batches hold the network's inputs from now on (a mutator)."""
+        self._run, self._stored = self.network.with_features, False
         if self.recipe.compile:
             self._run = torch.compile(self.network.with_features)
+
+    def run_with(self, suffix: Callable[[Tensor], tuple[Features, Tensor]]) -> None:
+        """Batches hold activations, of which `suffix` makes features and outputs (a mutator)."""
+        self._run, self._stored = suffix, True
 
     def train(self, mode: bool = True) -> "TransferModule":
         """Train mode, less what the frozen part keeps in eval mode (PITFALLS: frozen norms)."""
@@ -189,8 +200,9 @@ class TransferModule(pl.LightningModule):
         loss = torch.dot(per_item, weight) * (world / total)
         self._add("loss", loss.detach())
         if recipe.penalties:
+            seen = {k: v for k, v in batch.items() if k != "input"} if self._stored else batch
             step = Step(
-                batch=batch,
+                batch=seen,
                 features=features,
                 outputs=outputs,
                 network=self.network,

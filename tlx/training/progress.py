@@ -1,6 +1,7 @@
 """Showing progress: a live bar in a terminal, plain lines in a log file."""
 
 import json
+import math
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ class Display:
         metric: str,
         silent: bool = False,
         file: Path | None = None,
+        every_s: float = 0.0,
     ) -> None:
         """Shows nothing yet.
 
@@ -30,12 +32,15 @@ class Display:
             metric: that selection looks at.
             silent: say nothing.
             file: where others read how far the run is.
+            every_s: seconds between looks that they need.
         """
         self.total_steps = total_steps
         self.stages = list(stages)
         self.metric = metric
         self.silent = silent
         self.file = file
+        self.every_s = every_s
+        self.told = -math.inf
         self.value: float | None = None
         self.started = time.monotonic()
         self.latest: dict[str, float] = {}
@@ -100,8 +105,9 @@ class Display:
 
     def _tell(self, step: int) -> None:
         """Replaces the file that says how far the run is; no reader sees a part of it."""
-        if self.file is None:
+        if self.file is None or time.monotonic() - self.told < self.every_s:
             return
+        self.told = time.monotonic()
         text = json.dumps(
             {
                 "step": step,

@@ -62,9 +62,16 @@ def placed_like(value: Any, parameter: Tensor) -> Any:
 
 @torch.no_grad()
 def load(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Loads whole tensors into a network, sharded or not (a mutator)."""
+    """Loads whole tensors into a network, sharded or not (a mutator).
+
+    What a saved state lacks stays as it is: a checkpoint leaves out what never trains.
+
+    Raises:
+        RuntimeError: the state has a tensor that the network lacks, or one of another shape.
+    """
+    own = network.state_dict()
     if not is_sharded(network):
-        network.load_state_dict(dict(state))
+        network.load_state_dict({**own, **state})
         return
-    for name, tensor in network.state_dict().items():
-        tensor.copy_(placed_like(state[name], tensor))
+    for name, tensor in state.items():
+        own[name].copy_(placed_like(tensor, own[name]))

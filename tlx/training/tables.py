@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tlx.data.splits import Splits
 from tlx.methods.stages import Span
-from tlx.training.fit import Pace
+from tlx.training.course import Pace
 from tlx.training.module import Recipe, TransferModule
 
 WIDTH = 100

@@ -1,0 +1,236 @@
+"""A run that trains from stored activations is the run that computes them in each step."""
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+import launching
+from launching import KillAt
+from tlx import execute
+from tlx.config.compose import compose
+from tlx.results import record
+from tlx.results.record import Record
+from tlx.training import reuse
+
+BASE = [
+    *("dataset=digits", "dataset.labels_per_class=6", "backbone=timm", "backbone.init=none"),
+    *("backbone.image_size=32", "trainer=cpu", "trainer.epochs=null", "trainer.steps=24"),
+    *("trainer.batch_size=16", "trainer.eval_every_steps=8", "logger=[csv]", "optimizer=sgd"),
+    *("optimizer.lr=0.05", "keep=weights"),
+]
+STRATEGIES = {
+    "linear_probe": ["freeze_strategy=linear_probe"],
+    "last_1": ["freeze_strategy=last_k", "freeze_strategy.k=1"],
+    "last_2": ["freeze_strategy=last_k", "freeze_strategy.k=2"],
+    "last_3": ["freeze_strategy=last_k", "freeze_strategy.k=3"],
+    "lp_ft": ["freeze_strategy=lp_ft"],
+    "gradual": ["freeze_strategy=gradual", "freeze_strategy.stages=3"],
+    "bitfit": ["freeze_strategy=bitfit"],
+}
+TINY = ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"]
+FAMILIES = {
+    **{name: 32 for name in ("vgg11_bn", "resnet18", "densenet121", "convnext_atto")},
+    **{name: 32 for name in ("mobilenetv2_100", "efficientnet_b0")},
+    **{"inception_v3": 75, "vit_tiny_patch16_224": 32, "swin_tiny_patch4_window7_224": 224},
+}
+
+
+def run(runs_dir: Path, *overrides: str) -> tuple[Path, Record]:
+    """Trains a run in this process."""
+    config = compose([*BASE, *overrides, f"runs_dir={runs_dir}"])
+    done = execute.run(config)
+    return runs_dir / done.run, done
+
+
+def same(first: Path, second: Path, *, tolerance: float = 1e-4) -> None:
+    """Weights and metrics equal up to rounding; figures of calibration follow from the weights."""
+    one, two = launching.weights(first), launching.weights(second)
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, two[name], rtol=0, atol=tolerance, msg=name)
+    mine, theirs = record.read(first), record.read(second)
+    for name, split in mine.splits.items():
+        other = theirs.splits[name].metrics
+        assert split.metrics["loss"].value == pytest.approx(other["loss"].value, abs=1e-4)
+        assert split.metrics["accuracy"].value == other["accuracy"].value
+    assert mine.selected == theirs.selected or (
+        mine.selected is not None
+        and theirs.selected is not None
+        and mine.selected.step == theirs.selected.step
+    )
+    assert [stage.end for stage in mine.stages] == [stage.end for stage in theirs.stages]
+
+
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+@pytest.mark.parametrize("name", TINY)
+def test_stored_equals_computed(name, strategy, tmp_path):
+    own = [f"backbone.name={name}", *STRATEGIES[strategy], "frozen.norm_stats=freeze"]
+    plain, without = run(tmp_path / "plain", *own, "cache=off")
+    stored, with_ = run(tmp_path / "stored", *own)
+    assert not without.cached
+    assert with_.cached or strategy == "bitfit"  # biases in the stem leave nothing below them
+    same(plain, stored)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_stored_equals_computed_in_every_family(name, strategy, tmp_path):
+    own = [
+        *(f"backbone.name={name}", f"backbone.image_size={FAMILIES[name]}", "trainer.steps=6"),
+        *("trainer.eval_every_steps=3", "optimizer.lr=0.01", "frozen.norm_stats=freeze"),
+        *("dataset.labels_per_class=2", *STRATEGIES[strategy]),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain, _ = run(tmp_path / "plain", *own, "cache=off")
+        stored, with_ = run(tmp_path / "stored", *own)
+    assert with_.cached or strategy in {"bitfit", "gradual", "lp_ft"}
+    same(plain, stored)
+
+
+def test_the_record_tells_what_was_computed_and_reused(tmp_path):
+    own = ["backbone.name=test_resnet", "freeze_strategy=linear_probe"]
+    _, first = run(tmp_path, *own)
+    _, second = run(tmp_path, *own, "optimizer.lr=0.01")
+    items = first.splits["val"].n + 60
+    assert (first.stages[0].boundary, second.stages[0].boundary) == ("backbone", "backbone")
+    assert (first.stages[0].computed, first.stages[0].reused) == (items, 0)
+    assert (second.stages[0].computed, second.stages[0].reused) == (0, items)
+    assert second.stages[0].saved_s > 0
+
+
+def test_runs_share_the_items_that_they_have_in_common(tmp_path):
+    own = ["backbone.name=test_resnet", "freeze_strategy=linear_probe"]
+    run(tmp_path, *own)
+    _, more = run(tmp_path, *own, "dataset.labels_per_class=9")
+    few, many = 60 + 60, 90 + 90  # train and val are limited alike
+    assert more.stages[0].computed + more.stages[0].reused == many
+    assert more.stages[0].reused >= few // 2
+
+
+CHANGES = {
+    "weights": ["seed=1", "dataset.seed=0"],
+    "transform": ["backbone.image_size=40"],
+    "precision": ["trainer.precision=bf16-mixed"],
+    "type": ["frozen.stored_as=float16"],
+}
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_a_change_finds_no_stale_activation(change, tmp_path):
+    own = ["backbone.name=test_resnet", "freeze_strategy=linear_probe"]
+    run(tmp_path, *own)
+    _, other = run(tmp_path, *own, *CHANGES[change])
+    assert other.stages[0].reused == 0
+    assert other.stages[0].computed > 0
+
+
+def test_a_changed_encoder_finds_no_stale_activation(tmp_path, monkeypatch):
+    own = ["backbone.name=test_resnet", "freeze_strategy=linear_probe"]
+    run(tmp_path, *own)
+    monkeypatch.setattr(reuse, "_hash_of", lambda path: "another source")
+    _, other = run(tmp_path, *own, "optimizer.lr=0.01")
+    assert other.stages[0].reused == 0
+
+
+NOTHING_STORED = {
+    "full": ["freeze_strategy=full"],
+    "augmentation": ["augmentation=[standard]"],
+    "mixing": ["augmentation=[mixup]"],
+    "train_statistics": ["frozen.norm_stats=train"],
+    "dropout_below": ["frozen.dropout=on", "backbone.drop_path_rate=0.2"],
+}
+
+
+@pytest.mark.parametrize("case", list(NOTHING_STORED))
+def test_what_changes_in_each_step_is_not_stored(case, tmp_path, capsys):
+    name = "test_vit" if case == "dropout_below" else "test_resnet"
+    own = [f"backbone.name={name}", "freeze_strategy=linear_probe", *NOTHING_STORED[case]]
+    _, done = run(tmp_path, *own)
+    boundary = done.stages[0].boundary
+    if case in {"dropout_below", "train_statistics"}:  # only what lies below the first of them
+        assert boundary is not None
+        assert boundary != "backbone"
+    else:
+        assert boundary is None
+        assert "nothing is stored: " in capsys.readouterr().out
+
+
+def test_views_repeat_and_are_stored(tmp_path):
+    own = [
+        *("backbone.name=test_resnet", "freeze_strategy=linear_probe", "augmentation=[standard]"),
+        *("trainer.steps=null", "trainer.epochs=8", "frozen.views=2"),
+        "trainer.eval_every_steps=12",
+    ]
+    plain, _ = run(tmp_path / "plain", *own, "cache=off")
+    stored, done = run(tmp_path / "stored", *own)
+    assert done.stages[0].computed == 2 * 60 + done.splits["val"].n
+    same(plain, stored)
+    fresh, _ = run(tmp_path / "fresh", *[each for each in own if "views" not in each])
+    with pytest.raises(AssertionError):  # so that the views are seen to matter
+        same(plain, fresh)
+
+
+def test_half_precision_states_its_error(tmp_path):
+    own = ["backbone.name=test_resnet", "freeze_strategy=linear_probe"]
+    whole, _ = run(tmp_path, *own)
+    half, done = run(tmp_path, *own, "frozen.stored_as=bfloat16")
+    assert done.stages[0].boundary == "backbone"
+    same(whole, half, tolerance=0.05)
+    with pytest.raises(AssertionError):
+        same(whole, half, tolerance=1e-6)
+    told = [json.loads(path.read_text()) for path in (tmp_path / ".cache").glob("*/*.json")]
+    assert any(segment.get("rounding", {}).get("largest", 0) > 0 for segment in told), told[0]
+
+
+def test_a_budget_that_is_too_small_stores_nothing(tmp_path, capsys):
+    own = ["backbone.name=test_resnet", "freeze_strategy=linear_probe", "cache_gb=1e-6"]
+    _, done = run(tmp_path, *own)
+    assert not done.cached
+    assert "nothing is stored" in capsys.readouterr().out
+
+
+def test_evaluation_notices_other_weights(tmp_path):
+    # chain-thaw's best weights may come from a stage with another frozen part
+    own = ["backbone.name=test_resnet", "freeze_strategy=chain_thaw", "frozen.norm_stats=freeze"]
+    plain, _ = run(tmp_path / "plain", *own, "cache=off")
+    stored, _ = run(tmp_path / "stored", *own)
+    same(plain, stored)
+
+
+def frozen(runs_dir: Path, *overrides: str) -> Path:
+    own = ["backbone.name=test_resnet", "freeze_strategy=gradual", "freeze_strategy.stages=3"]
+    return launching.freeze([*BASE, *own, *overrides], runs_dir=runs_dir)
+
+
+@pytest.mark.parametrize(
+    "kill",
+    [
+        KillAt("tlx.training.module:TransferModule", "training_step", 13),
+        KillAt("tlx.training.fit:Conductor", "enter_stage", 2, after=True),
+        KillAt("tlx.frozen.segments:Writer", "finish", 2),
+    ],
+    ids=["training", "stage_edge", "writing"],
+)
+def test_a_killed_run_goes_on_from_the_store_bit_identically(kill, tmp_path):
+    calm, killed = frozen(tmp_path / "calm"), frozen(tmp_path / "killed")
+    assert launching.run(calm) == [0], launching.log(calm)
+    assert launching.run(killed, sabotage={0: kill}) == [-9], launching.log(killed)
+    assert launching.run(killed) == [0], launching.log(killed)
+    one, two = launching.weights(calm), launching.weights(killed)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert record.read(killed).cached
+
+
+def test_two_ranks_train_from_one_store(tmp_path):
+    own = ["frozen.norm_stats=freeze", "trainer.devices=2", "trainer.strategy=ddp"]
+    plain = frozen(tmp_path / "plain", *own, "cache=off")
+    stored = frozen(tmp_path / "stored", *own)
+    assert launching.run(plain, world=2) == [0, 0], launching.log(plain)
+    assert launching.run(stored, world=2) == [0, 0], launching.log(stored)
+    assert record.read(stored).cached
+    same(plain, stored)

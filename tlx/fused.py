@@ -1,0 +1,634 @@
+"""Runs that differ in their heads only, trained as one stack; each stays a run of its own.
+
+Shapes: G runs of the stack, N items, B items of a batch, D features, C outputs.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from tlx import build, runs, train
+from tlx.build import Plan
+from tlx.frozen.heads import Heads, Start
+from tlx.frozen.losses import loss_of
+from tlx.frozen.rules import AdamW, Sgd
+from tlx.frozen.split import NoSplit
+from tlx.frozen.store import StoreError
+from tlx.methods.order import batch_at
+from tlx.results import record
+from tlx.results.record import Record
+from tlx.tasks.heads import LinearHead
+from tlx.training import checkpoints, pruning
+from tlx.training.collect import Collector
+from tlx.training.course import Course, Progress
+from tlx.training.fit import REMEDY, Diverged
+from tlx.training.module import TransferModule
+from tlx.training.progress import Display
+from tlx.training.reuse import Reuse
+from tlx.training.signals import Interrupted, Pruned, StopFlag
+
+Config = Mapping[str, Any]
+
+SAVE_EVERY_S = 30.0
+"""At most so much work is lost to a kill."""
+
+OPTIMIZERS = {"tlx.training.optimizers.adamw": AdamW, "tlx.training.optimizers.sgd": Sgd}
+
+
+class CannotFuse(Exception):
+    """The runs cannot be trained as one stack, and why."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """One run as it comes: folder, frozen config, where its starting weights are."""
+
+    folder: Path
+    config: Config
+    init: str
+
+
+@dataclass
+class Member:
+    """One run of the stack.
+
+    Attributes:
+        given: folder, config, starting weights.
+        plan: its own data, selection and recipe; the network is the first run's.
+        data: activations of its data.
+        course: where it stands.
+        head: its head as it starts.
+        loggers: of the run.
+        display: writes how far it is.
+        pruner: of a search's trial.
+        best: parameters of the best validation.
+        carried: optimizer state by parameter that it goes on from.
+        logged: step of the last row of the training log.
+        wall_s: its share of the time.
+    """
+
+    given: Given
+    plan: Plan
+    data: "Data"
+    course: Course
+    head: nn.Module
+    loggers: list[Any]
+    display: Display
+    pruner: Callable[[int, Mapping[str, float]], bool] | None
+    best: tuple[Tensor, ...] | None = None
+    carried: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    logged: int = 0
+    wall_s: float = 0.0
+
+    @property
+    def run(self) -> str:
+        """Its id."""
+        return self.given.folder.name
+
+    @property
+    def order_seed(self) -> int:
+        """Seed of the order of samples."""
+        own = self.given.config["order_seed"]
+        return int(self.given.config["seed"] if own is None else own)
+
+
+@dataclass
+class Data:
+    """Activations and targets of one set of splits, which several runs may share."""
+
+    reuse: Reuse
+    plan: Plan
+    features: dict[str, Tensor] = field(default_factory=dict)
+    counts: tuple[int, int] = (0, 0)
+
+    def load(self) -> None:
+        """Takes training and validation activations from the store, computing what is missing."""
+        splits = self.plan.splits
+        train_ = self.reuse.rows(splits.train, self.reuse.training)
+        val = self.reuse.rows(splits.val, self.reuse.evaluation)
+        if not (train_.resident and val.resident):
+            raise CannotFuse("the activations do not fit into memory")
+        self.features = {"train": self._here(train_.tensor()), "val": self._here(val.tensor())}
+        self.counts = (train_.computed + val.computed, train_.reused + val.reused)
+
+    def take_counts(self) -> tuple[int, int]:
+        """How many activations were computed, and reused; who asks again reuses them all."""
+        computed, reused = self.counts
+        self.counts = 0, computed + reused
+        return computed, reused
+
+    def of(self, name: str, split: Any) -> tuple[Tensor, Tensor]:
+        """Features [N, D] and targets of a split."""
+        if name not in self.features:
+            rows = self.reuse.rows(split, self.reuse.evaluation)
+            self.features[name] = self._here(rows.gather(range(len(rows))))
+        return self.features[name], self.targets(split)
+
+    def targets(self, split: Any) -> Tensor:
+        """Targets of a split, where the network is."""
+        return self.reuse.targets(split).to(self.reuse.trainer.strategy.root_device)
+
+    def _here(self, rows: Tensor) -> Tensor:
+        return rows.float().to(self.reuse.trainer.strategy.root_device)
+
+
+def train_together(
+    given: Sequence[Given], *, over: Callable[[Path, Exception | None], object]
+) -> None:
+    """Trains and evaluates runs as one stack.
+
+    Every run's record, weights, predictions and logs are those that it would have alone, up to
+    rounding.
+
+    Args:
+        given: the runs, whose folders the caller holds.
+        over: told of each run when it is over, with the reason where it did not finish.
+
+    Raises:
+        CannotFuse: they do not fit together; nothing has begun.
+        Interrupted: a signal asked to stop; everything is saved.
+    """
+    if len(given) < 2:
+        raise CannotFuse("there is one run")
+    stack = Stack(given, over=over)
+    try:
+        stack.run()
+    finally:
+        stack.close()
+
+
+@final
+class Stack:
+    """The vectorised training of several runs."""
+
+    def __init__(
+        self, given: Sequence[Given], *, over: Callable[[Path, Exception | None], object]
+    ) -> None:
+        """Loads data, network and activations.
+
+        Raises:
+            CannotFuse: the runs do not fit together.
+        """
+        started = time.monotonic()
+        self.over = over
+        self.failed: dict[str, Exception] = {}
+        self.names = tuple(each.folder.name for each in given)
+        first = given[0]
+        torch.use_deterministic_algorithms(first.config["trainer"]["deterministic"], warn_only=True)
+        plan = build.plan(first.config, init=first.init)
+        _check_recipe(plan)
+        self.trainer = train.trainer_of(first.config, first.folder, plan, [])
+        self.module = TransferModule(plan.recipe, total_steps=plan.pace.total_steps)
+        train.prepare_network(first.config, plan)
+        self.module.enter(plan.spans[0], start=0, states={})
+        self.network = plan.model.network
+        data = self._data(given, plan)
+        self.members = [self._member(each, data[_data_key(each.config)]) for each in given]
+        self._check_alike()
+        self.pace = plan.pace
+        self.span = plan.spans[0]
+        self.loss = loss_of(plan.model.task)
+        self.stop = StopFlag()
+        self.saved = time.monotonic()
+        self.step = self.steps[0]
+        for member in self.members:
+            member.wall_s += (time.monotonic() - started) / len(self.members)
+
+    def _data(self, given: Sequence[Given], plan: Plan) -> dict[str, Data]:
+        """The activations of each set of splits."""
+        made: dict[str, Data] = {}
+        for each in given:
+            key = _data_key(each.config)
+            if key in made:
+                continue
+            own = plan if not made else replace(plan, splits=build.splits(each.config))
+            if own.splits.labels != plan.splits.labels:
+                raise CannotFuse("the runs have other labels")
+            if len(own.splits.train) != len(plan.splits.train):
+                raise CannotFuse("the runs have training sets of other sizes")
+            reuse = build.reuse(each.config, own, self.trainer, self.module)
+            why = "cache=off" if reuse is None else reuse.why_not()
+            if reuse is None or why is not None:
+                raise CannotFuse(str(why))
+            reuse.say = print
+            try:
+                if made:
+                    reuse.adopt(next(iter(made.values())).reuse)
+                elif (boundary := reuse.find()) != "backbone":
+                    raise CannotFuse(f"the boundary is {boundary}, below the head")
+                made[key] = Data(reuse, own)
+                made[key].load()
+            except (NoSplit, StoreError) as reason:
+                raise CannotFuse(str(reason)) from reason
+        return made
+
+    def _member(self, given: Given, data: Data) -> Member:
+        config, shared = given.config, data.plan
+        effects = build.regularization(config)
+        task = shared.model.task
+        recipe = replace(
+            shared.recipe,
+            schedule=build.instantiate(config["schedule"]),
+            lr=config["optimizer"]["lr"],
+            weight_decay=effects.weight_decay,
+            smoothing=effects.smoothing,
+            seed=config["seed"],
+        )
+        selection = build.selection(config, task, effects)
+        plan = replace(shared, recipe=recipe, selection=selection, effects=effects)
+        head = build.new_head(config, task, shared.model.backbone, effects=effects, init=given.init)
+        if not isinstance(head, LinearHead) or head.dropout.p:
+            raise CannotFuse("the head is not linear, or has dropout")
+        loggers = train.loggers_of(config, given.folder)
+        train.note_inputs(given.folder, plan)
+        return Member(
+            given=given,
+            plan=plan,
+            data=data,
+            course=Course(plan.spans, pace=plan.pace, selection=selection),
+            head=head,
+            loggers=loggers,
+            display=Display(
+                total_steps=plan.pace.total_steps,
+                stages=[span.stage.name for span in plan.spans],
+                metric=selection.metric,
+                silent=True,
+                file=given.folder / runs.PROGRESS,
+                every_s=1.0,
+            ),
+            pruner=pruning.hook(given.folder, every=plan.pace.eval_every),
+        )
+
+    def _check_alike(self) -> None:
+        kinds = {member.given.config["optimizer"]["_target_"] for member in self.members}
+        if len(kinds) > 1 or kinds - OPTIMIZERS.keys():
+            raise CannotFuse(f"no stack for {', '.join(sorted(kinds))}")
+        self.steps = [self._resume(member) for member in self.members]
+        if len(set(self.steps)) > 1:
+            raise CannotFuse("the runs stopped at different steps")
+
+    # -- checkpoints --------------------------------------------------------------------------
+
+    def _resume(self, member: Member) -> int:
+        """The step that a run goes on from."""
+        found = checkpoints.load_newest(member.given.folder / "checkpoints")
+        for logger in member.loggers:
+            logger.resume(None if found is None else found[0]["progress"]["step"])
+        if found is None:
+            return 0
+        payload, path = found
+        if payload["identity"] != self._identity(member):
+            raise CannotFuse(f"{path} belongs to other data or weights")
+        if payload["average"] is not None or payload["progress"]["stage"]:
+            raise CannotFuse(f"{path} is of another kind of run")
+        member.course.progress = Progress(**payload["progress"])
+        member.course.progress.resumes += 1
+        member.head.load_state_dict(_head_of(payload["network"]))
+        member.carried = payload["optimizer"]
+        step = member.logged = member.course.progress.step
+        if member.course.progress.best_step is not None:
+            best = checkpoints.load_step(
+                member.given.folder / "checkpoints", member.course.progress.best_step, tag="best"
+            )
+            member.best = tuple(_head_of(best["network"]).values())
+        return step
+
+    def _identity(self, member: Member) -> dict[str, str]:
+        return {
+            "run": member.run,
+            "data": member.plan.splits.fingerprint,
+            "weights": member.plan.model.backbone.weights_id,
+        }
+
+    def _save(self) -> None:
+        """A checkpoint of each run, such as a run alone would go on from."""
+        for member, run in zip(self.active, self.heads.runs, strict=True):
+            self._save_one(member, run)
+        self.saved = time.monotonic()
+
+    def _save_one(self, member: Member, run: int) -> None:
+        folder, progress = member.given.folder / "checkpoints", member.course.progress
+        if member.best is not None and progress.best_step is not None:
+            payload = {"network": self._state(member.best), "value": progress.best_value}
+            checkpoints.save(folder, progress.best_step, payload, tag="best", keep=1)
+        state = self.heads.state(run)
+        checkpoints.save(
+            folder,
+            progress.step,
+            {
+                "identity": self._identity(member),
+                "progress": asdict(progress),
+                "network": self._state(self.heads.head(run)),
+                "optimizer": {f"head.{name}": dict(s) for name, s in state.items() if s},
+                "scaler": None,
+                "average": None,
+            },
+        )
+
+    def _state(self, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
+        """A network's state with one run's head, less what never trains."""
+        state = dict(self.network.state_dict())
+        names = [name for name in state if name.startswith("head.")]
+        if self.members[0].plan.model.backbone.weights_id != "none":
+            buffers = {name for name, _ in self.network.named_buffers()}
+            state = {name: t for name, t in state.items() if name in buffers}
+        state |= dict(zip(names, parameters, strict=True))
+        return {name: tensor.detach().cpu() for name, tensor in state.items()}
+
+    # -- training -----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Trains every run to its end, and records it."""
+        self.active = list(self.members)
+        starts = [_start(member) for member in self.members]
+        self.heads = Heads(starts, loss=self.loss)
+        for run, member in enumerate(self.members):
+            names, carried = starts[run].parameters, member.carried
+            self.heads.load_state(run, {n: carried.get(f"head.{n}", {}) for n in names})
+            member.course.enter_stage()
+        print(
+            f"{len(self.members)} runs that differ in their heads only are trained as one: "
+            f"{', '.join(self.names)}",
+            flush=True,
+        )
+        self.factors_GS = _factors(self.members, self.span.end)
+        self.sums_G = torch.zeros(len(self.members), dtype=torch.float64)
+        self.stop.install()
+        try:
+            while self.active:
+                self._segment()
+        finally:
+            self.stop.restore()
+
+    def _segment(self) -> None:
+        """Trains up to the next validation, validates, and takes out what is over."""
+        started, count = time.monotonic(), len(self.active)
+        end = self.active[0].course.segment_end()
+        which_G = torch.tensor(self.heads.runs)
+        factors = self.factors_GS[which_G]
+        while self.step < end:
+            features, targets = self._batch()
+            self.sums_G[which_G] += (
+                self.heads.step(features, targets, factors=factors[:, self.step]).double().cpu()
+            )
+            self.step += 1
+            for member in self.active:
+                member.course.progress.step = self.step
+            if self.step % self.pace.log_every == 0 or self.step == end:
+                self._log(started)
+            if self.stop.received is not None and self.step < end:
+                self._interrupt()
+        over = self._validate()
+        share = (time.monotonic() - started) / count
+        for member in self.active:
+            member.wall_s += share
+            member.course.progress.stage_wall_s += share
+            member.course.progress.wall_s += share
+        if self.stop.received is not None:
+            self._interrupt()
+        self._take_out(over)
+        if self.active and time.monotonic() - self.saved > SAVE_EVERY_S:
+            self._save()
+
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """Features and targets of the step: one batch for all, or one a run."""
+        made: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        order = []
+        for member in self.active:
+            key = (id(member.data), member.order_seed)
+            order.append(key)
+            if key not in made:
+                features = member.data.features["train"]
+                size = self.pace.batch_size
+                _, items = batch_at(self.step, len(features), size, member.order_seed)
+                index = torch.tensor(items, device=features.device)
+                targets = member.data.targets(member.plan.splits.train)
+                made[key] = features.index_select(0, index), targets.index_select(0, index)
+        if len(made) == 1:
+            return made[order[0]]
+        each = [made[key] for key in order]
+        return torch.stack([x for x, _ in each]), torch.stack([y for _, y in each])
+
+    def _log(self, started: float) -> None:
+        for place, member in enumerate(self.active):
+            run = self.heads.runs[place]
+            steps = self.step - member.logged
+            if steps == 0:
+                continue
+            seconds = max(time.monotonic() - started, 1e-9) / len(self.active)
+            row = {
+                "train/loss": float(self.sums_G[run]) / steps,
+                "train/lr": member.plan.recipe.lr * float(self.factors_GS[run, self.step - 1]),
+                "train/epoch": self.step / self.pace.steps_per_epoch,
+                "train/stage": 0,
+                "train/samples_per_s": steps * self.pace.batch_size / seconds,
+            }
+            for logger in member.loggers:
+                logger.log_metrics(row, step=self.step)
+            member.display.trained(self.step, 0, row)
+            member.logged = self.step
+            if not math.isfinite(row["train/loss"]):
+                self.failed[member.run] = Diverged(
+                    f"the training loss is not finite before step {self.step} "
+                    f"({row['train/loss']}); {REMEDY}"
+                )
+            self.sums_G[run] = 0
+
+    def _validate(self) -> list[Member]:
+        """Judges every run; those that are over."""
+        outputs: dict[int, Tensor] = {}
+        over = []
+        for place, member in enumerate(self.active):
+            key = id(member.data)
+            features, targets = member.data.of("val", member.plan.splits.val)
+            if key not in outputs:
+                outputs[key] = self.heads.outputs(features)
+            try:
+                self._judge(member, place, outputs[key][place], targets)
+            except (Diverged, Pruned) as reason:
+                self.failed[member.run] = reason
+            if member.run in self.failed or member.course.progress.stage_over:
+                over.append(member)
+        return over
+
+    def _judge(self, member: Member, place: int, outputs_NC: Tensor, targets: Tensor) -> None:
+        if member.run in self.failed:
+            return
+        course, name = member.course, member.plan.selection.metric
+        metrics = member.plan.model.task.metrics(_collected(member, outputs_NC, targets))
+        if any(math.isnan(metrics.get(key, 0.0)) for key in ("loss", name)):
+            raise Diverged(
+                f"validation at step {self.step} gave {metrics}: weights are not finite; {REMEDY}"
+            )
+        if course.select(metrics[name]):
+            member.best = self.heads.head(self.heads.runs[place])
+        course.decide(metrics[name])
+        row = {f"val/{key}": value for key, value in metrics.items()}
+        for logger in member.loggers:
+            logger.log_metrics(row, step=self.step)
+        member.display.validated(self.step, metrics)
+        prune = member.pruner is not None and member.pruner(self.step, metrics)
+        if prune and not course.progress.stage_over:
+            raise Pruned(f"pruned at step {self.step}, at {metrics[name]:.6g}")
+
+    def _interrupt(self) -> None:
+        self._save()
+        raise Interrupted(f"stopped by a signal at step {self.step}; saved")
+
+    def _take_out(self, over: Sequence[Member]) -> None:
+        """Records what is over, and goes on with the others."""
+        if not over:
+            return
+        gone = []
+        for member, run in zip(self.active, self.heads.runs, strict=True):
+            if not any(member is each for each in over):
+                continue
+            gone.append(run)
+            reason = self.failed.get(member.run)
+            if reason is None:
+                if member.given.config["keep"] == "checkpoints":
+                    self._save_one(member, run)
+                best = member.plan.selection.final == "best" and member.best is not None
+                self._finish(member, member.best if best and member.best else self.heads.head(run))
+            elif isinstance(reason, Pruned):
+                self._save_one(member, run)
+            self.over(member.given.folder, reason)
+        self.heads.drop(gone)
+        self.active = [each for each in self.active if not any(each is one for one in over)]
+
+    # -- ends ---------------------------------------------------------------------------------
+
+    def _finish(self, member: Member, parameters: Sequence[Tensor]) -> None:
+        """Evaluates, records and saves one run."""
+        begun = time.monotonic()
+        plan, folder, course = member.plan, member.given.folder, member.course
+        computed, reused = member.data.take_counts()
+        validated = math.ceil(course.progress.step / self.pace.eval_every) * len(plan.splits.val)
+        served = course.progress.step * self.pace.batch_size + validated
+        course.progress.reuse = {
+            "boundary": "backbone",
+            "computed": computed,
+            "reused": reused,
+            "saved_s": (served - computed) * member.data.reuse.prefix_s,
+        }
+        sizes = {name: p.numel() for name, p in self.network.named_parameters()}
+        course.leave_stage(sizes)
+        head = self.network.head
+        head.load_state_dict(dict(zip(head.state_dict(), parameters, strict=True)))
+        reports = self._reports(member, parameters)
+        others = tuple(name for name in self.names if name != folder.name)
+        member.wall_s += time.monotonic() - begun
+        made = train.record_of(
+            member.given.config,
+            folder,
+            plan,
+            course.progress,
+            reports,
+            member.wall_s,
+            fused_with=others,
+        )
+        train.save_weights(folder, plan, self.network.state_dict())
+        train.show(member.loggers, plan, made)
+        self._done(member, made)
+
+    def _done(self, member: Member, made: Record) -> None:
+        for logger in member.loggers:
+            logger.finish("finished")
+        member.loggers = []
+        record.write(member.given.folder, made)
+
+    def _reports(self, member: Member, parameters: Sequence[Tensor]) -> dict[str, Any]:
+        plan, (weight_CD, bias_C) = member.plan, parameters
+        named = {"val": plan.splits.val, "test": plan.splits.test, **plan.splits.extra}
+        reports = {}
+        for name, split in named.items():
+            features, targets = member.data.of(name, split)
+            outputs = nn.functional.linear(features, weight_CD, bias_C)
+            collected = _collected(member, outputs, targets)
+            reports[name] = plan.model.task.report(collected)
+            if name != "val":
+                path = member.given.folder / "predictions" / f"{name}.csv"
+                train.write_predictions(path, split.ids, plan, collected)
+        return reports
+
+    def close(self) -> None:
+        """Ends the loggers of what did not finish."""
+        for member in self.members:
+            failed = member.run in self.failed
+            for logger in member.loggers:
+                logger.finish("failed" if failed else "interrupted")
+
+
+def _check_recipe(plan: Plan) -> None:
+    """Whether all that trains is a linear head.
+
+    Raises:
+        CannotFuse: it is not.
+    """
+    if len(plan.spans) != 1:
+        raise CannotFuse("there are several stages")
+    stage = plan.spans[0].stage
+    scales = set(stage.trains.values())
+    if any(not name.startswith("head.") for name in stage.trains) or scales != {1.0}:
+        raise CannotFuse("more than the head trains")
+    if plan.effects.ema is not None or plan.effects.penalties or plan.effects.callbacks:
+        raise CannotFuse("a regularization acts on whole networks")
+
+
+def _data_key(config: Config) -> str:
+    return json.dumps(config["dataset"], sort_keys=True, default=str)
+
+
+def _start(member: Member) -> Start:
+    node, recipe = member.given.config["optimizer"], member.plan.recipe
+    kind: Any = OPTIMIZERS[node["_target_"]]
+    if kind is Sgd:
+        momentum = node["momentum"]
+        optimizer: Any = Sgd(momentum=momentum, nesterov=node["nesterov"] and momentum > 0)
+    else:
+        optimizer = AdamW(betas=tuple(node["betas"]), eps=node["eps"])
+    clip = member.plan.effects.grad_clip
+    device = member.data.features["train"].device
+    return Start(
+        parameters={n: p.detach().to(device) for n, p in member.head.named_parameters()},
+        optimizer=optimizer,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        smoothing=recipe.smoothing,
+        max_norm=math.inf if clip is None else clip,
+    )
+
+
+def _factors(members: Sequence[Member], steps: int) -> Tensor:
+    """Learning-rate factors [G, steps], computed once for each schedule."""
+    known: dict[str, list[float]] = {}
+    rows = []
+    for member in members:
+        key = json.dumps(member.given.config["schedule"], sort_keys=True, default=str)
+        if key not in known:
+            schedule = member.plan.recipe.schedule
+            known[key] = [schedule.factor(step, steps) for step in range(steps)]
+        rows.append(known[key])
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def _head_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix("head."): tensor
+        for name, tensor in state.items()
+        if name.startswith("head.")
+    }
+
+
+def _collected(member: Member, outputs_NC: Tensor, targets: Tensor) -> Any:
+    collector = Collector(member.plan.model.task)
+    index = torch.arange(len(outputs_NC))
+    collector.add(outputs_NC, {"index": index, "target": targets})
+    return collector.finish()
