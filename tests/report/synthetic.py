@@ -39,6 +39,11 @@ class Made:
     splits: dict[str, int] = field(default_factory=lambda: dict(SPLITS))
     drop: float = 0.05
     points: int = 40
+    boundary: str | None = None  # of the first stage
+    computed: int = 0
+    reused: int = 0
+    saved_s: float = 0.0
+    fused_with: tuple[str, ...] = ()
 
 
 def generator(*names):
@@ -106,6 +111,11 @@ def split_record(rng, n, accuracy, made):
     )
 
 
+def first_stage(made):
+    names = ("boundary", "computed", "reused", "saved_s")
+    return {name: getattr(made, name) for name in names}
+
+
 def stages_of(made):
     edges = np.linspace(0, made.steps, len(made.stages) + 1).astype(int)
     return tuple(
@@ -118,6 +128,7 @@ def stages_of(made):
             wall_s=made.wall_s / len(made.stages),
             samples_per_s=900.0,
             ended_by="budget",
+            **(first_stage(made) if i == 0 else {}),
         )
         for i, name in enumerate(made.stages)
     )
@@ -154,6 +165,8 @@ def record_of(planned, made):
             step=made.steps,
         ),
         weights_id="0" * 64,
+        fused_with=made.fused_with,
+        cached=made.boundary is not None,
         notes={"sizes": {"train": 100, **made.splits}},
         error=made.error,
     )
@@ -361,8 +374,56 @@ def search(runs_dir, *, trials=60, seeds=2):
     return write_study(runs_dir, spec, lambda run: endings[run.run])
 
 
+ITEMS = 400
+"""Activations that a run of `shared` takes from the store, or computes for it."""
+
+
+def shared(runs_dir, *, seeds=5):
+    """Runs from stored activations: probes fused by rate, others one by one, and full ones."""
+    rates = ("0.01", "0.1")
+    runs = [
+        PlannedRun(run=f"shared-probe-{rate}-s{seed}", arm="linear_probe", seed=seed,
+                   candidate=f"optimizer.lr={rate}",
+                   overrides=("freeze_strategy=linear_probe", f"optimizer.lr={rate}",
+                              f"seed={seed}"))
+        for rate in rates
+        for seed in range(seeds)
+    ]  # fmt: skip
+    runs += [
+        PlannedRun(run=f"shared-{arm}-s{seed}", arm=arm, seed=seed,
+                   overrides=(f"freeze_strategy={arm}", f"seed={seed}"))
+        for arm in ("lp_ft", "last_block", "full")
+        for seed in range(seeds)
+    ]  # fmt: skip
+    boundaries = {"linear_probe": "backbone", "lp_ft": "backbone", "last_block": "layer3"}
+    met = set()
+
+    def made(run):
+        boundary = boundaries.get(run.arm)
+        if boundary is None:
+            return Made(accuracy=0.90, wall_s=90.0)
+        first = boundary not in met
+        met.add(boundary)
+        job = [r.run for r in runs if r.candidate == run.candidate] if run.candidate else []
+        return Made(
+            accuracy={"linear_probe": 0.84, "lp_ft": 0.93, "last_block": 0.91}[run.arm],
+            trainable=5_130 if run.arm == "linear_probe" else TOTAL,
+            stages=("head", "all") if run.arm == "lp_ft" else ("head",),
+            wall_s=60.0 if run.arm == "lp_ft" else 2.0,
+            boundary=boundary,
+            computed=ITEMS if first else 0,
+            reused=0 if first else ITEMS,
+            saved_s=9.0 if first else 10.0,
+            fused_with=tuple(name for name in job if name != run.run),
+        )
+
+    arms = ("full", "linear_probe", "lp_ft", "last_block")
+    spec = manifest("shared_prefix", runs, arms, claims=("lp_ft > full",))
+    return write_study(runs_dir, spec, made)
+
+
 STUDIES_MADE = {"explicit": explicit, "grid": grid, "leave_one_out": leave_one_out,
-                "search": search}  # fmt: skip
+                "search": search, "shared": shared}  # fmt: skip
 
 
 def large(runs_dir, *, arms=1000, seeds=10, text=None):

@@ -221,6 +221,29 @@ def test_a_phone_tells_similar_arms_apart(tmp_path, opened):
 
 
 @pytest.mark.parametrize("name", STUDIES)
+def test_costs_and_runs_need_no_scrolling(opened, name):
+    page = opened(name, viewport={"width": 1280, "height": 900})
+    for table in ("cost", "provenance"):
+        frame = page.locator(f"#table-{table} .scroll")
+        wide, room = frame.evaluate("item => [item.scrollWidth, item.clientWidth]")
+        assert wide <= room
+
+
+def test_what_was_reused_stands_under_what_it_belongs_to(opened):
+    page = opened("shared")
+    assert "3 min 18 s of computing spared" in page.locator("#cost > p").inner_text()
+    row = page.locator("#table-cost tbody tr", has_text="linear_probe").inner_text().split("\n")
+    assert {"spared 9.8 s", "reused 320", "jobs 1"} <= {text.strip() for text in row}
+    heads = page.locator("#table-cost thead th").count()
+    assert page.locator("#table-cost tbody tr").first.locator("th, td").count() == heads
+    page.locator("#table-provenance input").focus()
+    page.keyboard.type("fused with 4")
+    names = first_column(page, "provenance")
+    assert len(names) == 10
+    assert all("probe" in name for name in names)
+
+
+@pytest.mark.parametrize("name", STUDIES)
 def test_ids_and_commands_stay_in_their_cells(opened, name):
     page = opened(name, viewport={"width": 1280, "height": 900})
     over = page.evaluate(

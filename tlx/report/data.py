@@ -115,6 +115,11 @@ class Study:
         return len(self.manifest.runs) > MANY_RUNS
 
     @cached_property
+    def shared(self) -> bool:
+        """Whether a run trained from stored activations, or in a job with others."""
+        return any(record.cached or record.fused_with for record in self.records.values())
+
+    @cached_property
     def repeated(self) -> bool:
         """Whether an arm has its figure of two seeds: below there is no interval."""
         return any(item.interval.n > 1 for item in self.summaries(self.manifest.metric))

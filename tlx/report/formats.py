@@ -23,6 +23,7 @@ class Column:
         digits: after the point.
         with_n: whether intervals show what they rest on.
         better: `max` or `min`, where the best value is to stand out.
+        under: key of the column under whose value the page sets this one, in small print.
     """
 
     key: str
@@ -31,6 +32,7 @@ class Column:
     digits: int = 3
     with_n: bool = False
     better: str = ""
+    under: str = ""
 
     @property
     def numeric(self) -> bool:

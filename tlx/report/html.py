@@ -4,8 +4,8 @@ import base64
 import gzip
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,23 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A cell as the template draws it."""
+    """A cell as the template draws it.
+
+    Attributes:
+        text: its value.
+        detail: small print behind it.
+        sort: what it is sorted by; None sorts last.
+        kind: of its column.
+        cls: its class in the style sheet.
+        under: what other columns set under it.
+    """
 
     text: str
     detail: str
     sort: float | str | None
     kind: str
     cls: str
+    under: "Sequence[Cell]" = ()
 
 
 def write(path: Path, study: Study, tables: Mapping[str, Table]) -> Path:
@@ -76,14 +86,34 @@ def rendered(study: Study, tables: Mapping[str, Table]) -> str:
 
 
 def rows(table: Table, most: int) -> list[list[Cell]]:
-    """The first `most` rows as cells."""
+    """The first `most` rows as cells, one a column that is under no other."""
     best = [_best(table, place) for place in range(len(table.columns))]
-    return [
+    found = [
         [
             _cell(column, value, first is not None and value is first)
             for column, value, first in zip(table.columns, row, best, strict=True)
         ]
         for row in table.rows[:most]
+    ]
+    return [_folded(table, row) for row in found]
+
+
+def _folded(table: Table, row: Sequence[Cell]) -> list[Cell]:
+    """A row whose cells have those under them that belong there; empty ones are left out.
+
+    A number says what it is, as it has no heading of its own.
+    """
+    if not any(column.under for column in table.columns):
+        return list(row)
+    under: dict[str, list[Cell]] = {}
+    for column, cell in zip(table.columns, row, strict=True):
+        if column.under and cell.sort is not None:
+            text = f"{column.label.lower()} {cell.text}" if column.numeric else cell.text
+            under.setdefault(column.under, []).append(replace(cell, text=text))
+    return [
+        replace(cell, under=under.get(column.key, ()))
+        for column, cell in zip(table.columns, row, strict=True)
+        if not column.under
     ]
 
 

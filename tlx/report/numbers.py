@@ -92,11 +92,13 @@ def p_value(p: Any) -> str:
 def seconds(value: Any) -> str:
     """A duration.
 
-    >>> seconds(4.26), seconds(75), seconds(7260)
-    ('4.3 s', '1 min 15 s', '2 h 01 min')
+    >>> seconds(4.26), seconds(75), seconds(7260), seconds(-0.4)
+    ('4.3 s', '1 min 15 s', '2 h 01 min', '−0.4 s')
     """
     if not finite(value):
         return NONE
+    if value < 0:
+        return f"{MINUS}{seconds(-value)}" if value <= -0.05 else seconds(0)
     if value < 60:
         return f"{value:.1f} s"
     if value < 3600:

@@ -11,6 +11,7 @@ from tlx.report import (
     plot_arms,
     plot_classes,
     plot_search,
+    reuse,
     robustness,
     tables_runs,
 )
@@ -30,7 +31,7 @@ HOW = (
 )
 AGAIN = (
     "Each number follows from the runs below. A run's command trains it under the same id, or "
-    "finds that it is there."
+    "finds that it is there; the line under it trains it again."
 )
 FOOT = (
     "Means are over seeds{interval}, n counts seeds. "
@@ -167,7 +168,7 @@ def sections(study: Study, tables: Mapping[str, Table]) -> list[Part]:
             plot_classes.per_class(study), plot_classes.confusion(study),
             plot_classes.calibration(study, drawn),
         )),
-        Part(name="cost", title="Cost", items=[
+        Part(name="cost", title="Cost", text=reuse.sentences(study), items=[
             *_there(plot_arms.tradeoff(study, drawn)), *listing("cost", heading="Cost by arm"),
         ]),
         Part(name="figures", title="Every figure",

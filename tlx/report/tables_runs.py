@@ -5,13 +5,19 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tlx.report import data
+from tlx.report import data, reuse
 from tlx.report.data import MANY_RUNS, Study
 from tlx.report.formats import Column, Table
 from tlx.results.record import Record
 
 RUNS_DIR = "runs"
 """The folder of runs that every command takes unless told otherwise."""
+
+SHARED = (
+    " Computed, reused: activations of frozen parts. Spared: computing that the store saved, as "
+    "each run measured it. Fused, jobs: how many of the n runs trained together with others, and "
+    "in how many jobs; their wall time is a share of the job's, their memory the whole job's."
+)
 
 
 def cost(study: Study) -> Table:
@@ -25,12 +31,12 @@ def cost(study: Study) -> Table:
         Column(key="steps", label="Steps", kind="count"),
         Column(key="budget_steps", label="Budget", kind="count"),
         Column(key="samples_per_s", label="Samples/s", kind="count"),
+        *(reuse.columns_of_arms() if study.shared else []),
         Column(key="n", label="n", kind="count"),
     ]
-    rows, shared = [], False
+    rows = []
     for arm in study.arms:
         found = study.finished(arm)
-        shared = shared or any(record.fused_with or record.cached for record in found)
         sizes = [record.parameters for record in found if record.parameters]
         rows.append(
             [
@@ -42,15 +48,13 @@ def cost(study: Study) -> Table:
                 mean(record.used_steps for record in found),
                 mean(record.budget_steps for record in found),
                 mean(record.samples_per_s for record in found),
+                *(reuse.of_arm(found) if study.shared else []),
                 len(found),
             ]
         )
     note = "Means over the n finished runs of each arm's chosen candidate."
-    if shared:
-        note += (
-            " Some runs were trained together or read stored activations: their time and "
-            "memory are shares."
-        )
+    if study.shared:
+        note += SHARED
     title = f"{study.manifest.study}: cost"
     return Table(name="cost", title=title, columns=columns, rows=rows, note=note)
 
@@ -101,6 +105,7 @@ def runs(study: Study) -> Table:
         Column(key="selected", label="Best on val", kind="number", digits=4),
         Column(key="trainable", label="Trainable", kind="count"),
         Column(key="wall_s", label="Wall time", kind="seconds"),
+        *(reuse.columns_of_runs() if study.shared else []),
         *(Column(key="/".join(pair), label="/".join(pair), kind="number") for pair in every),
         Column(key="command", label="Command", kind="line"),
     ]
@@ -110,6 +115,7 @@ def runs(study: Study) -> Table:
         rows.append(
             [planned.run, planned.arm, planned.seed, planned.candidate,
              record.status if record else "missing", *_of_run(record),
+             *(reuse.of_run(record) if study.shared else []),
              *(_figure(record, *pair) for pair in every), command(study, planned.overrides)]
         )  # fmt: skip
     title = f"{study.manifest.study}: every run"
@@ -120,21 +126,23 @@ def provenance(study: Study) -> Table:
     """Where each number comes from: run, code, machine, and the lines that give it again."""
     columns = [
         Column(key="run", label="Run", kind="code"),
+        *([Column(key="training", label="Training", under="run")] if study.shared else []),
         Column(key="arm", label="Arm"),
         Column(key="seed", label="Seed", kind="count"),
         Column(key="value", label=study.manifest.metric, kind="number", digits=4),
-        Column(key="command", label="Train", kind="command"),
-        Column(key="rerun", label="Again", kind="line"),
-        Column(key="commit", label="Commit", kind="code"),
-        Column(key="machine", label="Machine"),
-        Column(key="started", label="Started"),
+        Column(key="command", label="Train, and again", kind="command"),
+        Column(key="rerun", label="Again", kind="line", under="command"),
+        Column(key="commit", label="Commit, machine", kind="code"),
+        Column(key="machine", label="Machine", under="commit"),
+        Column(key="started", label="Started", under="commit"),
     ]
     rows = []
     for planned in study.manifest.runs[:MANY_RUNS]:  # a file each
         record = study.records.get(planned.run)
         facts = data.provenance(study, planned.run) if record else {}
         rows.append(
-            [planned.run, planned.arm, planned.seed, _figure(record, study.split, study.metric),
+            [planned.run, *([reuse.hint(record)] if study.shared else []), planned.arm,
+             planned.seed, _figure(record, study.split, study.metric),
              command(study, planned.overrides), again(study, "rerun", planned.run),
              *_origin(facts)]
         )  # fmt: skip
