@@ -64,8 +64,15 @@ def same(first: Path, second: Path, *, tolerance: float = 1e-4) -> None:
     assert [stage.end for stage in mine.stages] == [stage.end for stage in theirs.stages]
 
 
-@pytest.mark.parametrize("strategy", list(STRATEGIES))
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [
+        pytest.param(name, strategy, marks=[] if usual else [pytest.mark.slow])
+        for row, name in enumerate(TINY)
+        for column, strategy in enumerate(STRATEGIES)
+        for usual in [strategy == "linear_probe" or column % len(TINY) == row]
+    ],
+)
 def test_stored_equals_computed(name, strategy, tmp_path):
     own = [f"backbone.name={name}", *STRATEGIES[strategy], "frozen.norm_stats=freeze"]
     plain, without = run(tmp_path / "plain", *own, "cache=off")
@@ -156,8 +163,34 @@ def test_what_changes_in_each_step_is_not_stored(case, tmp_path, capsys):
         assert boundary is not None
         assert boundary != "backbone"
     else:
-        assert boundary is None
-        assert "nothing is stored: " in capsys.readouterr().out
+        assert boundary == (None if case == "augmentation" else "input")
+        assert "no activations are stored: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("augmentation", ["[]", "[mixup]"])
+def test_stored_inputs_are_the_inputs(augmentation, tmp_path):
+    own = ["backbone.name=test_resnet", f"augmentation={augmentation}"]
+    plain, _ = run(tmp_path / "plain", *own, "cache=off")
+    stored, done = run(tmp_path / "stored", *own)
+    assert (done.stages[0].boundary, done.stages[0].computed) == ("input", 120)
+    one, two = launching.weights(plain), launching.weights(stored)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_what_is_slower_to_read_than_to_compute_is_not_stored(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reuse, "read_s_per_byte", lambda folder: 1.0)
+    own = ["backbone.name=test_resnet", "freeze_strategy=linear_probe"]
+    _, done = run(tmp_path / "small", *own)
+    assert done.cached  # in memory, the disk does not matter
+    original = reuse.Store.__init__
+
+    def small(self, folder, **options):
+        original(self, folder, **options, resident_bytes=0)
+
+    monkeypatch.setattr(reuse.Store, "__init__", small)
+    _, done = run(tmp_path / "large", *own)
+    assert not done.cached
+    assert "reading an activation takes" in capsys.readouterr().out
 
 
 def test_views_repeat_and_are_stored(tmp_path):

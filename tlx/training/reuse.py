@@ -9,6 +9,8 @@ import hashlib
 import importlib.metadata
 import inspect
 import logging
+import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +39,9 @@ log = logging.getLogger(__name__)
 LIBRARIES = ("torch", "torchvision", "timm", "transformers", "pillow", "numpy")
 PROVED_ON = 8
 """Items on which a split is proved."""
+
+MOST_INPUT_BYTES = 2**29
+"""Decoded inputs are stored up to this size in all."""
 
 MOST_PASSING_BYTES = 2**16
 """Activations above this size are not stored for a split that is read once."""
@@ -95,6 +100,30 @@ class Stored(Dataset[Any]):
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What is stored where the network has no frozen bottom: its inputs, decoded and resized.
+
+    Attributes:
+        shape: of one item's input.
+        dtype: of the input.
+        boundary: what records call it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    boundary: str = "input"
+
+    def prefix(self, inputs: Tensor) -> Tensor:
+        """The inputs as they are."""
+        return inputs
+
+
+def row_bytes(found: "splitting.Split | Inputs") -> int:
+    """Bytes of one item's activation."""
+    return found.dtype.itemsize * torch.Size(found.shape).numel()
+
+
+@dataclass(frozen=True)
 class Source:
     """Where a stage's batches come from instead of the data.
 
@@ -148,7 +177,7 @@ class Reuse:
         self._before: Mapping[str, Any] = {}
         self._computed, self._reused = 0, 0
         self._served: Counter[str] = Counter()
-        self._split: splitting.Split | None = None
+        self._split: splitting.Split | Inputs | None = None
         self._prefix = ""
         self.prefix_s = 0.0
         self._targets: dict[int, Tensor] = {}
@@ -180,13 +209,16 @@ class Reuse:
                 why = str(reason)
         if why is None and self.training.seed is not None:
             batches.views = self.wishes.views
-        rows = self._train_and_val(samples, batches.views) if why is None else None
+        if why is not None and self.wishes.store is not None:
+            self.say(f"no activations are stored: {why}")
+        if why is not None and self._may_store_inputs():
+            self._find_inputs()
+        rows = None if self._split is None else self._train_and_val(samples, batches.views)
         if rows is None or self._split is None:
-            if why is not None and self.wishes.store is not None:
-                self.say(f"nothing is stored: {why}")
             self._split = None
             return None
-        self.module.run_with(self._suffix)
+        if isinstance(self._split, splitting.Split):
+            self.module.run_with(self._suffix)
         wall_s = time.monotonic() - started
         train = self._loader(rows[0], self.splits.train, batches, views=batches.views)
         val = self._loader(rows[1], self.splits.val, val_loader.batch_sampler)
@@ -251,6 +283,23 @@ class Reuse:
         self._split, self._prefix = found, found.prefix_id()
         return found.boundary
 
+    def _may_store_inputs(self) -> bool:
+        """Whether decoded and resized inputs are the same in each epoch, and few enough."""
+        alike = self.training.seed is None and self.splits.encode_target is not None
+        return self.wishes.store is not None and alike
+
+    def _find_inputs(self) -> None:
+        """Takes the inputs themselves for what is stored."""
+        dataset = Encoded(self.splits.train, self.training.encode, seed=None)
+        started = time.monotonic()
+        inputs = dataset[0, 0]["input"]
+        self.prefix_s = time.monotonic() - started
+        if isinstance(inputs, Tensor):
+            found = Inputs(tuple(inputs.shape), inputs.dtype)
+            items = len(self.splits.train) + len(self.splits.val)
+            if items * row_bytes(found) <= MOST_INPUT_BYTES:
+                self._split, self._prefix = found, ""
+
     def adopt(self, other: "Reuse") -> None:
         """Takes over the split that another one has found for the same network."""
         self._split, self._prefix, self.prefix_s = other._split, other._prefix, other.prefix_s
@@ -281,11 +330,20 @@ class Reuse:
         count = len(self.splits.train) * max(views, 1)
         if samples < count:
             raise _NotWorthIt(f"{count} activations would serve {samples} samples")
+        assert self._split is not None
+        size = row_bytes(self._split)
+        if size * count > self.wishes.store.resident_bytes:
+            reading_s = size * read_s_per_byte(self.wishes.store.folder)
+            if reading_s > self.prefix_s:
+                raise _NotWorthIt(
+                    f"reading an activation takes {reading_s * 1e3:.2g} ms, computing it "
+                    f"{self.prefix_s * 1e3:.2g} ms"
+                )
         train = self.rows(self.splits.train, self.training, views=views)
         return [train, self.rows(self.splits.val, self.evaluation)]
 
     def _suffix(self, stored: Tensor) -> Any:
-        assert self._split is not None
+        assert isinstance(self._split, splitting.Split)
         return self._split.suffix(stored.to(self._split.dtype))
 
     # -- rows ---------------------------------------------------------------------------------
@@ -323,7 +381,7 @@ class Reuse:
             "transform": dict(transform.facts),
             **self.wishes.facts,
         }
-        dtype = self.wishes.dtype if found.dtype.is_floating_point else None
+        dtype = self.wishes.dtype if isinstance(found, splitting.Split) else None
         rows = store.rows(
             facts, keys, shape=found.shape, dtype=dtype or found.dtype, compute=compute,
             say=self.say,
@@ -372,13 +430,13 @@ class Reuse:
             plain: the loader over its data, with an `EvalBatches`.
         """
         found = self._split
-        if found is None:
+        if not isinstance(found, splitting.Split):
             return plain
         with torch.no_grad():
             if found.prefix_id() != self._prefix:  # other weights were chosen than the stage's
                 self.leave()
                 return plain
-        small = found.dtype.itemsize * torch.Size(found.shape).numel() <= MOST_PASSING_BYTES
+        small = row_bytes(found) <= MOST_PASSING_BYTES
         rows: Rows | None = None
         if split is self.splits.val or small:
             try:
@@ -434,6 +492,23 @@ def transform_facts(encode: Encode, spec: Mapping[str, Any], nodes: Mapping[str,
         "source": _hash_of(source),
         "versions": _versions(),
     }
+
+
+@cache
+def read_s_per_byte(folder: Path) -> float:
+    """Seconds that the disk takes to read a byte, measured on a file that is not in memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    size = 2**25
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(os.urandom(size))
+        file.flush()
+        os.fsync(file.fileno())
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        started = time.monotonic()
+        file.seek(0)
+        file.read()
+        return (time.monotonic() - started) / size
 
 
 @cache
