@@ -5,6 +5,7 @@ Shapes: G runs of the stack, N items, B items of a batch, D features, C outputs.
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -38,6 +39,12 @@ Config = Mapping[str, Any]
 
 SAVE_EVERY_S = 30.0
 """At most so much work is lost to a kill."""
+
+BYTES_OF_A_NUMBER = 24
+"""Of a head's parameter in a stack: value, two moments, gradient, best, a copy, in float32."""
+
+MOST_MEMORY = 0.25
+"""Share of the machine's memory that a stack may take."""
 
 OPTIMIZERS = {"tlx.training.optimizers.adamw": AdamW, "tlx.training.optimizers.sgd": Sgd}
 
@@ -246,7 +253,6 @@ class Stack:
         head = build.new_head(config, task, shared.model.backbone, effects=effects, init=given.init)
         if not isinstance(head, LinearHead) or head.dropout.p:
             raise CannotFuse("the head is not linear, or has dropout")
-        loggers = train.loggers_of(config, given.folder)
         train.note_inputs(given.folder, plan)
         return Member(
             given=given,
@@ -254,7 +260,7 @@ class Stack:
             data=data,
             course=Course(plan.spans, pace=plan.pace, selection=selection),
             head=head,
-            loggers=loggers,
+            loggers=[],
             display=Display(
                 total_steps=plan.pace.total_steps,
                 stages=[span.stage.name for span in plan.spans],
@@ -273,14 +279,17 @@ class Stack:
         self.steps = [self._resume(member) for member in self.members]
         if len(set(self.steps)) > 1:
             raise CannotFuse("the runs stopped at different steps")
+        numbers = sum(p.numel() for p in self.members[0].head.parameters())
+        needed = len(self.members) * numbers * BYTES_OF_A_NUMBER
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if needed > MOST_MEMORY * memory:
+            raise CannotFuse(f"the stack would take {needed / 1e9:.1f} GB")
 
     # -- checkpoints --------------------------------------------------------------------------
 
     def _resume(self, member: Member) -> int:
         """The step that a run goes on from."""
         found = checkpoints.load_newest(member.given.folder / "checkpoints")
-        for logger in member.loggers:
-            logger.resume(None if found is None else found[0]["progress"]["step"])
         if found is None:
             return 0
         payload, path = found
@@ -347,6 +356,10 @@ class Stack:
     def run(self) -> None:
         """Trains every run to its end, and records it."""
         self.active = list(self.members)
+        for member in self.members:
+            member.loggers = train.loggers_of(member.given.config, member.given.folder)
+            for logger in member.loggers:
+                logger.resume(self.step or None)
         starts = [_start(member) for member in self.members]
         self.heads = Heads(starts, loss=self.loss)
         for run, member in enumerate(self.members):
@@ -443,22 +456,20 @@ class Stack:
 
     def _validate(self) -> list[Member]:
         """Judges every run; those that are over."""
-        outputs: dict[int, Tensor] = {}
         over = []
-        for place, member in enumerate(self.active):
-            key = id(member.data)
+        for member, run in zip(self.active, self.heads.runs, strict=True):
             features, targets = member.data.of("val", member.plan.splits.val)
-            if key not in outputs:
-                outputs[key] = self.heads.outputs(features)
+            # run by run: the outputs of all at once may be large
+            outputs_NC = nn.functional.linear(features, *self.heads.head(run))
             try:
-                self._judge(member, place, outputs[key][place], targets)
+                self._judge(member, run, outputs_NC, targets)
             except (Diverged, Pruned) as reason:
                 self.failed[member.run] = reason
             if member.run in self.failed or member.course.progress.stage_over:
                 over.append(member)
         return over
 
-    def _judge(self, member: Member, place: int, outputs_NC: Tensor, targets: Tensor) -> None:
+    def _judge(self, member: Member, run: int, outputs_NC: Tensor, targets: Tensor) -> None:
         if member.run in self.failed:
             return
         course, name = member.course, member.plan.selection.metric
@@ -468,7 +479,7 @@ class Stack:
                 f"validation at step {self.step} gave {metrics}: weights are not finite; {REMEDY}"
             )
         if course.select(metrics[name]):
-            member.best = self.heads.head(self.heads.runs[place])
+            member.best = self.heads.head(run)
         course.decide(metrics[name])
         row = {f"val/{key}": value for key, value in metrics.items()}
         for logger in member.loggers:
