@@ -7,6 +7,9 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
+# files of tests side by side, one thread each; say JOBS=0 for one process
+JOBS ?= $(shell "$(PYTHON)" -c 'import os; print(min(os.cpu_count() or 1, 4))')
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 setup: $(STAMP)
 
@@ -21,10 +24,10 @@ run: $(STAMP)
 	$(BIN)/python -m tlx.cli train experiment=glyphs_to_digits
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -m "not gpu and not network and not cluster"
+	$(PYTEST) -m "not gpu and not network and not cluster"
 
 check: $(STAMP)
 	$(BIN)/python -m ruff format --check .
@@ -33,7 +36,7 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -q tests/test_rooms.py
 
 bench: $(STAMP)
-	for name in start memory step studies; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in start memory step studies reuse heads; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: $(STAMP)
 	$(BIN)/python -m pytest -q --doctest-glob='*.md' docs README.md

@@ -19,8 +19,9 @@ from torch.nn import functional
 from benchmarks import made, pairs
 from tlx import execute
 from tlx.config.compose import compose
-from tlx.frozen.heads import Heads, Sgd, Start
+from tlx.frozen.heads import Heads, Start
 from tlx.frozen.losses import CrossEntropy
+from tlx.frozen.rules import Sgd
 from tlx.lineage import Locator
 
 ITEMS, CLASSES, BATCH, EPOCHS, BLOCKS = 768, 10, 64, 10, 12
