@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -324,7 +325,7 @@ def run_together(folders: Sequence[Path]) -> Record:
     Raises:
         Interrupted: a signal asked to stop; everything is saved.
         RunError: the first one failed or was pruned; others' records tell how they ended.
-        Apart: they do not fit together; nothing has begun.
+        Apart: they do not fit together, or one raised: what has not finished is to train alone.
     """
     from tlx import fused
     from tlx.training.signals import Interrupted, Pruned
@@ -338,7 +339,12 @@ def run_together(folders: Sequence[Path]) -> Record:
         else:
             pruned = isinstance(reason, Pruned)
             said = str(reason) if pruned else f"{type(reason).__name__}: {reason}"
+            note(folder, said)
             _end(folder, config, "pruned" if pruned else "failed", said)
+
+    def note(folder: Path, text: str) -> None:
+        with open(folder / runs.LOG, "a", encoding="utf-8") as log:
+            log.write(f"{text}\n")
 
     with ExitStack() as held:
         for folder in folders:
@@ -348,6 +354,8 @@ def run_together(folders: Sequence[Path]) -> Record:
                     left[folder] = runs.read_config(folder)
         for folder, config in left.items():
             record.write(folder, blank(folder, config))
+            if folder != folders[0]:
+                note(folder, f"trained with others as one, see {folders[0] / runs.LOG}")
         given = [
             fused.Given(folder, config, provenance_of(folder)["init"])
             for folder, config in left.items()
@@ -356,17 +364,19 @@ def run_together(folders: Sequence[Path]) -> Record:
             fused.train_together(given, over=over)
         except fused.CannotFuse as reason:
             for folder, config in left.items():
-                _end(folder, config, "interrupted", f"to be trained alone: {reason}")
+                _end(folder, config, "interrupted", f"not as one: {reason}")
             raise runs.Apart(f"not trained together: {reason}") from reason
         except (Interrupted, KeyboardInterrupt) as stop:
             for folder, config in left.items():
                 _end(folder, config, "interrupted", str(stop))
             raise
-        except BaseException as error:
+        except Exception as error:  # one's fault, maybe: alone, each fails or finishes by itself
+            traceback.print_exc()
+            said = f"{type(error).__name__}: {error}"
             for folder, config in left.items():
-                _end(folder, config, "failed", f"{type(error).__name__}: {error}")
-            raise
-    return after_launch(folders[0])
+                _end(folder, config, "interrupted", f"not as one: {said}")
+            raise runs.Apart(f"not trained together any longer: {said}") from error
+    return after_launch(given[0].folder)
 
 
 def _guarded(folder: Path, config: Config, work: Callable[[], Record]) -> Record:

@@ -134,8 +134,13 @@ class Data:
     def of(self, name: str, split: Any) -> tuple[Tensor, Tensor]:
         """Features [N, D] and targets of a split."""
         if name not in self.features:
-            rows = self.reuse.rows(split, self.reuse.evaluation)
-            self.features[name] = self._here(rows.gather(range(len(rows))))
+            try:
+                rows = self.reuse.rows(split, self.reuse.evaluation)
+                found = rows.gather(range(len(rows)))
+            except StoreError as reason:
+                self.reuse.say(str(reason))
+                found = self.reuse.activations(split, self.reuse.evaluation)
+            self.features[name] = self._here(found)
         return self.features[name], self.targets(split)
 
     def targets(self, split: Any) -> Tensor:
@@ -319,7 +324,8 @@ class Stack:
     def _save(self) -> None:
         """A checkpoint of each run, such as a run alone would go on from."""
         for member, run in zip(self.active, self.heads.runs, strict=True):
-            self._save_one(member, run)
+            if member.run not in self.failed:
+                self._save_one(member, run)
         self.saved = time.monotonic()
 
     def _save_one(self, member: Member, run: int) -> None:
@@ -375,6 +381,8 @@ class Stack:
         self.sums_G = torch.zeros(len(self.members), dtype=torch.float64)
         self.stop.install()
         try:
+            # those that had ended, and were stopped before that was recorded
+            self._take_out([m for m in self.active if m.course.progress.stage_over])
             while self.active:
                 self._segment()
         finally:
@@ -404,11 +412,12 @@ class Stack:
             member.wall_s += share
             member.course.progress.stage_wall_s += share
             member.course.progress.wall_s += share
-        if self.stop.received is not None:
-            self._interrupt()
-        self._take_out(over)
-        if self.active and time.monotonic() - self.saved > SAVE_EVERY_S:
+        stops = self.stop.received is not None
+        if stops or time.monotonic() - self.saved > SAVE_EVERY_S:
             self._save()
+        self._take_out(over)
+        if stops and self.active:
+            raise Interrupted(f"stopped by a signal at step {self.step}; saved")
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         """Features and targets of the step: one batch for all, or one a run."""
@@ -508,8 +517,10 @@ class Stack:
                     self._save_one(member, run)
                 best = member.plan.selection.final == "best" and member.best is not None
                 self._finish(member, member.best if best and member.best else self.heads.head(run))
-            elif isinstance(reason, Pruned):
-                self._save_one(member, run)
+            else:
+                if isinstance(reason, Pruned):
+                    self._save_one(member, run)
+                self._close(member)
             self.over(member.given.folder, reason)
         self.heads.drop(gone)
         self.active = [each for each in self.active if not any(each is one for one in over)]
@@ -572,9 +583,12 @@ class Stack:
     def close(self) -> None:
         """Ends the loggers of what did not finish."""
         for member in self.members:
-            failed = member.run in self.failed
-            for logger in member.loggers:
-                logger.finish("failed" if failed else "interrupted")
+            self._close(member)
+
+    def _close(self, member: Member) -> None:
+        for logger in member.loggers:
+            logger.finish("failed" if member.run in self.failed else "interrupted")
+        member.loggers = []
 
 
 def _check_recipe(plan: Plan) -> None:

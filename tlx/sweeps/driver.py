@@ -64,6 +64,11 @@ class Task:
         return fuse.key(self.found)
 
     @property
+    def begun(self) -> int:
+        """The step that it will go on from."""
+        return 0 if self.fresh else fuse.begun(self.found.folder)
+
+    @property
     def run(self) -> str:
         """The run's id."""
         return self.found.folder.name
@@ -202,7 +207,9 @@ class Driver:
             for task in self.tasks.values()
             if task.state == "waiting" and not task.alone and task.stack == first.stack
         ]
-        return [task for task in alike if self._startable(task)][: fuse.MOST]
+        step = first.begun
+        together = [task for task in alike if task.begun == step and self._startable(task)]
+        return together[: fuse.MOST]
 
     def _start(self, *tasks: Task) -> None:
         """Starts tasks as one job; those that turn out to be done, or at work, are left out."""
@@ -214,7 +221,8 @@ class Driver:
             self.together[leader.run] = ready
             names = [task.run for task in ready]
             runs.write_json(leader.found.folder / execute.FUSED, names)
-            self.say(f"  {len(ready)} runs are trained as one: {', '.join(t.title for t in ready)}")
+            titles = [task.title for task in ready[:8]] + ["…"] * (len(ready) > 8)
+            self.say(f"  {len(ready)} runs are trained as one: {', '.join(titles)}")
         else:
             (leader.found.folder / execute.FUSED).unlink(missing_ok=True)
         self.executor.start(leader.job)
@@ -244,19 +252,25 @@ class Driver:
 
     def _take(self, end: Ended) -> None:
         group = self.together.pop(end.folder.name, None)
+        apart = []
         for task in group or [self.tasks[end.folder.name]]:
             if group is not None and task.state == "running":
                 self._look(task)  # each has a record of its own
             if task.state in OVER:
                 continue
             if group is not None and end.outcome not in {"lost", "interrupted"}:
-                self._apart(task)
+                apart.append(task)
             else:
                 self._take_one(task, end)
+        if apart:
+            self._apart(apart, end.reason)
 
-    def _apart(self, task: Task) -> None:
-        """Has a task trained alone that did not end with those it was trained with."""
-        task.alone, task.state = True, "waiting"
+    def _apart(self, tasks: Sequence[Task], reason: str | None) -> None:
+        """Has tasks trained alone that did not end with those they were trained with."""
+        said = reason or record.error_of(tasks[0].found.folder) or "the others have ended"
+        self.say(f"  {len(tasks)} of them are trained alone: {first_line(said)}")
+        for task in tasks:
+            task.alone, task.state = True, "waiting"
 
     def _take_one(self, task: Task, end: Ended) -> None:
         if end.outcome == "busy":

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tlx.config.identity import essence
@@ -46,6 +47,12 @@ def key(found: Located) -> str | None:
     shared["init"] = found.init
     shared["trainer"] = dict(trainer)
     return json.dumps(shared, sort_keys=True, default=str)
+
+
+def begun(folder: Path) -> int:
+    """The step of a run's newest checkpoint, 0 without one: runs of one stack are at one step."""
+    names = sorted(path.name for path in folder.glob("checkpoints/last-*-step*.pt"))
+    return int(names[-1].partition("-step")[2].partition("-")[0]) if names else 0
 
 
 def _leaf(node: Mapping[str, Any]) -> str:

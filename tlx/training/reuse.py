@@ -364,16 +364,7 @@ class Reuse:
             keys = [f"{keys[i]}~{sample_seed(seed, view, split.ids[i])}" for i, view in every]
 
         def compute(positions: Sequence[int]) -> Iterator[Tensor]:
-            self.say(f"computes {len(positions)} activations at {found.boundary}")
-            batches = Chosen([every[position] for position in positions], self.batch_size)
-            dataset = Encoded(split, transform.encode, seed=transform.seed)
-            inputs = loader(dataset, batches, splits=self.splits, **self.loading)
-            device = self.trainer.strategy.root_device
-            started = time.monotonic()
-            for batch in inputs:
-                with self._precision():
-                    yield found.prefix(batch["input"].to(device)).cpu()
-            self.prefix_s = (time.monotonic() - started) / max(len(positions), 1)
+            return self._activations(split, transform, [every[position] for position in positions])
 
         facts = {
             "boundary": found.boundary,
@@ -382,16 +373,41 @@ class Reuse:
             **self.wishes.facts,
         }
         dtype = self.wishes.dtype if isinstance(found, splitting.Split) else None
-        rows = store.rows(
-            facts, keys, shape=found.shape, dtype=dtype or found.dtype, compute=compute,
-            say=self.say,
-        )  # fmt: skip
+        try:
+            rows = store.rows(
+                facts, keys, shape=found.shape, dtype=dtype or found.dtype, compute=compute,
+                say=self.say,
+            )  # fmt: skip
+        except OSError as error:  # a folder that cannot be written to, say
+            raise StoreError(f"{store.folder}: {error}") from error
         if rows.error.largest:
             self.say(
                 f"activations are stored as {rows.dtype}: their relative rounding error is at most "
                 f"{rows.error.largest:.1e}, {rows.error.mean:.1e} on average"
             )
         return rows
+
+    def activations(self, split: Split, transform: Transform) -> Tensor:
+        """Activations of a whole split, computed without the store."""
+        positions = [(index, 0) for index in range(len(split))]
+        return torch.cat(list(self._activations(split, transform, positions)))
+
+    def _activations(
+        self, split: Split, transform: Transform, positions: Sequence[Position]
+    ) -> Iterator[Tensor]:
+        found = self._split
+        assert found is not None
+        self.say(f"computes {len(positions)} activations at {found.boundary}")
+        batches = Chosen(positions, self.batch_size)
+        dataset = Encoded(split, transform.encode, seed=transform.seed)
+        inputs = loader(dataset, batches, splits=self.splits, **self.loading)
+        device = self.trainer.strategy.root_device
+        started = time.monotonic()
+        for batch in inputs:
+            with self._precision():
+                yield found.prefix(batch["input"].to(device)).cpu()
+        if len(positions) >= self.batch_size:  # of a few, the loader's start takes the most
+            self.prefix_s = (time.monotonic() - started) / len(positions)
 
     def _loader(
         self, rows: Rows, split: Split, batches: StepBatches | EvalBatches, *, views: int = 0
