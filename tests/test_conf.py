@@ -31,13 +31,17 @@ LISTED = {
     },
     "augmentation": {"none", "standard", "randaugment", "trivialaugment", "mixup", "cutmix"},
     "regularization": {"none", "weight_decay", "dropout", "l2_sp", "early_stopping", "ema"},
-    "optimizer": {"adamw", "sgd", "adam", "lion", "timm"},
+    "optimizer": {"adamw", "sgd", "adam", "lion", "timm", "lbfgs"},
     "schedule": {"constant", "cosine", "linear", "one_cycle", "slanted_triangular"},
     "trainer": {"cpu", "gpu", "ddp", "fsdp"},
     "logger": {"csv", "wandb", "tensorboard"},
     "executor": {"local", "slurm", "ray"},
     "search": {"tpe", "gp", "cmaes", "qmc", "random", "grid"},
 }
+
+
+NEEDED = {("optimizer", "lbfgs"): ["freeze_strategy=linear_probe"]}
+"""What an option goes with, beside the default."""
 
 
 def loaded(path):
@@ -47,7 +51,7 @@ def loaded(path):
 @cache
 def _composed(group, option):
     value = f"[{option}]" if group in schema.LIST_GROUPS else option
-    return compose([f"{group}={value}"], check=False)
+    return compose([f"{group}={value}", *NEEDED.get((group, option), [])], check=False)
 
 
 def composed(group, option):

@@ -159,9 +159,15 @@ def test_regularization(option, train):
     train(f"regularization=[{option}]")
 
 
+OPTIMIZER_NEEDS = {
+    "timm": ["optimizer.name=nadamw"],
+    "lbfgs": ["freeze_strategy=linear_probe", "final_weights=best"],
+}
+
+
 @pytest.mark.parametrize("option", options("optimizer"))
 def test_optimizer(option, train):
-    train(f"optimizer={option}", *(["optimizer.name=nadamw"] if option == "timm" else []))
+    train(f"optimizer={option}", *OPTIMIZER_NEEDS.get(option, []))
 
 
 @pytest.mark.parametrize("option", options("schedule"))

@@ -15,6 +15,7 @@ from torch import nn
 
 from tlx.backbones.backbone import Backbone
 from tlx.config.check import allowed_targets
+from tlx.config.exact import is_exact
 from tlx.data.augment import Augmentation
 from tlx.data.splits import Labels, Split, Splits
 from tlx.frozen.store import Store
@@ -22,9 +23,11 @@ from tlx.methods import freezing, strategies
 from tlx.methods.stages import Group, Layout, Span, Stage, spans
 from tlx.tasks.task import Network, Task
 from tlx.training import effects as effects_
+from tlx.training import probe
 from tlx.training.course import Pace, Selection
 from tlx.training.loaders import Encoded, EvalBatches, Share, StepBatches, loader
 from tlx.training.module import Recipe, TransferModule
+from tlx.training.optimizers import Lbfgs
 from tlx.training.reuse import Reuse, Transform, Wishes, transform_facts
 
 Config = Mapping[str, Any]
@@ -75,6 +78,7 @@ class Plan:
     recipe: Recipe
     effects: effects_.Joined
     augmentations: tuple[Augmentation, ...]
+    exact: Lbfgs | None = None  # the head is solved, not trained
 
 
 def splits(config: Config) -> Splits:
@@ -259,7 +263,9 @@ def rehearse(config: Config, effects: effects_.Joined) -> None:
 
 def _plan(config: Config, data: Splits, made: Model, effects: effects_.Joined) -> Plan:
     optimizer = config["optimizer"]
-    marks = pace(config, len(data.train))
+    exact: Lbfgs | None = instantiate(optimizer) if is_exact(config) else None
+    items = len(data.train)
+    marks = pace(config, items) if exact is None else probe.pace(exact, items)
     frozen = config["frozen"]
     augments = augmentations(config)
     kept = {key: value for key, value in optimizer.items() if key not in SHAPING}
@@ -273,7 +279,7 @@ def _plan(config: Config, data: Splits, made: Model, effects: effects_.Joined) -
         layout=made.layout,
         optimizer=partial(instantiate, _without_fusion(kept, config, effects)),
         schedule=instantiate(config["schedule"]),
-        lr=optimizer["lr"],
+        lr=0.0 if exact is not None else optimizer["lr"],
         weight_decay=effects.weight_decay,
         head_only_decay=effects.head_only_decay,
         layer_scales=layer_scales(optimizer, made),
@@ -294,7 +300,7 @@ def _plan(config: Config, data: Splits, made: Model, effects: effects_.Joined) -
         steps_per_epoch=marks.steps_per_epoch,
     )
     chosen = selection(config, made.task, effects)
-    return Plan(made, data, placed, marks, chosen, recipe, effects, augments)
+    return Plan(made, data, placed, marks, chosen, recipe, effects, augments, exact)
 
 
 def _without_fusion(node: Config, config: Config, effects: effects_.Joined) -> Config:

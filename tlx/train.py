@@ -18,9 +18,9 @@ from tlx.build import Plan
 from tlx.results import record
 from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageRecord, Value
 from tlx.tasks.task import Collected
-from tlx.training import pruning, sharding, tables
+from tlx.training import probe, pruning, sharding, tables
 from tlx.training.collect import Collector
-from tlx.training.course import Progress
+from tlx.training.course import Course, Progress
 from tlx.training.fit import fit, peak_memory_bytes
 from tlx.training.loaders import Share
 from tlx.training.loggers import RunInfo
@@ -54,7 +54,10 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
     if rank == 0:
         note_inputs(folder, plan)
         print(tables.overview(folder.name, plan.splits, plan.pace, plan.spans), flush=True)
-        print(tables.groups_table(plan.recipe, plan.spans, module), flush=True)
+        if plan.exact is None:
+            print(tables.groups_table(plan.recipe, plan.spans, module), flush=True)
+        else:
+            print(tables.penalties(plan.exact), flush=True)
     status = "failed"
     try:
         reuse = build.reuse(config, plan, trainer, module)
@@ -159,6 +162,16 @@ def _fit(
     if reuse is not None:
         reuse.say = display.line
     with display:
+        if plan.exact is not None and reuse is not None:
+            return probe.fit(
+                trainer,
+                module,
+                exact=plan.exact,
+                course=Course(plan.spans, pace=plan.pace, selection=plan.selection),
+                reuse=reuse,
+                display=display,
+                recalibrate=batches if recalibrated else None,
+            )
         return fit(
             trainer,
             module,
@@ -279,7 +292,7 @@ def record_of(
         lineage=tuple(facts.get("lineage", [])),
         fused_with=fused_with,
         cached=any(stage.boundary is not None for stage in stages),
-        notes=dict(plan.splits.notes),
+        notes={**plan.splits.notes, **progress.notes},
     )
 
 

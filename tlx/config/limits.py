@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tlx.config import study
+from tlx.config import exact, study
 from tlx.config.keys import is_number
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant
@@ -33,6 +33,11 @@ RANGES: dict[str, Range] = {
     "optimizer.betas": BELOW_1,
     "optimizer.momentum": BELOW_1,
     "optimizer.layer_decay": UP_TO_1,
+    "optimizer.penalties": ABOVE_0,
+    "optimizer.tolerance": ABOVE_0,
+    "optimizer.path_tolerance": ABOVE_0,
+    "optimizer.most_iterations": FROM_1,
+    "optimizer.patience": FROM_1,
     "schedule.warmup_steps": FROM_0,
     "schedule.warmup_fraction": BELOW_1,
     "executor.timeout_minutes": ABOVE_0,
@@ -94,6 +99,7 @@ def check(config: Node) -> list[Problem]:
         *_metrics(config),
         *_patterns(config.get("freeze_strategy"), "freeze_strategy"),
         *_ends(config.get("freeze_strategy"), "freeze_strategy"),
+        *exact.check(config),
         *study.check(config, metrics_of(config)),
     ]
 

@@ -76,7 +76,7 @@ class StageRecord:
         total: parameters of the network.
         wall_s: seconds.
         samples_per_s: training samples a second.
-        ended_by: `budget`, `plateau`, `early_stopping`.
+        ended_by: `budget`, `plateau`, `early_stopping`, `convergence`.
         boundary: name of the module whose stored activations it trained from; None: from the data.
         computed: activations that were computed for it.
         reused: activations that were in the store.
@@ -152,7 +152,8 @@ class Record:
         lineage: ids of the runs that the weights came through, oldest first.
         fused_with: ids of the runs trained in the same vectorised job.
         cached: whether frozen activations were read from the store.
-        notes: plain facts on the data: quarantined files, duplicates, subset sizes.
+        notes: plain facts on the data: quarantined files, duplicates, subset sizes; `lbfgs`: which
+            penalty was chosen of which, and how nearly the head is solved.
         error: why it failed.
     """
 

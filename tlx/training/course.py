@@ -62,6 +62,7 @@ class Progress:
     early: dict[str, Any] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
     reuse: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
     stage_wall_s: float = 0.0
     wall_s: float = 0.0
     resumes: int = 0

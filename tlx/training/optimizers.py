@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -146,3 +147,62 @@ def timm(
         raise ValueError(f"optimizer.name={name!r} is not in timm; nearest: {', '.join(near)}")
     optimizer: Optimizer = create_optimizer_v2(param_groups, opt=name, lr=lr, **(kwargs or {}))
     return optimizer
+
+
+@dataclass(frozen=True)
+class Lbfgs:
+    """How a linear head is solved; see `lbfgs`, and `training.probe`, which does it.
+
+    Attributes:
+        penalties: strongest first.
+        tolerance: of the solution that is kept.
+        path_tolerance: of those that validation chooses from.
+        patience: penalties without a better validation, after which weaker ones are left out.
+        most_iterations: of each.
+    """
+
+    penalties: tuple[float, ...]
+    tolerance: float = 0.01
+    path_tolerance: float = 0.5
+    patience: int | None = 3
+    most_iterations: int = 1000
+
+    @property
+    def most_passes(self) -> int:
+        """Passes over the training data that it takes at most."""
+        solutions = len(self.penalties) + (len(self.penalties) > 1)
+        return solutions * (self.most_iterations + 1)
+
+
+def lbfgs(
+    *,
+    penalties: list[float],
+    tolerance: float = 0.01,
+    path_tolerance: float = 0.5,
+    patience: int | None = 3,
+    most_iterations: int = 1000,
+) -> Lbfgs:
+    """Solves a linear head on frozen features instead of training it, penalty by penalty.
+
+    The trainer's budget and batch size do not apply: it ends when it has converged.
+
+    Args:
+        penalties: L2 penalties of the head's weight, of which validation chooses; each solution
+            starts from the one for the next stronger penalty.
+        tolerance: norm of the gradient over that of the penalty's part in it, which bounds the
+            relative error of the weight; of the solution that is kept.
+        path_tolerance: the same, of solutions while validation chooses.
+        patience: when so many penalties in a row have given neither a better monitored figure nor a
+            lower loss on validation, weaker ones are not tried; null: all are.
+        most_iterations: of each; where they are not enough, a note says so.
+
+    Source: Kornblith et al. 2019, "Do Better ImageNet Models Transfer Better?", appendix; the range
+    of penalties is ours.
+    """
+    return Lbfgs(
+        tuple(sorted(penalties, reverse=True)),
+        tolerance=tolerance,
+        path_tolerance=path_tolerance,
+        patience=patience,
+        most_iterations=most_iterations,
+    )

@@ -12,6 +12,7 @@ from tlx.data.splits import Splits
 from tlx.methods.stages import Span
 from tlx.training.course import Pace
 from tlx.training.module import Recipe, TransferModule
+from tlx.training.optimizers import Lbfgs
 
 WIDTH = 100
 
@@ -52,6 +53,15 @@ def groups_table(recipe: Recipe, spans: Sequence[Span], module: TransferModule) 
         count = sum(sizes[name] for name in names)
         table.add_row(group.name, f"{count:,}", *cells, decayed)
     return _text(table)
+
+
+def penalties(exact: Lbfgs) -> str:
+    """How a head is solved that is not trained."""
+    listed = ", ".join(f"{penalty:g}" for penalty in exact.penalties)
+    return (
+        f"the head is solved by L-BFGS, to convergence: the budget and the batch size do not apply"
+        f"\npenalties: {listed}"
+    )
 
 
 def _rates(recipe: Recipe, span: Span, names: Sequence[str]) -> str:

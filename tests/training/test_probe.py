@@ -1,0 +1,227 @@
+"""A solved head in a run: scikit-learn's accuracy on the same features, and a whole record."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
+
+from tlx import build, execute, runs, train
+from tlx.config.check import CheckError
+from tlx.config.compose import compose
+from tlx.config.identity import normalise, run_id
+from tlx.training import probe
+from tlx.training.course import Course
+from tlx.training.module import TransferModule
+from tlx.training.progress import Display
+from tlx.training.signals import Interrupted, StopFlag
+
+BASE = [
+    *("dataset=digits", "backbone=timm", "backbone.name=test_resnet", "backbone.init=none"),
+    *("backbone.image_size=32", "trainer=cpu"),
+    *("freeze_strategy=linear_probe", "optimizer=lbfgs"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    """A run sets torch's determinism."""
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    yield
+    torch.use_deterministic_algorithms(before, warn_only=warned)
+
+
+def run(folder, *overrides):
+    config = compose([*BASE, *overrides, f"runs_dir={folder}"])
+    return execute.run(config), folder / run_id(normalise(config)), config
+
+
+def features_of(config, plan):
+    """Features and targets of each split, computed with the plain network."""
+    network = plan.model.network.eval()
+    found = {}
+    for name in ("train", "val", "test"):
+        loader = build.eval_loader(config, plan, getattr(plan.splits, name), train.Share())
+        with torch.no_grad():
+            parts = [(network.with_features(b["input"])[0].pooled, b["target"]) for b in loader]
+        found[name] = [torch.cat(part).numpy() for part in zip(*parts, strict=True)]
+    return found
+
+
+def test_accuracy_equals_sklearns_on_the_same_features(tmp_path):
+    penalties = [1e-4, 1e-6, 1e-5]
+    made, folder, config = run(
+        tmp_path, f"optimizer.penalties={penalties}", "optimizer.tolerance=1e-6"
+    )
+    found = features_of(config, build.plan(config, init="none"))
+    chosen = made.notes["lbfgs"]
+    features, targets = found["train"]
+    solver = LogisticRegression(
+        C=1 / (chosen["penalty"] * len(targets)), tol=1e-8, max_iter=1000, solver="newton-cholesky"
+    ).fit(features.astype(np.float64), targets)
+    for split in ("val", "test"):
+        assert made.splits[split].metrics["accuracy"].value == solver.score(*found[split])
+    weights = load_file(folder / runs.WEIGHTS)
+    scale = np.abs(solver.coef_).max()
+    np.testing.assert_allclose(
+        weights["head.linear.weight"], solver.coef_, rtol=0, atol=1e-4 * scale
+    )
+    with open(folder / "predictions" / "test.csv", encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    expected = solver.predict_proba(found["test"][0].astype(np.float64))
+    names = json.loads(lines[0]["probabilities"])
+    mine = [[json.loads(line["probabilities"])[name] for name in sorted(names)] for line in lines]
+    np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-4)
+
+
+def test_the_record_tells_how_it_went(tmp_path):
+    made, folder, _ = run(tmp_path, "optimizer.penalties=[1e-4,1e-6,1e-5]")
+    (stage,) = made.stages
+    assert (stage.name, stage.ended_by, stage.boundary) == ("head", "convergence", "backbone")
+    assert stage.end == made.used_steps <= made.budget_steps
+    assert (stage.computed, stage.reused) == (808 + 270, 0)
+    assert made.cached
+    assert made.notes["lbfgs"]["penalties"] == [1e-4, 1e-5, 1e-6]
+    assert made.notes["lbfgs"]["error"] <= 0.01
+    assert made.selected.step == made.used_steps
+    assert made.selected.value == made.splits["val"].metrics["accuracy"].value
+    with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    along = [float(row["train/penalty"]) for row in rows]
+    assert along == [1e-4, 1e-5, 1e-6, made.notes["lbfgs"]["penalty"]]
+    losses = [float(row["train/loss"]) for row in rows]
+    assert losses[0] > losses[1] > losses[2]
+    best = max(float(row["val/accuracy"]) for row in rows[:3])
+    assert float(rows[along.index(along[-1])]["val/accuracy"]) == best
+    assert not list(folder.glob("checkpoints/*"))
+    again, _, _ = run(tmp_path, "optimizer.penalties=[1e-5]")
+    assert (again.stages[0].computed, again.stages[0].reused) == (0, 808 + 270)
+
+
+def test_the_same_twice_is_the_same(tmp_path):
+    few = ["dataset.labels_per_class=5", "optimizer.penalties=[1e-5]"]
+    first, one, _ = run(tmp_path / "a", *few)
+    second, other, _ = run(tmp_path / "b", *few)
+    assert first.splits["test"].metrics == second.splits["test"].metrics
+    weights, twin = (load_file(folder / runs.WEIGHTS) for folder in (one, other))
+    assert all(torch.equal(weights[name], twin[name]) for name in weights)
+
+
+def test_smoothing_is_part_of_the_loss(tmp_path):
+    few = ["dataset.labels_per_class=5", "optimizer.penalties=[1e-6]"]
+    sharp, _, _ = run(tmp_path, *few)
+    smooth, _, _ = run(tmp_path, *few, "regularization=[label_smoothing]")
+    assert smooth.stages[0].ended_by == "convergence"
+    assert smooth.splits["test"].metrics["ece"] != sharp.splits["test"].metrics["ece"]
+
+
+@pytest.mark.parametrize("final", ["best", "last"])
+def test_a_single_penalty_is_solved_once(final, tmp_path):
+    made, folder, _ = run(
+        tmp_path,
+        *("optimizer.penalties=[1e-5]", "dataset.labels_per_class=5", f"final_weights={final}"),
+    )
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 2
+    assert made.notes["lbfgs"]["penalty"] == 1e-5
+
+
+def test_it_says_where_it_has_not_converged(tmp_path, capsys):
+    made, _, _ = run(
+        tmp_path,
+        *("optimizer.penalties=[1e-7,1e-8]", "dataset.labels_per_class=5"),
+        "optimizer.most_iterations=1",
+    )
+    said = capsys.readouterr().out
+    assert "raise optimizer.most_iterations" in said
+    assert "of optimizer.penalties; a wider range may be better" in said
+    assert made.stages[0].ended_by == "budget"
+    assert not made.notes["lbfgs"]["converged"]
+
+
+def test_a_signal_stops_it_and_features_stay(tmp_path, monkeypatch):
+    few = ["dataset.labels_per_class=5", "optimizer.penalties=[1e-5]"]
+
+    def received(flag):
+        flag.received = 15
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StopFlag, "install", received)
+        with pytest.raises(Interrupted, match="solves again"):
+            run(tmp_path, *few)
+    made, _, _ = run(tmp_path, *few)
+    assert made.stages[0].computed == 0
+    assert made.stages[0].reused > 0
+
+
+def test_weaker_penalties_are_left_out_when_validation_has_turned(tmp_path):
+    """Not before: far too strong ones all give the same accuracy, but not the same loss."""
+    penalties = [10.0**-power for power in range(-4, 13)]
+    few = ["dataset.labels_per_class=10", "optimizer.most_iterations=200"]
+    made, _, _ = run(tmp_path, *few, f"optimizer.penalties={penalties}")
+    tried = made.notes["lbfgs"]["penalties"]
+    assert tried == penalties[: len(tried)]
+    assert 4 <= penalties.index(made.notes["lbfgs"]["penalty"]) < len(tried) < len(penalties)
+    whole, _, _ = run(tmp_path, *few, f"optimizer.penalties={penalties}", "optimizer.patience=null")
+    assert whole.notes["lbfgs"]["penalties"] == penalties
+
+
+REFUSED = {
+    "freeze_strategy": "freeze_strategy=last_layer",
+    "regularization.weight_decay": "regularization=[weight_decay]",
+    "regularization.ema": "regularization=[ema]",
+    "regularization.l2_sp": "regularization=[l2_sp]",
+    "regularization.early_stopping": "regularization=[early_stopping]",
+    "regularization.dropout": "regularization=[label_smoothing,dropout]",
+    "augmentation.standard": "augmentation=[standard]",
+    "augmentation.mixup": "augmentation=[mixup]",
+    "schedule": "schedule=cosine",
+    "schedule.warmup_steps": "schedule.warmup_steps=3",
+    "cache": "cache=off",
+    "frozen.dropout": "frozen.dropout=on",
+    "frozen.norm_stats": "frozen.norm_stats=train",
+    "frozen.norm_affine": "frozen.norm_affine=train",
+    "frozen.embeddings": "frozen.embeddings=train",
+    "trainer.devices": "trainer.devices=2",
+    "trainer.accumulate": "trainer.accumulate=2",
+    "trainer.compile": "trainer.compile=true",
+    "final_weights": "final_weights=last",
+    "optimizer.penalties": "optimizer.penalties=[0.1,0.1]",
+    "optimizer.tolerance": "optimizer.tolerance=0",
+}
+
+
+@pytest.mark.parametrize("place", REFUSED)
+def test_what_would_be_ignored_is_refused(place):
+    with pytest.raises(CheckError) as found:
+        compose([*BASE, REFUSED[place]])
+    assert [problem.place for problem in found.value.problems] == [place]
+
+
+def test_other_optimizers_are_left_alone():
+    compose(["freeze_strategy=full", "augmentation=[standard]", "schedule=linear", "cache=off"])
+
+
+def test_more_than_a_linear_head_is_refused_before_anything_is_solved(tmp_path):
+    """Where the config cannot tell."""
+    config = compose([*BASE, "dataset.labels_per_class=5", f"runs_dir={tmp_path}"])
+    plan = build.plan(config, init="none")
+    (span,) = plan.spans
+    more = {**span.stage.trains, "backbone.conv1.0.weight": 1.0}
+    wider = replace(span, stage=replace(span.stage, trains=more))
+    trainer = train.trainer_of(config, tmp_path, plan, [])
+    module = TransferModule(plan.recipe, total_steps=1)
+    reuse = build.reuse(config, plan, trainer, module)
+    with pytest.raises(ValueError, match=r"backbone\.conv1\.0\.weight.*linear_probe"):
+        probe.fit(
+            trainer,
+            module,
+            exact=plan.exact,
+            course=Course((wider,), pace=plan.pace, selection=plan.selection),
+            reuse=reuse,
+            display=Display(total_steps=1, stages=["head"], metric="accuracy", silent=True),
+        )

@@ -1,0 +1,192 @@
+"""L-BFGS for a penalised loss of linear outputs.
+
+An iteration costs two products with the inputs: along a step the outputs change linearly, so that
+the line search needs none.
+
+Shapes: N items, P numbers of an input, C outputs.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+Loss = Callable[[Tensor], Tensor]
+"""Outputs [C, N], which it leaves as they are, -> the gradient [C, N] of their loss."""
+
+MEMORY = 10
+"""Pairs of steps and gradients' changes that are remembered."""
+
+DRIFT = 4.0
+"""A metric is made anew when the loss is by so much flatter or steeper than it assumes."""
+
+FLATTER = 0.5
+"""A line search ends where the slope is at most this share of that at its start."""
+
+MOST_TRIED = 20
+"""Points of a line search."""
+
+ROUNDING = 1e-15
+"""Of a gradient, relative to the norms of what it is a product of; inputs are about 1."""
+
+
+@final
+class Metric:
+    """The Hessian of a loss that is equally curved everywhere, factorised when it is needed."""
+
+    def __init__(self, covariance_PP: Tensor, penalty_P: Tensor, curvature: float) -> None:
+        self.penalty_P = penalty_P
+        self.curvature = curvature
+        self._covariance_PP, self._factor_PP = covariance_PP, covariance_PP
+        self._assumed = math.inf
+
+    def follow(self, curvature: float) -> None:
+        """Takes note of the loss's curvature along the last step (a mutator)."""
+        self.curvature = max(curvature, 1e-9)
+
+    def divide(self, gradient_CP: Tensor) -> Tensor:
+        """The inverse times a gradient."""
+        if not 1 / DRIFT < self.curvature / self._assumed < DRIFT:
+            self._assumed = self.curvature
+            diagonal_P = self.penalty_P + 1e-10 * self.curvature  # the latter for what is constant
+            hessian_PP = self._covariance_PP * self.curvature + diagonal_P.diag()
+            self._factor_PP = torch.linalg.cholesky(hessian_PP)
+        return torch.cholesky_solve(gradient_CP.T, self._factor_PP).T
+
+
+@final
+class Descent:
+    """L-BFGS under one penalty, iteration by iteration.
+
+    Attributes:
+        metric: of its first direction.
+        weight_CP: where it is.
+    """
+
+    def __init__(self, inputs_NP: Tensor, loss: Loss, *, metric: Metric, weight_CP: Tensor) -> None:
+        self.metric, self.weight_CP = metric, weight_CP
+        self._inputs_NP, self._loss = inputs_NP, loss
+        self._memory: list[_Pair] = []
+        self._outputs_CN = weight_CP @ inputs_NP.T
+        self._slopes_CN = loss(self._outputs_CN)
+        self._gradient_CP = self._gradient()
+
+    def error(self) -> float:
+        """The gradient's norm over that of the penalty's part; 0 where it is but rounding."""
+        gradient = _norm(self._gradient_CP)
+        if gradient <= ROUNDING * _norm(self._slopes_CN) * math.sqrt(self._inputs_NP.numel()):
+            return 0.0
+        pull = _norm(self.metric.penalty_P * self.weight_CP)
+        return gradient / pull if pull > 0 else math.inf
+
+    def advance(self) -> bool:
+        """One iteration (a mutator); whether there was a way down, beyond rounding."""
+        pull_CP = self.metric.penalty_P * self.weight_CP
+        direction_CP = -self._times_inverse_hessian(self._gradient_CP)
+        step_CN = direction_CP @ self._inputs_NP.T
+        line = _Line(
+            self._loss,
+            self._outputs_CN,
+            step_CN,
+            start=_dot(pull_CP, direction_CP),
+            bend=_dot(self.metric.penalty_P * direction_CP, direction_CP),
+        )
+        first = _dot(self._slopes_CN, step_CN)
+        if first + line.start >= 0:
+            return False
+        length, self._outputs_CN, slopes_CN = line.search(first)
+        turned = _dot(slopes_CN, step_CN) - first
+        self.metric.follow(turned / length * step_CN.shape[1] / _dot(step_CN, step_CN))
+        moved_CP = length * direction_CP
+        self.weight_CP, self._slopes_CN = self.weight_CP + moved_CP, slopes_CN
+        before_CP, self._gradient_CP = self._gradient_CP, self._gradient()
+        self._remember(moved_CP, self._gradient_CP - before_CP)
+        return True
+
+    def _gradient(self) -> Tensor:
+        return self._slopes_CN @ self._inputs_NP + self.metric.penalty_P * self.weight_CP
+
+    def _remember(self, moved_CP: Tensor, change_CP: Tensor) -> None:
+        product = _dot(moved_CP, change_CP)
+        if product > 0:  # always, but for rounding: the loss is convex
+            pair = _Pair(moved_CP, change_CP, 1 / product)
+            self._memory = [*self._memory, pair][-MEMORY:]
+
+    def _times_inverse_hessian(self, gradient_CP: Tensor) -> Tensor:
+        """The two loops."""
+        left = gradient_CP
+        shares = []
+        for pair in reversed(self._memory):
+            shares.append(pair.rho * _dot(pair.moved_CP, left))
+            left = left - shares[-1] * pair.change_CP
+        found = self.metric.divide(left)
+        for pair, share in zip(self._memory, reversed(shares), strict=True):
+            found = found + (share - pair.rho * _dot(pair.change_CP, found)) * pair.moved_CP
+        return found
+
+
+@final
+@dataclass(frozen=True)
+class _Pair:
+    """A step, the gradient's change over it, and one over their product."""
+
+    moved_CP: Tensor
+    change_CP: Tensor
+    rho: float
+
+
+@final
+@dataclass(frozen=True)
+class _Line:
+    """The penalised loss along a step, whose slope rises, as the loss is convex.
+
+    Attributes:
+        loss: of outputs.
+        outputs_CN: at the start.
+        step_CN: by which they change.
+        start: the penalty's slope at the start.
+        bend: the change of that over the step.
+    """
+
+    loss: Loss
+    outputs_CN: Tensor
+    step_CN: Tensor
+    start: float
+    bend: float
+
+    def search(self, slope: float) -> tuple[float, Tensor, Tensor]:
+        """Where it is much flatter: share of the step, outputs, their loss's gradient.
+
+        Args:
+            slope: of the loss alone, at the start; with the penalty's it is below 0.
+        """
+        first = slope + self.start
+        low, slope_low, high, slope_high = 0.0, first, math.inf, math.inf
+        length = 1.0
+        for tried in range(1, MOST_TRIED + 1):
+            outputs_CN = torch.add(self.outputs_CN, self.step_CN, alpha=length)
+            slopes_CN = self.loss(outputs_CN)
+            here = _dot(slopes_CN, self.step_CN) + self.start + length * self.bend
+            if abs(here) <= FLATTER * abs(first) or tried == MOST_TRIED:
+                break
+            if here > 0:
+                high, slope_high = length, here
+            else:
+                low, slope_low = length, here
+            if high < math.inf:
+                share = slope_low / (slope_low - slope_high)
+                length = low + (high - low) * min(max(share, 0.1), 0.9)
+            else:
+                length *= 4.0
+        return length, outputs_CN, slopes_CN
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    return float(torch.dot(a.flatten(), b.flatten()))
+
+
+def _norm(a: Tensor) -> float:
+    return float(torch.linalg.vector_norm(a))

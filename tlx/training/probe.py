@@ -1,0 +1,287 @@
+"""Solving a linear head on stored features instead of training it: exact linear probes.
+
+It takes seconds and saves no checkpoints: a run that is interrupted begins again, on the features
+that are stored by then.
+
+Shapes: N items, D features, C outputs.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from tlx.backbones.backbone import Features
+from tlx.frozen.losses import loss_of
+from tlx.frozen.split import NoSplit
+from tlx.frozen.store import StoreError
+from tlx.methods import freezing
+from tlx.methods.probes import Problem, Solution
+from tlx.tasks.heads import LinearHead
+from tlx.training.collect import Collector
+from tlx.training.course import Course, Pace, Progress
+from tlx.training.module import TransferModule
+from tlx.training.optimizers import Lbfgs
+from tlx.training.progress import Display
+from tlx.training.reuse import Reuse
+from tlx.training.run_logger import RunLogger
+from tlx.training.signals import Interrupted, StopFlag
+
+
+def pace(exact: Lbfgs, items: int) -> Pace:
+    """The budget of a run that is solved, in passes over its `items` items."""
+    return Pace(total_steps=exact.most_passes, steps_per_epoch=1, batch_size=items, eval_every=1)
+
+
+def fit(
+    trainer: pl.Trainer,
+    module: TransferModule,
+    *,
+    exact: Lbfgs,
+    course: Course,
+    reuse: Reuse,
+    display: Display,
+    recalibrate: Callable[[], Any] | None = None,
+) -> Progress:
+    """Solves the head for each penalty, chooses on validation, and leaves the best in the module.
+
+    Args:
+        trainer: whose device, precision and loggers are used.
+        module: of the run.
+        exact: how it is solved.
+        course: of a run that has not begun.
+        reuse: gives the features.
+        display: of progress.
+        recalibrate: gives batches for batch-norm statistics, where they are recalibrated.
+
+    Raises:
+        ValueError: more than a linear head trains, or its features cannot be stored.
+        Interrupted: a signal asked to stop; solutions are lost, features are stored.
+    """
+    started = time.monotonic()
+    for logger in trainer.loggers:
+        if isinstance(logger, RunLogger):
+            logger.resume(None)
+    if recalibrate is not None:
+        freezing.recalibrate(module.network, recalibrate())
+    module.enter(course.span, start=0, states={})
+    course.enter_stage()
+    stop = StopFlag()
+    stop.install()
+    try:
+        notes = _Path(trainer, module, course=course, reuse=reuse, display=display, stop=stop).run(
+            exact
+        )
+    finally:
+        stop.restore()
+    progress = course.progress
+    progress.notes = {"lbfgs": notes}
+    progress.stage_wall_s = progress.wall_s = time.monotonic() - started
+    progress.stage_over = "convergence" if notes["converged"] else "budget"
+    course.leave_stage({name: p.numel() for name, p in module.network.named_parameters()})
+    return progress
+
+
+@final
+class _Path:
+    """The solutions of one run, and what validation says of them."""
+
+    def __init__(
+        self,
+        trainer: pl.Trainer,
+        module: TransferModule,
+        *,
+        course: Course,
+        reuse: Reuse,
+        display: Display,
+        stop: StopFlag,
+    ) -> None:
+        self.trainer, self.module, self.course = trainer, module, course
+        self.display, self.stop = display, stop
+        self.task, self.head = module.recipe.task, _linear_head(module, course)
+        train_ND, self.val_ND = _features(reuse, course, width=self.head.linear.in_features)
+        # other devices may lack float64
+        device = module.device if module.device.type == "cuda" else torch.device("cpu")
+        self.train_ND = train_ND.to(device)
+        self.targets = reuse.targets(reuse.splits.train).to(device)[None]
+        self.val_targets = reuse.targets(reuse.splits.val)
+        smoothing = module.recipe.smoothing
+        self.smoothing_1 = self.train_ND.new_tensor([smoothing]).double() if smoothing else None
+        self.loss, self.value_1 = loss_of(self.task), self.train_ND.new_tensor([math.nan])
+        self.logged = time.monotonic()
+
+    def run(self, exact: Lbfgs) -> dict[str, Any]:
+        """Solves and chooses, and leaves the head in the network (a mutator); notes on it."""
+        problem = Problem(self.train_ND, self.gradient, outputs=self.head.linear.out_features)
+        several = len(exact.penalties) > 1
+        tolerance = exact.path_tolerance if several else exact.tolerance
+        best, tried = self.choose(problem, exact, tolerance=tolerance)
+        if several:
+            best = problem.solve(
+                best.penalty,
+                start=best,
+                tolerance=exact.tolerance,
+                most_iterations=exact.most_iterations,
+            )
+            progress, metric = self.course.progress, self.course.selection.metric
+            progress.best_value, progress.best_step = self.judge(best)[metric], progress.step
+        self.warn(best, exact)
+        return {
+            "penalty": best.penalty,
+            "penalties": tried,
+            "error": best.error,
+            "converged": best.converged,
+        }
+
+    def choose(
+        self, problem: Problem, exact: Lbfgs, *, tolerance: float
+    ) -> tuple[Solution, list[float]]:
+        """The solution that is best on validation, and the penalties that were tried.
+
+        Raises:
+            ValueError: the monitored figure is undefined for all.
+        """
+        found: Solution | None = None
+        best: Solution | None = None
+        tried: list[float] = []
+        least_loss, waited = math.inf, 0
+        for penalty in exact.penalties:
+            found = problem.solve(
+                penalty,
+                start=found,
+                tolerance=tolerance,
+                most_iterations=exact.most_iterations,
+            )
+            tried.append(penalty)
+            metrics, waited = self.judge(found), waited + 1
+            if metrics["loss"] < least_loss:
+                least_loss, waited = metrics["loss"], 0
+            if self.course.select(metrics[self.course.selection.metric]):
+                best, waited = found, 0
+            if exact.patience is not None and waited >= exact.patience:
+                break
+        if best is None:
+            raise ValueError(
+                f"monitor=val/{self.course.selection.metric} is undefined under each penalty; "
+                "choose another figure"
+            )
+        return best, tried
+
+    def gradient(self, outputs_CN: Tensor) -> Tensor:
+        """The gradient of the task's loss; heeds a request to stop."""
+        if self.stop.received is not None:
+            raise Interrupted(
+                f"stopped by a signal after {self.course.progress.step} passes; the same command "
+                "solves again, on stored features"
+            )
+        grad_CN = torch.empty_like(outputs_CN)
+        self.value_1 = self.loss.gradient(
+            outputs_CN[None].clone(),
+            self.targets,
+            smoothing_g=self.smoothing_1,
+            out=grad_CN[None],
+        )
+        return grad_CN
+
+    def judge(self, found: Solution) -> dict[str, float]:
+        """Puts a solution into the head and validates it (a mutator); logs and gives metrics."""
+        progress, now = self.course.progress, time.monotonic()
+        progress.step += found.passes
+        linear = self.head.linear
+        linear.load_state_dict({"weight": found.weight_CD, "bias": found.bias_C})
+        collector = Collector(self.task)
+        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
+            outputs = self.head.eval()(Features(pooled=self.val_ND.to(linear.weight.device)))
+        index = torch.arange(len(outputs))
+        collector.add(outputs, {"index": index, "target": self.val_targets})
+        collected = collector.finish()
+        assert collected is not None
+        metrics = self.task.metrics(collected)
+        row = {
+            "train/loss": float(self.value_1),
+            "train/penalty": found.penalty,
+            "train/epoch": progress.step,
+            "train/stage": progress.stage,
+            "train/samples_per_s": found.passes * len(self.train_ND) / max(now - self.logged, 1e-9),
+        }
+        self.logged = now
+        self.log(row)
+        self.log({f"val/{name}": value for name, value in metrics.items()})
+        self.display.trained(progress.step, progress.stage, row)
+        self.display.validated(progress.step, metrics)
+        return metrics
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """A row of the run's logs."""
+        for logger in self.trainer.loggers:
+            logger.log_metrics(dict(row), step=self.course.progress.step)
+
+    def warn(self, best: Solution, exact: Lbfgs) -> None:
+        """Says which penalty was chosen, and what is doubtful about it."""
+        self.display.line(f"penalty {best.penalty:g} is chosen; error {best.error:.1e}")
+        if not best.converged:
+            self.display.line(
+                f"it has not converged to optimizer.tolerance={exact.tolerance:g} in "
+                f"{exact.most_iterations} iterations; raise optimizer.most_iterations"
+            )
+        ends = {exact.penalties[0]: "strongest", exact.penalties[-1]: "weakest"}
+        if len(exact.penalties) > 1 and best.penalty in ends:
+            self.display.line(
+                f"it is the {ends[best.penalty]} of optimizer.penalties; a wider range may be "
+                "better"
+            )
+
+
+def _linear_head(module: TransferModule, course: Course) -> LinearHead:
+    """The network's head, where it is linear and all that trains.
+
+    Raises:
+        ValueError: it is not.
+    """
+    head, trains = module.network.head, course.span.stage.trains
+    others = [name for name in trains if not name.startswith("head.")]
+    if len(course.spans) > 1 or others or not isinstance(head, LinearHead):
+        raise ValueError(
+            f"optimizer=lbfgs solves a linear head; here train {others[:1] or 'other heads'}, in "
+            f"{len(course.spans)} stages: use freeze_strategy=linear_probe, or another optimizer"
+        )
+    return head
+
+
+def _features(reuse: Reuse, course: Course, *, width: int) -> tuple[Tensor, Tensor]:
+    """Features [N, D] of training and validation items; the store's part is accounted for.
+
+    Raises:
+        ValueError: they cannot be stored.
+    """
+    why = reuse.why_not()
+    if why is None:
+        try:
+            why = None if reuse.find() == "backbone" else "the backbone's output is not all frozen"
+        except NoSplit as reason:
+            why = str(reason)
+    if why is not None:
+        raise ValueError(f"optimizer=lbfgs needs fixed features: {why}; or use another optimizer")
+    try:
+        train = reuse.rows(reuse.splits.train, reuse.training)
+        val = reuse.rows(reuse.splits.val, reuse.evaluation)
+    except StoreError as reason:
+        raise ValueError(f"optimizer=lbfgs needs stored features: {reason}") from reason
+    if train.shape != (width,) or not (train.resident and val.resident):
+        raise ValueError(
+            f"optimizer=lbfgs: features of an item are {list(train.shape)}, and "
+            f"{train.bytes / 1e9:.2g} GB in all; it takes vectors of {width} that fit into memory: "
+            "use another optimizer"
+        )
+    reused = train.reused + val.reused
+    course.progress.reuse = {
+        "boundary": "backbone",
+        "computed": train.computed + val.computed,
+        "reused": reused,
+        "saved_s": reused * reuse.prefix_s,
+    }
+    return train.tensor().float(), val.tensor().float()
