@@ -15,7 +15,8 @@ from faults import OPTIMIZER, SETTINGS
 from studying import LIMIT_S, SMALL, finished, start, tlx
 from tlx.results import manifest as manifests
 
-TIMED = ("wall_s", "samples_per_s", "peak_memory_bytes")
+TIMED = ("wall_s", "samples_per_s", "peak_memory_bytes", "saved_s", "computed", "reused")
+"""Columns that tell how a launch went: which run was the first to compute what all share."""
 
 
 def results(cwd: Path) -> dict[str, list[dict[str, str]]]:

@@ -88,7 +88,8 @@ def test_stored_equals_computed(name, strategy, tmp_path):
 def test_stored_equals_computed_in_every_family(name, strategy, tmp_path):
     own = [
         *(f"backbone.name={name}", f"backbone.image_size={FAMILIES[name]}", "trainer.steps=6"),
-        *("trainer.eval_every_steps=3", "optimizer.lr=0.01", "frozen.norm_stats=freeze"),
+        # random weights: without statistics of their own, deep networks explode
+        *("trainer.eval_every_steps=3", "optimizer.lr=0.001", "frozen.norm_stats=recalibrate"),
         *("dataset.labels_per_class=2", *STRATEGIES[strategy]),
     ]
     with warnings.catch_warnings():

@@ -258,17 +258,19 @@ class Driver:
                 self._look(task)  # each has a record of its own
             if task.state in OVER:
                 continue
-            if group is not None and end.outcome not in {"lost", "interrupted"}:
-                apart.append(task)
-            else:
+            if group is None or end.outcome in {"lost", "interrupted"}:
                 self._take_one(task, end)
+            elif end.outcome in {"finished", "pruned"}:
+                task.state = "elsewhere"  # somebody else had it when the stack began
+            else:
+                apart.append(task)
         if apart:
             self._apart(apart, end.reason)
 
     def _apart(self, tasks: Sequence[Task], reason: str | None) -> None:
         """Has tasks trained alone that did not end with those they were trained with."""
         said = reason or record.error_of(tasks[0].found.folder) or "the others have ended"
-        self.say(f"  {len(tasks)} of them are trained alone: {first_line(said)}")
+        self.say(f"  {len(tasks)} of them to be trained alone: {first_line(said)}")
         for task in tasks:
             task.alone, task.state = True, "waiting"
 
