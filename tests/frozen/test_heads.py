@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -381,6 +381,7 @@ def test_a_rate_of_zero_moves_nothing(optimizer):
 
 
 @given(st.lists(st.integers(0, 5), max_size=6), st.integers(1, 7), st.integers(1, 200))
+@example([0, 1, 2, 3, 4, 5], 1, 1)
 @settings(max_examples=30, deadline=None)
 def test_dropping_changes_nothing_for_the_rest(dropped, chunk, block):
     torch.manual_seed(0)

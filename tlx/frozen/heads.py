@@ -151,7 +151,8 @@ class Heads:
     @torch.no_grad()
     def outputs(self, features: Tensor, *, chunk: int = 1024) -> Tensor:
         """Outputs [G, N, C] of features [N, D], `chunk` items at a time."""
-        found: list[Tensor] = []
+        bias_GC = list(self._parameters.values())[-1]
+        found = [bias_GC.new_empty(0, len(features), bias_GC.shape[1])]  # where no run is left
         for span in self._spans():
             layers = self._layers(span)
             parts = []

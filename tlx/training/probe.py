@@ -86,6 +86,60 @@ def fit(
     return progress
 
 
+def choose(
+    problem: Problem,
+    exact: Lbfgs,
+    *,
+    course: Course,
+    judge: Callable[[Solution], Mapping[str, float]],
+) -> tuple[Solution, list[float]]:
+    """Solves for one penalty after another, and for the best on validation to the end.
+
+    Args:
+        problem: to be solved.
+        exact: how.
+        course: takes note of steps and of what is selected.
+        judge: a solution's figures on validation, `loss` among them.
+
+    Returns:
+        The best, and the penalties that were tried.
+
+    Raises:
+        ValueError: the monitored figure is undefined for all.
+    """
+    progress, metric = course.progress, course.selection.metric
+    several = len(exact.penalties) > 1
+    tolerance = exact.path_tolerance if several else exact.tolerance
+    found: Solution | None = None
+    best: Solution | None = None
+    tried: list[float] = []
+    least_loss, waited = math.inf, 0
+
+    def solved(penalty: float, start: Solution | None, tolerance: float) -> Solution:
+        made = problem.solve(
+            penalty, start=start, tolerance=tolerance, most_iterations=exact.most_iterations
+        )
+        progress.step += made.passes
+        return made
+
+    for penalty in exact.penalties:
+        found = solved(penalty, found, tolerance)
+        tried.append(penalty)
+        metrics, waited = judge(found), waited + 1
+        if metrics["loss"] < least_loss:
+            least_loss, waited = metrics["loss"], 0
+        if course.select(metrics[metric]):
+            best, waited = found, 0
+        if exact.patience is not None and waited >= exact.patience:
+            break
+    if best is None:
+        raise ValueError(f"monitor=val/{metric} is undefined for each penalty; choose another")
+    if several:
+        best = solved(best.penalty, best, exact.tolerance)
+        progress.best_value, progress.best_step = judge(best)[metric], progress.step
+    return best, tried
+
+
 @final
 class _Path:
     """The solutions of one run, and what validation says of them."""
@@ -117,18 +171,7 @@ class _Path:
     def run(self, exact: Lbfgs) -> dict[str, Any]:
         """Solves and chooses, and leaves the head in the network (a mutator); notes on it."""
         problem = Problem(self.train_ND, self.gradient, outputs=self.head.linear.out_features)
-        several = len(exact.penalties) > 1
-        tolerance = exact.path_tolerance if several else exact.tolerance
-        best, tried = self.choose(problem, exact, tolerance=tolerance)
-        if several:
-            best = problem.solve(
-                best.penalty,
-                start=best,
-                tolerance=exact.tolerance,
-                most_iterations=exact.most_iterations,
-            )
-            progress, metric = self.course.progress, self.course.selection.metric
-            progress.best_value, progress.best_step = self.judge(best)[metric], progress.step
+        best, tried = choose(problem, exact, course=self.course, judge=self.judge)
         self.warn(best, exact)
         return {
             "penalty": best.penalty,
@@ -136,40 +179,6 @@ class _Path:
             "error": best.error,
             "converged": best.converged,
         }
-
-    def choose(
-        self, problem: Problem, exact: Lbfgs, *, tolerance: float
-    ) -> tuple[Solution, list[float]]:
-        """The solution that is best on validation, and the penalties that were tried.
-
-        Raises:
-            ValueError: the monitored figure is undefined for all.
-        """
-        found: Solution | None = None
-        best: Solution | None = None
-        tried: list[float] = []
-        least_loss, waited = math.inf, 0
-        for penalty in exact.penalties:
-            found = problem.solve(
-                penalty,
-                start=found,
-                tolerance=tolerance,
-                most_iterations=exact.most_iterations,
-            )
-            tried.append(penalty)
-            metrics, waited = self.judge(found), waited + 1
-            if metrics["loss"] < least_loss:
-                least_loss, waited = metrics["loss"], 0
-            if self.course.select(metrics[self.course.selection.metric]):
-                best, waited = found, 0
-            if exact.patience is not None and waited >= exact.patience:
-                break
-        if best is None:
-            raise ValueError(
-                f"monitor=val/{self.course.selection.metric} is undefined under each penalty; "
-                "choose another figure"
-            )
-        return best, tried
 
     def gradient(self, outputs_CN: Tensor) -> Tensor:
         """The gradient of the task's loss; heeds a request to stop."""
@@ -190,7 +199,6 @@ class _Path:
     def judge(self, found: Solution) -> dict[str, float]:
         """Puts a solution into the head and validates it (a mutator); logs and gives metrics."""
         progress, now = self.course.progress, time.monotonic()
-        progress.step += found.passes
         linear = self.head.linear
         linear.load_state_dict({"weight": found.weight_CD, "bias": found.bias_C})
         collector = Collector(self.task)
