@@ -78,7 +78,7 @@ def test_equals_sklearn_on_badly_conditioned_features(penalty):
     features, targets = data(load_breast_cancer)
     found = fitted(features, targets, penalty=penalty, tolerance=1e-8)
     assert found.converged
-    assert found.passes < 400
+    assert found.passes < 250
     assert_same(found, reference(features, targets, penalty=penalty), features)
 
 
@@ -138,7 +138,7 @@ def test_squared_error_equals_ridge_in_a_few_passes():
     expected = Ridge(alpha=1e-3 * len(inputs)).fit(inputs.numpy(), numbers.numpy())
     np.testing.assert_allclose(found.weight_CD, expected.coef_, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(found.bias_C, expected.intercept_, rtol=1e-6)
-    assert found.passes < 60
+    assert found.passes < 100
 
 
 def test_a_path_equals_separate_fits_strongest_first():
@@ -181,7 +181,7 @@ def test_separable_data_need_a_penalty_and_many_passes():
         fitted(features, targets, penalty=0.0)
     found = fitted(features, targets, penalty=1e-12, tolerance=1e-9, most_iterations=3)
     assert not found.converged
-    assert found.passes == 4
+    assert found.passes <= 5  # the iterations, and once in each precision
     assert found.weight_CD.isfinite().all()
     assert fitted(features, targets, penalty=1e-6).converged
 

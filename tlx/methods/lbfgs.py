@@ -20,7 +20,7 @@ Loss = Callable[[Tensor], Tensor]
 MEMORY = 10
 """Pairs of steps and gradients' changes that are remembered."""
 
-DRIFT = 4.0
+DRIFT = 10.0
 """A metric is made anew when the loss is by so much flatter or steeper than it assumes."""
 
 FLATTER = 0.5
@@ -29,8 +29,8 @@ FLATTER = 0.5
 MOST_TRIED = 20
 """Points of a line search."""
 
-ROUNDING = 1e-15
-"""Of a gradient, relative to the norms of what it is a product of; inputs are about 1."""
+ROUNDING = 4.0
+"""Of a gradient, in units of the last place of the norms that it is a product of."""
 
 
 @final
@@ -44,8 +44,8 @@ class Metric:
         self._assumed = math.inf
 
     def follow(self, curvature: float) -> None:
-        """Takes note of the loss's curvature along the last step (a mutator)."""
-        self.curvature = max(curvature, 1e-9)
+        """Takes note of the loss's curvature along the last step (a mutator), half-way."""
+        self.curvature = math.sqrt(self.curvature * max(curvature, 1e-9))
 
     def divide(self, gradient_CP: Tensor) -> Tensor:
         """The inverse times a gradient."""
@@ -59,34 +59,57 @@ class Metric:
 
 @final
 class Descent:
-    """L-BFGS under one penalty, iteration by iteration.
+    """L-BFGS under one penalty, iteration by iteration, in float64.
+
+    The products with the inputs are in the inputs' own precision, which may change on the way:
+    what they round can be told from what they do not.
 
     Attributes:
         metric: of its first direction.
         weight_CP: where it is.
     """
 
-    def __init__(self, inputs_NP: Tensor, loss: Loss, *, metric: Metric, weight_CP: Tensor) -> None:
+    def __init__(self, loss: Loss, *, metric: Metric, weight_CP: Tensor) -> None:
+        """Starts at a weight; `enter` comes first."""
         self.metric, self.weight_CP = metric, weight_CP
-        self._inputs_NP, self._loss = inputs_NP, loss
+        self._loss = loss
         self._memory: list[_Pair] = []
-        self._outputs_CN = weight_CP @ inputs_NP.T
-        self._slopes_CN = loss(self._outputs_CN)
+
+    def enter(self, inputs_NP: Tensor) -> None:
+        """Takes inputs, or the same in another precision (a mutator)."""
+        self._inputs_NP, self._size = inputs_NP, _norm(inputs_NP)
+        self._outputs_CN = self._outputs(self.weight_CP)
+        self._slopes_CN = self._loss(self._outputs_CN)
         self._gradient_CP = self._gradient()
+
+    def run(self, *, tolerance: float, most_iterations: int) -> tuple[int, float]:
+        """Iterates until the error is within a tolerance, or but rounding (a mutator).
+
+        Returns:
+            Iterations, and the error.
+        """
+        done, error = 0, self.error()
+        while error > tolerance and done < most_iterations and self.advance():
+            done, error = done + 1, self.error()
+        return done, error
 
     def error(self) -> float:
         """The gradient's norm over that of the penalty's part; 0 where it is but rounding."""
-        gradient = _norm(self._gradient_CP)
-        if gradient <= ROUNDING * _norm(self._slopes_CN) * math.sqrt(self._inputs_NP.numel()):
+        gradient, pull = _norm(self._gradient_CP), self._pull()
+        if gradient <= self._rounding():
             return 0.0
-        pull = _norm(self.metric.penalty_P * self.weight_CP)
         return gradient / pull if pull > 0 else math.inf
+
+    def doubt(self) -> float:
+        """How far the error may be off, as the products round."""
+        pull = self._pull()
+        return self._rounding() / pull if pull > 0 else math.inf
 
     def advance(self) -> bool:
         """One iteration (a mutator); whether there was a way down, beyond rounding."""
         pull_CP = self.metric.penalty_P * self.weight_CP
         direction_CP = -self._times_inverse_hessian(self._gradient_CP)
-        step_CN = direction_CP @ self._inputs_NP.T
+        step_CN = self._outputs(direction_CP)
         line = _Line(
             self._loss,
             self._outputs_CN,
@@ -106,8 +129,23 @@ class Descent:
         self._remember(moved_CP, self._gradient_CP - before_CP)
         return True
 
+    def _pull(self) -> float:
+        return _norm(self.metric.penalty_P * self.weight_CP)
+
+    def _rounding(self) -> float:
+        place = torch.finfo(self._inputs_NP.dtype).eps
+        return ROUNDING * place * self._size * _norm(self._slopes_CN)
+
+    def _outputs(self, weight_CP: Tensor) -> Tensor:
+        return (weight_CP.to(self._inputs_NP.dtype) @ self._inputs_NP.T).double()
+
     def _gradient(self) -> Tensor:
-        return self._slopes_CN @ self._inputs_NP + self.metric.penalty_P * self.weight_CP
+        of_loss_CP = (self._slopes_CN.to(self._inputs_NP.dtype) @ self._inputs_NP).double()
+        # A softmax's slopes add up to 0. Rounding would move all outputs alike, which nothing but
+        # the penalty minds: it would take long to get back.
+        if _norm(self._slopes_CN.sum(0)) <= 1e-12 * _norm(self._slopes_CN):
+            of_loss_CP -= of_loss_CP.mean(0)
+        return of_loss_CP + self.metric.penalty_P * self.weight_CP
 
     def _remember(self, moved_CP: Tensor, change_CP: Tensor) -> None:
         product = _dot(moved_CP, change_CP)

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from tlx.methods.lbfgs import Descent, Loss, Metric
 
-ITEMS_PER_FEATURE = 4
+ITEMS_PER_FEATURE = 2
+LEAST_ITEMS = 4096
 """From so many the features' covariance is learnt, which only has to be about right."""
 
 FIRST_CURVATURE = 0.1
+"""Of the loss: between that of two classes at even odds and that of many."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,10 @@ class Solution:
     """A linear layer that minimises a penalised loss.
 
     Attributes:
-        weight_CD: in float64, as all that is computed here.
+        weight_CD: in float64, as all is here but products whose rounding cannot matter.
         bias_C: likewise.
         penalty: of the weight.
-        passes: how often all items were gone over: the iterations, and once at the start.
+        passes: how often all items were gone over: the iterations, and once in each precision.
         error: norm of the gradient over that of the penalty's part in it: the weight differs from
             the minimum's by at most this share of itself.
         converged: whether `error` is within the tolerance.
@@ -134,9 +136,13 @@ class Problem:
             self._basis, values = torch.linalg.qr(values.T)
             values = values.T
         self._inputs_NP = torch.cat([values, values.new_ones(len(values), 1)], dim=1)
+        self._precisions = [self._inputs_NP]
+        if values.device.type == "cpu":  # three times as fast
+            self._precisions = [self._inputs_NP.float(), self._inputs_NP]
         self._loss, self._outputs = loss, outputs
         items, width = self._inputs_NP.shape
-        some = self._inputs_NP[:: max(items // (ITEMS_PER_FEATURE * width), 1)]
+        enough = max(ITEMS_PER_FEATURE * width, LEAST_ITEMS)
+        some = self._inputs_NP[:: max(items // enough, 1)]
         self._covariance_PP = some.T @ some / len(some)
         self._curvature = FIRST_CURVATURE
 
@@ -165,17 +171,20 @@ class Problem:
         penalty_P = self._inputs_NP.new_full(self._inputs_NP.shape[1:], penalty / self._scale**2)
         penalty_P[-1] = 0.0
         descent = Descent(
-            self._inputs_NP,
             self._loss,
             metric=Metric(self._covariance_PP, penalty_P, self._curvature),
             weight_CP=self._inside(start),
         )
-        done, error = 0, descent.error()
-        while error > tolerance and done < most_iterations and descent.advance():
-            done, error = done + 1, descent.error()
+        passes, left, error = 0, most_iterations, math.inf
+        for inputs_NP in self._precisions:
+            descent.enter(inputs_NP)
+            used, error = descent.run(tolerance=tolerance, most_iterations=left)
+            passes, left = passes + 1 + used, left - used
+            if error + descent.doubt() <= tolerance:
+                break
         self._curvature = descent.metric.curvature
         weight_CD, bias_C = self._outside(descent.weight_CP)
-        return Solution(weight_CD, bias_C, penalty, done + 1, error, error <= tolerance)
+        return Solution(weight_CD, bias_C, penalty, passes, error, error <= tolerance)
 
     def _inside(self, start: Solution | None) -> Tensor:
         """A solution's weight and bias [C, P] on the centred and scaled features."""
