@@ -68,6 +68,7 @@ def drive(executor, runs_dir: Path, made: dict[str, Task], **options) -> list[st
     driver = Driver(executor, runs_dir, say=said.append, **options)
     driver.add(list(made.values()))
     driver.drive()
+    assert not executor.running  # nothing of it ends after it has returned
     return said
 
 

@@ -133,11 +133,12 @@ class Driver:
                 self._others()
                 self._dispatch()
                 active = [t for t in self.tasks.values() if t.state not in OVER]
-                if not active and self.done():
+                # a stack's process tidies up after its last run is recorded
+                if not active and not self.together and self.done():
                     break
                 for end in self.executor.ended(LOOK_EVERY_S):
                     self._take(end)
-                if not any(t.state in {"running", "waiting"} for t in active):
+                if active and not any(t.state in {"running", "waiting"} for t in active):
                     time.sleep(LOOK_EVERY_S / 2)  # all that is left is at work elsewhere
                 self.stopping = self.stopping or self.cancelled()
             if self.stopping:
