@@ -2,8 +2,8 @@
 
 import importlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,16 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from tlx.backbones.backbone import Backbone
+from tlx.backbones.backbone import Backbone, Reading
 from tlx.config.check import allowed_targets
 from tlx.config.exact import is_exact
+from tlx.config.signatures import signature
 from tlx.data.augment import Augmentation
 from tlx.data.splits import Labels, Split, Splits
 from tlx.frozen.store import Store
 from tlx.methods import freezing, strategies
 from tlx.methods.stages import Group, Layout, Span, Stage, spans
+from tlx.tasks.checks import TASKS
 from tlx.tasks.task import Network, Task
 from tlx.training import effects as effects_
 from tlx.training import probe
@@ -82,9 +84,24 @@ class Plan:
 
 
 def splits(config: Config) -> Splits:
-    """The data of a run."""
+    """The data of a run, as it comes from its source."""
     made: Splits = instantiate(config["dataset"])
     return made
+
+
+def ready(data: Splits, spec: Mapping[str, Any]) -> Splits:
+    """The data, ready for what a backbone reads: texts tokenised.
+
+    Raises:
+        ValueError: the backbone reads something else.
+    """
+    kind = "text" if data.prepare is not None else "image"
+    if spec.get("kind", kind) != kind:
+        raise ValueError(
+            f"the data is {kind}, the backbone reads {spec['kind']}; choose another backbone, or "
+            "another dataset (tlx list backbone, tlx list dataset)"
+        )
+    return data if data.prepare is None else data.prepare(spec)
 
 
 def regularization(config: Config) -> effects_.Joined:
@@ -99,21 +116,50 @@ def augmentations(config: Config) -> tuple[Augmentation, ...]:
     return tuple(instantiate(node) for node in nodes.values())
 
 
-def model(config: Config, labels: Labels, *, effects: effects_.Joined, **backbone: Any) -> Model:
+def model(
+    config: Config,
+    labels: Labels,
+    *,
+    effects: effects_.Joined,
+    texts: Callable[[], Iterable[str]] | None = None,
+    tokenizer: str | None = None,
+    **backbone: Any,
+) -> Model:
     """Backbone, task, head and layout; the head is drawn from the run's seed.
 
     Args:
         config: of the run.
         labels: of the data.
         effects: of the regularization.
+        texts: of training, from which a vocabulary may be learnt.
+        tokenizer: of a finished run, instead.
         backbone: arguments that replace the config's, `init`.
     """
-    torch.manual_seed(config["seed"])
-    trunk: Backbone = instantiate(config["backbone"], **{**effects.backbone, **backbone})
     task: Task = instantiate(config["task"], labels)
+    told = _told(config, Reading(task.input_spec.get("unit", "pooled"), texts, tokenizer))
+    torch.manual_seed(config["seed"])
+    trunk: Backbone = instantiate(config["backbone"], *told, **{**effects.backbone, **backbone})
+    trunk = replace(trunk, input_spec={**trunk.input_spec, **task.input_spec})
     head = new_head(config, task, trunk, effects=effects, init=backbone.get("init"))
     network = Network(trunk.module, head, trunk.features)
     return Model(trunk, task, network, layout(network, trunk), trunk.head_level)
+
+
+def _told(config: Config, reading: Reading) -> tuple[Reading, ...]:
+    """What the backbone's function is given beside the config's arguments.
+
+    Raises:
+        ValueError: the task reads more than the backbone can give.
+    """
+    found = signature(config["backbone"]["_target_"])
+    if found is not None and found.supplied:
+        return (reading,)
+    if reading.unit != "pooled":
+        raise ValueError(
+            f"the task reads one vector a {reading.unit}, the backbone gives one an item; choose a "
+            "backbone of texts (tlx list backbone)"
+        )
+    return ()
 
 
 def new_head(
@@ -240,8 +286,8 @@ def plan(config: Config, *, init: str) -> Plan:
     effects = regularization(config)
     rehearse(config, effects)
     data = splits(config)
-    made = model(config, data.labels, effects=effects, init=init)
-    return _plan(config, data, made, effects)
+    made = model(config, data.labels, effects=effects, texts=data.texts, init=init)
+    return _plan(config, ready(data, made.backbone.input_spec), made, effects)
 
 
 def rehearse(config: Config, effects: effects_.Joined) -> None:
@@ -250,9 +296,9 @@ def rehearse(config: Config, effects: effects_.Joined) -> None:
     Raises:
         ValueError: a rule matches no parameter, a library refuses its arguments, ...
     """
-    kinds = {"multi_label_classification": "multi", "regression": "real"}
+    kinds = {name: kind for kind, name in TASKS.items()}
     kind = kinds.get(config["task"]["_target_"].rpartition(".")[2], "single")
-    labels = Labels(kind=kind, names=("a", "b"))
+    labels = Labels(kind=kind, names=() if kind == "text" else ("O", "B-a"))
     with torch.device("meta"):
         made = model(config, labels, effects=effects, init="none")
     selection(config, made.task, effects)

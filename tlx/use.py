@@ -77,7 +77,13 @@ def load(folder: Path) -> tuple[dict[str, Any], Model]:
     config = runs.read_config(folder)
     said = facts(folder)
     labels = Labels(kind=said["kind"], names=tuple(said["labels"]))
-    made = build.model(config, labels, effects=build.regularization(config), init="none")
+    made = build.model(
+        config,
+        labels,
+        effects=build.regularization(config),
+        tokenizer=said["input_spec"].get("tokenizer"),
+        init="none",
+    )
     made.network.load_state_dict(load_file(folder / runs.WEIGHTS))
     made.network.eval()
     return config, made
@@ -131,9 +137,10 @@ def evaluate(
             f"the data has labels {data.labels.names[:10]}, {folder.name} was trained on "
             f"{made.task.labels.names[:10]}; evaluate on data with the same classes"
         )
+    spec = made.backbone.input_spec
+    data = build.ready(data, spec)
     reports = {}
     for name, split in {"val": data.val, "test": data.test, **data.extra}.items():
-        spec = made.backbone.input_spec
         loader = build.encoded_loader(config, data, spec, split, Share())
         reports[name] = made.task.report(outputs(made.network, loader, Collector(made.task)))
     return reports

@@ -1,6 +1,6 @@
 """What every pretrained network looks like to the rest of tlx."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,21 @@ class Features:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What a network of texts is told of the task and the data that it is built for.
+
+    Attributes:
+        unit: what the task reads: `pooled` (one vector an item), `word` or `token`.
+        texts: of training, from which a vocabulary may be learnt; None: they are not at hand.
+        tokenizer: of a finished run that is loaded again, as JSON.
+    """
+
+    unit: str = "pooled"
+    texts: Callable[[], Iterable[str]] | None = None
+    tokenizer: str | None = None
+
+
+@dataclass(frozen=True)
 class Backbone:
     """A pretrained network without its head, and what must be known to fine-tune it.
 
@@ -38,14 +53,17 @@ class Backbone:
         groups: coarse layer groups, stem to top, without the head; levels count from 0.
         fine_groups: the finest useful groups, for layer-wise decay.
         head_level: level of the head in `fine_groups` (a neck may share it).
-        dims: width of each kind of feature, `{"pooled": 512}`.
+        dims: width of each kind of feature, `{"pooled": 512}` or `{"tokens": 768}`.
         input_spec: what the encoder of the data needs, as a plain mapping with `kind`
-            (`image`: `size` [C, H, W], `mean`, `std`, `interpolation`, `crop_pct`).
+            (`image`: `size` [C, H, W], `mean`, `std`, `interpolation`, `crop_pct`; `text`:
+            `tokenizer` as JSON, `max_length`, `pad_id`, `padding_side`, `type_ids`, `unit`).
         weights_id: identity of the starting weights (content hash), or `none`.
         neck: final norm, pooler, pre-logits parameters.
         embeddings: patch, position, token embedding parameters.
         no_decay: names that the network itself exempts from weight decay.
         export: plain facts that an export needs (`source`, `name`, `kwargs`).
+        lm_head: makes a language model's head: from features with `tokens` to a logit for each
+            token of the vocabulary; None where the network is no language model.
     """
 
     module: nn.Module
@@ -60,3 +78,4 @@ class Backbone:
     embeddings: tuple[str, ...] = ()
     no_decay: frozenset[str] = frozenset()
     export: Mapping[str, Any] = field(default_factory=dict)
+    lm_head: Callable[[], nn.Module] | None = None

@@ -1,6 +1,6 @@
 """Splits: what every source of data gives, whatever its modality."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -34,8 +34,9 @@ class Labels:
     """What the targets are.
 
     Attributes:
-        kind: `single` (class index), `multi` (0/1 vector), `real` (float vector).
-        names: of classes, or of the regressed quantities.
+        kind: `single` (class index), `multi` (0/1 vector), `real` (float vector), `tags` (a class
+            index a word), `text` (the text itself is what is learnt).
+        names: of classes, of tags, or of the regressed quantities; none for `text`.
     """
 
     kind: str
@@ -58,6 +59,11 @@ class Splits:
         label_changing: names of augmentations that change this data's labels (`horizontal_flip`).
         notes: for the record: quarantined files, duplicates between splits, subset sizes.
         encode_target: from a raw target to an encoded one; None where it takes the input as well.
+        prepare: from the backbone's input spec to the same Splits made ready for it (texts are
+            tokenised once); None where nothing is to be done.
+        texts: the training texts, from which a backbone may learn its vocabulary.
+        bucketed: whether a batch is made of items of like length; the training split then has
+            `lengths`, one number an item.
     """
 
     train: Split
@@ -71,3 +77,6 @@ class Splits:
     label_changing: frozenset[str] = frozenset()
     notes: Mapping[str, Any] = field(default_factory=dict)
     encode_target: Callable[[Any], Any] | None = None
+    prepare: "Callable[[Mapping[str, Any]], Splits] | None" = None
+    texts: Callable[[], Iterable[str]] | None = None
+    bucketed: bool = False

@@ -103,7 +103,8 @@ def _made(
         shape=tuple(activation.shape[1:]),
         dtype=activation.dtype,
         state_names=tuple(state),
-        needs_inputs=not all(tensor.is_floating_point() for tensor in nested.tensors(inputs)),
+        needs_inputs=name != "backbone"  # above the whole of it, the head sees its output alone
+        and not all(tensor.is_floating_point() for tensor in nested.tensors(inputs)),
         network=network,
         parts=parts,
         template=template,

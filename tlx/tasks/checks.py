@@ -9,6 +9,8 @@ TASKS = {
     "single": "image_classification",
     "multi": "multi_label_classification",
     "real": "regression",
+    "tags": "token_classification",
+    "text": "language_modeling",
 }
 
 

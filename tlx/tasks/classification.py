@@ -64,6 +64,11 @@ class Classification:
     monitor: str = "accuracy"
 
     @property
+    def input_spec(self) -> Mapping[str, Any]:
+        """Nothing of its own: one vector an item."""
+        return {}
+
+    @property
     def directions(self) -> Mapping[str, str]:
         """METRICS, without `top5` where five classes or fewer make it pointless."""
         few = len(self.labels.names) <= 5

@@ -63,6 +63,11 @@ class MultiLabel:
     monitor: str = "map"
 
     @property
+    def input_spec(self) -> Mapping[str, Any]:
+        """Nothing of its own: one vector an item."""
+        return {}
+
+    @property
     def directions(self) -> Mapping[str, str]:
         """METRICS."""
         return METRICS

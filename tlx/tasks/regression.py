@@ -67,6 +67,11 @@ class Regression:
     monitor: str = "rmse"
 
     @property
+    def input_spec(self) -> Mapping[str, Any]:
+        """Nothing of its own: one vector an item."""
+        return {}
+
+    @property
     def directions(self) -> Mapping[str, str]:
         """METRICS."""
         return METRICS

@@ -9,7 +9,11 @@ from tlx.backbones.backbone import Backbone, Features
 from tlx.data.splits import Batch, Labels
 
 Collected = dict[str, Tensor]
-"""Per-item tensors on the CPU, first dimension N, in the order of the split."""
+"""Per-item tensors on the CPU, first dimension N, in the order of the split.
+
+Further dimensions may differ from batch to batch (words of a sentence): they are padded to the
+longest, with -100, or NaN where numbers are real.
+"""
 
 
 class Task(Protocol):
@@ -32,6 +36,14 @@ class Task(Protocol):
     @property
     def directions(self) -> Mapping[str, str]:
         """Every metric that `metrics` gives for these labels -> `max` or `min`."""
+        ...
+
+    @property
+    def input_spec(self) -> Mapping[str, Any]:
+        """What the task adds to the backbone's input spec; `unit` says what it reads.
+
+        `pooled` (one vector an item, as without it), `word` or `token`.
+        """
         ...
 
     def head(self, backbone: Backbone, *, dropout: float) -> nn.Module:

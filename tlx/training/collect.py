@@ -1,5 +1,6 @@
 """Collecting what metrics need of each item, across batches and ranks."""
 
+import math
 from typing import Any
 
 import torch
@@ -8,6 +9,9 @@ from torch import Tensor
 
 from tlx.data.splits import Batch
 from tlx.tasks.task import Collected, Task
+
+PADDING = -100
+"""Of whole numbers, where items have fewer of them than others."""
 
 
 class Collector:
@@ -45,7 +49,22 @@ class Collector:
 def _concatenate(parts: list[Collected]) -> Collected:
     if not parts:
         return {}
-    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    return {key: torch.cat(_alike([part[key] for part in parts])) for key in parts[0]}
+
+
+def _alike(tensors: list[Tensor]) -> list[Tensor]:
+    """Tensors whose dimensions after the first are padded to the longest of each."""
+    shapes = {tensor.shape[1:] for tensor in tensors}
+    if len(shapes) == 1:
+        return tensors
+    longest = [max(sizes) for sizes in zip(*shapes, strict=True)]
+    filler = math.nan if tensors[0].is_floating_point() else PADDING
+    made = []
+    for tensor in tensors:
+        wide = tensor.new_full((len(tensor), *longest), filler)
+        wide[(slice(None), *(slice(size) for size in tensor.shape[1:]))] = tensor
+        made.append(wide)
+    return made
 
 
 def broadcast(value: Any) -> Any:

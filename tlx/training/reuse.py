@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tlx.data.splits import Batch, Encode, Split, Splits
+from tlx.frozen import nested
 from tlx.frozen import split as splitting
 from tlx.frozen.split import NoSplit
 from tlx.frozen.store import Rows, Store, StoreError
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 LIBRARIES = ("torch", "torchvision", "timm", "transformers", "pillow", "numpy")
 PROVED_ON = 8
 """Items on which a split is proved."""
+
+LONGEST_FACT = 200
+"""Longer texts are known by their hash."""
 
 MOST_INPUT_BYTES = 2**29
 """Decoded inputs are stored up to this size in all."""
@@ -116,6 +120,11 @@ class Inputs:
     def prefix(self, inputs: Tensor) -> Tensor:
         """The inputs as they are."""
         return inputs
+
+
+def placed(inputs: Any, device: torch.device) -> Any:
+    """Inputs, one tensor or several, on a device."""
+    return nested.mapped(lambda tensor: tensor.to(device), inputs)
 
 
 def row_bytes(found: "splitting.Split | Inputs") -> int:
@@ -270,7 +279,7 @@ class Reuse:
         count = min(PROVED_ON, len(self.splits.train))
         dataset = Encoded(self.splits.train, self.training.encode, seed=self.training.seed)
         samples = [dataset[index, 0] for index in range(count)]
-        inputs = self.splits.collate(samples)["input"].to(device)
+        inputs = placed(self.splits.collate(samples)["input"], device)
         with self._precision():
             found = splitting.find(self.module.network, inputs)
             if found.needs_inputs:
@@ -405,7 +414,7 @@ class Reuse:
         started = time.monotonic()
         for batch in inputs:
             with self._precision():
-                yield found.prefix(batch["input"].to(device)).cpu()
+                yield found.prefix(placed(batch["input"], device)).cpu()
         if len(positions) >= self.batch_size:  # of a few, the loader's start takes the most
             self.prefix_s = (time.monotonic() - started) / len(positions)
 
@@ -502,12 +511,19 @@ def transform_facts(encode: Encode, spec: Mapping[str, Any], nodes: Mapping[str,
     """What an encoder's outputs depend on: input spec, augmentations, its source, libraries."""
     source = inspect.getsourcefile(type(encode)) or ""
     return {
-        "input": {key: list(v) if isinstance(v, tuple) else v for key, v in spec.items()},
+        "input": {key: _short(value) for key, value in spec.items()},
         "augmentation": {name: dict(node) for name, node in nodes.items()},
         "encoder": f"{type(encode).__module__}.{type(encode).__qualname__}",
         "source": _hash_of(source),
         "versions": _versions(),
     }
+
+
+def _short(value: Any) -> Any:
+    """A plain value of an input spec; the hash of a long text, as a tokenizer's."""
+    if isinstance(value, str) and len(value) > LONGEST_FACT:
+        return f"sha256:{hashlib.sha256(value.encode()).hexdigest()}"
+    return list(value) if isinstance(value, tuple) else value
 
 
 @cache
