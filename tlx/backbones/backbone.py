@@ -62,8 +62,9 @@ class Backbone:
         embeddings: patch, position, token embedding parameters.
         no_decay: names that the network itself exempts from weight decay.
         export: plain facts that an export needs (`source`, `name`, `kwargs`).
-        lm_head: makes a language model's head: from features with `tokens` to a logit for each
-            token of the vocabulary; None where the network is no language model.
+        lm_head: from `causal` or `masked` to a language model's head, a module from features with
+            `tokens` to a logit for each token of the vocabulary; None where the network is no
+            language model. Raises ValueError for an objective that is not the network's.
     """
 
     module: nn.Module
@@ -78,4 +79,4 @@ class Backbone:
     embeddings: tuple[str, ...] = ()
     no_decay: frozenset[str] = frozenset()
     export: Mapping[str, Any] = field(default_factory=dict)
-    lm_head: Callable[[], nn.Module] | None = None
+    lm_head: Callable[[str], nn.Module] | None = None

@@ -1,5 +1,6 @@
 """Heads: small networks from a backbone's features to a task's outputs."""
 
+from dataclasses import replace
 from typing import final
 
 from torch import Tensor, nn
@@ -46,3 +47,42 @@ def linear_head(backbone: Backbone, outputs: int, *, dropout: float) -> LinearHe
             "choose one that does, or a task that reads tokens"
         )
     return LinearHead(backbone.dims["pooled"], outputs, dropout=dropout)
+
+
+@final
+class TokenHead(nn.Module):
+    """Dropout and one linear layer on each of an item's vectors; parameters as of LinearHead."""
+
+    def __init__(self, width: int, outputs: int, *, dropout: float = 0.0) -> None:
+        """A head with torch's own initialisation; arguments and errors as of LinearHead."""
+        super().__init__()
+        inner = LinearHead(width, outputs, dropout=dropout)
+        self.dropout, self.linear = inner.dropout, inner.linear
+
+    def forward(self, features: Features) -> Tensor:
+        """Outputs [N, T, outputs] from features with `tokens` [N, T, width]."""
+        outputs: Tensor = self.linear(self.dropout(_tokens(features)))
+        return outputs
+
+
+@final
+class LanguageHead(nn.Module):
+    """Dropout and a backbone's own language-model head, `lm`."""
+
+    def __init__(self, lm: nn.Module, *, dropout: float = 0.0) -> None:
+        """Wraps a module from features to logits."""
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.lm = lm
+
+    def forward(self, features: Features) -> Tensor:
+        """Logits [N, T, vocabulary] from features with `tokens` [N, T, width]."""
+        dropped = replace(features, tokens=self.dropout(_tokens(features)))
+        logits: Tensor = self.lm(dropped)
+        return logits
+
+
+def _tokens(features: Features) -> Tensor:
+    if features.tokens is None:
+        raise ValueError("features.tokens is missing; this head needs one vector a token")
+    return features.tokens

@@ -1,0 +1,81 @@
+"""Language modelling against torch, and figures against their definitions."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tlx.data.splits import Labels
+from tlx.tasks.language_modeling import language_modeling
+from tlx.training.collect import Collector
+
+TEXT = Labels("text", ())
+
+
+def batch_of(labels, *, words, characters):
+    return {
+        "index": torch.arange(len(labels)),
+        "target": {
+            "labels": torch.tensor(labels),
+            "words": torch.tensor(words),
+            "characters": torch.tensor(characters),
+        },
+    }
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weighted_mean_of_losses_is_torchs(smoothing):
+    task = language_modeling(TEXT)
+    batch = batch_of([[3, 1, 4], [1, -100, -100]], words=[2.0, 1.0], characters=[9.0, 2.0])
+    logits = torch.randn(2, 3, 6)
+    loss, weight = task.loss(logits, batch, smoothing=smoothing)
+    expected = F.cross_entropy(
+        logits.flatten(0, 1), batch["target"]["labels"].flatten(), label_smoothing=smoothing
+    )
+    torch.testing.assert_close((loss * weight).sum() / weight.sum(), expected)
+
+
+def test_figures_are_what_their_names_say():
+    task = language_modeling(TEXT)
+    batch = batch_of([[3, 1, 4], [1, -100, -100]], words=[2.0, 1.0], characters=[9.0, 2.0])
+    logits = torch.randn(2, 3, 6)
+    collector = Collector(task)
+    collector.add(logits, batch)
+    collected = collector.finish()
+    found = task.metrics(collected)
+    log = logits.double().log_softmax(2)
+    nats = -float(log[0, 0, 3] + log[0, 1, 1] + log[0, 2, 4] + log[1, 0, 1])
+    assert found["loss"] == pytest.approx(nats / 4, rel=1e-5)
+    assert found["perplexity"] == pytest.approx(math.exp(nats / 4), rel=1e-5)
+    assert found["word_perplexity"] == pytest.approx(math.exp(nats / 3), rel=1e-5)
+    assert found["bits_per_character"] == pytest.approx(nats / math.log(2) / 11, rel=1e-5)
+    right = sum(int(logits[i, t].argmax()) == k for i, t, k in [(0, 0, 3), (0, 1, 1), (0, 2, 4)])
+    right += int(logits[1, 0].argmax()) == 1
+    assert found["accuracy"] == pytest.approx(right / 4)
+    report = task.report(collected)
+    assert report["metrics"]["loss"]["value"] == pytest.approx(found["loss"])
+    assert [row["tokens"] for row in task.rows(collected)] == [3, 1]
+
+
+def test_masked_tokens_have_no_figures_of_words():
+    task = language_modeling(TEXT, objective="masked", block=16)
+    assert set(task.directions) == {"perplexity", "accuracy", "loss"}
+    assert task.input_spec["mask_rate"] == 0.15
+    assert "stride" not in task.input_spec
+    assert language_modeling(TEXT, block=10).input_spec["stride"] == 5
+
+
+def test_wrong_arguments_are_refused():
+    for given in ({"block": 1}, {"stride": 0}, {"stride": 200}, {"mask_rate": 1.0}):
+        with pytest.raises(ValueError, match=f"task.{next(iter(given))}"):
+            language_modeling(TEXT, **given)
+    with pytest.raises(ValueError, match="causal or masked"):
+        language_modeling(TEXT, objective="prefix")
+    with pytest.raises(ValueError, match="choose task=image_classification"):
+        language_modeling(Labels("single", ("a", "b")))
+    with pytest.raises(ValueError, match="cannot be mixed"):
+        language_modeling(TEXT).soften({})
+    headless = type("Backbone", (), {"lm_head": None})
+    with pytest.raises(ValueError, match="no language-model head"):
+        language_modeling(TEXT).head(headless, dropout=0.0)

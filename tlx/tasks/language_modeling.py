@@ -1,0 +1,212 @@
+"""Language modelling: the next token, or tokens that were masked.
+
+Shapes: N windows, T tokens, V entries of the vocabulary, B weightings of the windows.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tlx.backbones.backbone import Backbone
+from tlx.data.splits import Batch, Labels
+from tlx.methods import metrics
+from tlx.methods.bootstrap import intervals
+from tlx.tasks.checks import check_labels, check_smoothing
+from tlx.tasks.heads import LanguageHead
+from tlx.tasks.task import Collected
+
+METRICS: dict[str, str] = {
+    "perplexity": "min",
+    "word_perplexity": "min",
+    "bits_per_character": "min",
+    "accuracy": "max",
+    "loss": "min",
+}
+OF_TOKENS = ("perplexity", "accuracy", "loss")
+"""Figures that mean something for masked tokens too."""
+IGNORED = -100
+
+
+def language_modeling(
+    labels: Labels,
+    *,
+    objective: Literal["causal", "masked"] = "causal",
+    block: int = 128,
+    stride: int | None = None,
+    mask_rate: float = 0.15,
+) -> "LanguageModeling":
+    """A task of predicting tokens of the text itself; monitors `perplexity`.
+
+    Args:
+        labels: of kind `text`.
+        objective: `causal` predicts each token from those before it, `masked` those that were
+            hidden from all others.
+        block: tokens of a window.
+        stride: tokens by which evaluation moves on from window to window; each token is counted
+            once, with at least `block - stride` before it, but at the text's beginning. None: half
+            a block. Of `causal` alone.
+        mask_rate: share of tokens that are hidden. Of `masked` alone.
+
+    Raises:
+        ValueError: labels of another kind, or numbers out of range.
+
+    Source: of masking, Devlin et al. 2019, "BERT", section 3.1.
+    """
+    check_labels(labels, kind="text", least=0)
+    if block < 2 or not 1 <= (block if stride is None else stride) <= block:
+        raise ValueError(
+            f"task.block={block}, task.stride={stride}; give a block of 2 or more, and a stride of "
+            "1 to a block"
+        )
+    if not 0 < mask_rate < 1:
+        raise ValueError(f"task.mask_rate={mask_rate}; give a share between 0 and 1, as 0.15")
+    if objective not in ("causal", "masked"):
+        raise ValueError(f"task.objective={objective!r}; give causal or masked")
+    return LanguageModeling(
+        labels=labels,
+        objective=objective,
+        block=block,
+        stride=max(block // 2, 1) if stride is None else stride,
+        mask_rate=mask_rate,
+    )
+
+
+@final
+@dataclass(frozen=True)
+class LanguageModeling:
+    """Softmax cross-entropy over the vocabulary, token by token; see the protocol Task.
+
+    Attributes:
+        labels: of kind `text`.
+        objective: `causal` or `masked`.
+        block: tokens of a window.
+        stride: of evaluation.
+        mask_rate: share of tokens that are hidden.
+        monitor: metric that selection looks at by default.
+    """
+
+    labels: Labels
+    objective: str
+    block: int
+    stride: int
+    mask_rate: float
+    monitor: str = "perplexity"
+
+    @property
+    def input_spec(self) -> Mapping[str, Any]:
+        """One vector a token, and how windows are made."""
+        shared = {"unit": "token", "objective": self.objective, "block": self.block}
+        if self.objective == "masked":
+            return {**shared, "mask_rate": self.mask_rate}
+        return {**shared, "stride": self.stride}
+
+    @property
+    def directions(self) -> Mapping[str, str]:
+        """METRICS; for masked tokens those of tokens alone."""
+        masked = self.objective == "masked"
+        return {name: way for name, way in METRICS.items() if not masked or name in OF_TOKENS}
+
+    def head(self, backbone: Backbone, *, dropout: float) -> nn.Module:
+        """The backbone's own language-model head.
+
+        Raises:
+            ValueError: it has none, or one of the other objective.
+        """
+        if backbone.lm_head is None:
+            raise ValueError(
+                "the backbone has no language-model head; choose a backbone that is a language "
+                "model, as gpt2 or bert_base (tlx list backbone)"
+            )
+        return LanguageHead(backbone.lm_head(self.objective), dropout=dropout)
+
+    def loss(
+        self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy of a window's tokens [N], and how many there are [N].
+
+        Their weighted mean is that over all tokens.
+
+        Args:
+            outputs: logits [N, T, V].
+            batch: with `target`, whose `labels` [N, T] are -100 where nothing is asked.
+            smoothing: share of the target spread evenly over the vocabulary.
+        """
+        check_smoothing(smoothing)
+        labels_NT = batch["target"]["labels"]
+        nll_NT = F.cross_entropy(
+            outputs.float().flatten(0, 1),
+            labels_NT.flatten(),
+            ignore_index=IGNORED,
+            label_smoothing=smoothing,
+            reduction="none",
+        ).view_as(labels_NT)
+        count_N = (labels_NT != IGNORED).sum(1).to(nll_NT.dtype)
+        return nll_NT.sum(1) / count_N.clamp(min=1), count_N
+
+    def soften(self, batch: Batch) -> Batch:
+        """Refused: windows of text have no average.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "a language model's batches cannot be mixed; take mixup and cutmix out of augmentation"
+        )
+
+    def collect(self, outputs: Tensor, batch: Batch) -> Collected:
+        """`loss`, `tokens`, `right`, `words` and `characters` of each window [N]."""
+        labels_NT = batch["target"]["labels"]
+        loss_N, count_N = self.loss(outputs, batch)
+        right_N = ((outputs.argmax(2) == labels_NT) & (labels_NT != IGNORED)).sum(1)
+        return {
+            "loss": loss_N,
+            "tokens": count_N,
+            "right": right_N,
+            "words": batch["target"]["words"],
+            "characters": batch["target"]["characters"],
+        }
+
+    def metrics(self, collected: Collected) -> dict[str, float]:
+        """All figures of `directions`."""
+        figures = self._figures(collected, metrics.ones(len(collected["loss"])))
+        return {name: float(value[0]) for name, value in figures.items()}
+
+    def report(self, collected: Collected) -> dict[str, Any]:
+        """Final figures with intervals over windows."""
+        n = len(collected["loss"])
+        return {
+            "n": n,
+            "metrics": intervals(lambda weights_BN: self._figures(collected, weights_BN), n),
+            "per_class": [],
+            "confusion": None,
+            "calibration": {},
+            "invalid": int(collected["loss"].isnan().sum()),
+        }
+
+    def rows(self, collected: Collected) -> Iterator[dict[str, Any]]:
+        """`loss` (nats a token), `tokens`, `words` and `characters` of each window."""
+        keys = ("loss", "tokens", "words", "characters")
+        for values in zip(*(collected[key].tolist() for key in keys), strict=True):
+            yield dict(zip(keys, values, strict=True))
+
+    def _figures(self, collected: Collected, weights_BN: Tensor) -> dict[str, Tensor]:
+        weights_BN = weights_BN.double()
+        tokens_N = collected["tokens"].double()
+        nats_B = weights_BN @ (collected["loss"].double() * tokens_N)
+        loss_B = nats_B / (weights_BN @ tokens_N)
+
+        def each(key: str) -> Tensor:
+            return nats_B / (weights_BN @ collected[key].double())
+
+        figures = {
+            "perplexity": loss_B.exp(),
+            "word_perplexity": each("words").exp(),
+            "bits_per_character": each("characters") / math.log(2),
+            "accuracy": (weights_BN @ collected["right"].double()) / (weights_BN @ tokens_N),
+            "loss": loss_B,
+        }
+        return {name: figures[name] for name in self.directions}

@@ -1,0 +1,200 @@
+"""One class a word: named entities, parts of speech, kinds of source code.
+
+Shapes: N items, W words, C tags, K kinds of entities, B weightings of the items.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tlx.backbones.backbone import Backbone
+from tlx.data.splits import Batch, Labels
+from tlx.methods import entities, metrics
+from tlx.methods.bootstrap import Metric, intervals
+from tlx.tasks.checks import check_labels, check_smoothing
+from tlx.tasks.classification import per_class
+from tlx.tasks.heads import TokenHead
+from tlx.tasks.task import Collected
+
+METRICS: dict[str, str] = {
+    "f1": "max",
+    "precision": "max",
+    "recall": "max",
+    "macro_f1": "max",
+    "accuracy": "max",
+    "loss": "min",
+}
+NO_WORD = -100
+
+
+def token_classification(labels: Labels, *, outside_weight: float = 1.0) -> "TokenClassification":
+    """A task of one tag a word; monitors `f1`, over entities.
+
+    Args:
+        labels: of kind `tags`, in IOB2: `O`, `B-…`, `I-…`.
+        outside_weight: weight of the loss of words outside entities, which are most.
+
+    Raises:
+        ValueError: labels of another kind, or a weight that is not above 0.
+    """
+    check_labels(labels, kind="tags", least=2)
+    if not outside_weight > 0:
+        raise ValueError(f"task.outside_weight={outside_weight}; give a number above 0")
+    return TokenClassification(labels=labels, outside_weight=outside_weight)
+
+
+@final
+@dataclass(frozen=True)
+class TokenClassification:
+    """Softmax cross-entropy over the tags of each word; see the protocol Task.
+
+    A word's vector is that of its first sub-word; words that truncation cut off count as predicted
+    to be outside any entity, and not in the loss.
+
+    Attributes:
+        labels: the tags.
+        outside_weight: weight of words outside entities.
+        monitor: metric that selection looks at by default.
+    """
+
+    labels: Labels
+    outside_weight: float = 1.0
+    monitor: str = "f1"
+
+    @property
+    def input_spec(self) -> Mapping[str, Any]:
+        """One vector a word."""
+        return {"unit": "word"}
+
+    @property
+    def directions(self) -> Mapping[str, str]:
+        """METRICS."""
+        return METRICS
+
+    def head(self, backbone: Backbone, *, dropout: float) -> nn.Module:
+        """A linear head with one logit a tag, for each word."""
+        return TokenHead(backbone.dims["tokens"], len(self.labels.names), dropout=dropout)
+
+    def loss(
+        self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy of an item's words [N], and the weight of its words [N].
+
+        Their weighted mean is that over all words.
+
+        Args:
+            outputs: logits [N, W, C].
+            batch: with `target` [N, W], -100 where there is no word, or [N, W, C] of
+                probabilities, 0 where there is none; and `input` whose `words` are -1 where one
+                was cut off.
+            smoothing: share of the target spread evenly over all tags.
+        """
+        check_smoothing(smoothing)
+        log_NWC = outputs.float().log_softmax(2)
+        soft_NWC = self._soft(batch["target"])
+        nll_NW = -(soft_NWC * log_NWC).sum(2)
+        if smoothing:
+            nll_NW = (1 - smoothing) * nll_NW - smoothing * log_NWC.mean(2)
+        weight_NW = soft_NWC.sum(2) - (1 - self.outside_weight) * soft_NWC[..., self._outside]
+        if isinstance(batch.get("input"), Mapping):
+            weight_NW = weight_NW * (batch["input"]["words"] >= 0)
+        weight_N = weight_NW.sum(1)
+        return (nll_NW * weight_NW).sum(1) / weight_N.clamp(min=1e-9), weight_N
+
+    def soften(self, batch: Batch) -> Batch:
+        """The batch with one-hot targets [N, W, C]; zeros where there is no word."""
+        return {**batch, "target": self._soft(batch["target"])}
+
+    def collect(self, outputs: Tensor, batch: Batch) -> Collected:
+        """`predicted` and `target` [N, W], -100 where there is no word; `loss` and `weight` [N]."""
+        target = batch["target"]
+        loss_N, weight_N = self.loss(outputs, batch)
+        if target.is_floating_point():
+            target = target.argmax(2).masked_fill(target.sum(2) == 0, NO_WORD)
+        predicted_NW = outputs.argmax(2)
+        if isinstance(batch.get("input"), Mapping):
+            predicted_NW = predicted_NW.masked_fill(batch["input"]["words"] < 0, self._outside)
+        return {
+            "predicted": predicted_NW.masked_fill(target == NO_WORD, NO_WORD),
+            "target": target,
+            "loss": loss_N,
+            "weight": weight_N,
+        }
+
+    def metrics(self, collected: Collected) -> dict[str, float]:
+        """All figures of METRICS; F1, precision and recall over entities, of all kinds together."""
+        figures = self._figures(collected)(metrics.ones(len(collected["target"])))
+        return {name: float(value[0]) for name, value in figures.items()}
+
+    def report(self, collected: Collected) -> dict[str, Any]:
+        """Final figures with intervals over sentences, and those of each kind of entity."""
+        n = len(collected["target"])
+        names = entities.kinds(self.labels.names)
+        counts = entities.weighted(self._counts(collected), metrics.ones(n))
+        return {
+            "n": n,
+            "metrics": intervals(self._figures(collected), n),
+            "per_class": per_class(names, counts),
+            "confusion": None,
+            "calibration": {},
+            "invalid": int(collected["loss"].isnan().sum()),
+        }
+
+    def rows(self, collected: Collected) -> Iterator[dict[str, Any]]:
+        """`label` and `prediction`: the tags of an item's words, with blanks between."""
+        for target, predicted in zip(*self._tags(collected), strict=True):
+            yield {"label": " ".join(target), "prediction": " ".join(predicted)}
+
+    @property
+    def _outside(self) -> int:
+        return self.labels.names.index("O")
+
+    def _soft(self, target: Tensor) -> Tensor:
+        """Targets as probabilities [N, W, C]."""
+        if target.is_floating_point():
+            return target
+        there = target != NO_WORD
+        hot = F.one_hot(target.clamp(min=0), len(self.labels.names))
+        return hot.float() * there[..., None]
+
+    def _tags(self, collected: Collected) -> tuple[list[list[str]], list[list[str]]]:
+        """The words' tags, target and predicted."""
+        names = self.labels.names
+        words = (collected["target"] != NO_WORD).sum(1).tolist()
+        target, predicted = (
+            [
+                [names[tag] for tag in row[:count]]
+                for row, count in zip(collected[key].tolist(), words, strict=True)
+            ]
+            for key in ("target", "predicted")
+        )
+        return target, predicted
+
+    def _counts(self, collected: Collected) -> tuple[Tensor, Tensor, Tensor]:
+        target, predicted = self._tags(collected)
+        return entities.counted(predicted, target, names=entities.kinds(self.labels.names))
+
+    def _figures(self, collected: Collected) -> Metric:
+        counts = self._counts(collected)
+        there_NW = collected["target"] != NO_WORD
+        right_N = ((collected["predicted"] == collected["target"]) & there_NW).sum(1).double()
+        words_N = there_NW.sum(1).double()
+        loss_N, weight_N = collected["loss"].double(), collected["weight"].double()
+
+        def figures(weights_BN: Tensor) -> dict[str, Tensor]:
+            every = entities.weighted(counts, weights_BN)
+            one = entities.micro(every)
+            weights_BN = weights_BN.double()
+            return {
+                "f1": metrics.f1(one)[:, 0],
+                "precision": metrics.precision(one)[:, 0],
+                "recall": metrics.recall(one)[:, 0],
+                "macro_f1": metrics.macro_f1(every),
+                "accuracy": (weights_BN @ right_N) / (weights_BN @ words_N),
+                "loss": (weights_BN @ (loss_N * weight_N)) / (weights_BN @ weight_N),
+            }
+
+        return figures
