@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tlx.config import exact, study
+from tlx.config import exact, modality, study
 from tlx.config.keys import is_number
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant
@@ -99,6 +99,7 @@ def check(config: Node) -> list[Problem]:
         *_metrics(config),
         *_patterns(config.get("freeze_strategy"), "freeze_strategy"),
         *_ends(config.get("freeze_strategy"), "freeze_strategy"),
+        *modality.check(config),
         *exact.check(config),
         *study.check(config, metrics_of(config)),
     ]
