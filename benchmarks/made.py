@@ -24,8 +24,9 @@ from tlx.training.fit import fit
 from tlx.training.loaders import Encoded, EvalBatches, Share, StepBatches, loader
 from tlx.training.module import Recipe, TransferModule
 from tlx.training.progress import Display
-from tlx.training.reuse import Reuse, Transform, Wishes
+from tlx.training.reuse import Reuse, Wishes
 from tlx.training.trainer import make_trainer
+from tlx.training.transform import Transform
 
 
 class Tensors:

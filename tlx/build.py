@@ -30,7 +30,8 @@ from tlx.training.course import Pace, Selection
 from tlx.training.loaders import Encoded, EvalBatches, Share, StepBatches, loader
 from tlx.training.module import Recipe, TransferModule
 from tlx.training.optimizers import Lbfgs
-from tlx.training.reuse import Reuse, Transform, Wishes, transform_facts
+from tlx.training.reuse import Reuse, Wishes
+from tlx.training.transform import Transform, transform_facts
 
 Config = Mapping[str, Any]
 STORE = ".cache"

@@ -13,7 +13,7 @@ from tlx import execute
 from tlx.config.compose import compose
 from tlx.results import record
 from tlx.results.record import Record
-from tlx.training import reuse
+from tlx.training import reuse, transform
 
 BASE = [
     *("dataset=digits", "dataset.labels_per_class=6", "backbone=timm", "backbone.init=none"),
@@ -140,7 +140,7 @@ def test_a_change_finds_no_stale_activation(change, tmp_path):
 def test_a_changed_encoder_finds_no_stale_activation(tmp_path, monkeypatch):
     own = ["backbone.name=test_resnet", "freeze_strategy=linear_probe"]
     run(tmp_path, *own)
-    monkeypatch.setattr(reuse, "_hash_of", lambda path: "another source")
+    monkeypatch.setattr(transform, "_hash_of", lambda path: "another source")
     _, other = run(tmp_path, *own, "optimizer.lr=0.01")
     assert other.stages[0].reused == 0
 

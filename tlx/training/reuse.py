@@ -5,44 +5,44 @@ taken from the store (computed where they are missing), and the stage trains wha
 Order, targets, random streams and resuming are those of training without the store.
 """
 
-import hashlib
-import importlib.metadata
-import inspect
 import logging
-import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any, final
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from tlx.data.splits import Batch, Encode, Split, Splits
-from tlx.frozen import nested
+from tlx.data.splits import Batch, Split, Splits
 from tlx.frozen import split as splitting
 from tlx.frozen.split import NoSplit
 from tlx.frozen.store import Rows, Store, StoreError
 from tlx.methods.order import sample_seed
 from tlx.training import sharding
 from tlx.training.collect import broadcast
-from tlx.training.loaders import Encoded, EvalBatches, Position, StepBatches, loader
+from tlx.training.loaders import Collate, Encoded, EvalBatches, Position, StepBatches, loader
 from tlx.training.module import TransferModule
+from tlx.training.stored import (
+    STORED,
+    Beside,
+    Chosen,
+    Inputs,
+    Stored,
+    lengthened,
+    placed,
+    read_s_per_byte,
+    row_bytes,
+)
+from tlx.training.transform import Transform, item_keys
 
 log = logging.getLogger(__name__)
 
-LIBRARIES = ("torch", "torchvision", "timm", "transformers", "pillow", "numpy")
 PROVED_ON = 8
 """Items on which a split is proved."""
-
-LONGEST_FACT = 200
-"""Longer texts are known by their hash."""
 
 MOST_INPUT_BYTES = 2**29
 """Decoded inputs are stored up to this size in all."""
@@ -66,70 +66,6 @@ class Wishes:
     views: int = 0
     dtype: torch.dtype | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Transform:
-    """How an item of a split becomes the network's input.
-
-    Attributes:
-        encode: raw to encoded sample.
-        seed: of its random draws; None: it draws none.
-        facts: all that it depends on, as plain data.
-    """
-
-    encode: Encode
-    seed: int | None
-    facts: Mapping[str, Any]
-
-
-@final
-@dataclass(frozen=True)
-class Stored(Dataset[Any]):
-    """Batches of stored activations, gathered at once."""
-
-    rows: Rows
-    targets: Tensor
-    views: int
-    served: Counter[str]
-
-    def __getitems__(self, positions: Sequence[Position]) -> Batch:
-        """The batch at (index, epoch) positions."""
-        self.served["items"] += len(positions)
-        index = torch.tensor([index for index, _ in positions])
-        row = index
-        if self.views:
-            row = index * self.views + torch.tensor([epoch for _, epoch in positions])
-        return {"index": index, "input": self.rows.gather(row), "target": self.targets[index]}
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What is stored where the network has no frozen bottom: its inputs, decoded and resized.
-
-    Attributes:
-        shape: of one item's input.
-        dtype: of the input.
-        boundary: what records call it.
-    """
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    boundary: str = "input"
-
-    def prefix(self, inputs: Tensor) -> Tensor:
-        """The inputs as they are."""
-        return inputs
-
-
-def placed(inputs: Any, device: torch.device) -> Any:
-    """Inputs, one tensor or several, on a device."""
-    return nested.mapped(lambda tensor: tensor.to(device), inputs)
-
-
-def row_bytes(found: "splitting.Split | Inputs") -> int:
-    """Bytes of one item's activation."""
-    return found.dtype.itemsize * torch.Size(found.shape).numel()
 
 
 @dataclass(frozen=True)
@@ -188,6 +124,7 @@ class Reuse:
         self._served: Counter[str] = Counter()
         self._split: splitting.Split | Inputs | None = None
         self._prefix = ""
+        self._length = 0  # of activations, in tokens, where inputs go beside them
         self.prefix_s = 0.0
         self._targets: dict[int, Tensor] = {}
 
@@ -282,15 +219,27 @@ class Reuse:
         inputs = placed(self.splits.collate(samples)["input"], device)
         with self._precision():
             found = splitting.find(self.module.network, inputs)
-            if found.needs_inputs:
-                raise NoSplit("what lies above the boundary reads the inputs as well")
+            length = self._tokens(found, inputs) if found.needs_inputs else 0
             if self.module.recipe.compile and found.boundary != "backbone":
                 raise NoSplit("trainer.compile compiles the whole network")
             started = time.monotonic()
             found.prefix(inputs)
         self.prefix_s = (time.monotonic() - started) / count
-        self._split, self._prefix = found, found.prefix_id()
+        self._split, self._prefix, self._length = found, found.prefix_id(), length
         return found.boundary
+
+    def _tokens(self, found: splitting.Split, inputs: Any) -> int:
+        """Tokens of the longest text of all, where activations are of a text's tokens.
+
+        Raises:
+            NoSplit: they are something else.
+        """
+        every = (self.splits.train, self.splits.val, self.splits.test, *self.splits.extra.values())
+        lengths = [getattr(split, "lengths", None) for split in every]
+        mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+        if mask is None or None in lengths or found.shape[:1] != mask.shape[1:]:
+            raise NoSplit("what lies above the boundary reads the inputs as well")
+        return max(max(each, default=1) for each in lengths if each is not None)
 
     def _may_store_inputs(self) -> bool:
         """Whether decoded and resized inputs are the same in each epoch, and few enough."""
@@ -307,11 +256,12 @@ class Reuse:
             found = Inputs(tuple(inputs.shape), inputs.dtype)
             items = len(self.splits.train) + len(self.splits.val)
             if items * row_bytes(found) <= MOST_INPUT_BYTES:
-                self._split, self._prefix = found, ""
+                self._split, self._prefix, self._length = found, "", 0
 
     def adopt(self, other: "Reuse") -> None:
         """Takes over the split that another one has found for the same network."""
-        self._split, self._prefix, self.prefix_s = other._split, other._prefix, other.prefix_s
+        self._split, self._prefix, self._length = other._split, other._prefix, other._length
+        self.prefix_s = other.prefix_s
 
     def _train_and_val(self, samples: int, views: int) -> tuple[Rows, Rows] | None:
         """Rows of both splits, computed by rank 0; None where it is not worth it."""
@@ -340,7 +290,7 @@ class Reuse:
         if samples < count:
             raise _NotWorthIt(f"{count} activations would serve {samples} samples")
         assert self._split is not None
-        size = row_bytes(self._split)
+        size = self._row_bytes()
         if size * count > self.wishes.store.resident_bytes:
             reading_s = size * read_s_per_byte(self.wishes.store.folder)
             if reading_s > self.prefix_s:
@@ -351,9 +301,26 @@ class Reuse:
         train = self.rows(self.splits.train, self.training, views=views)
         return [train, self.rows(self.splits.val, self.evaluation)]
 
-    def _suffix(self, stored: Tensor) -> Any:
+    def _suffix(self, stored: Any) -> Any:
         assert isinstance(self._split, splitting.Split)
-        return self._split.suffix(stored.to(self._split.dtype))
+        if not self._length:
+            return self._split.suffix(stored.to(self._split.dtype))
+        inputs = {name: value for name, value in stored.items() if name != STORED}
+        return self._split.suffix(stored[STORED].to(self._split.dtype), inputs=inputs)
+
+    def _shape(self) -> tuple[int, ...]:
+        """Of a stored row."""
+        assert self._split is not None
+        shape = self._split.shape
+        return (self._length, *shape[1:]) if self._length else shape
+
+    def _row_bytes(self) -> int:
+        assert self._split is not None
+        return self._split.dtype.itemsize * torch.Size(self._shape()).numel()
+
+    @property
+    def _padding_side(self) -> str:
+        return str(self.training.facts["input"].get("padding_side", "right"))
 
     # -- rows ---------------------------------------------------------------------------------
 
@@ -379,12 +346,13 @@ class Reuse:
             "boundary": found.boundary,
             "prefix": self._prefix,
             "transform": dict(transform.facts),
+            **({"length": self._length} if self._length else {}),
             **self.wishes.facts,
         }
         dtype = self.wishes.dtype if isinstance(found, splitting.Split) else None
         try:
             rows = store.rows(
-                facts, keys, shape=found.shape, dtype=dtype or found.dtype, compute=compute,
+                facts, keys, shape=self._shape(), dtype=dtype or found.dtype, compute=compute,
                 say=self.say,
             )  # fmt: skip
         except OSError as error:  # a folder that cannot be written to, say
@@ -414,15 +382,24 @@ class Reuse:
         started = time.monotonic()
         for batch in inputs:
             with self._precision():
-                yield found.prefix(placed(batch["input"], device)).cpu()
+                made = found.prefix(placed(batch["input"], device)).cpu()
+            if self._length:
+                made = lengthened(made, self._length, padding_side=self._padding_side)
+            yield made
         if len(positions) >= self.batch_size:  # of a few, the loader's start takes the most
             self.prefix_s = (time.monotonic() - started) / len(positions)
 
     def _loader(
         self, rows: Rows, split: Split, batches: StepBatches | EvalBatches, *, views: int = 0
     ) -> "DataLoader[Batch]":
+        beside: Beside | None = None
+        if self._length:
+            of = self.training if split is self.splits.train else self.evaluation
+            dataset = Encoded(split, of.encode, seed=of.seed)
+            beside = Beside(dataset, Collate(self.splits), self._padding_side)
+        targets = None if beside else self.targets(split)
         return DataLoader(
-            Stored(rows, self.targets(split), views, self._served),
+            Stored(rows, targets, views, self._served, beside),
             batch_sampler=batches,
             collate_fn=_as_it_is,  # type: ignore[arg-type]
             pin_memory=self.loading["pin"],
@@ -461,7 +438,7 @@ class Reuse:
             if found.prefix_id() != self._prefix:  # other weights were chosen than the stage's
                 self.leave()
                 return plain
-        small = row_bytes(found) <= MOST_PASSING_BYTES
+        small = self._row_bytes() <= MOST_PASSING_BYTES
         rows: Rows | None = None
         if split is self.splits.val or small:
             try:
@@ -477,86 +454,6 @@ class Reuse:
 
 class _NotWorthIt(Exception):
     """Computing activations would cost more than it spares."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A batch sampler over given positions."""
-
-    positions: Sequence[Position]
-    batch_size: int
-
-    def __iter__(self) -> Iterator[list[Position]]:
-        """Yields positions."""
-        for start in range(0, len(self.positions), self.batch_size):
-            yield list(self.positions[start : start + self.batch_size])
-
-    def __len__(self) -> int:
-        """Number of batches."""
-        return -(-len(self.positions) // self.batch_size)
-
-
-def item_keys(split: Split, splits: Splits) -> list[str]:
-    """A hash of each item's content; its id and the whole data's hash where none is known."""
-    known: Sequence[str] = getattr(split, "keys", ())
-    if len(known) != len(split.ids):
-        known = [""] * len(split.ids)
-    return [
-        key or hashlib.sha256(f"{splits.fingerprint}\n{name}".encode()).hexdigest()
-        for key, name in zip(known, split.ids, strict=True)
-    ]
-
-
-def transform_facts(encode: Encode, spec: Mapping[str, Any], nodes: Mapping[str, Any]) -> Any:
-    """What an encoder's outputs depend on: input spec, augmentations, its source, libraries."""
-    source = inspect.getsourcefile(type(encode)) or ""
-    return {
-        "input": {key: _short(value) for key, value in spec.items()},
-        "augmentation": {name: dict(node) for name, node in nodes.items()},
-        "encoder": f"{type(encode).__module__}.{type(encode).__qualname__}",
-        "source": _hash_of(source),
-        "versions": _versions(),
-    }
-
-
-def _short(value: Any) -> Any:
-    """A plain value of an input spec; the hash of a long text, as a tokenizer's."""
-    if isinstance(value, str) and len(value) > LONGEST_FACT:
-        return f"sha256:{hashlib.sha256(value.encode()).hexdigest()}"
-    return list(value) if isinstance(value, tuple) else value
-
-
-@cache
-def read_s_per_byte(folder: Path) -> float:
-    """Seconds that the disk takes to read a byte, measured on a file that is not in memory."""
-    folder.mkdir(parents=True, exist_ok=True)
-    size = 2**25
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(os.urandom(size))
-        file.flush()
-        os.fsync(file.fileno())
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        started = time.monotonic()
-        file.seek(0)
-        file.read()
-        return (time.monotonic() - started) / size
-
-
-@cache
-def _hash_of(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path else ""
-
-
-@cache
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -1,0 +1,153 @@
+"""Batches of stored activations, and the inputs that what lies above them may read as well."""
+
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from tlx.data.splits import Batch, Sample
+from tlx.frozen import nested
+from tlx.frozen.split import Split
+from tlx.frozen.store import Rows
+from tlx.training.loaders import Encoded, Position
+
+STORED = "stored"
+"""Key of activations among inputs."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The inputs themselves, where what lies above the boundary reads them too, as masks.
+
+    Activations are then of tokens, padded to the longest text of all; a batch takes as many as its
+    own longest has.
+
+    Attributes:
+        dataset: encoded items.
+        collate: of the loader.
+        padding_side: `right` or `left`.
+    """
+
+    dataset: Encoded
+    collate: Callable[[list[Sample]], Batch]
+    padding_side: str
+
+    def batch(self, positions: Sequence[Position], rows: Tensor) -> Batch:
+        """A batch with its inputs, and the activations among them."""
+        batch = self.collate([self.dataset[position] for position in positions])
+        tokens = batch["input"]["attention_mask"].shape[1]
+        part = rows[:, -tokens:] if self.padding_side == "left" else rows[:, :tokens]
+        return {**batch, "input": {**batch["input"], STORED: part}}
+
+
+def lengthened(rows: Tensor, length: int, *, padding_side: str) -> Tensor:
+    """Activations [N, T, ...] of tokens, padded by zeros to a length."""
+    short = length - rows.shape[1]
+    ends = (short, 0) if padding_side == "left" else (0, short)
+    return functional.pad(rows, (0, 0) * (rows.ndim - 2) + ends)
+
+
+@final
+@dataclass(frozen=True)
+class Stored(Dataset[Any]):
+    """Batches of stored activations, gathered at once.
+
+    Attributes:
+        rows: the activations.
+        targets: of all items; None with `beside`, which gives them.
+        views: draws of an item that are stored; 0: one.
+        served: counts what was asked for.
+        beside: gives the inputs, where they are needed.
+    """
+
+    rows: Rows
+    targets: Tensor | None
+    views: int
+    served: Counter[str]
+    beside: Beside | None = None
+
+    def __getitems__(self, positions: Sequence[Position]) -> Batch:
+        """The batch at (index, epoch) positions."""
+        self.served["items"] += len(positions)
+        index = torch.tensor([index for index, _ in positions])
+        row = index
+        if self.views:
+            row = index * self.views + torch.tensor([epoch for _, epoch in positions])
+        rows = self.rows.gather(row)
+        if self.beside is not None:
+            return self.beside.batch(positions, rows)
+        assert self.targets is not None
+        return {"index": index, "input": rows, "target": self.targets[index]}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is stored where the network has no frozen bottom: its inputs, decoded and resized.
+
+    Attributes:
+        shape: of one item's input.
+        dtype: of the input.
+        boundary: what records call it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    boundary: str = "input"
+
+    def prefix(self, inputs: Tensor) -> Tensor:
+        """The inputs as they are."""
+        return inputs
+
+
+def placed(inputs: Any, device: torch.device) -> Any:
+    """Inputs, one tensor or several, on a device."""
+    return nested.mapped(lambda tensor: tensor.to(device), inputs)
+
+
+def row_bytes(found: "Split | Inputs") -> int:
+    """Bytes of one item's activation."""
+    return found.dtype.itemsize * torch.Size(found.shape).numel()
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A batch sampler over given positions."""
+
+    positions: Sequence[Position]
+    batch_size: int
+
+    def __iter__(self) -> Iterator[list[Position]]:
+        """Yields positions."""
+        for start in range(0, len(self.positions), self.batch_size):
+            yield list(self.positions[start : start + self.batch_size])
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self.positions) // self.batch_size)
+
+
+@cache
+def read_s_per_byte(folder: Path) -> float:
+    """Seconds that the disk takes to read a byte, measured on a file that is not in memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    size = 2**25
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(os.urandom(size))
+        file.flush()
+        os.fsync(file.fileno())
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        started = time.monotonic()
+        file.seek(0)
+        file.read()
+        return (time.monotonic() - started) / size
