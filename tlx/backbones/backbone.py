@@ -40,11 +40,14 @@ class Backbone:
         head_level: level of the head in `fine_groups` (a neck may share it).
         dims: width of each kind of feature, `{"pooled": 512}`.
         input_spec: what the encoder of the data needs, as a plain mapping with `kind`
-            (`image`: `size` [C, H, W], `mean`, `std`, `interpolation`, `crop_pct`).
+            (`image`: `size` [C, H, W], `mean`, `std`, `interpolation`, `crop_pct`; `text`:
+            `tokenizer` (JSON), `pad_id`, `padding_side`, `max_length`, `type_ids`, `unit`).
         weights_id: identity of the starting weights (content hash), or `none`.
         neck: final norm, pooler, pre-logits parameters.
         embeddings: patch, position, token embedding parameters.
         no_decay: names that the network itself exempts from weight decay.
+        lm_head: makes the head of a language model, from features with tokens to logits [N, T, V];
+            a weight that it shares with the module goes by the module's name alone. None: has none.
         export: plain facts that an export needs (`source`, `name`, `kwargs`).
     """
 
@@ -59,4 +62,5 @@ class Backbone:
     neck: tuple[str, ...] = ()
     embeddings: tuple[str, ...] = ()
     no_decay: frozenset[str] = frozenset()
+    lm_head: Callable[[], nn.Module] | None = None
     export: Mapping[str, Any] = field(default_factory=dict)
