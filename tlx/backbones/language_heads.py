@@ -10,6 +10,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from tlx.backbones.backbone import Features
 from tlx.backbones.sources import Source, quiet, reached
+from tlx.backbones.text import TiedLinear
 
 _log = logging.getLogger(__name__)
 
@@ -23,27 +24,6 @@ class Given(nn.Module):
     ) -> BaseModelOutputWithPoolingAndCrossAttentions:
         """The states as a trunk's output."""
         return BaseModelOutputWithPoolingAndCrossAttentions(last_hidden_state=inputs_embeds)
-
-
-@final
-class TiedLinear(nn.Module):
-    """A linear layer whose weight is another module's parameter: it goes by that name alone."""
-
-    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None) -> None:
-        """Keeps the weight out of this module's parameters."""
-        super().__init__()
-        self._tied = (weight,)
-        self.bias: nn.Parameter | None
-        self.register_parameter("bias", bias)
-
-    @property
-    def weight(self) -> nn.Parameter:
-        """The other module's."""
-        return self._tied[0]
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Logits [..., V] of states [..., D]."""
-        return nn.functional.linear(hidden, self.weight, self.bias)
 
 
 @final

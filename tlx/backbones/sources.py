@@ -170,7 +170,7 @@ def _not_fetched(source: Source, what: str, error: OSError, silence: str) -> Exc
             f"backbone.name={source.name!r} is not on the hub, or not public; did you mean {near}?"
         )
     return RuntimeError(
-        f"backbone.init=hub: the {what} of {source.name!r} could not be fetched "
+        f"backbone.name={source.name!r}: the {what} could not be fetched "
         f"({silence or _first_line(error)}). Without network: give a folder, "
         "backbone.name=<folder of save_pretrained>; or start a kind of network from random "
         "weights, backbone.name=bert backbone.init=none; or fill the Hugging Face cache where "

@@ -96,6 +96,27 @@ class Pooling(nn.Module):
         return torch.einsum("nt,ntd->nd", share, _real(hidden, mask))
 
 
+@final
+class TiedLinear(nn.Module):
+    """A linear layer whose weight is another module's parameter: it goes by that name alone."""
+
+    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None) -> None:
+        """Keeps the weight out of this module's parameters."""
+        super().__init__()
+        self._tied = (weight,)
+        self.bias: nn.Parameter | None
+        self.register_parameter("bias", bias)
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The other module's."""
+        return self._tied[0]
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of states [..., D]."""
+        return nn.functional.linear(hidden, self.weight, self.bias)
+
+
 def first_token(hidden: Tensor, mask: Tensor) -> Tensor:
     """The first real token's state [N, D]: `[CLS]` where a tokenizer puts it there."""
     return _at(hidden, mask.long().argmax(dim=1))
