@@ -396,6 +396,15 @@ def test_a_folder_that_lacks_something_is_named(tmp_path):
         transformers(name=str(tmp_path))
 
 
+def test_code_from_a_repository_is_never_run(tmp_path):
+    config = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "mine.py").write_text("raise SystemExit('it ran')")
+    (tmp_path / "tokenizer.json").write_text(tiny("bert").input_spec["tokenizer"])
+    with pytest.raises(ValueError, match="never does"):
+        transformers(name=str(tmp_path))
+
+
 def test_library_is_as_loud_as_before():
     level = logging.getLogger("transformers").level
     tiny("bert")

@@ -36,6 +36,7 @@ VOCABULARIES = (
     *("spiece.model", "spm.model", "sentencepiece.bpe.model"),
 )
 RESERVED = ("vocab_size", "pad_token_id", "dtype", "torch_dtype", "trust_remote_code")
+REMOTE = "trust_remote_code"
 ABOUT_ATTENTION = "attn_implementation"
 
 
@@ -140,6 +141,8 @@ def tokenizer_of(source: Source) -> str:
         try:
             found = AutoTokenizer.from_pretrained(source.name, trust_remote_code=False)
         except (ImportError, ValueError) as error:
+            if REMOTE in str(error):
+                raise
             raise ValueError(f"{advice} ({_first_line(error)})") from error
     backend = getattr(found, "backend_tokenizer", None)
     if backend is None:
@@ -154,6 +157,13 @@ def reached(source: Source, what: str) -> Iterator[None]:
     with quiet(), cached as silence:
         try:
             yield
+        except ValueError as error:
+            if REMOTE not in str(error):
+                raise
+            raise ValueError(
+                f"backbone.name={source.name!r} would run code from its repository, which tlx "
+                "never does; choose a network that transformers itself has"
+            ) from error
         except OSError as error:
             if source.kind == "folder":
                 raise ValueError(
