@@ -9,10 +9,14 @@ import timm as timm_lib
 import torch
 import yaml
 
+from tlx.backbones.sources import KNOWN
 from tlx.backbones.timm import least_image_size, timm
 
 FOLDER = Path(__file__).parents[2] / "conf" / "backbone"
-FILES = sorted(FOLDER.glob("*.yaml"))
+ALL_FILES = sorted(FOLDER.glob("*.yaml"))
+TARGETS = {path: yaml.safe_load(path.read_text())["_target_"] for path in ALL_FILES}
+FILES = [path for path in ALL_FILES if TARGETS[path] == "tlx.backbones.timm.timm"]
+HUB_FILES = [path for path in ALL_FILES if TARGETS[path].endswith(".transformers")]
 QUICK = {"resnet18", "resnet10t", "mobilenetv2_100", "inception_v3", "densenet121", "vit_tiny"}
 QUICK |= {"swin_tiny", "vit_small_dinov2", "vit_small_dinov3"}
 
@@ -36,6 +40,15 @@ def smallest(path):
 
 def test_folder_is_not_empty():
     assert len(FILES) >= 20
+    assert len(HUB_FILES) >= 13
+
+
+@pytest.mark.parametrize("path", HUB_FILES, ids=lambda p: p.stem)
+def test_file_of_a_text_network_names_one_that_mistyped_names_are_led_to(path):
+    assert path.read_text().startswith("# ")
+    config = yaml.safe_load(path.read_text())
+    assert config["name"] == "???" or config["name"] in KNOWN
+    assert config["init"] == "hub"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

@@ -41,6 +41,9 @@ class Reading:
     tokenizer: str | None = None
 
 
+DEFAULT = Reading()
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A pretrained network without its head, and what must be known to fine-tune it.
@@ -56,15 +59,16 @@ class Backbone:
         dims: width of each kind of feature, `{"pooled": 512}` or `{"tokens": 768}`.
         input_spec: what the encoder of the data needs, as a plain mapping with `kind`
             (`image`: `size` [C, H, W], `mean`, `std`, `interpolation`, `crop_pct`; `text`:
-            `tokenizer` as JSON, `max_length`, `pad_id`, `padding_side`, `type_ids`, `unit`).
+            `tokenizer` as JSON, `max_length`, `pad_id`, `padding_side`, `type_ids`; of
+            language models `causal`, `mask_id`, `vocabulary`).
         weights_id: identity of the starting weights (content hash), or `none`.
         neck: final norm, pooler, pre-logits parameters.
         embeddings: patch, position, token embedding parameters.
         no_decay: names that the network itself exempts from weight decay.
         export: plain facts that an export needs (`source`, `name`, `kwargs`).
-        lm_head: from `causal` or `masked` to a language model's head, a module from features with
-            `tokens` to a logit for each token of the vocabulary; None where the network is no
-            language model. Raises ValueError for an objective that is not the network's.
+        lm_head: makes a language model's head, from features with `tokens` to a logit for each
+            token of the vocabulary [N, T, V]; a weight that it shares with the module goes by the
+            module's name alone. None where the network is no language model.
     """
 
     module: nn.Module
@@ -79,4 +83,4 @@ class Backbone:
     embeddings: tuple[str, ...] = ()
     no_decay: frozenset[str] = frozenset()
     export: Mapping[str, Any] = field(default_factory=dict)
-    lm_head: Callable[[str], nn.Module] | None = None
+    lm_head: Callable[[], nn.Module] | None = None

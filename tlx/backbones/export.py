@@ -1,4 +1,4 @@
-"""Trained networks for the rest of the world: plain timm, and ONNX."""
+"""Trained networks for the rest of the world: plain timm, transformers, and ONNX."""
 
 import importlib.util
 import json
@@ -28,7 +28,7 @@ def export(
     input_spec: Mapping[str, Any],
     onnx: bool = False,
 ) -> Path:
-    """Writes model.safetensors, config.json and README.md that plain timm loads; the folder.
+    """Writes model.safetensors, config.json and README.md that the library loads; the folder.
 
     Args:
         state: the whole network's, names beginning with `backbone.` and `head.`.
@@ -36,14 +36,19 @@ def export(
         facts: the backbone's `export`.
         class_names: in the order of the outputs.
         input_spec: the backbone's.
-        onnx: also write model.onnx, with a free batch size.
+        onnx: also write model.onnx, with a free batch size; images only.
 
     Raises:
-        ExportError: not from timm, or a head that is not timm's one linear classifier.
+        ExportError: a network or a head that neither timm nor transformers has; of a text network,
+            its parts are written instead.
     """
+    if facts.get("source") == "transformers":
+        return _export_text(state, Path(folder), facts, class_names, input_spec, onnx=onnx)
     if facts.get("source") != "timm":
         raise ExportError(
-            f"only backbones from timm can be exported so, not {facts.get('source')!r}"
+            "only backbones from timm and transformers can be exported, not "
+            f"{facts.get('source')!r}: no other library has their form; the run's own "
+            "model.safetensors holds the weights"
         )
     if onnx:
         _check_onnx()
@@ -67,6 +72,27 @@ def export(
             size=input_spec["size"],
         )
     return folder
+
+
+def _export_text(
+    state: Mapping[str, Tensor],
+    folder: Path,
+    facts: Mapping[str, Any],
+    class_names: Sequence[str],
+    input_spec: Mapping[str, Any],
+    *,
+    onnx: bool,
+) -> Path:
+    from tlx.backbones.export_text import NoSuchForm, export_text
+
+    if onnx:
+        raise ExportError("export to ONNX knows networks of images only; leave --onnx out")
+    try:
+        return export_text(
+            state, folder, facts=facts, class_names=class_names, input_spec=input_spec
+        )
+    except NoSuchForm as error:
+        raise ExportError(str(error)) from error
 
 
 def overlay(folder: str | Path) -> dict[str, Any]:

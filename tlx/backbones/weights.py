@@ -18,7 +18,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class LoadReport:
         loaded: names that were copied into the network.
         dropped: keys of the file's classifiers and auxiliary heads, left out on purpose.
         adapted: names whose shape was fitted (input channels, position embeddings).
-        defaulted: batch counters that the file lacks and the network keeps.
+        defaulted: batch counters and optional parts that the file lacks and the network keeps.
         renamed: timm's own filter for older or foreign names was used.
     """
 
@@ -89,12 +89,17 @@ class _Fit:
         return len(self.missing) + len(self.unexpected) + len(self.mismatched)
 
 
-def load(module: nn.Module, path: str | Path) -> LoadReport:
+def load(module: nn.Module, path: str | Path, *, optional: tuple[str, ...] = ()) -> LoadReport:
     """Copies a file's weights into the network, in place, and says what became of every key.
 
     Wrappers' prefixes (`module.`, `_orig_mod.`, `network.backbone.`) are cut, classifiers
     dropped, first layers fitted to other input channels, and timm's filter of the architecture
     used where plain names or shapes don't fit (older names, position embeddings of another size).
+
+    Args:
+        module: the network.
+        path: the file.
+        optional: beginnings of names that the file may lack, or have where the network does not.
 
     Raises:
         WeightsError: the file holds code, is broken, or does not account for every weight.
@@ -104,7 +109,7 @@ def load(module: nn.Module, path: str | Path) -> LoadReport:
     _check_architecture(module, metadata, path)
     target = module.state_dict()
     prefix = _best_prefix(file_state, target)
-    fit = _fitted(module, file_state, prefix)
+    fit = _without(_fitted(module, file_state, prefix), optional)
     if fit.faults:
         raise WeightsError(_explain(path, module, fit, prefix))
     defaulted = tuple(name for name in target if name not in fit.state)
@@ -316,6 +321,18 @@ def _fitted(module: nn.Module, state: State, prefix: str) -> _Fit:
         if attempt.faults < best.faults:
             best = attempt
     return best
+
+
+def _without(fit: _Fit, optional: tuple[str, ...]) -> _Fit:
+    """The fit without what may be missing, or may be there in vain."""
+    aside = tuple(name for name in fit.unexpected if name.startswith(optional))
+    return replace(
+        fit,
+        state={name: tensor for name, tensor in fit.state.items() if name not in aside},
+        dropped=fit.dropped + aside,
+        missing=tuple(name for name in fit.missing if not name.startswith(optional)),
+        unexpected=tuple(name for name in fit.unexpected if name not in aside),
+    )
 
 
 def _attempt(

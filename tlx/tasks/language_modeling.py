@@ -121,7 +121,14 @@ class LanguageModeling:
                 "the backbone has no language-model head; choose a backbone that is a language "
                 "model, as gpt2 or bert_base (tlx list backbone)"
             )
-        return LanguageHead(backbone.lm_head(self.objective), dropout=dropout)
+        own = "causal" if backbone.input_spec["causal"] else "masked"
+        if own != self.objective:
+            other = {"causal": "language_modeling", "masked": "masked_language_modeling"}[own]
+            raise ValueError(
+                f"the backbone is a {own} language model, and task.objective is {self.objective}; "
+                f"choose task={other}, or another backbone"
+            )
+        return LanguageHead(backbone.lm_head(), dropout=dropout)
 
     def loss(
         self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0

@@ -1,0 +1,165 @@
+"""Exported text networks load into plain transformers and give the same outputs."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
+
+import tiny as made
+from tiny import DECODERS, ENCODERS, TEXTS, tiny
+from tlx.backbones.backbone import Reading
+from tlx.backbones.export import ExportError, export
+from tlx.backbones.recurrent import awd_lstm
+from tlx.tasks.task import Network
+
+CLASSES = ("cat", "dog", "owl")
+
+
+class Linear(nn.Module):
+    """The tasks' head: one linear layer, named so."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.linear = nn.Linear(width, len(CLASSES))
+
+    def forward(self, features):
+        return self.linear(features.pooled if features.pooled is not None else features.tokens)
+
+
+class Wrapped(nn.Module):
+    """A language-model head inside a task's own module."""
+
+    def __init__(self, lm):
+        super().__init__()
+        self.lm = lm
+
+    def forward(self, features):
+        return self.lm(features)
+
+
+def trained(kind, unit, **options):
+    """A network whose every weight differs from its start."""
+    backbone = tiny(kind, unit=unit, **options)
+    head = Wrapped(backbone.lm_head()) if unit == "token" else Linear(16)
+    network = Network(backbone.module, head, backbone.features).eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return backbone, network
+
+
+def written(backbone, network, folder, names=CLASSES):
+    return export(
+        network.state_dict(),
+        folder,
+        facts=backbone.export,
+        class_names=names,
+        input_spec=backbone.input_spec,
+    )
+
+
+def same_outputs(backbone, network, full):
+    inputs = made.batch(backbone.input_spec, [11, 4])
+    inputs["words"] = torch.arange(11).repeat(2, 1)
+    given = {name: values.long() for name, values in inputs.items() if name != "words"}
+    with torch.no_grad():
+        ours, theirs = network(inputs), full.eval()(**given).logits
+    if ours.ndim == 3:
+        mask = inputs["attention_mask"]
+        ours, theirs = ours[mask], theirs[mask]
+    torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [*ENCODERS, *DECODERS])
+def test_language_models(kind, tmp_path):
+    backbone, network = trained(kind, "token")
+    auto = AutoModelForCausalLM if kind in DECODERS else AutoModelForMaskedLM
+    folder = written(backbone, network, tmp_path / "out", ())
+    same_outputs(backbone, network, auto.from_pretrained(folder))
+
+
+@pytest.mark.parametrize("kind", [k for k in [*ENCODERS, *DECODERS] if k != "modernbert"])
+def test_word_classifiers(kind, tmp_path):
+    backbone, network = trained(kind, "word")
+    full = AutoModelForTokenClassification.from_pretrained(written(backbone, network, tmp_path))
+    same_outputs(backbone, network, full)
+    assert full.config.id2label == dict(enumerate(CLASSES))
+
+
+def test_text_classifiers_with_a_pooler(tmp_path):
+    backbone, network = trained("bert", "pooled")
+    full = AutoModelForSequenceClassification.from_pretrained(written(backbone, network, tmp_path))
+    same_outputs(backbone, network, full)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2"])
+def test_tokenizer_comes_along(kind, tmp_path):
+    backbone, network = trained(kind, "word", max_length=9)
+    written(backbone, network, tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    own = Tokenizer.from_str(backbone.input_spec["tokenizer"])
+    assert loaded(TEXTS)["input_ids"] == [e.ids for e in own.encode_batch(TEXTS)]
+    assert loaded.pad_token_id == backbone.input_spec["pad_id"]
+    assert loaded.model_max_length == 9
+    read = loaded(TEXTS, padding=True, truncation=True, return_tensors="pt")
+    assert AutoModelForTokenClassification.from_pretrained(tmp_path)(**read).logits.shape[1] == 9
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "options", "why"),
+    [
+        ("bert", "pooled", {"pooling": "mean"}, "'mean'"),
+        ("bert", "pooled", {"pooling": "attention"}, "'attention'"),
+        ("roberta", "pooled", {}, "'cls'"),
+        ("gpt2", "pooled", {}, "'last'"),
+        ("modernbert", "word", {}, "not one linear layer"),
+    ],
+)
+def test_what_has_no_form_is_written_in_parts(kind, unit, options, why, tmp_path):
+    backbone, network = trained(kind, unit, **options)
+    with pytest.raises(ExportError, match=f"{why}.*AutoModel"):
+        written(backbone, network, tmp_path)
+    trunk = AutoModel.from_pretrained(tmp_path).eval()
+    inputs = made.batch(backbone.input_spec, [7])
+    given = {name: values.long() for name, values in inputs.items()}
+    with torch.no_grad():
+        expected = backbone.module.model(**given).last_hidden_state
+        torch.testing.assert_close(trunk(**given).last_hidden_state, expected)
+    rest = load_file(tmp_path / "head.safetensors")
+    state = network.state_dict()
+    assert rest.keys() == {n for n in state if not n.startswith("backbone.model.")}
+    assert torch.equal(rest["head.linear.weight"], state["head.linear.weight"])
+
+
+def test_a_later_export_leaves_no_part_of_an_earlier_one(tmp_path):
+    backbone, network = trained("bert", "pooled", pooling="mean")
+    with pytest.raises(ExportError):
+        written(backbone, network, tmp_path)
+    backbone, network = trained("bert", "pooled")
+    written(backbone, network, tmp_path)
+    assert not (tmp_path / "head.safetensors").exists()
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path) is not None
+
+
+def test_what_no_library_has_is_refused(tmp_path):
+    lstm = awd_lstm(Reading(texts=lambda: TEXTS), embedding=4, width=4, layers=1)
+    with pytest.raises(ExportError, match=r"model\.safetensors holds the weights"):
+        written(lstm, Network(lstm.module, Linear(12), lstm.features), tmp_path)
+    backbone, network = trained("bert", "pooled")
+    with pytest.raises(ExportError, match="images only"):
+        export(
+            network.state_dict(),
+            tmp_path,
+            facts=backbone.export,
+            class_names=CLASSES,
+            input_spec=backbone.input_spec,
+            onnx=True,
+        )

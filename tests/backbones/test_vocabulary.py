@@ -1,0 +1,126 @@
+"""Vocabularies: the same in every process, complete, kept when they grow."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from tlx.backbones import vocabulary, weights
+
+TEXTS = ["The cat sat; the cat ran.", "Ünïcode — and\ttabs\nin 2 lines!", "so on and so on, 4 5 6"]
+PROGRAM = """
+import sys
+from tlx.backbones.vocabulary import learn
+texts = [f"word{i % 7} and {i * i} zebras, quickly" for i in range(400)]
+sys.stdout.write(learn(lambda: texts, kind=sys.argv[1], size=60))
+"""
+
+
+@pytest.mark.parametrize("kind", vocabulary.KINDS)
+def test_two_processes_learn_the_same(kind):
+    """Hash tables are ordered differently in each."""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM, kind],
+            capture_output=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        ).stdout
+        for _ in range(3)
+    }
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("kind", ["words", "whitespace", "characters"])
+def test_units_are_counted_as_they_occur(kind):
+    made = vocabulary.learn(lambda: TEXTS, kind=kind, size=1000, causal=True)
+    tokenizer = Tokenizer.from_str(made)
+    pieces = [p for text in TEXTS for p, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
+    counted = Counter(pieces)
+    if kind == "characters":
+        assert counted == Counter("".join(TEXTS))
+    if kind == "whitespace":
+        assert counted == Counter(" ".join(TEXTS).split())
+    words = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])[3:]
+    assert {word for word, _ in words} == set(counted)
+    assert [counted[word] for word, _ in words] == sorted(counted.values(), reverse=True)
+    few = Tokenizer.from_str(
+        vocabulary.learn(lambda: TEXTS, kind=kind, size=1000, least_count=2, causal=True)
+    )
+    assert set(few.get_vocab()) == {"[PAD]", "[UNK]", "[EOS]"} | {
+        word for word, count in counted.items() if count > 1
+    }
+
+
+@given(st.lists(st.text(alphabet="abc \n\té漢", max_size=12), min_size=1, max_size=4))
+def test_characters_come_back(texts):
+    made = vocabulary.learn(lambda: texts, kind="characters", size=1000, causal=True)
+    tokenizer = Tokenizer.from_str(made)
+    for text in texts:
+        assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_pieces_spell_unknown_words_and_surround_pairs():
+    made = vocabulary.learn(lambda: TEXTS, kind="wordpiece", size=200, lowercase=True)
+    tokenizer = Tokenizer.from_str(made)
+    pair = tokenizer.encode("The cat", "sat RAN")
+    assert pair.tokens == ["[CLS]", "the", "cat", "[SEP]", "sat", "ran", "[SEP]"]
+    assert pair.type_ids == [0, 0, 0, 0, 1, 1, 1]
+    spelled = tokenizer.encode("acton", add_special_tokens=False).tokens
+    assert "[UNK]" not in spelled
+    assert "".join(t.removeprefix("##") for t in spelled) == "acton"
+    special = {t["content"] for t in json.loads(made)["added_tokens"]}
+    assert special == {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
+    assert vocabulary.size_of(made) == len(tokenizer.get_vocab())
+
+
+def test_grown_keeps_old_ids_and_adds_the_frequent():
+    old = vocabulary.learn(lambda: ["a b b c"], kind="words", size=10, causal=True)
+    new = vocabulary.grown(old, ["z y y b x x x q"], size=9, least_count=1)
+    before, after = (Tokenizer.from_str(t).get_vocab() for t in (old, new))
+    assert {word: after[word] for word in before} == before
+    assert sorted(after.keys() - before.keys()) == ["q", "x", "y"]
+    assert after["x"] == len(before) < after["y"] < after["q"]
+    with pytest.raises(ValueError, match="spells"):
+        vocabulary.grown(vocabulary.learn(lambda: ["a"], kind="wordpiece", size=9), [], size=9)
+
+
+def test_special_ids_are_the_configs_else_by_name():
+    made = vocabulary.learn(lambda: TEXTS, kind="words", size=50)
+    assert vocabulary.special_ids(made, {}) == vocabulary.Ids(pad=0, mask=4, eos=3, unknown=1)
+    stated = vocabulary.special_ids(made, {"pad_token_id": 7, "eos_token_id": [9, 8]})
+    assert (stated.pad, stated.eos) == (7, 9)
+    beyond = vocabulary.special_ids(made, {"pad_token_id": 10**6})
+    assert beyond.pad == 0
+
+
+def test_the_vocabulary_of_a_run_is_read_from_its_weights(tmp_path):
+    path = tmp_path / "model.safetensors"
+    facts = {"input_spec": {"kind": "text", "tokenizer": "{}"}}
+    weights.write({"w": torch.zeros(1)}, path, metadata={"tlx": json.dumps(facts)})
+    assert vocabulary.of_run(path) == "{}"
+    weights.write({"w": torch.zeros(1)}, path, metadata={"format": "pt"})
+    assert vocabulary.of_run(path) is None
+    path.write_bytes(b"broken")
+    assert vocabulary.of_run(path) is None
+    assert vocabulary.of_run(tmp_path / "other.pth") is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "words", "size": 5}, "special tokens"),
+        ({"kind": "wordz", "size": 50}, "give one of wordpiece"),
+        ({"kind": "words", "size": 50, "least_count": 0}, "1 or more"),
+    ],
+)
+def test_wrong_arguments_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        vocabulary.learn(lambda: TEXTS, **options)

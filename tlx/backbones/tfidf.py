@@ -1,0 +1,173 @@
+"""TF-IDF as a backbone without weights: what every network of texts is to be compared with.
+
+Shapes: N items, T tokens, F terms.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, final
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from tlx.backbones import vocabulary, weights
+from tlx.backbones.backbone import Backbone, Features, Reading
+
+MODALITY = "text"
+MOST_WORDS = 200_000
+"""Of the tokenizer; which terms count is decided by `features`."""
+
+
+def tfidf(
+    reading: Reading,
+    /,
+    *,
+    init: str = "none",
+    features: int = 20_000,
+    bigrams: bool = True,
+    sublinear: bool = False,
+    lowercase: bool = True,
+    max_length: int = 2048,
+) -> Backbone:
+    """TF-IDF vectors of words and pairs of neighbouring words, learnt from the training texts.
+
+    With `freeze_strategy=linear_probe optimizer=lbfgs` it is TF-IDF and logistic regression.
+
+    Args:
+        reading: the training texts, or the tokenizer of the run that is loaded again.
+        init: `none`: there are no weights to start from.
+        features: most terms, the most frequent of them.
+        bigrams: whether pairs of words are terms too.
+        sublinear: whether counts enter as 1 + their logarithm.
+        lowercase: of all texts.
+        max_length: words of a text that count.
+
+    Raises:
+        ValueError: there are starting weights, a task of words or tokens, or too few features.
+
+    Source: Spärck Jones 1972; smoothed and normalised as scikit-learn's TfidfVectorizer.
+    """
+    if init != "none":
+        raise ValueError(f"backbone.init={init!r}: TF-IDF has no weights; give none")
+    if reading.unit != "pooled":
+        raise ValueError(f"TF-IDF gives one vector a text, and the task reads each {reading.unit}")
+    if features < 1 or max_length < 1:
+        raise ValueError(f"backbone.features={features}, max_length={max_length}; give 1 or more")
+    tokenizer = reading.tokenizer or vocabulary.learn(
+        reading.texts or (lambda: ()), kind="words", size=MOST_WORDS, lowercase=lowercase
+    )
+    ids = vocabulary.special_ids(tokenizer, {})
+    words = vocabulary.size_of(tokenizer)
+    first = 1 + max(_special(tokenizer))
+    module = Tfidf(features, first=first, words=words, bigrams=bigrams, sublinear=sublinear)
+    if reading.texts is not None and reading.tokenizer is None:
+        module.learn(_encoded(tokenizer, reading.texts(), max_length))
+    return Backbone(
+        module=module,
+        features=pooled,
+        groups=(),
+        fine_groups=(),
+        head_level=0,
+        dims={"pooled": features},
+        input_spec={
+            "kind": "text",
+            "tokenizer": tokenizer,
+            "max_length": max_length,
+            "pad_id": ids.pad,
+            "padding_side": "right",
+            "type_ids": False,
+        },
+        weights_id=weights.content_id(module) if reading.texts is not None else "none",
+        export={"source": "tfidf"},
+    )
+
+
+def pooled(module: nn.Module, inputs: Any) -> Features:
+    """Features of a batch of texts."""
+    return Features(pooled=module(inputs))
+
+
+@final
+class Tfidf(nn.Module):
+    """Token ids to TF-IDF vectors of length 1.
+
+    Attributes:
+        terms_F: code of each term, sorted; of what is not used, a code above all.
+        idf_F: weight of each term; 0 for what is not used.
+    """
+
+    terms_F: Tensor
+    idf_F: Tensor
+
+    def __init__(
+        self, features: int, *, first: int, words: int, bigrams: bool, sublinear: bool
+    ) -> None:
+        """Knows no term yet.
+
+        Args:
+            features: how many terms there may be.
+            first: least id that is a word, and no special token.
+            words: ids are below it.
+            bigrams: whether pairs are terms.
+            sublinear: whether counts enter as 1 + log.
+        """
+        super().__init__()
+        self.first, self.words = first, words
+        self.bigrams, self.sublinear = bigrams, sublinear
+        self.register_buffer("terms_F", torch.full((features,), words * (words + 1)))
+        self.register_buffer("idf_F", torch.zeros(features))
+
+    def learn(self, texts: Iterable[list[int]]) -> None:
+        """Takes the most frequent terms of some texts, and their weights (a mutator)."""
+        total: Counter[int] = Counter()
+        within: Counter[int] = Counter()
+        count = 0
+        for ids in texts:
+            codes = self._codes(torch.tensor(ids, dtype=torch.int64)[None])[0]
+            codes = codes[codes >= 0]
+            total.update(codes.tolist())
+            within.update(codes.unique().tolist())
+            count += 1
+        ranked = sorted(total, key=lambda code: (-total[code], code))
+        kept = torch.tensor(sorted(ranked[: len(self.terms_F)]), dtype=torch.int64)
+        often = torch.tensor([within[code] for code in kept.tolist()], dtype=torch.float64)
+        self.terms_F[: len(kept)] = kept
+        self.idf_F[: len(kept)] = ((1 + count) / (1 + often)).log() + 1
+
+    def forward(self, inputs: Any) -> Tensor:
+        """Vectors [N, F] of `input_ids` and `attention_mask` [N, T]."""
+        ids_NT = inputs["input_ids"].masked_fill(~inputs["attention_mask"].bool(), 0)
+        codes_NC = self._codes(ids_NT)
+        place_NC = torch.searchsorted(self.terms_F, codes_NC).clamp(max=len(self.terms_F) - 1)
+        known_NC = (self.terms_F[place_NC] == codes_NC) & (codes_NC >= 0)
+        counts_NF = self.idf_F.new_zeros(len(ids_NT), len(self.terms_F))
+        counts_NF.scatter_add_(1, place_NC, known_NC.to(counts_NF.dtype))
+        if self.sublinear:
+            counts_NF = torch.where(counts_NF > 0, 1 + counts_NF.clamp(min=1).log(), 0.0)
+        return nn.functional.normalize(counts_NF * self.idf_F, dim=1)
+
+    def _codes(self, ids_NT: Tensor) -> Tensor:
+        """Codes of the terms at each place; -1 where there is none: special or unknown words."""
+        word_NT = ids_NT >= self.first
+        single_NT = torch.where(word_NT, ids_NT, -1)
+        if not self.bigrams:
+            return single_NT
+        pair_NT = self.words * (1 + ids_NT[:, :-1]) + ids_NT[:, 1:]
+        pair_NT = torch.where(word_NT[:, :-1] & word_NT[:, 1:], pair_NT, -1)
+        return torch.cat([single_NT, pair_NT], dim=1)
+
+
+def _special(tokenizer: str) -> list[int]:
+    """Ids of what is no word."""
+    made = Tokenizer.from_str(tokenizer)
+    names = (vocabulary.PAD, vocabulary.UNKNOWN, vocabulary.FIRST, vocabulary.SEPARATOR)
+    found = [made.token_to_id(name) for name in (*names, vocabulary.MASK)]
+    return [number for number in found if number is not None]
+
+
+def _encoded(tokenizer: str, texts: Iterable[str], max_length: int) -> Iterable[list[int]]:
+    made = Tokenizer.from_str(tokenizer)
+    made.enable_truncation(max_length)
+    for text in texts:
+        yield made.encode(text).ids

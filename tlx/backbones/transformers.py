@@ -1,0 +1,208 @@
+"""Backbones from transformers: any of its text encoders and decoders, by name."""
+
+import functools
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from tlx.backbones import stacks, text, trunks, weights
+from tlx.backbones import vocabulary as vocabularies
+from tlx.backbones.backbone import DEFAULT, Backbone, Reading
+from tlx.backbones.language_heads import is_causal, language_head
+from tlx.backbones.sources import ABOUT_ATTENTION, Source, config_of, source_of, tokenizer_of
+
+MODALITY = "text"
+MOST_TOKENS = 512
+"""Length of a text by default, where the network takes longer ones."""
+
+_log = logging.getLogger(__name__)
+
+
+def transformers(
+    reading: Reading = DEFAULT,
+    /,
+    *,
+    name: str,
+    init: str = "hub",
+    pooling: Literal["auto", "cls", "mean", "last", "attention"] = "auto",
+    max_length: int | None = None,
+    dropout: float | None = None,
+    padding_side: Literal["right", "left"] = "right",
+    vocabulary: Literal["wordpiece", "words", "whitespace", "characters"] = "wordpiece",
+    vocabulary_size: int = 8000,
+    lowercase: bool = False,
+    kwargs: dict[str, Any] | None = None,
+) -> Backbone:
+    """A text encoder or decoder of transformers without its head.
+
+    Args:
+        reading: what the task reads, the training texts, the tokenizer of a finished run.
+        name: a name of the hub, `google-bert/bert-base-uncased`; a folder that `save_pretrained`
+            wrote; or, where the weights are not the hub's, a kind of network, `bert`, of the size
+            that `kwargs` states.
+        init: `hub` (the weights of `name`, a folder's too), `none` (random), or a weights file.
+        pooling: how a text's tokens become one vector: `cls` (the first token, through the
+            network's own pooler where its own classifier uses it), `mean`, `last`, `attention`
+            (learned); `auto`: `cls` for encoders, `last` for decoders.
+        max_length: most tokens of a text; None: 512, or fewer where the network ends before.
+        dropout: all rates of dropout inside the network; None: its own.
+        padding_side: of batches; the features are the same on either side.
+        vocabulary: of a kind of network, learnt from the training texts: see
+            `tlx.backbones.vocabulary.learn`.
+        vocabulary_size: most entries of a learnt vocabulary.
+        lowercase: letters, in a learnt vocabulary.
+        kwargs: entries of the network's config, `{num_hidden_layers: 4}`; `attn_implementation`.
+
+    Raises:
+        ValueError: an unknown name or entry, a length or a pooling that the network cannot have,
+            weights that do not fit.
+        RuntimeError: the hub cannot be reached.
+    """
+    source = source_of(name, init)
+    _check_init(init)
+    unit, tokenizer = reading.unit, reading.tokenizer
+    if tokenizer is None:
+        learning = {"kind": vocabulary, "size": vocabulary_size, "lowercase": lowercase}
+        tokenizer = _tokenizer(source, init, reading.texts, learning)
+    config = config_of(source, kwargs or {}, tokenizer=tokenizer)
+    _set_dropout(config, dropout)
+    design = trunks.Design(
+        config, unit, _pooling(pooling, config, name), (kwargs or {}).get(ABOUT_ATTENTION)
+    )
+    facts = trunks.facts(design)
+    spec = _input_spec(design, tokenizer, facts, max_length=max_length, padding_side=padding_side)
+    network = trunks.started(design, source, init)
+    layers = getattr(config, "num_hidden_layers", None)
+    stack = stacks.stack_of(network, layers=facts.layers, needs=facts.needs, declared=layers)
+    for parameter in stack.unreached:
+        _log.warning("%s: no feature depends on %s, so that it cannot train", name, parameter)
+    head_source = source if init == "hub" else None
+    return Backbone(
+        module=network,
+        features=text.features_of(unit),
+        groups=stack.groups,
+        fine_groups=stack.groups,
+        head_level=stack.head_level,
+        dims=text.dims_of(unit, int(config.hidden_size)),
+        input_spec=spec,
+        weights_id="none" if init == "none" else weights.content_id(network),
+        neck=stack.neck,
+        embeddings=stack.embeddings,
+        lm_head=functools.partial(language_head, network.model, config, head_source),
+        export={
+            "source": "transformers",
+            "name": name,
+            "pooling": design.pooling,
+            "config": config.to_diff_dict(),
+        },
+    )
+
+
+def _check_init(init: str) -> None:
+    if init.startswith(("run:", "experiment:")):
+        raise ValueError(
+            f"backbone.init={init!r} must be resolved to a weights file before the backbone is "
+            "built (tlx train does so); allowed here: hub, none, a file"
+        )
+    if init not in {"hub", "none"} and not Path(init).is_file():
+        raise FileNotFoundError(
+            f"backbone.init={init!r} is no file; allowed: hub, none, run:ID, experiment:NAME, or a "
+            f"file that ends in {', '.join(weights.SUFFIXES)}; a folder goes into backbone.name"
+        )
+
+
+def _tokenizer(
+    source: Source,
+    init: str,
+    texts: Callable[[], Iterable[str]] | None,
+    learning: dict[str, Any],
+) -> str:
+    """The parent run's tokenizer, else the name's own, else one learnt from the texts."""
+    kept = vocabularies.of_run(init) if init not in {"hub", "none"} else None
+    if kept is not None:
+        return kept
+    if source.kind != "type":
+        return tokenizer_of(source)
+    if texts is None:
+        if torch.get_default_device().type != "meta":
+            raise ValueError(
+                f"backbone.name={source.name!r} is a kind of network: its vocabulary is learnt "
+                "from the texts of the data, and this data gives none; choose a dataset of texts, "
+                "or a pretrained network"
+            )
+        texts = list  # structure only
+    causal = source.name not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return vocabularies.learn(texts, **learning, causal=causal)
+
+
+def _pooling(pooling: str, config: Any, name: str) -> str:
+    causal = is_causal(config)
+    if pooling == "cls" and causal:
+        raise ValueError(
+            f"backbone.pooling=cls: {name!r} reads left to right, so that its first token has seen "
+            "nothing else; give last, mean or attention"
+        )
+    if pooling != "auto":
+        return pooling
+    return "last" if causal else "cls"
+
+
+def _set_dropout(config: Any, rate: float | None) -> None:
+    """Sets every rate of dropout of a config (a mutator)."""
+    if rate is None:
+        return
+    if not 0 <= rate < 1:
+        raise ValueError(f"backbone.dropout={rate} must lie in [0, 1)")
+    for key, value in config.to_dict().items():
+        named = "dropout" in key or key.endswith("pdrop")
+        if named and isinstance(value, int | float) and not isinstance(value, bool):
+            setattr(config, key, float(rate))
+
+
+def _input_spec(
+    design: trunks.Design,
+    tokenizer: str,
+    facts: trunks.Facts,
+    *,
+    max_length: int | None,
+    padding_side: str,
+) -> dict[str, Any]:
+    """What the data's encoder needs to know."""
+    config = design.config
+    rows = vocabularies.size_of(tokenizer)
+    if rows > config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {rows} tokens, the network {config.vocab_size} embeddings; "
+            "they are not of the same network"
+        )
+    special = vocabularies.special_ids(tokenizer, config.to_dict())
+    return {
+        "kind": "text",
+        "tokenizer": tokenizer,
+        "pad_id": special.pad,
+        "mask_id": special.mask,
+        "eos_id": special.eos,
+        "unknown_id": special.unknown,
+        "vocabulary": int(config.vocab_size),
+        "padding_side": padding_side,
+        "max_length": _max_length(config, facts.first_position, max_length),
+        "type_ids": trunks.takes_types(config),
+        "causal": is_causal(config),
+        "unit": design.unit,
+    }
+
+
+def _max_length(config: Any, first_position: int, wanted: int | None) -> int:
+    positions = getattr(config, "max_position_embeddings", None)
+    most = positions - first_position if isinstance(positions, int) and positions > 0 else None
+    if wanted is None:
+        return MOST_TOKENS if most is None else min(MOST_TOKENS, most)
+    if wanted < 1 or (most is not None and wanted > most):
+        raise ValueError(
+            f"backbone.max_length={wanted}; the network has positions for 1 to {most} tokens"
+        )
+    return wanted

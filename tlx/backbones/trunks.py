@@ -1,0 +1,241 @@
+"""A network of transformers as a trunk: built, started, and looked at without its weights."""
+
+import functools
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForSequenceClassification
+
+from tlx.backbones import stacks, text, weights
+from tlx.backbones.sources import Source, quiet, reached
+
+MOST_KNOWN = 16
+_KNOWN: dict[str, "Facts"] = {}
+POOLER = "pooler."
+OPTIONAL = ("pooling.", f"model.{POOLER}")
+"""Parts of a run's trunk that another run may lack: a task that reads tokens needs none."""
+FOREIGN = (
+    *(POOLER, "cls.", "lm_head.", "predictions.", "lm_predictions.", "mask_predictions."),
+    *("generator_", "discriminator_", "vocab_", "decoder.", "embeddings.position_ids"),
+)
+"""Beginnings of names that checkpoints of other makers have beside the trunk."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Design:
+    """A trunk, before it has weights.
+
+    Attributes:
+        config: of transformers.
+        unit: what the task reads.
+        pooling: how tokens become one vector.
+        attention: implementation of attention; None: the library's choice.
+    """
+
+    config: Any
+    unit: str
+    pooling: str
+    attention: str | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the structure of a network tells, without its weights.
+
+    Attributes:
+        layers: name of the list of layers.
+        needs: of `stacks.first_needs`; None where the network could not be traced.
+        first_position: number of a text's first position.
+    """
+
+    layers: str
+    needs: dict[str, int | None] | None
+    first_position: int
+
+
+def started(design: Design, source: Source, init: str) -> text.TextNetwork:
+    """A trunk with its starting weights.
+
+    Args:
+        design: of the trunk.
+        source: of the weights, where `init` is `hub`.
+        init: `hub`, `none` or a file.
+
+    Raises:
+        ValueError: the weights do not fit.
+        RuntimeError: the hub cannot be reached.
+    """
+    if init == "hub":
+        with reached(source, "weights"):
+            return built(design, source)
+    with quiet():
+        network = built(design)
+    if init != "none":
+        if _of_run(Path(init)):
+            weights.load(network, init, optional=OPTIONAL)
+        else:
+            weights.load(network.model, init, optional=FOREIGN)
+    return network
+
+
+def built(design: Design, source: Source | None = None) -> text.TextNetwork:
+    """A trunk with random weights, or with those of a source."""
+    config = design.config
+    options: dict[str, Any] = {"dtype": torch.float32}
+    if design.attention is not None:
+        options["attn_implementation"] = design.attention
+    kind: type = type(config)
+    own = design.unit == "pooled" and design.pooling == "cls" and _reads_pooler(kind)
+    if _takes_pooler(kind):
+        options["add_pooling_layer"] = own
+    if source is None:
+        model: nn.Module = AutoModel.from_config(config, **options)
+    else:
+        model = _pretrained(config, source, options)
+    pooling = None if own else text.Pooling(design.pooling, int(config.hidden_size))
+    call = functools.partial(run, takes=_taken(model, config))
+    return text.TextNetwork(model, call, unit=design.unit, pooling=pooling).train()
+
+
+def run(
+    model: nn.Module, inputs: text.Inputs, *, takes: Sequence[str]
+) -> tuple[Tensor, Tensor | None]:
+    """Calls a network of transformers: last hidden states, and its pooled output if it has one.
+
+    Positions are counted from the mask, so that padding on the left moves none.
+
+    Args:
+        model: the library's.
+        inputs: of a batch.
+        takes: those of its optional arguments that are to be given.
+    """
+    mask = inputs["attention_mask"].long()
+    given: dict[str, Any] = {"input_ids": inputs["input_ids"], "attention_mask": mask}
+    if "token_type_ids" in takes and "token_type_ids" in inputs:
+        given["token_type_ids"] = inputs["token_type_ids"]
+    if "position_ids" in takes:
+        given["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    if "use_cache" in takes:
+        given["use_cache"] = False
+    out = model(**given)
+    return out.last_hidden_state, getattr(out, "pooler_output", None)
+
+
+def facts(design: Design) -> Facts:
+    """What the structure tells, found on the meta device; kept, since a run asks several times."""
+    key = f"{design.config.to_json_string(use_diff=False)} {design.unit} {design.pooling}"
+    if key not in _KNOWN:
+        if len(_KNOWN) >= MOST_KNOWN:
+            _KNOWN.clear()
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), quiet():
+            network = built(design).eval()
+            layers, _ = stacks.layers_of(network)
+            _KNOWN[key] = Facts(layers, _needs(network, layers), _first_position(network))
+    return _KNOWN[key]
+
+
+def takes_types(config: Any) -> bool:
+    """Whether the network tells first and second texts apart by token types."""
+    return int(getattr(config, "type_vocab_size", 0) or 0) > 1
+
+
+def _pretrained(config: Any, source: Source, options: Mapping[str, Any]) -> nn.Module:
+    model, said = AutoModel.from_pretrained(
+        source.name, config=config, trust_remote_code=False, output_loading_info=True, **options
+    )
+    missing = sorted(said["missing_keys"])
+    if missing and all(name.startswith(POOLER) for name in missing):
+        _log.warning(
+            "the weights of %s have no pooler: it starts at random; backbone.pooling=mean does "
+            "without one",
+            source.name,
+        )
+    elif missing:
+        raise ValueError(
+            f"the weights of {source.name!r} lack {len(missing)} of the network's parameters: "
+            f"{', '.join(missing[:5])}, ...; does backbone.kwargs ask for more than they have?"
+        )
+    trunk: nn.Module = model
+    return trunk
+
+
+@functools.cache
+def _takes_pooler(config: type) -> bool:
+    kind: Any = AutoModel._model_mapping[config]
+    kind = kind[0] if isinstance(kind, tuple) else kind
+    return "add_pooling_layer" in inspect.signature(kind).parameters
+
+
+@functools.cache
+def _reads_pooler(config: type) -> bool:
+    """Whether the library's own classifier reads the trunk's pooler; RoBERTa's does not."""
+    if not _takes_pooler(config):
+        return False
+    small = config()
+    small.num_hidden_layers = 1
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), quiet():
+        try:
+            full = AutoModelForSequenceClassification.from_config(small)
+        except ValueError:  # it has no classifier
+            return False
+    return getattr(full.base_model, "pooler", None) is not None
+
+
+def _taken(model: nn.Module, config: Any) -> tuple[str, ...]:
+    """The optional arguments that a network takes and needs."""
+    known = inspect.signature(model.forward).parameters
+    wanted = {
+        "token_type_ids": takes_types(config),
+        "position_ids": _first_position(model) == 0,  # others count by themselves
+        "use_cache": True,
+    }
+    return tuple(name for name, wants in wanted.items() if wants and name in known)
+
+
+def _first_position(model: nn.Module) -> int:
+    """RoBERTa counts from its padding's id on, and skips padding by itself."""
+    for module in model.modules():
+        padding = vars(module).get("padding_idx")
+        if hasattr(module, "position_embeddings") and isinstance(padding, int):
+            return padding + 1
+    return 0
+
+
+def _needs(network: text.TextNetwork, layers: str) -> dict[str, int | None] | None:
+    ids, mask = torch.zeros(1, 4, dtype=torch.long), torch.ones(1, 4, dtype=torch.long)
+
+    def outputs(given: dict[str, Tensor], _network: nn.Module) -> list[Tensor]:
+        out = network.model(input_ids=ids, **given)
+        read = [out.last_hidden_state, getattr(out, "pooler_output", None)]
+        if network.pooling is not None:
+            read.append(network.pooling(out.last_hidden_state, mask.bool()))
+        return [tensor for tensor in read if tensor is not None]
+
+    # reading a mask's values is impossible here: some do not where there is none, some make one
+    for given in ({}, {"attention_mask": mask}):
+        try:
+            return stacks.first_needs(network, layers, functools.partial(outputs, given))
+        except (RuntimeError, TypeError, NotImplementedError, AttributeError, ValueError):
+            continue
+    _log.warning(
+        "%s cannot be traced: its layer groups follow the order in which its parts are registered",
+        type(network.model).__name__,
+    )
+    return None
+
+
+def _of_run(path: Path) -> bool:
+    """Whether a weights file was written by a run, whose names are known."""
+    if path.suffix != ".safetensors":
+        return False
+    with safe_open(str(path), framework="pt") as file:
+        return any(name.startswith("backbone.model.") for name in file.keys())  # noqa: SIM118
