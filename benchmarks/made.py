@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from tlx.backbones.backbone import Features
 from tlx.data.splits import Labels, Sample, Splits
 from tlx.frozen.store import Store
+from tlx.methods.order import Order
 from tlx.methods.schedules import constant
 from tlx.methods.stages import Group, Layout, Stage, spans
 from tlx.tasks.classification import classification
@@ -152,9 +153,8 @@ def tlx_step_s(
             loggers=loggers,
             callbacks=[clock],
         )
-        batches = StepBatches(
-            items=len(data.train), batch_size=batch_size, seed=0, accumulate=1, share=share
-        )
+        order = Order(len(data.train), batch_size=batch_size, seed=0)
+        batches = StepBatches(order, accumulate=1, share=share)
         evaluated = EvalBatches(items=len(data.val), batch_size=8, share=share)
         encode = data.encoder({}, [], True)
         transform = Transform(encode, None, {})

@@ -10,6 +10,7 @@ from torch import Tensor
 from tlx import build
 from tlx.backbones.timm import timm
 from tlx.data.splits import Labels, Sample
+from tlx.methods.order import Order
 from tlx.methods.schedules import constant
 from tlx.methods.stages import Layout, Stage, spans
 from tlx.tasks.classification import classification
@@ -92,9 +93,8 @@ def train(
     made = Recipe(network=net, task=task, layout=layout, **parts)
     module = TransferModule(made, total_steps=steps)
     share, splits = Share(), Made()
-    batches = StepBatches(
-        items=len(data), batch_size=batch_size, seed=0, accumulate=made.accumulate, share=share
-    )
+    order = Order(len(data), batch_size=batch_size, seed=0)
+    batches = StepBatches(order, accumulate=made.accumulate, share=share)
     evaluated = EvalBatches(items=len(data), batch_size=8, share=share)
     dataset = Encoded(data, lambda sample: sample, seed=None)
     per_epoch = max(len(data) // batch_size, 1)

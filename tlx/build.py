@@ -2,7 +2,7 @@
 
 import importlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from tlx.data.augment import Augmentation
 from tlx.data.splits import Labels, Split, Splits
 from tlx.frozen.store import Store
 from tlx.methods import freezing, strategies
+from tlx.methods.order import Order
 from tlx.methods.stages import Group, Layout, Span, Stage, spans
 from tlx.tasks.checks import TASKS
 from tlx.tasks.task import Network, Task
@@ -368,7 +369,7 @@ def reuse(config: Config, made: Plan, trainer: pl.Trainer, module: TransferModul
     encode, plain = made.splits.encoder(spec, augments, True), made.splits.encoder(spec, [], False)
     named = zip((config.get("augmentation") or {}).items(), made.augmentations, strict=True)
     nodes = {name: dict(node) for (name, node), a in named if a.kind != "batch"}
-    draws = any(not a.deterministic for a in augments)
+    draws = draws_anew(spec, augments)
     folder = Path(config["cache_dir"] or Path(config["runs_dir"]) / STORE)
     budget = None if config["cache_gb"] is None else int(config["cache_gb"] * 1e9)
     kind = frozen["stored_as"]
@@ -400,17 +401,34 @@ def train_loader(config: Config, made: Plan, share: Share) -> Any:
     """The training loader of one rank."""
     augments = [a for a in made.augmentations if a.kind != "batch"]
     encode = made.splits.encoder(made.model.backbone.input_spec, augments, True)
-    random_draws = any(not a.deterministic for a in augments)
-    order_seed = config["order_seed"]
     batches = StepBatches(
-        items=len(made.splits.train),
+        order_of(config, made), accumulate=config["trainer"]["accumulate"], share=share
+    )
+    draws = draws_anew(made.model.backbone.input_spec, augments)
+    dataset = Encoded(made.splits.train, encode, seed=config["seed"] if draws else None)
+    return loader(dataset, batches, splits=made.splits, **_loading(config))
+
+
+def order_of(config: Config, made: Plan) -> Order:
+    """The order in which a run trains on its data."""
+    train, order_seed = made.splits.train, config["order_seed"]
+    return Order(
+        len(train),
         batch_size=made.pace.batch_size,
         seed=config["seed"] if order_seed is None else order_seed,
-        accumulate=config["trainer"]["accumulate"],
-        share=share,
+        lengths=lengths_of(made.splits, train),
     )
-    dataset = Encoded(made.splits.train, encode, seed=config["seed"] if random_draws else None)
-    return loader(dataset, batches, splits=made.splits, **_loading(config))
+
+
+def lengths_of(data: Splits, split: Split) -> Sequence[int] | None:
+    """Lengths by which a split's batches are made; None where they are not."""
+    found: Sequence[int] | None = getattr(split, "lengths", None)
+    return found if data.bucketed else None
+
+
+def draws_anew(spec: Mapping[str, Any], augmentations: Iterable[Augmentation]) -> bool:
+    """Whether a training sample is another in each epoch."""
+    return spec.get("objective") == "masked" or any(not a.deterministic for a in augmentations)
 
 
 def eval_loader(config: Config, made: Plan, split: Split, share: Share) -> Any:
@@ -423,7 +441,9 @@ def encoded_loader(
 ) -> Any:
     """A loader over a split in order, without augmentation."""
     batch = math.ceil(config["trainer"]["eval_batch_size"] / share.world)
-    batches = EvalBatches(items=len(split), batch_size=batch, share=share)
+    batches = EvalBatches(
+        items=len(split), batch_size=batch, share=share, lengths=lengths_of(data, split)
+    )
     dataset = Encoded(split, data.encoder(spec, [], False), seed=None)
     return loader(dataset, batches, splits=data, **_loading(config))
 

@@ -22,7 +22,7 @@ from tlx.frozen.losses import loss_of
 from tlx.frozen.rules import AdamW, Sgd
 from tlx.frozen.split import NoSplit
 from tlx.frozen.store import StoreError
-from tlx.methods.order import batch_at
+from tlx.methods.order import Order
 from tlx.results import record
 from tlx.results.record import Record
 from tlx.tasks.heads import LinearHead
@@ -72,6 +72,7 @@ class Member:
         data: activations of its data.
         course: where it stands.
         head: its head as it starts.
+        order: of its samples.
         loggers: of the run.
         display: writes how far it is.
         pruner: of a search's trial.
@@ -86,6 +87,7 @@ class Member:
     data: "Data"
     course: Course
     head: nn.Module
+    order: Order
     loggers: list[Any]
     display: Display
     pruner: Callable[[int, Mapping[str, float]], bool] | None
@@ -98,12 +100,6 @@ class Member:
     def run(self) -> str:
         """Its id."""
         return self.given.folder.name
-
-    @property
-    def order_seed(self) -> int:
-        """Seed of the order of samples."""
-        own = self.given.config["order_seed"]
-        return int(self.given.config["seed"] if own is None else own)
 
 
 @dataclass
@@ -220,7 +216,10 @@ class Stack:
             key = _data_key(each.config)
             if key in made:
                 continue
-            own = plan if not made else replace(plan, splits=build.splits(each.config))
+            own = plan
+            if made:
+                data = build.ready(build.splits(each.config), plan.model.backbone.input_spec)
+                own = replace(plan, splits=data)
             if own.splits.labels != plan.splits.labels:
                 raise CannotFuse("the runs have other labels")
             if len(own.splits.train) != len(plan.splits.train):
@@ -265,6 +264,7 @@ class Stack:
             data=data,
             course=Course(plan.spans, pace=plan.pace, selection=selection),
             head=head,
+            order=build.order_of(config, plan),
             loggers=[],
             display=Display(
                 total_steps=plan.pace.total_steps,
@@ -424,12 +424,11 @@ class Stack:
         made: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         order = []
         for member in self.active:
-            key = (id(member.data), member.order_seed)
+            key = (id(member.data), member.order.seed)
             order.append(key)
             if key not in made:
                 features = member.data.features["train"]
-                size = self.pace.batch_size
-                _, items = batch_at(self.step, len(features), size, member.order_seed)
+                _, items = member.order.batch_at(self.step)
                 index = torch.tensor(items, device=features.device)
                 targets = member.data.targets(member.plan.splits.train)
                 made[key] = features.index_select(0, index), targets.index_select(0, index)

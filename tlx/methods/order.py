@@ -6,10 +6,14 @@ keep; `torch.randperm` and numpy's `Generator` promise that for one version only
 """
 
 import random
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 
 import torch
+
+POOL = 100
+"""Batches whose items are sorted by length together."""
 
 
 def permutation(n: int, seed: int, epoch: int) -> list[int]:
@@ -48,6 +52,65 @@ def batch_at(step: int, n: int, batch_size: int, seed: int) -> tuple[int, list[i
         )
     epoch, batch = divmod(step, max(n // batch_size, 1))
     return epoch, list(_order(n, seed, epoch)[batch * batch_size : (batch + 1) * batch_size])
+
+
+class Order:
+    """The batches of training, step by step, as `batch_at` gives them, or of items of like length.
+
+    With lengths, an epoch's items are drawn as without, sorted by length within pools of batches,
+    and cut into batches, which come in random order: little is padded, and neighbours in length
+    meet anew in each epoch.
+    """
+
+    def __init__(
+        self, n: int, *, batch_size: int, seed: int, lengths: Sequence[int] | None = None
+    ) -> None:
+        """The order of n items.
+
+        Args:
+            n: number of items.
+            batch_size: of all ranks together.
+            seed: of the order.
+            lengths: of the items; None: they are all alike.
+
+        Raises:
+            ValueError: there are not as many lengths as items.
+        """
+        if lengths is not None and len(lengths) != n:
+            raise ValueError(f"{len(lengths)} lengths of {n} items; give one for each")
+        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self.lengths = None if lengths is None else tuple(lengths)
+        self._epoch = -1
+        self._batches: list[list[int]] = []
+
+    def batch_at(self, step: int) -> tuple[int, list[int]]:
+        """The epoch and the items of the batch that optimizer step `step` trains on.
+
+        >>> order = Order(6, batch_size=2, seed=0, lengths=[9, 1, 8, 2, 7, 3])
+        >>> sorted(sorted(order.batch_at(step)[1]) for step in range(3))
+        [[0, 2], [1, 3], [4, 5]]
+        """
+        if self.lengths is None:
+            return batch_at(step, self.n, self.batch_size, self.seed)
+        epoch, place = divmod(step, max(self.n // self.batch_size, 1))
+        if epoch != self._epoch:
+            self._batches, self._epoch = self._sorted(epoch), epoch
+        return epoch, list(self._batches[place])
+
+    def _sorted(self, epoch: int) -> list[list[int]]:
+        assert self.lengths is not None
+        lengths, size = self.lengths, self.batch_size
+        count = max(self.n // size, 1)
+        drawn = _order(self.n, self.seed, epoch)[: count * size]
+        pool = POOL * size
+        sorted_ = [
+            item
+            for start in range(0, len(drawn), pool)
+            for item in sorted(drawn[start : start + pool], key=lambda item: lengths[item])
+        ]
+        batches = [sorted_[start : start + size] for start in range(0, len(sorted_), size)]
+        turn = _order(len(batches), _hash("batches", int(self.seed)), epoch)
+        return [batches[place] for place in turn]
 
 
 def sample_seed(seed: int, epoch: int, sample_id: str) -> int:

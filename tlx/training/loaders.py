@@ -5,14 +5,14 @@ ranks take interleaved shares of it, and the randomness of a sample depends on i
 """
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tlx.data.splits import Batch, Encode, Sample, Split, Splits
-from tlx.methods.order import batch_at, sample_seed
+from tlx.methods.order import Order, sample_seed
 
 Position = tuple[int, int]
 """(index in the split, epoch)"""
@@ -57,13 +57,9 @@ class Encoded(Dataset[Sample]):
 class StepBatches:
     """Batch sampler of training: this rank's micro-batches from the cursor to its end."""
 
-    def __init__(
-        self, *, items: int, batch_size: int, seed: int, accumulate: int, share: Share
-    ) -> None:
-        """Plans batches of `batch_size` items over all ranks and micro-batches together."""
-        self.items = items
-        self.batch_size = batch_size
-        self.seed = seed
+    def __init__(self, order: Order, *, accumulate: int, share: Share) -> None:
+        """Plans batches over all ranks and micro-batches together."""
+        self.order = order
         self.accumulate = accumulate
         self.share = share
         self.cursor = Cursor()
@@ -72,7 +68,7 @@ class StepBatches:
     def __iter__(self) -> Iterator[list[Position]]:
         """Yields positions, `accumulate` lists a step."""
         for step in range(self.cursor.step, self.cursor.end):
-            epoch, indices = batch_at(step, self.items, self.batch_size, self.seed)
+            epoch, indices = self.order.batch_at(step)
             for micro in range(self.accumulate):
                 part = indices[micro :: self.accumulate]
                 mine = part[self.share.rank :: self.share.world]
@@ -80,11 +76,20 @@ class StepBatches:
 
 
 class EvalBatches:
-    """Batch sampler of evaluation: this rank's items in order, each once."""
+    """Batch sampler of evaluation: this rank's items, each once, in order or by length."""
 
-    def __init__(self, *, items: int, batch_size: int, share: Share) -> None:
+    def __init__(
+        self,
+        *,
+        items: int,
+        batch_size: int,
+        share: Share,
+        lengths: Sequence[int] | None = None,
+    ) -> None:
         """Plans batches of at most `batch_size` items on this rank."""
-        self.mine = range(share.rank, items, share.world)
+        self.mine: Sequence[int] = range(share.rank, items, share.world)
+        if lengths is not None:
+            self.mine = sorted(self.mine, key=lambda item: lengths[item])
         self.batch_size = batch_size
 
     def __iter__(self) -> Iterator[list[Position]]:

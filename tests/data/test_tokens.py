@@ -1,0 +1,245 @@
+"""Texts made ready: tokens, words, windows, masks, padding, files."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from texts import Few, spec, splits
+from tlx.data import token_files, tokenise, tokens, windows
+from tlx.data.masking import Masking
+from tlx.data.splits import Labels
+from tlx.methods.order import Order
+
+TEXTS = ["the cat sat", "a dog", "the dog and the cat ran away", "今天天气很好"]
+SINGLE = Labels("single", ("a", "b"))
+TAGS = Labels("tags", ("O", "B-x"))
+TEXT = Labels("text", ())
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def batch_of(made, split, *, train=False, augmentations=()):
+    encode = made.encoder(SPECS[id(made)], augmentations, train)
+    return made.collate([encode(split[index]) for index in range(len(split))])
+
+
+SPECS: dict[int, dict] = {}
+
+
+def prepared(data, **wanted):
+    made = data.prepare(wanted)
+    SPECS[id(made)] = wanted
+    return made
+
+
+def test_texts_are_padded_with_a_mask_and_cut_with_a_note(caplog):
+    data = splits(Few(TEXTS, [0, 1, 0, 1]), labels=SINGLE)
+    made = prepared(data, **{**spec(TEXTS), "max_length": 6})
+    batch = batch_of(made, made.train)
+    assert batch["input"]["input_ids"].shape == (4, 6)
+    assert batch["input"]["attention_mask"].sum(1).tolist() == made.train.lengths
+    assert made.train.lengths == [5, 4, 6, 3]
+    assert batch["target"].tolist() == [0, 1, 0, 1]
+    assert made.notes["tokens"]["train"]["truncated"] == 1
+    assert "lose their ends: 1 of train" in caplog.text
+    pad = batch["input"]["input_ids"][~batch["input"]["attention_mask"]]
+    assert set(pad.tolist()) == {SPECS[id(made)]["pad_id"]}
+
+
+def test_ids_are_those_of_the_tokenizer_on_both_sides_of_padding():
+    wanted = spec(TEXTS, kind="wordpiece")
+    reference = [e.ids for e in Tokenizer.from_str(wanted["tokenizer"]).encode_batch(TEXTS)]
+    for side in ("right", "left"):
+        made = prepared(
+            splits(Few(TEXTS, [0] * 4), labels=SINGLE), **{**wanted, "padding_side": side}
+        )
+        inputs = batch_of(made, made.train)["input"]
+        for row, mask, ids in zip(
+            inputs["input_ids"], inputs["attention_mask"], reference, strict=True
+        ):
+            assert row[mask].tolist() == ids
+            first = mask.long().argmax()
+            assert first == (0 if side == "right" else len(mask) - len(ids))
+
+
+def test_pairs_have_two_types():
+    data = splits(Few([("the cat", "a dog"), ("a", "b")], [0, 1]), labels=SINGLE)
+    made = prepared(data, **{**spec(TEXTS), "type_ids": True})
+    inputs = batch_of(made, made.train)["input"]
+    assert inputs["token_type_ids"][0].tolist() == [0, 0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_words_stand_at_their_first_token(side):
+    sentences = [["unbelievable", "cat"], ["a"]]
+    wanted = spec(["un ##bel cat a b c", "cat a"], unit="word", kind="wordpiece")
+    data = splits(Few(sentences, [(0, 1), (0,)]), labels=TAGS)
+    made = prepared(data, **{**wanted, "padding_side": side})
+    batch = batch_of(made, made.train)
+    inputs = batch["input"]
+    assert batch["target"].tolist() == [[0, 1], [0, -100]]
+    assert inputs["words"].shape == (2, 2)
+    assert inputs["words"][1, 1] == -1
+    tokenizer = Tokenizer.from_str(wanted["tokenizer"])
+    for row, sentence in enumerate(sentences):
+        for place, word in enumerate(sentence):
+            first = tokenizer.encode(word, add_special_tokens=False).ids[0]
+            assert inputs["input_ids"][row, inputs["words"][row, place]] == first
+
+
+def test_words_that_are_cut_off_are_nowhere():
+    data = splits(Few([["a", "dog", "the", "cat"]], [(0, 1, 0, 1)]), labels=TAGS)
+    made = prepared(data, **{**spec(TEXTS, unit="word"), "max_length": 4})
+    batch = batch_of(made, made.train)
+    assert batch["input"]["words"].tolist() == [[1, 2, -1, -1]]
+    assert batch["target"].tolist() == [[0, 1, 0, 1]]
+
+
+@given(
+    st.lists(st.integers(0, 23), min_size=1, max_size=5),
+    st.integers(2, 9),
+    st.integers(1, 9),
+    st.booleans(),
+)
+def test_each_token_is_asked_once_with_enough_before_it(lengths, block, stride, evaluated):
+    stride = min(stride, block)
+    texts = [" ".join(f"w{number}" for number in range(length)) for length in lengths]
+    wanted = spec(
+        texts, unit="token", objective="causal", block=block, stride=stride, max_length=64
+    )
+    found = tokenise.tokenised(texts, wanted)
+    made = windows.windows(found, wanted, evaluated=evaluated)
+    tokenizer = Tokenizer.from_str(wanted["tokenizer"])
+    end = wanted["eos_id"]
+    asked = [[] for _ in texts]
+    words = characters = 0
+    for index in range(len(made)):
+        inputs, target = made.of(index)
+        ids, labels = inputs["input_ids"], target["labels"]
+        assert len(ids) == len(labels) == made.lengths[index] <= block
+        counted = labels != -100
+        text, number = made.names[index]
+        if evaluated and number:
+            assert int(counted.long().argmax()) >= min(block - stride, len(ids) - 1)
+        # what is read is what was asked one place before
+        assert torch.equal(ids[1:][counted[:-1]], labels[:-1][counted[:-1]])
+        asked[text] += labels[counted].tolist()
+        words += target["words"]
+        characters += target["characters"]
+    for text, answers in zip(texts, asked, strict=True):
+        assert answers == [*tokenizer.encode(text, add_special_tokens=False).ids, end]
+    assert words == sum(lengths)
+    assert characters == sum(map(len, texts))
+
+
+def test_characters_and_words_add_up_to_the_texts_of_any_script():
+    texts = ["  Ein Haus,  zwei Häuser. ", "今天天气 很好!", "naïve café\n"]
+    for kind in ("words", "characters", "wordpiece"):
+        wanted = spec(texts, unit="token", kind=kind, objective="causal", block=32, stride=16)
+        made = tokenise.tokenised(texts, wanted)
+        for index, text in enumerate(texts):
+            parts = made.of(index)
+            assert int(parts["characters"].sum()) == len(text)
+            assert int(parts["word_starts"].sum()) == len(tokenise.WORD.findall(text))
+    assert len(tokenise.WORD.findall(texts[1])) == 7
+
+
+def test_masks_hide_most_of_what_is_asked_and_evaluation_is_always_the_same():
+    long = [" ".join(["the cat sat on a dog"] * 60)] * 4
+    wanted = spec(long, unit="token", objective="masked", block=64, mask_rate=0.15)
+    made = prepared(splits(Few(long, [None] * 4), labels=TEXT), **wanted)
+    first, again = (batch_of(made, made.val) for _ in range(2))
+    labels, ids = first["target"]["labels"], first["input"]["input_ids"]
+    assert torch.equal(ids, again["input"]["input_ids"])
+    asked = labels != -100
+    rate = float(asked.sum() / first["input"]["attention_mask"].sum())
+    assert rate == pytest.approx(0.15, abs=0.03)
+    hidden = float((ids[asked] == wanted["mask_id"]).float().mean())
+    assert hidden == pytest.approx(0.8, abs=0.08)
+    special = torch.tensor(tokenise.special_ids(wanted["tokenizer"]))
+    assert not torch.isin(labels[asked], special).any()
+    assert not torch.isin(ids[~asked], torch.tensor([wanted["mask_id"]])).any()
+    torch.manual_seed(0)
+    one = batch_of(made, made.train, train=True)["input"]["input_ids"]
+    assert not torch.equal(one, batch_of(made, made.train, train=True)["input"]["input_ids"])
+
+
+def test_a_short_text_asks_something():
+    wanted = spec(["cat"], unit="token", objective="masked", block=8, mask_rate=0.01)
+    masking = Masking.of(wanted, random=False)
+    for name in "abc":
+        assert (masking(torch.tensor([2, 5, 3]), name)[1] != -100).sum() == 1
+
+
+def test_tokens_are_kept_on_disk_and_damage_is_mended(tmp_path, monkeypatch):
+    monkeypatch.setattr(token_files, "FEW", 2)
+    data = splits(Few(TEXTS, [0] * 4), labels=SINGLE)
+    wanted = spec(TEXTS)
+    before = prepared(data, **wanted)
+    (file,) = token_files.folder().glob("*.safetensors")
+    monkeypatch.setattr(tokens, "tokenised", lambda *args: pytest.fail("tokenised again"))
+    again = prepared(data, **wanted)
+    for index in range(4):
+        assert torch.equal(
+            before.train[index]["input"]["input_ids"], again.train[index]["input"]["input_ids"]
+        )
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(token_files, "FEW", 2)
+    file.write_bytes(file.read_bytes()[:-7])
+    assert prepared(data, **wanted).train.lengths == before.train.lengths
+    prepared(data, **{**wanted, "max_length": 4})
+    assert len(list(token_files.folder().glob("*.safetensors"))) == 2
+
+
+def test_what_does_not_fit_is_refused():
+    data = splits(Few(TEXTS, [0] * 4), labels=SINGLE)
+    with pytest.raises(ValueError, match="choose another task"):
+        data.prepare(spec(TEXTS, unit="word"))
+    lines = splits(Few(TEXTS, [None] * 4), labels=TEXT)
+    with pytest.raises(ValueError, match=r"task\.block=65"):
+        lines.prepare(spec(TEXTS, unit="token", objective="causal", block=65, stride=1))
+    wanted = spec(TEXTS, unit="token", objective="masked", block=8, mask_rate=0.1)
+    made = prepared(lines, **{**wanted, "mask_id": None})
+    with pytest.raises(ValueError, match="no mask token"):
+        batch_of(made, made.train)
+    with pytest.raises(ValueError, match="the backbone takes 'image'"):
+        tokens.encoder({"kind": "image"}, [], False)
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=60), st.integers(1, 7), st.integers(0, 3))
+def test_batches_of_like_length_hold_each_item_at_most_once(lengths, size, seed):
+    order = Order(len(lengths), batch_size=size, seed=seed, lengths=lengths)
+    count = max(len(lengths) // size, 1)
+    for epoch in range(2):
+        seen = []
+        for step in range(epoch * count, (epoch + 1) * count):
+            at, items = order.batch_at(step)
+            assert at == epoch
+            assert len(items) == min(size, len(lengths))
+            seen += items
+        assert len(set(seen)) == len(seen)
+    again = Order(len(lengths), batch_size=size, seed=seed, lengths=lengths)
+    last = 2 * count - 1
+    assert again.batch_at(last) == order.batch_at(last)
+
+
+def test_batches_of_like_length_need_little_padding():
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(8000, generator=generator)
+    lengths = [min(int(8 * math.exp(float(x))), 128) for x in drawn]  # cut off, as texts are
+
+    def padding(order):
+        batches = [order.batch_at(step)[1] for step in range(8000 // 32)]
+        full = sum(len(b) * max(lengths[i] for i in b) for b in batches)
+        return 1 - sum(lengths[i] for b in batches for i in b) / full
+
+    assert padding(Order(8000, batch_size=32, seed=0, lengths=lengths)) < 0.1
+    assert padding(Order(8000, batch_size=32, seed=0)) > 0.5

@@ -1,0 +1,79 @@
+"""Splits of a few texts, and input specs for them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from tlx.backbones import vocabulary
+from tlx.data import tokens
+from tlx.data.splits import Labels, Sample, Splits
+
+
+@dataclass
+class Few:
+    """A split in memory."""
+
+    inputs: Sequence[Any]
+    targets: Sequence[Any]
+    prefix: str = "item"
+
+    @property
+    def ids(self) -> list[str]:
+        return [f"{self.prefix}{i}" for i in range(len(self.inputs))]
+
+    @property
+    def keys(self) -> list[str]:
+        return [hashlib.sha256(repr(text).encode()).hexdigest() for text in self.inputs]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> Sample:
+        return {
+            "id": self.ids[index],
+            "input": self.inputs[index],
+            "target": self.targets[index],
+        }
+
+
+def splits(train: Few, *, labels: Labels, other: Few | None = None, buckets: bool = True) -> Splits:
+    """Splits whose val and test are the same few items."""
+    other = other or train
+    made = Splits(
+        train=train,
+        val=other,
+        test=other,
+        labels=labels,
+        encoder=tokens.encoder,
+        collate=partial(tokens.collate, pad_id=0, left=False),
+        fingerprint="few",
+        texts=lambda: [flat(text) for text in train.inputs],
+    )
+    return replace(made, prepare=partial(tokens.prepare, made, buckets=buckets))
+
+
+def flat(text: Any) -> str:
+    return text if isinstance(text, str) else " ".join(text)
+
+
+def spec(texts: Sequence[str], *, unit: str = "pooled", kind: str = "words", **more: Any) -> dict:
+    """An input spec with a vocabulary of some texts."""
+    causal = more.get("objective") == "causal"
+    made = vocabulary.learn(lambda: texts, kind=kind, size=1000, causal=causal)
+    ids = vocabulary.special_ids(made, {})
+    return {
+        "kind": "text",
+        "tokenizer": made,
+        "pad_id": ids.pad,
+        "mask_id": ids.mask,
+        "eos_id": ids.eos,
+        "unknown_id": ids.unknown,
+        "vocabulary": vocabulary.size_of(made),
+        "padding_side": "right",
+        "max_length": 64,
+        "type_ids": False,
+        "unit": unit,
+        **more,
+    }

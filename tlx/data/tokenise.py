@@ -1,0 +1,177 @@
+"""Texts to token ids, all of a split at once."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from tokenizers import Encoding, Tokenizer
+from torch import Tensor
+
+AT_ONCE = 2000
+"""Texts that are tokenised together: their results are large while they last."""
+
+WORD = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\s\u3400-\u9fff\uf900-\ufaff]+")
+"""What counts as a word: what blanks part, and each Chinese character."""
+
+
+@final
+@dataclass(frozen=True)
+class Ragged:
+    """Sequences of several lengths, end to end.
+
+    Attributes:
+        values: of all, one after the other.
+        ends: where each begins, and the end of the last: one more than there are.
+    """
+
+    values: Tensor
+    ends: Tensor
+
+    def of(self, index: int) -> Tensor:
+        """One sequence."""
+        start, end = self.ends[index : index + 2].tolist()
+        return self.values[start:end]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Of each sequence."""
+        found: list[int] = self.ends.diff().tolist()
+        return found
+
+
+@final
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of a split's texts.
+
+    Attributes:
+        parts: `input_ids`; `token_type_ids` where the network takes them; `words` (position of
+            each word's first token, -1 where it was cut off) for tasks of words; `characters` and
+            `word_starts` (counts of each token) for language models.
+        truncated: texts that lost their end.
+    """
+
+    parts: Mapping[str, Ragged]
+    truncated: int
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each text."""
+        return self.parts["input_ids"].lengths
+
+    def of(self, index: int) -> dict[str, Tensor]:
+        """The parts of one text, int64."""
+        return {name: part.of(index).long() for name, part in self.parts.items()}
+
+    def counts(self, spec: Mapping[str, Any]) -> dict[str, int]:
+        """Tokens, unknown ones, and texts that lost their end."""
+        ids = self.parts["input_ids"].values
+        unknown = spec.get("unknown_id")
+        return {
+            "tokens": len(ids),
+            "unknown": 0 if unknown is None else int((ids == unknown).sum()),
+            "truncated": self.truncated,
+        }
+
+
+def tokenised(inputs: Sequence[Any], spec: Mapping[str, Any]) -> Tokens:
+    """The tokens of texts, pairs of texts, or lists of words.
+
+    Args:
+        inputs: of a split's items.
+        spec: `tokenizer`, `max_length`, `unit`, `type_ids`; see `Backbone.input_spec`. Language
+            models read whole texts: no token is put around them, and none is cut off.
+    """
+    tokenizer = Tokenizer.from_str(spec["tokenizer"])
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    whole = spec["unit"] == "token"
+    if not whole:
+        tokenizer.enable_truncation(spec["max_length"])
+    rows: dict[str, list[list[int]]] = {"input_ids": []}
+    truncated = 0
+    filler = next((spec[k] for k in ("unknown_id", "eos_id") if spec.get(k) is not None), 0)
+    for item, encoding in _encodings(tokenizer, inputs, spec):
+        truncated += bool(encoding.overflowing)
+        ids = encoding.ids or ([] if whole else [filler])
+        rows["input_ids"].append(ids)
+        if spec["type_ids"]:
+            rows.setdefault("token_type_ids", []).append(encoding.type_ids or [0] * len(ids))
+        if spec["unit"] == "word":
+            rows.setdefault("words", []).append(_first_tokens(encoding, len(item)))
+        if whole:
+            characters, starts = _extents(item, encoding)
+            rows.setdefault("characters", []).append(characters)
+            rows.setdefault("word_starts", []).append(starts)
+    return Tokens({name: _ragged(each) for name, each in rows.items()}, truncated)
+
+
+def special_ids(tokenizer: str) -> list[int]:
+    """Ids of tokens that stand for no text."""
+    added = Tokenizer.from_str(tokenizer).get_added_tokens_decoder()
+    return sorted(number for number, token in added.items() if token.special)
+
+
+def around(tokenizer: str) -> tuple[list[int], list[int]]:
+    """Ids that a tokenizer puts before a text, and after it."""
+    made = Tokenizer.from_str(tokenizer)
+    made.no_padding()
+    made.no_truncation()
+    found = made.encode("a")
+    inner = [place for place, special in enumerate(found.special_tokens_mask) if not special]
+    if not inner:
+        return found.ids, []
+    return found.ids[: inner[0]], found.ids[inner[-1] + 1 :]
+
+
+def _encodings(
+    tokenizer: Tokenizer, inputs: Sequence[Any], spec: Mapping[str, Any]
+) -> Iterator[tuple[Any, Encoding]]:
+    words = spec["unit"] == "word"
+    spaced = words and "ByteLevel" in json.dumps(json.loads(spec["tokenizer"])["pre_tokenizer"])
+    for start in range(0, len(inputs), AT_ONCE):
+        part = inputs[start : start + AT_ONCE]
+        # byte-level vocabularies know words by the blank before them
+        given = (
+            [[w if not i else f" {w}" for i, w in enumerate(row)] for row in part]
+            if spaced
+            else part
+        )
+        found = tokenizer.encode_batch(
+            list(given), is_pretokenized=words, add_special_tokens=spec["unit"] != "token"
+        )
+        yield from zip(part, found, strict=True)
+
+
+def _first_tokens(encoding: Encoding, words: int) -> list[int]:
+    """Position of each word's first token; -1 where there is none."""
+    found = [-1] * words
+    for place, word in enumerate(encoding.word_ids):
+        if word is not None and found[word] < 0:
+            found[word] = place
+    return found
+
+
+def _extents(text: str, encoding: Encoding) -> tuple[list[int], list[int]]:
+    """Characters of each token, with the blanks before it, and words that begin in it.
+
+    Their sums are those of the text: the last token takes what follows it.
+    """
+    ends: list[int] = []
+    for _, end in encoding.offsets:
+        ends.append(max(end, ends[-1] if ends else 0))
+    if not ends:
+        return [], []
+    ends[-1] = len(text)
+    bounds = torch.tensor([0, *ends])
+    starts = torch.tensor([match.start() for match in WORD.finditer(text)])
+    return bounds.diff().tolist(), torch.searchsorted(starts, bounds).diff().tolist()
+
+
+def _ragged(rows: Sequence[Sequence[int]]) -> Ragged:
+    lengths = torch.tensor([0, *map(len, rows)])
+    values = [value for row in rows for value in row]
+    return Ragged(torch.tensor(values, dtype=torch.int32), lengths.cumsum(0))
