@@ -5,6 +5,7 @@ Kinds, in the order in which they act:
   of the evaluation's crop; at most one.
 - `sample`: make is image -> image.
 - `tensor`: make is tensor -> tensor, after normalisation.
+- `tokens`: make(input_spec) gives token ids [T] -> token ids [T]; the only kind for texts.
 - `batch`: make is (batch with soft targets, generator) -> batch, in the training step.
 
 Samples draw from torch's global generator, which the loader seeds.
@@ -36,7 +37,7 @@ class Augmentation:
     """
 
     name: str
-    kind: Literal["geometry", "sample", "tensor", "batch"]
+    kind: Literal["geometry", "sample", "tensor", "batch", "tokens"]
     make: Callable[..., Any]
     deterministic: bool = False
 
