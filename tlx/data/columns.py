@@ -49,7 +49,7 @@ class Format:
     def fields(self, line: str) -> list[str]:
         """The columns of a line."""
         if self.separator is None:
-            return BLANKS.split(line.strip(" \t"))
+            return BLANKS.split(line.rstrip(" \t"))
         return line.split(NAMED.get(self.separator, self.separator))
 
 
@@ -147,7 +147,7 @@ def _comment(line: str, fields: Sequence[str], form: Format, width: int) -> bool
 
 def _fault(line: int, fields: Sequence[str], form: Format, width: int) -> str | None:
     if len(fields) != width:
-        return f":{line}: {len(fields)} columns, and the first line has {width}"
+        return f":{line}: columns: {len(fields)}, in the first line {width}"
     return None if fields[form.word_column].strip() else f":{line}: no word"
 
 

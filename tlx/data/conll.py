@@ -144,7 +144,7 @@ def _refuse(problems: Sequence[str]) -> None:
     if problems:
         more = f"\n  ... ({len(problems)} in all)" if len(problems) > MAX_SHOWN else ""
         shown = "\n".join(f"  {problem}" for problem in problems[:MAX_SHOWN])
-        raise ValueError(f"{len(problems)} problems with the data:\n{shown}{more}")
+        raise ValueError(f"problems with the data ({len(problems)}):\n{shown}{more}")
 
 
 def _pools(files: Mapping[str, Columns], scheme: Scheme) -> tuple[Labels, dict[str, Texts]]:
