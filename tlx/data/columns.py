@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from tlx.methods import tags
 from tlx.methods.tags import Scheme
 
 BLANKS = re.compile(r"[ \t]+")
+WITHIN = re.compile(r"[ \t\r\n]+")
 NAMED = {"tab": "\t", "blank": " "}
 DOCUMENT = "-DOCSTART-"
 
@@ -163,3 +164,21 @@ def tag_problems(file: Columns, scheme: Scheme) -> list[str]:
         for sentence in file.sentences
         for fault in tags.faults(sentence.tags, scheme)
     ]
+
+
+def write(path: Path, sentences: Iterable[Sequence[Sequence[str]]]) -> None:
+    """Writes sentences: one word a line with its tags, between blanks.
+
+    Args:
+        path: of the file.
+        sentences: words, and one or more sequences of tags of the same length; blanks within a
+            word become `_`.
+
+    Raises:
+        ValueError: there is not one tag a word.
+    """
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        for words, *tagged in sentences:
+            for word, *marks in zip(words, *tagged, strict=True):
+                file.write(" ".join([WITHIN.sub("_", word), *marks]) + "\n")
+            file.write("\n")
