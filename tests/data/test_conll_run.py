@@ -1,4 +1,4 @@
-"""A run on files of columns: its predictions as columns give the figures of its record."""
+"""An augmented run on files of columns: its predictions give the figures of its record."""
 
 import random
 import warnings
@@ -25,6 +25,7 @@ BASE = [
     *("backbone.vocabulary_size=200", "backbone.max_length=10", "trainer=cpu"),
     *("trainer.epochs=null", "trainer.steps=60", "trainer.batch_size=8", "optimizer.lr=0.02"),
     *("trainer.eval_every_steps=30", "final_weights=last"),
+    "augmentation=[word_dropout,token_cutoff]",
 ]
 
 
