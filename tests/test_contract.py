@@ -36,6 +36,7 @@ FAKE = (
     "dataset.labels_per_class=null",
 )
 DOWNLOADED = {"cifar10", "cifar100", "dtd", "eurosat", "flowers102", "food101", "pets"}
+OF_TEXTS = {"word_dropout", "word_swap", "token_cutoff"}
 OTHER_MACHINES = {"gpu", "ddp", "fsdp"}  # two ranks: tests/training/test_distributed.py
 HEAVY = {
     *("vgg16_bn", "vit_base", "vit_base_dinov2", "vit_base_dinov3"),
@@ -151,6 +152,8 @@ def test_freeze_strategy(option, train):
 
 @pytest.mark.parametrize("option", options("augmentation"))
 def test_augmentation(option, train):
+    if option in OF_TEXTS:
+        pytest.skip("for texts: tests/data/test_text_augment.py")
     train(f"augmentation=[{option}]")
 
 
@@ -220,6 +223,8 @@ def test_task(option, train, tmp_path):
 
 @pytest.mark.parametrize("option", options("dataset"))
 def test_dataset(option, train, tmp_path):
+    if option == "conll":
+        pytest.skip("a run: tests/data/test_conll_run.py")
     if option in DOWNLOADED:
         assert check(compose([*BASE, f"dataset={option}"])) == []
         return

@@ -576,7 +576,7 @@ class Stack:
             reports[name] = plan.model.task.report(collected)
             if name != "val":
                 path = member.given.folder / "predictions" / f"{name}.csv"
-                train.write_predictions(path, split.ids, plan, collected)
+                train.write_predictions(path, split, plan, collected)
         return reports
 
     def close(self) -> None:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from tlx import build, launch, runs
 from tlx.build import Plan
+from tlx.data import columns
+from tlx.data.splits import Split
 from tlx.results import record
 from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageRecord, Value
 from tlx.tasks.task import Collected
@@ -216,7 +218,7 @@ def evaluate(
             continue
         reports[name] = plan.model.task.report(collected)
         if name != "val":
-            write_predictions(folder / "predictions" / f"{name}.csv", split.ids, plan, collected)
+            write_predictions(folder / "predictions" / f"{name}.csv", split, plan, collected)
     return reports
 
 
@@ -227,19 +229,28 @@ def collect(trainer: pl.Trainer, module: TransferModule, loader: Any) -> Collect
     return module.collector.finish()
 
 
-def write_predictions(path: Path, ids: Any, plan: Plan, collected: Collected) -> None:
-    """One line an item: its id, what was predicted, what was true."""
+def write_predictions(path: Path, split: Split, plan: Plan, collected: Collected) -> None:
+    """One line an item: its id, what was predicted, what was true; for tags, columns beside."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = plan.model.task.rows(collected)
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer: Any = None
-        for identity, row in zip(ids, rows, strict=True):
+        for identity, row in zip(split.ids, rows, strict=True):
             plain = {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items()}
             line = {"id": identity, **plain}
             if writer is None:
                 writer = csv.DictWriter(file, fieldnames=list(line))
                 writer.writeheader()
             writer.writerow(line)
+    if plan.splits.labels.kind == "tags":
+        raw = getattr(split, "raw", split)
+        columns.write(
+            path.with_suffix(".conll"),
+            (
+                (raw[index]["input"], row["label"].split(" "), row["prediction"].split(" "))
+                for index, row in enumerate(plan.model.task.rows(collected))
+            ),
+        )
 
 
 def record_of(

@@ -162,3 +162,30 @@ def test_fewer_than_two_classes_are_too_few(tmp_path, classes):
     (problem,) = files.check(dataset(tmp_path))
     assert "at least 2 classes" in str(problem)
     assert all(name in str(problem) for name in classes)
+
+
+def columns(**keys):
+    return {"dataset": {"_target_": "tlx.data.conll.conll", **keys}}
+
+
+def test_files_of_columns(tmp_path):
+    for name in ("train.txt", "own.bio"):
+        (tmp_path / name).write_text("a O\n")
+    root = str(tmp_path)
+    for fine in (
+        columns(root=root),
+        columns(root=root, train="own.bio", extra={"late": "train.txt"}),
+        columns(root=None, train=f"{root}/own.bio"),
+        columns(root="???"),
+    ):
+        assert files.check(fine) == []
+    (wrong,) = files.check(columns(root=root, val="own.boi"))
+    assert (wrong.place, wrong.suggestion) == ("dataset.val", "own.bio")
+    (wrong,) = files.check(columns(root=root, extra={"late": "trian.txt"}))
+    assert (wrong.place, wrong.suggestion) == ("dataset.extra.late", "train.txt")
+    (tmp_path / "train.txt").unlink()
+    for missing in (columns(root=root), columns(root=None)):
+        (wrong,) = files.check(missing)
+        assert wrong.place == "dataset.train"
+    (wrong,) = files.check(columns(root=f"{root}/own.bio"))
+    assert wrong.place == "dataset.root"

@@ -14,7 +14,11 @@ from tlx.config.places import conf_dir
 from tlx.data import augment
 from tlx.data.images import image_encoder
 
-OPTIONS = sorted(p.stem for p in conf_dir().glob("augmentation/*.yaml") if p.stem != "none")
+OPTIONS = sorted(
+    path.stem
+    for path in conf_dir().glob("augmentation/*.yaml")
+    if path.stem != "none" and "text_augment" not in path.read_text()
+)
 SPEC = {
     "kind": "image",
     "size": (3, 24, 20),

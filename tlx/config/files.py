@@ -1,5 +1,6 @@
 """Files and folders that a config names: are they there, and are weights only weights?"""
 
+import os
 import pickletools
 import re
 import zipfile
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tlx.config.problems import Problem
+from tlx.config.signatures import constant
 from tlx.config.suggest import listed, nearest
 
 Node = Mapping[str, Any]
@@ -139,10 +141,12 @@ def _data(dataset: Any) -> Iterator[Problem]:
         return
     source = target.rpartition(".")[2]
     root = dataset.get("root")
+    if source == "conll" and root is None:
+        yield from _columns(dataset, None)
     if not isinstance(root, str) or root == "???":
         return
     folder = Path(root).expanduser()
-    if source in {"image_folder", "image_csv"} or dataset.get("download") is False:
+    if source in {"image_folder", "image_csv", "conll"} or dataset.get("download") is False:
         if not folder.is_dir():
             if folder.exists():
                 yield Problem(
@@ -152,6 +156,36 @@ def _data(dataset: Any) -> Iterator[Problem]:
                 yield Problem("dataset.root", f"{root} is no folder", _beside(folder, folders=True))
         elif source == "image_folder":
             yield from _classes(dataset, folder)
+        elif source == "conll":
+            yield from _columns(dataset, folder)
+
+
+def _columns(dataset: Node, folder: Path | None) -> Iterator[Problem]:
+    """Files of columns that are named and are not there, or a training file that is not named."""
+    base = folder or Path()
+    extra = dataset.get("extra")
+    named = {
+        **{f"dataset.{key}": dataset.get(key) for key in ("train", "val", "test")},
+        **{
+            f"dataset.extra.{key}": name
+            for key, name in (extra.items() if isinstance(extra, Mapping) else ())
+        },
+    }
+    for place, name in named.items():
+        path = base / Path(name).expanduser() if isinstance(name, str) else base
+        if isinstance(name, str) and not path.is_file():
+            near = _beside(path)
+            yield Problem(place, f"{path} is no file", near and os.path.relpath(near, base))
+    if dataset.get("train") is None and not (folder and _usual(folder)):
+        found = f"{folder} has no file of a usual name" if folder else "no file to train on"
+        yield Problem("dataset.train", f"{found}, as train.txt or train.conll; name it here")
+
+
+def _usual(folder: Path) -> bool:
+    """Whether a folder has a training file that is found by its name."""
+    stems = constant("tlx.data.conll", "NAMES")["train"]
+    suffixes = constant("tlx.data.conll", "SUFFIXES")
+    return any((folder / f"{stem}{suffix}").is_file() for stem in stems for suffix in suffixes)
 
 
 def _classes(dataset: Node, folder: Path) -> Iterator[Problem]:

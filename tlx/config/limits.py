@@ -95,6 +95,8 @@ RANGES: dict[str, Range] = {
     "regularization.early_stopping.min_delta": FROM_0,
     "regularization.ema.*": BELOW_1,
     "augmentation.*.p": UP_TO_1,
+    "augmentation.*.share": UP_TO_1,
+    "augmentation.*.swaps": FROM_1,
     "augmentation.*.alpha": ABOVE_0,
 }
 """Place to range; the first pattern that fits a place counts; lists are checked item by item."""

@@ -1,0 +1,295 @@
+"""Files of columns: what is read, what is refused and where, and what becomes of the tags."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlx.data import columns
+from tlx.data.columns import Format
+from tlx.data.conll import conll
+from tlx.methods import tags
+from tlx.methods.entities import Entity
+
+TRAIN = [
+    [("EU", "B-org"), ("rejects", "O"), ("call", "O")],
+    [("Peter", "B-per"), ("Blackburn", "I-per")],
+    [("New", "B-loc"), ("York", "I-loc"), ("City", "I-loc"), ("Paris", "B-loc")],
+    [("nothing", "O")],
+]
+OTHER = [[("Anna", "B-per"), ("sings", "O")]]
+
+
+def text(sentences, *, between="\t"):
+    return "\n".join("".join(f"{w}{between}{t}\n" for w, t in rows) for rows in sentences)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A function that writes files of sentences, or of text, and gives their folder."""
+
+    def write(**files):
+        for name, content in {"train": TRAIN, "val": OTHER, "test": OTHER, **files}.items():
+            held = text(content) if isinstance(content, list) else content
+            if held is not None:
+                (tmp_path / f"{name}.txt").write_text(held, encoding="utf-8", newline="")
+        return str(tmp_path)
+
+    return write
+
+
+def read(split, labels):
+    return [
+        [(word, labels.names[tag]) for word, tag in zip(s["input"], s["target"], strict=True)]
+        for s in (split[i] for i in range(len(split)))
+    ]
+
+
+def refused(root, **options):
+    with pytest.raises(ValueError, match=r".") as caught:
+        conll(root=root, **options)
+    return str(caught.value)
+
+
+def test_sentences_and_labels(corpus):
+    made = conll(root=corpus())
+    assert made.labels.kind == "tags"
+    assert made.labels.names == ("O", "B-loc", "I-loc", "B-org", "B-per", "I-per")
+    assert read(made.train, made.labels) == TRAIN
+    assert read(made.val, made.labels) == read(made.test, made.labels) == OTHER
+    assert made.train.ids == ["train/1", "train/5", "train/8", "train/13"]
+    assert made.train[1]["input"] == ["Peter", "Blackburn"]
+    assert isinstance(made.train[1]["target"], tuple)
+    assert list(made.texts())[2] == "New York City Paris"
+    assert made.notes["scheme"] == "iob2"
+
+
+@pytest.mark.parametrize("scheme", tags.SCHEMES)
+@pytest.mark.parametrize("given_scheme", ["auto", "right"])
+def test_every_scheme_becomes_iob2(corpus, scheme, given_scheme):
+    def as_(sentences):
+        return [
+            [
+                (word, tag)
+                for (word, _), tag in zip(
+                    rows,
+                    tags.converted([t for _, t in rows], scheme="iob2", to=scheme),
+                    strict=True,
+                )
+            ]
+            for rows in sentences
+        ]
+
+    root = corpus(train=as_(TRAIN), val=as_(OTHER), test=as_(OTHER))
+    made = conll(root=root, scheme=scheme if given_scheme == "right" else "auto")
+    assert read(made.train, made.labels) == TRAIN
+    assert made.notes["scheme"] == scheme
+
+
+def test_columns_separators_and_lines_that_are_no_words(corpus):
+    content = (
+        "\ufeff-DOCSTART- -X- -X- O\r\n\r\n\r\n# id 1 of = 2\r\nEU NNP B-NP\tB-org\r\n"
+        "# SYM  O O\r\n \t\r\n-DOCSTART- -X- -X- O\r\nPeter NNP  B-NP B-per"
+    )
+    made = conll(root=corpus(train=content, val="Peter NN B-NP B-per\n", test="x NN B-NP O\n"))
+    assert read(made.train, made.labels) == [
+        [("EU", "B-org"), ("#", "O")],
+        [("Peter", "B-per")],
+    ]
+    assert made.train.ids == ["train/5", "train/9"]
+    chunks = conll(
+        root=corpus(train=content), word_column=-3, tag_column=2, test="train.txt", val="train.txt"
+    )
+    assert chunks.labels.names == ("O", "B-NP")
+    assert chunks.train[0]["input"] == ["NNP", "SYM"]
+
+
+@pytest.mark.parametrize(("name", "between"), [("tab", "\t"), ("blank", " "), (" || ", " || ")])
+def test_separators_by_name(corpus, name, between):
+    files = {"train": TRAIN, "val": OTHER, "test": OTHER}
+    root = corpus(**{split: text(rows, between=between) for split, rows in files.items()})
+    made = conll(root=root, separator=name)
+    assert read(made.train, made.labels) == TRAIN
+
+
+def test_words_with_blanks_want_a_tab(corpus):
+    rows = [[("New York", "B-loc"), ("\u00a0", "O"), ("\u2028x\x85", "O")]]
+    root = corpus(train=[[("a", "B-per")], *rows], val=rows, test=OTHER)
+    assert "train.txt:3: columns: 3, in the first line 2" in refused(root)
+    rows[0][1] = ("-", "O")
+    root = corpus(train=[[("a", "B-per")], *rows], val=rows, test=OTHER)
+    made = conll(root=root, separator="tab")
+    assert read(made.val, made.labels) == rows
+
+
+def test_other_encodings(corpus):
+    root = corpus()
+    for name in ("train", "val", "test"):
+        (Path(root) / f"{name}.txt").write_bytes(text([[("a", "O")], *OTHER]).encode("latin-1"))
+    (Path(root) / "val.txt").write_bytes("a\tO\nZürich\tO\n".encode("latin-1"))
+    assert "val.txt:2: not in utf-8" in refused(root)
+    made = conll(root=root, encoding="latin-1")
+    assert made.val[0]["input"] == ["a", "Zürich"]
+    assert "'klingon' is unknown" in refused(root, encoding="klingon")
+
+
+def test_all_that_is_wrong_is_listed_at_once(corpus):
+    message = refused(
+        corpus(
+            train="a\tO\nb\tO\textra\n\nc\tI-per\n\n\tO\n",
+            val="\n\n# nothing\n",
+            test="x\tB-loc\ny\tI-per\nz\tper\n",
+        ),
+        extra={"late": "gone.txt"},
+        scheme="iob2",
+    )
+    for place in (
+        "train.txt:2: columns: 3, in the first line 2",
+        "train.txt:4: 'I-per' cannot begin",
+        "train.txt:6: no word",
+        "val.txt: no sentences",
+        "test.txt:2: 'I-per' cannot follow 'B-loc'",
+        "test.txt:3: 'per' is no tag of iob2",
+        "gone.txt: No such file",
+    ):
+        assert place in message
+    assert message.startswith("problems with the data (7)")
+
+
+def test_long_lists_are_cut(corpus):
+    message = refused(corpus(train="a\tB-x\n" + 50 * "b\tO\tc\n"))
+    assert message.startswith("problems with the data (50)")
+    assert message.count("columns: 3") == 20
+
+
+def test_the_scheme_is_guessed_in_spite_of_a_wrong_tag(corpus):
+    message = refused(corpus(train=[*TRAIN, [("x", "O"), ("y", "I-per")]]))
+    assert "train.txt:16: 'I-per' cannot follow 'O'" in message
+    assert message.startswith("problems with the data (1)")
+
+
+def test_tags_that_only_evaluation_has_are_listed(corpus):
+    new = [[("a", "B-misc"), ("b", "I-misc"), ("c", "B-misc")]]
+    message = refused(corpus(val=new, test=[[("x", "B-org"), ("y", "I-org")]]))
+    assert "val.txt: 2 words have 'B-misc'" in message
+    assert "val.txt: 1 words have 'I-misc'" in message
+    assert "test.txt: 1 words have 'I-org'" in message
+
+
+def test_files_are_found_and_named(corpus, tmp_path):
+    root = Path(corpus())
+    (root / "train.txt").rename(root / "eng.train")
+    (root / "val.txt").rename(root / "eng.testa")
+    (root / "test.txt").rename(tmp_path / "elsewhere")
+    made = conll(root=str(root), test=str(tmp_path / "elsewhere"), extra={"late": "eng.testa"})
+    assert (len(made.train), len(made.val), len(made.test)) == (4, 1, 1)
+    assert list(made.extra) == ["late"]
+    assert made.extra["late"].ids == ["late/1"]
+    alone = conll(
+        train=str(root / "eng.train"), val=str(root / "eng.testa"), test=str(tmp_path / "elsewhere")
+    )
+    assert alone.fingerprint != made.fingerprint
+    (root / "dev.conll").write_text(text(OTHER))
+    assert "has dev.conll and eng.testa" in refused(str(root))
+    assert "is a split already" in refused(str(root), val="eng.testa", extra={"val": "eng.testa"})
+    (root / "eng.train").unlink()
+    assert "dataset.train names no file" in refused(str(root), val="eng.testa")
+    assert "dataset.train names no file" in refused(None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scheme": "bio"}, "scheme='bio'"),
+        ({"separator": ""}, "separator is empty"),
+        ({"word_column": 2}, "word_column=2, and lines have 2 columns"),
+        ({"tag_column": -3}, "tag_column=-3, and lines have 2 columns"),
+        ({"fraction": 0.0}, "fraction=0"),
+    ],
+)
+def test_options_out_of_range_are_refused(corpus, options, message):
+    assert message in refused(corpus(), **options)
+
+
+def many(corpus):
+    rows = [[(f"word{i}", "B-per"), ("x", "I-per")] for i in range(100)]
+    return corpus(train=rows)
+
+
+def test_fewer_sentences_by_seed(corpus):
+    root = many(corpus)
+    full = conll(root=root)
+    few, again, other = (conll(root=root, fraction=0.2, seed=seed) for seed in (1, 1, 2))
+    assert len(few.train) == 20
+    assert few.train.ids == again.train.ids != other.train.ids
+    assert few.labels == full.labels
+    assert few.fingerprint == again.fingerprint != other.fingerprint
+    assert set(few.train.ids) <= set(conll(root=root, fraction=0.5, seed=1).train.ids)
+    assert [text.split()[0] for text in few.texts()] == [s[0] for s in few.train.inputs]
+
+
+def test_what_is_missing_is_split_off(corpus):
+    root = Path(many(corpus))
+    (root / "val.txt").unlink()
+    (root / "test.txt").unlink()
+    made, same = (conll(root=str(root), seed=seed) for seed in (0, 1))
+    parts = [set(split.ids) for split in (made.train, made.val, made.test)]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 100
+    assert len(parts[2]) == 15
+    assert made.test.ids == same.test.ids
+
+
+def test_it_pickles(corpus):
+    made = conll(root=corpus())
+    again = pickle.loads(pickle.dumps(made))
+    assert again.train[0] == made.train[0]
+    assert list(again.texts()) == list(made.texts())
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.text(st.characters(codec="utf-8", exclude_characters="\t\n\r"), min_size=1).filter(
+                lambda word: word.strip() and not word.startswith(("-DOCSTART-", "\ufeff"))
+            ),
+            min_size=1,
+            max_size=5,
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_what_is_written_is_read(tmp_path_factory, sentences):
+    """Whatever the words are: U+2028 ends no line, and `# ` may be a word."""
+    path = tmp_path_factory.mktemp("any") / "a.txt"
+    rows = [
+        list(
+            zip(
+                words,
+                tags.written([Entity("x", 0, 1)], words=len(words), scheme="iob2"),
+                strict=True,
+            )
+        )
+        for words in sentences
+    ]
+    path.write_text(text(rows), encoding="utf-8", newline="")
+    found = columns.read(path, Format(separator="tab"))
+    assert found.problems == []
+    assert [list(zip(s.words, s.tags, strict=True)) for s in found.sentences] == rows
+
+
+@pytest.mark.real
+def test_wnut17():
+    base = os.environ.get("TLX_REAL_DATA")
+    if not base:
+        pytest.skip("TLX_REAL_DATA is not set")
+    made = conll(root=str(Path(base) / "wnut17"))
+    assert (len(made.train), len(made.val), len(made.test)) == (3394, 1009, 1287)
+    kinds = {name.partition("-")[2] for name in made.labels.names[1:]}
+    assert kinds == {"corporation", "creative-work", "group", "location", "person", "product"}
+    assert len(made.labels.names) == 13
+    people = made.labels.names.index("B-person")
+    assert sum(target.count(people) for target in made.test.targets) == 429

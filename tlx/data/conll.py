@@ -1,0 +1,178 @@
+"""Sentences whose words have tags, in files of columns, as CoNLL's shared tasks give them."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from tlx.data import columns
+from tlx.data.columns import Columns, Format
+from tlx.data.files import MAX_SHOWN
+from tlx.data.splits import Labels, Splits
+from tlx.data.subset import Draw
+from tlx.data.texts import Texts, from_texts
+from tlx.methods import tags
+from tlx.methods.tags import Scheme
+
+MODALITY = "text"
+NAMES = {
+    "train": ("train", "eng.train", "wnut17train"),
+    "val": ("val", "valid", "dev", "validation", "eng.testa", "emerging.dev"),
+    "test": ("test", "eng.testb", "emerging.test"),
+}
+"""Usual names of the files, before their suffix."""
+SUFFIXES = ("", ".txt", ".conll", ".bio", ".iob", ".iob2", ".bioes", ".bmes", ".tsv", ".annotated")
+
+
+def conll(
+    *,
+    root: str | None = None,
+    train: str | None = None,
+    val: str | None = None,
+    test: str | None = None,
+    extra: dict[str, str] | None = None,
+    word_column: int = 0,
+    tag_column: int = -1,
+    separator: str | None = None,
+    scheme: Literal["auto", "iob1", "iob2", "bioes", "bmes"] = "auto",
+    encoding: str = "utf-8",
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+    fraction: float | None = None,
+    limit_val: bool = True,
+    drop_duplicates: bool = False,
+    length_buckets: bool = True,
+    seed: int = 0,
+    split_seed: int = 0,
+) -> Splits:
+    """Files of one word a line, with an empty line after each sentence; tags become IOB2.
+
+    Lines that begin with `-DOCSTART-`, and comments, which begin with `# `, are left out. Ids are
+    a file's split and the line of a sentence's first word. The tags are those of the whole
+    training file.
+
+    Args:
+        root: folder of the files; without it, paths are as they stand.
+        train: file, below root or absolute; by default one of usual name below root.
+        val: likewise; split off train where there is none.
+        test: likewise.
+        extra: names of further evaluation sets -> their files.
+        word_column: from 0; negative ones count from the last.
+        tag_column: likewise.
+        separator: between columns: `tab`, `blank`, or other text; null: any blanks and tabs.
+        scheme: of the tags; `auto`: the one that the fewest words contradict.
+        encoding: of the files.
+        val_fraction: share of the training sentences for validation, where that is split off.
+        test_fraction: share of all sentences for the test, where that is split off.
+        fraction: share of the training sentences that is kept.
+        limit_val: whether validation is limited likewise.
+        drop_duplicates: remove from train the sentences that are in another split.
+        length_buckets: whether training batches are made of sentences of like length.
+        seed: of the few-shot draw.
+        split_seed: of the split into train, val and test.
+
+    Raises:
+        ValueError: files are missing or wrong (all lines are listed), or evaluation has tags that
+            training lacks.
+    """
+    draw = Draw(
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        fraction=fraction,
+        limit_val=limit_val,
+        seed=seed,
+        split_seed=split_seed,
+    )
+    form = Format(word_column, tag_column, separator, encoding)
+    if scheme not in ("auto", *tags.SCHEMES):
+        raise ValueError(f"dataset.scheme={scheme!r}; give auto, {', '.join(tags.SCHEMES)}")
+    paths = _paths(root, {"train": train, "val": val, "test": test}, extra or {})
+    files = {split: columns.read(path, form) for split, path in paths.items()}
+    used = columns.scheme_of(list(files.values())) if scheme == "auto" else scheme
+    _refuse([*_problems(files, used)])
+    labels, pools = _pools(files, used)
+    notes = {"scheme": used, "files": {split: path.name for split, path in paths.items()}}
+    return from_texts(
+        pools,
+        labels,
+        draw=draw,
+        drop_duplicates=drop_duplicates,
+        length_buckets=length_buckets,
+        notes=notes,
+    )
+
+
+def _paths(
+    root: str | None, given: Mapping[str, str | None], extra: Mapping[str, str]
+) -> dict[str, Path]:
+    """The file of each split that there is.
+
+    Raises:
+        ValueError: there is no training file, or several files could be one split's.
+    """
+    base = Path(root or "").expanduser()
+    found = {}
+    for split, name in given.items():
+        if name is not None:
+            found[split] = base / Path(name).expanduser()
+            continue
+        usual = [base / f"{stem}{suffix}" for stem in NAMES[split] for suffix in SUFFIXES]
+        there = [path for path in usual if path.is_file()] if root is not None else []
+        if len(there) > 1:
+            names = " and ".join(path.name for path in there)
+            raise ValueError(f"dataset.{split}: {base} has {names}; give one of them")
+        if there:
+            found[split] = there[0]
+    if "train" not in found:
+        where = f"{base} has none of a usual name" if root else "give it, or dataset.root"
+        raise ValueError(f"dataset.train names no file: {where}, as train.txt or train.conll")
+    reserved = sorted(set(NAMES) & set(extra))
+    if reserved:
+        raise ValueError(f"dataset.extra: {reserved[0]!r} is a split already; use another name")
+    return {**found, **{split: base / Path(name).expanduser() for split, name in extra.items()}}
+
+
+def _problems(files: Mapping[str, Columns], scheme: Scheme) -> Iterator[str]:
+    """What is wrong with the lines of all files."""
+    for file in files.values():
+        yield from file.problems
+        yield from columns.tag_problems(file, scheme)
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    """Raises a ValueError that lists the problems, if there are any."""
+    if problems:
+        more = f"\n  ... ({len(problems)} in all)" if len(problems) > MAX_SHOWN else ""
+        shown = "\n".join(f"  {problem}" for problem in problems[:MAX_SHOWN])
+        raise ValueError(f"problems with the data ({len(problems)}):\n{shown}{more}")
+
+
+def _pools(files: Mapping[str, Columns], scheme: Scheme) -> tuple[Labels, dict[str, Texts]]:
+    """The labels of the training file, and the sentences of all files.
+
+    Raises:
+        ValueError: evaluation has tags that training lacks.
+    """
+    held = {
+        split: [tags.converted(s.tags, scheme=scheme, to="iob2") for s in file.sentences]
+        for split, file in files.items()
+    }
+    trained = {tag for row in held["train"] for tag in row} - {"O"}
+    names = ("O", *sorted(trained, key=lambda tag: (tag.partition("-")[2], tag)))
+    lacking = []
+    for split, rows in held.items():
+        counts = Counter(tag for row in rows for tag in row if tag not in names)
+        lacking += [
+            f"{files[split].path}: {count} words have {tag!r}, which no word of train has"
+            for tag, count in sorted(counts.items())
+        ]
+    _refuse(lacking)
+    place = {name: index for index, name in enumerate(names)}
+    pools = {}
+    for split, file in files.items():
+        pools[split] = Texts.of(
+            [f"{split}/{sentence.lines[0]}" for sentence in file.sentences],
+            [list(sentence.words) for sentence in file.sentences],
+            [tuple(place[tag] for tag in row) for row in held[split]],
+        )
+    return Labels("tags", names), pools
