@@ -18,6 +18,7 @@ MAX_PAIRS = 1000
 """Of duplicates in the record, for each split."""
 
 Noun = Literal["image", "text"]
+A: Mapping[Noun, str] = {"image": "an image", "text": "a text"}
 
 
 class Pool(Split, Protocol):
@@ -189,8 +190,7 @@ def _check_classes(splits: Mapping[str, Pool], labels: Labels, draw: Draw, noun:
         missing = sorted(set(split.targets) - trained)
         if missing:
             shown = ", ".join(repr(labels.names[c]) for c in missing[:8])
-            a = {"image": "an image", "text": "a text"}[noun]
             raise ValueError(
-                f"the {name} split has classes without {a} in train: {shown}"
+                f"the {name} split has classes without {A[noun]} in train: {shown}"
                 f"{', ...' if len(missing) > 8 else ''}; add some, or leave the classes out"
             )

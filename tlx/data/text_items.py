@@ -1,17 +1,16 @@
 """Lines of tables as texts and labels; what is wrong with them is collected."""
 
 import difflib
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tlx.data.files import quoted, refuse_lines
+from tlx.data.files import quoted
 from tlx.data.labels import WANTED, parsed
+from tlx.data.text_files import refuse_empty
 from tlx.data.text_rows import Row, Table
 from tlx.data.texts import Texts
 
-LOG = logging.getLogger(__name__)
 Column = str | int
 """Its name, or its position from 0."""
 
@@ -98,15 +97,8 @@ class Reading:
 
     def check(self, on_empty: str) -> None:
         """Raises a ValueError that lists what is wrong; warns of what is left out."""
-        wrong, hint = list(self.wrong), ""
-        if self.empty and on_empty == "error":
-            wrong += [f"{name}: no text" for name in self.empty]
-            hint = "; dataset.on_empty=skip leaves lines without text out"
-        elif self.empty:
-            shown = quoted(self.empty)
-            LOG.warning("%d lines without text are left out: %s", len(self.empty), shown)
-        wrong += self._never_trained()
-        refuse_lines(wrong, f"{len(wrong)} of {self.total} lines are wrong{hint}")
+        wrong = [*self.wrong, *self._never_trained()]
+        refuse_empty(self.empty, wrong, on_empty=on_empty, total=self.total, noun="line")
         if not self.items:
             raise ValueError("no line has a text")
 
@@ -161,7 +153,11 @@ def _place(table: Table, argument: str, column: Column) -> int:
     if column in names:
         return names.index(column)
     near = difflib.get_close_matches(column, names, 1, 0.5)
-    there = f"there are {quoted(names)}, and positions from 0" if names else "it has no line of names (dataset.header)"
+    there = (
+        f"there are {quoted(names)}, and positions from 0"
+        if names
+        else "it has no line of names (dataset.header)"
+    )
     raise ValueError(
         f"dataset.{argument}={column!r} is no column of {table.path}"
         f"{f'; did you mean {near[0]!r}?' if near else ''}; {there}"

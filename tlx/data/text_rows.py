@@ -1,6 +1,5 @@
 """Rows of tables of texts: CSV, TSV, JSON lines, Parquet. What is wrong is listed, not raised."""
 
-import codecs
 import csv
 import json
 import sys
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlx.data.files import MAX_SHOWN
+from tlx.data.text_files import decoded, lines_of
 
 FORMATS = {
     ".csv": "csv",
@@ -70,63 +69,6 @@ def read(path: Path, *, format: str | None, header: bool, quoting: str, encoding
     if chosen == "jsonl":
         return _json_lines(path, text)
     return _separated(path, text, "\t" if chosen == "tsv" else ",", header=header, quoting=quoting)
-
-
-# -- bytes to text ----------------------------------------------------------------------------
-
-
-def decoded(path: Path, encoding: str) -> str:
-    """The text of a file, without a byte order mark.
-
-    Raises:
-        ValueError: there is no such encoding, or the file is in another one; lines are named.
-    """
-    try:
-        name = codecs.lookup(encoding).name
-    except LookupError:
-        raise ValueError(
-            f"dataset.encoding={encoding!r} is no encoding that Python knows; give utf-8, "
-            "gb18030, latin-1, ..."
-        ) from None
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-    try:
-        return content.decode("utf-8-sig" if name == "utf-8" else name)
-    except UnicodeDecodeError as error:
-        lines = [_line_of(content, error.start, name)]
-        if not name.startswith(("utf-16", "utf-32")):
-            lines = list(_undecodable(content, name))
-        shown = ", ".join(map(str, lines[:MAX_SHOWN])) + (", ..." if len(lines) > MAX_SHOWN else "")
-        raise ValueError(
-            f"{path} is not in {encoding}: wrong bytes in line{'s' * (len(lines) > 1)} {shown}; "
-            "set dataset.encoding, as gb18030 (Chinese), cp1252 (Western) or shift_jis (Japanese)"
-        ) from None
-
-
-def _line_of(content: bytes, place: int, encoding: str) -> int:
-    return content[:place].decode(encoding, errors="ignore").count("\n") + 1
-
-
-def _undecodable(content: bytes, encoding: str) -> Iterator[int]:
-    for number, line in enumerate(content.split(b"\n"), 1):
-        try:
-            line.decode(encoding)
-        except UnicodeDecodeError:
-            yield number
-
-
-def lines_of(text: str) -> list[str]:
-    r"""Lines without their ends; only line feeds part them, as editors count.
-
-    >>> lines_of("a\r\nb\x85c\n")
-    ['a', 'b\x85c']
-    """
-    lines = text.split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
 
 
 # -- formats ----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from tlx.data.files import quoted
 from tlx.data.labels import check_kind, encoded
 from tlx.data.splits import Splits
 from tlx.data.subset import Draw
+from tlx.data.text_files import check_on_empty
 from tlx.data.text_items import Reading
 from tlx.data.text_rows import FORMATS
 from tlx.data.texts import from_texts
@@ -85,8 +86,7 @@ def text_csv(
         ValueError: files or columns are missing, or lines are wrong (all are listed).
     """
     check_kind(kind, separator)
-    if on_empty not in ("error", "skip"):
-        raise ValueError(f"dataset.on_empty={on_empty!r}; give error or skip")
+    check_on_empty(on_empty)
     columns = {"text_column": text_column, "pair_column": pair_column, "label_column": label_column}
     named = [c for c in (*columns.values(), split_column) if isinstance(c, str) and c != "split"]
     splits = {"train": train, "val": val, "test": test, **(extra or {})}
