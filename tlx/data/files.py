@@ -81,3 +81,11 @@ def quoted(names: Sequence[str]) -> str:
     """Names in quotes, the first of them if there are many."""
     more = f", ... ({len(names)} in all)" if len(names) > MAX_SHOWN else ""
     return ", ".join(repr(name) for name in names[:MAX_SHOWN]) + more
+
+
+def refuse_lines(wrong: Sequence[str], head: str) -> None:
+    """Raises a ValueError that lists wrong lines, the first of them if there are many."""
+    if wrong:
+        more = f"\n  ... ({len(wrong)} in all)" if len(wrong) > MAX_SHOWN else ""
+        lines = "\n".join(f"  {text}" for text in wrong[:MAX_SHOWN])
+        raise ValueError(f"{head}:\n{lines}{more}")

@@ -2,17 +2,15 @@
 
 import csv
 import difflib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tlx.data.files import MAX_SHOWN, Listed, from_files, quoted
-from tlx.data.splits import Labels, Splits
+from tlx.data.files import Listed, from_files, quoted, refuse_lines
+from tlx.data.labels import WANTED, check_kind, encoded, parsed
+from tlx.data.splits import Splits
 from tlx.data.subset import Draw
-
-WANTED = {"single": "no class", "multi": "no list of labels", "real": "no finite number"}
 
 
 def image_csv(
@@ -68,12 +66,9 @@ def image_csv(
     """
     table = Path(path).expanduser()
     base = table.parent if root is None else Path(root).expanduser()
-    if kind not in ("single", "multi", "real"):
-        raise ValueError(f"dataset.kind={kind!r}; give single, multi or real")
-    if not separator:
-        raise ValueError("dataset.separator is empty; give what stands between labels, as '|'")
+    check_kind(kind, separator)
     rows, split_column = _rows(table, image_column, label_column, split_column)
-    parsed = _parsed(
+    found = _parsed(
         rows,
         table=table,
         columns=(image_column, label_column, split_column),
@@ -81,12 +76,12 @@ def image_csv(
         separator=separator,
         extra=extra or [],
     )
-    labels, targets = _targets([row.label for row in parsed], kind, label_column)
+    labels, targets = encoded([row.label for row in found], kind, label_column)
     listed = {}
     for split in ("train", "val", "test", *(extra or [])):
-        places = [i for i, row in enumerate(parsed) if row.split == split]
+        places = [i for i, row in enumerate(found) if row.split == split]
         if places or split not in ("val", "test"):
-            ids = [parsed[i].path for i in places]
+            ids = [found[i].path for i in places]
             files = [base / name for name in ids]
             listed[split] = Listed(ids, files, [targets[i] for i in places])
     return from_files(
@@ -169,13 +164,13 @@ def _parsed(
     """
     image_column, label_column, split_column = columns
     allowed = ("train", "val", "test", *extra)
-    parsed, wrong = [], []
+    found, wrong = [], []
     width = None
     for line, row in rows:
         name = (row[image_column] or "").strip()
         text = row[label_column]
         split = "train" if split_column is None else (row[split_column] or "").strip()
-        label = _label((text or "").strip(), kind, separator)
+        label = parsed(text, kind, separator)
         if None in row:
             wrong.append(f"line {line}: more fields than columns")
         elif text is None:
@@ -190,38 +185,6 @@ def _parsed(
             wrong.append(f"line {line}: {len(label)} numbers, others have {width}")
         else:
             width = len(label) if kind == "real" else None
-            parsed.append(Row(Path(name).as_posix(), split, label))
-    if wrong:
-        more = f"\n  ... ({len(wrong)} in all)" if len(wrong) > MAX_SHOWN else ""
-        lines = "\n".join(f"  {text}" for text in wrong[:MAX_SHOWN])
-        raise ValueError(f"{table}: {len(wrong)} of {len(rows)} lines are wrong:\n{lines}{more}")
-    return parsed
-
-
-def _label(text: str, kind: str, separator: str) -> Any:
-    """A class, a tuple of labels or of numbers; None if it is not."""
-    if kind == "single":
-        return text or None
-    parts = [part.strip() for part in text.split(separator)] if text else []
-    if kind == "multi":
-        return None if "" in parts else tuple(parts)
-    try:
-        numbers = tuple(float(part) for part in parts)
-    except ValueError:
-        return None
-    return numbers if numbers and all(math.isfinite(number) for number in numbers) else None
-
-
-def _targets(labels: Sequence[Any], kind: str, column: str) -> tuple[Labels, list[Any]]:
-    if kind == "real":
-        width = len(labels[0])
-        names = (column,) if width == 1 else tuple(f"{column}_{i}" for i in range(width))
-        return Labels(kind, names), list(labels)
-    if kind == "single":
-        names = tuple(sorted(set(labels)))
-        places = {name: i for i, name in enumerate(names)}
-        return Labels(kind, names), [places[label] for label in labels]
-    names = tuple(sorted({name for held in labels for name in held}))
-    if not names:
-        raise ValueError(f"dataset.label_column={column!r} has no label in any line")
-    return Labels(kind, names), [tuple(float(n in held) for n in names) for held in labels]
+            found.append(Row(Path(name).as_posix(), split, label))
+    refuse_lines(wrong, f"{table}: {len(wrong)} of {len(rows)} lines are wrong")
+    return found

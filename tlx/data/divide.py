@@ -1,0 +1,196 @@
+"""From the items of a source to its splits: division, duplicates, fingerprint, notes."""
+
+import hashlib
+import json
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
+
+from tlx.data import subset
+from tlx.data.splits import Labels, Split
+from tlx.data.subset import Draw, Items
+
+LOG = logging.getLogger(__name__)
+MAX_PAIRS = 1000
+"""Of duplicates in the record, for each split."""
+
+Noun = Literal["image", "text"]
+A: Mapping[Noun, str] = {"image": "an image", "text": "a text"}
+
+
+class Pool(Split, Protocol):
+    """A split that can be divided.
+
+    Attributes:
+        keys: hashes of the items' content; empty where an item was not looked at.
+    """
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """One an item."""
+
+    def take(self, positions: Sequence[int]) -> Self:
+        """The items at some positions, in that order."""
+
+    def without(self, positions: Collection[int]) -> Self:
+        """The items at all other positions."""
+
+
+P = TypeVar("P", bound=Pool)
+
+
+@dataclass(frozen=True)
+class Divided(Generic[P]):
+    """Splits of a source, with their fingerprint and notes; see `Splits`."""
+
+    train: P
+    val: P
+    test: P
+    extra: Mapping[str, P]
+    fingerprint: str
+    notes: Mapping[str, Any]
+
+
+def divide(
+    pools: Mapping[str, P],
+    labels: Labels,
+    *,
+    draw: Draw,
+    noun: Noun,
+    drop_duplicates: bool = False,
+    notes: Mapping[str, Any] | None = None,
+    content: str = "",
+) -> Divided[P]:
+    """Divides what a source has not divided yet, and thins it out.
+
+    Args:
+        pools: `train`, and where the source has them `val`, `test` and extra evaluation sets.
+        labels: what the targets are.
+        draw: how to divide what is not divided yet, and how much of it to keep.
+        noun: what an item is, for messages.
+        drop_duplicates: remove from training what is in an evaluation split, by key.
+        notes: of the source, for the record.
+        content: hash of the source, where not every item has a key.
+
+    Raises:
+        ValueError: a split is empty, targets do not fit the labels, or there are too few items.
+    """
+    named = dict(pools)
+    for name, pool in named.items():
+        _check(name, pool, labels, noun)
+    train, val, test = named.pop("train"), named.pop("val", None), named.pop("test", None)
+    if test is None:
+        chosen = subset.test_positions(_items(train, labels), draw)
+        train, test = train.without(chosen), train.take(chosen)
+    removed: list[str] = []
+
+    def cleaned(pool: P, *others: P | None) -> P:
+        if not drop_duplicates:
+            return pool
+        seen = {key for other in others if other is not None for key in other.keys} - {""}
+        copies = [i for i, key in enumerate(pool.keys) if key in seen]
+        removed.extend(pool.ids[i] for i in copies)
+        return pool.without(copies) if copies else pool
+
+    train = cleaned(train, val, test, *named.values())
+    if val is None:
+        chosen = subset.val_positions(_items(train, labels), draw)
+        train, val = train.without(chosen), train.take(chosen)
+        train = cleaned(train, val)
+    # train first: where it has too few, no other treatment of val can help
+    train = train.take(subset.limited_train(_items(train, labels), draw))
+    val = val.take(subset.limited_val(_items(val, labels), draw))
+    made = {"train": train, "val": val, "test": test, **named}
+    _check_classes(made, labels, draw, noun)
+    noted = {**(notes or {}), "sizes": {name: len(split) for name, split in made.items()}}
+    others = {name: split for name, split in made.items() if name != "train"}
+    if pairs := duplicates(train, others, noun=noun):
+        noted["duplicates"] = pairs
+    if drop_duplicates:
+        noted["duplicates_removed"] = removed
+    mark = fingerprint(made, labels, content=content)
+    return Divided(train, val, test, named, mark, noted)
+
+
+def duplicates(
+    train: Pool, others: Mapping[str, Pool], *, noun: Noun
+) -> dict[str, list[list[str]]]:
+    """Pairs of ids of equal items in training and in each other split, with a warning."""
+    by_key: dict[str, list[str]] = defaultdict(list)
+    for key, name in zip(train.keys, train.ids, strict=True):
+        if key:
+            by_key[key].append(name)
+    found: dict[str, list[list[str]]] = {}
+    for split, pool in others.items():
+        copied = [i for i, key in enumerate(pool.keys) if key in by_key]
+        if not copied:
+            continue
+        every = ([mine, pool.ids[i]] for i in copied for mine in by_key[pool.keys[i]])
+        pairs = found[split] = list(islice(every, MAX_PAIRS))
+        LOG.warning(
+            "%d %ss of train are in %s too (%s%s); dataset.drop_duplicates=true removes them "
+            "from train",
+            sum(len(by_key[key]) for key in {pool.keys[i] for i in copied}),
+            noun,
+            split,
+            ", ".join(f"{mine} = {theirs}" for mine, theirs in pairs[:3]),
+            ", ..." if len(pairs) > 3 else "",
+        )
+    return found
+
+
+def fingerprint(splits: Mapping[str, Pool], labels: Labels, *, content: str = "") -> str:
+    """A hash of names, labels, ids, targets and keys of all splits, and of the source."""
+    head = [labels.kind, list(labels.names), *([content] if content else [])]
+    digest = hashlib.sha256(json.dumps(head).encode())
+    for name in sorted(splits):
+        split = splits[name]
+        digest.update(json.dumps([name, len(split)]).encode())
+        for item in zip(split.ids, split.targets, split.keys, strict=True):
+            digest.update(json.dumps(item).encode())
+    return digest.hexdigest()
+
+
+def _items(pool: Pool, labels: Labels) -> Items:
+    return Items(pool.ids, subset.single_classes(pool.targets, labels.kind), labels.names)
+
+
+def _check(name: str, pool: Pool, labels: Labels, noun: Noun) -> None:
+    if not len(pool):
+        raise ValueError(f"the {name} split has no {noun}s")
+    if len(set(pool.ids)) < len(pool):
+        twice = Counter(pool.ids).most_common(1)[0][0]
+        raise ValueError(f"the {name} split has {twice!r} twice; ids must be unique")
+    width = len(labels.names)
+    for item, target in zip(pool.ids, pool.targets, strict=True):
+        if labels.kind in ("single", "tags"):
+            given = (target,) if labels.kind == "single" else target
+            if not all(isinstance(c, int) and 0 <= c < width for c in given):
+                raise ValueError(
+                    f"{name}: {item} has label {target}, and there are {width} classes, counted "
+                    f"from 0 to {width - 1}"
+                )
+        elif labels.kind != "text" and len(target) != width:
+            raise ValueError(f"{name}: {item} has {len(target)} values for {width} names")
+
+
+def _check_classes(splits: Mapping[str, Pool], labels: Labels, draw: Draw, noun: Noun) -> None:
+    """Classes that are evaluated and never trained.
+
+    Raises:
+        ValueError: there are some, and no protocol that draws without regard to classes.
+    """
+    if labels.kind != "single" or draw.protocol is not None:
+        return
+    trained = set(splits["train"].targets)
+    for name, split in splits.items():
+        missing = sorted(set(split.targets) - trained)
+        if missing:
+            shown = ", ".join(repr(labels.names[c]) for c in missing[:8])
+            raise ValueError(
+                f"the {name} split has classes without {A[noun]} in train: {shown}"
+                f"{', ...' if len(missing) > 8 else ''}; add some, or leave the classes out"
+            )

@@ -1,0 +1,124 @@
+"""Files as texts: decoded, with every bad one named."""
+
+import codecs
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from tlx.data.files import MAX_SHOWN, Listed, quoted, refuse_lines
+from tlx.data.texts import Texts
+
+LOG = logging.getLogger(__name__)
+OnEmpty = Literal["error", "skip"]
+
+
+def read(
+    listed: Mapping[str, Listed], *, encoding: str, on_empty: OnEmpty
+) -> tuple[dict[str, Texts], list[str]]:
+    """The texts of files, one a file, and the ids of those without text, which are left out.
+
+    Args:
+        listed: files of each split.
+        encoding: of all.
+        on_empty: whether a file without text is an error, or left out.
+
+    Raises:
+        ValueError: files are in another encoding, or empty; all are listed.
+    """
+    check_on_empty(on_empty)
+    pools: dict[str, Texts] = {}
+    wrong: list[str] = []
+    empty: list[str] = []
+    for split, files in listed.items():
+        kept: list[tuple[int, str]] = []
+        for place, path in enumerate(files.paths):
+            try:
+                text = decoded(path, encoding).strip()
+            except ValueError as error:
+                wrong.append(str(error))
+                continue
+            if text:
+                kept.append((place, text))
+            else:
+                empty.append(files.ids[place])
+        pools[split] = Texts.of(
+            [files.ids[place] for place, _ in kept],
+            [text for _, text in kept],
+            [files.targets[place] for place, _ in kept],
+        )
+    refuse_empty(empty, wrong, on_empty=on_empty, total=sum(len(f.ids) for f in listed.values()))
+    return pools, empty
+
+
+def check_on_empty(on_empty: str) -> None:
+    """Raises a ValueError where it is no choice."""
+    if on_empty not in ("error", "skip"):
+        raise ValueError(f"dataset.on_empty={on_empty!r}; give error or skip")
+
+
+def refuse_empty(
+    empty: list[str], wrong: list[str], *, on_empty: str, total: int, noun: str = "file"
+) -> None:
+    """Raises a ValueError that lists what is wrong or without text; warns of what is left out."""
+    lines, hint = list(wrong), ""
+    if empty and on_empty == "error":
+        lines += [f"{name}: no text" for name in empty]
+        hint = f"; dataset.on_empty=skip leaves {noun}s without text out"
+    elif empty:
+        LOG.warning("%d %ss without text are left out: %s", len(empty), noun, quoted(empty))
+    refuse_lines(lines, f"{len(lines)} of {total} {noun}s are wrong{hint}")
+
+
+def decoded(path: Path, encoding: str) -> str:
+    """The text of a file, without a byte order mark.
+
+    Raises:
+        ValueError: there is no such encoding, or the file is in another one; lines are named.
+    """
+    try:
+        name = codecs.lookup(encoding).name
+    except LookupError:
+        raise ValueError(
+            f"dataset.encoding={encoding!r} is no encoding that Python knows; give utf-8, "
+            "gb18030, latin-1, ..."
+        ) from None
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    try:
+        return content.decode("utf-8-sig" if name == "utf-8" else name)
+    except UnicodeDecodeError as error:
+        lines = [_line_of(content, error.start, name)]
+        if not name.startswith(("utf-16", "utf-32")):
+            lines = list(_undecodable(content, name))
+        shown = ", ".join(map(str, lines[:MAX_SHOWN])) + (", ..." if len(lines) > MAX_SHOWN else "")
+        raise ValueError(
+            f"{path} is not in {encoding}: wrong bytes in line{'s' * (len(lines) > 1)} {shown}; "
+            "set dataset.encoding, as gb18030 (Chinese), cp1252 (Western) or shift_jis (Japanese)"
+        ) from None
+
+
+def _line_of(content: bytes, place: int, encoding: str) -> int:
+    return content[:place].decode(encoding, errors="ignore").count("\n") + 1
+
+
+def _undecodable(content: bytes, encoding: str) -> Iterator[int]:
+    for number, line in enumerate(content.split(b"\n"), 1):
+        try:
+            line.decode(encoding)
+        except UnicodeDecodeError:
+            yield number
+
+
+def lines_of(text: str) -> list[str]:
+    r"""Lines without their ends; only line feeds part them, as editors count.
+
+    >>> lines_of("a\r\nb\x85c\n")
+    ['a', 'b\x85c']
+    """
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]

@@ -1,0 +1,187 @@
+"""Texts listed in tables: CSV, TSV, JSON lines, Parquet."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from tlx.data import text_rows
+from tlx.data.files import quoted
+from tlx.data.labels import check_kind, encoded
+from tlx.data.splits import Splits
+from tlx.data.subset import Draw
+from tlx.data.text_files import check_on_empty
+from tlx.data.text_items import Reading
+from tlx.data.text_rows import FORMATS
+from tlx.data.texts import from_texts
+
+MODALITY = "text"
+STEMS = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
+"""Names of a split's file, without its ending, or in a column, where no other is given."""
+
+
+def text_csv(
+    *,
+    path: str | None = None,
+    root: str | None = None,
+    train: str = "train",
+    val: str | None = "val",
+    test: str | None = "test",
+    extra: dict[str, str] | None = None,
+    format: Literal["csv", "tsv", "jsonl", "parquet"] | None = None,
+    text_column: str | int = "text",
+    pair_column: str | int | None = None,
+    label_column: str | int = "label",
+    split_column: str | int | None = "split",
+    header: bool | None = None,
+    quoting: Literal["standard", "none"] = "standard",
+    encoding: str = "utf-8",
+    kind: Literal["single", "multi", "real"] = "single",
+    separator: str = "|",
+    on_empty: Literal["error", "skip"] = "error",
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+    labels_per_class: int | None = None,
+    fraction: float | None = None,
+    limit_val: bool = True,
+    drop_duplicates: bool = False,
+    length_buckets: bool = True,
+    seed: int = 0,
+    split_seed: int = 0,
+) -> Splits:
+    """A table of texts and labels, or one table each for train, val and test.
+
+    Ids are file and line, as `train.tsv:12`.
+
+    Args:
+        path: the only table; `split_column` divides it, or shares are split off.
+        root: instead, the folder of several tables.
+        train: file below root, with or without its ending; with `path`, value of `split_column`.
+        val: likewise; `val` finds valid, validation and dev too; split off train where there is
+            none, and for None (of whole files).
+        test: likewise.
+        extra: names of further evaluation sets -> likewise.
+        format: of the tables; None: by their ending.
+        text_column: of the text, by name or position from 0.
+        pair_column: of a second text, likewise; None: there is one.
+        label_column: of the label, likewise.
+        split_column: with `path`: column that says to which split a line belongs. The table may
+            lack a column `split`; None looks at none.
+        header: whether CSV and TSV begin with a line of names; None: where a column is named.
+        quoting: `none`: quotes are characters as others.
+        encoding: of the files.
+        kind: one class (`single`), any number of labels (`multi`), or numbers (`real`).
+        separator: between several labels or numbers; no label at all is an empty field.
+        on_empty: `error` lists lines without text; `skip` leaves them out.
+        val_fraction: share of the training texts for validation, where that is split off.
+        test_fraction: share of all texts for the test, where that is split off.
+        labels_per_class: training texts of each class; as many to validate on.
+        fraction: of the training texts instead.
+        limit_val: whether validation is limited likewise.
+        drop_duplicates: remove from train the texts that are in another split.
+        length_buckets: whether training batches are made of texts of like length.
+        seed: of the few-shot draw.
+        split_seed: of the split into train, val and test.
+
+    Raises:
+        ValueError: files or columns are missing, or lines are wrong (all are listed).
+    """
+    check_kind(kind, separator)
+    check_on_empty(on_empty)
+    columns = {"text_column": text_column, "pair_column": pair_column, "label_column": label_column}
+    named = [c for c in (*columns.values(), split_column) if isinstance(c, str) and c != "split"]
+    splits = {"train": train, "val": val, "test": test, **(extra or {})}
+    reserved = sorted({"train", "val", "test"} & set(extra or {}))
+    if reserved:
+        raise ValueError(f"dataset.extra: {reserved[0]!r} is a split already; use another name")
+    read = Reading(kind, separator, splits=list(splits), cells=_cells(splits))
+    for split, file in _files(path, root, splits).items():
+        table = text_rows.read(
+            file,
+            format=format,
+            header=bool(named) if header is None else header,
+            quoting=quoting,
+            encoding=encoding,
+        )
+        if path is None:
+            read.add(table, columns, split=split)
+        else:
+            read.add(table, columns, split_column=split_column)
+    read.check(on_empty)
+    labels, targets = encoded([item.label for item in read.items], kind, str(label_column))
+    return from_texts(
+        read.pools(targets),
+        labels,
+        draw=Draw(
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            labels_per_class=labels_per_class,
+            fraction=fraction,
+            limit_val=limit_val,
+            seed=seed,
+            split_seed=split_seed,
+        ),
+        drop_duplicates=drop_duplicates,
+        length_buckets=length_buckets,
+        notes={"empty": read.empty} if read.empty else None,
+    )
+
+
+# -- files ----------------------------------------------------------------------------------
+
+
+def _cells(splits: Mapping[str, str | None]) -> dict[str, str]:
+    """What a column may say -> the split that it means."""
+    named = [(split, name) for split, name in splits.items() if name is not None]
+    return {
+        cell: split
+        for split, name in named
+        for cell in (STEMS.get(split, (name,)) if name == split else (name,))
+    }
+
+
+def _files(path: str | None, root: str | None, splits: Mapping[str, str | None]) -> dict[str, Path]:
+    """The file of each split; with `path`, that of all as train's.
+
+    Raises:
+        ValueError: a file is missing, or several may be meant.
+    """
+    if (path is None) == (root is None):
+        raise ValueError("dataset.path and dataset.root: give one of them")
+    if path is not None:
+        return {"train": Path(path).expanduser()}
+    base = Path(str(root)).expanduser()
+    if not base.is_dir():
+        raise ValueError(f"dataset.root={str(base)!r} is no folder; give one that exists")
+    found = {}
+    for split, name in splits.items():
+        if name is None:
+            continue
+        place = _file(base, name, STEMS.get(split, (name,)) if name == split else (name,))
+        if place is not None:
+            found[split] = place
+        elif split == "train" or name != split:
+            there = [p.name for p in sorted(base.iterdir()) if p.is_file()]
+            raise ValueError(
+                f"dataset.{split}={name!r} is no table in {base}; there are {quoted(there)}"
+            )
+    for split, place in found.items():
+        if list(found.values()).count(place) > 1:
+            raise ValueError(f"dataset.{split}: {place} serves more than one split")
+    return found
+
+
+def _file(base: Path, name: str, stems: Sequence[str]) -> Path | None:
+    """A file by its name, or by its name without a known ending."""
+    if (base / name).is_file():
+        return base / name
+    paths = [
+        base / f"{stem}{ending}"
+        for stem in stems
+        for ending in FORMATS
+        if (base / f"{stem}{ending}").is_file()
+    ]
+    if len(paths) > 1:
+        raise ValueError(
+            f"{base} has {' and '.join(p.name for p in paths)}; name the one that is meant"
+        )
+    return paths[0] if paths else None

@@ -1,0 +1,209 @@
+"""Trees of files: folders of splits, and below them folders of classes."""
+
+import logging
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tlx.data.divide import A, Noun
+from tlx.data.files import MAX_SHOWN, Listed, quoted
+
+LOG = logging.getLogger(__name__)
+
+
+def listing(
+    base: Path,
+    splits: Mapping[str, str | None],
+    extra: Mapping[str, str],
+    *,
+    endings: Collection[str] | None,
+    noun: Noun,
+) -> tuple[dict[str, Listed], tuple[str, ...], dict[str, Any]]:
+    """Files of each split with their classes, the classes' names, and notes for the record.
+
+    Args:
+        base: the folder of all.
+        splits: train, val and test -> folder below; without a train folder, base is it.
+        extra: further evaluation sets -> folder.
+        endings: of files that count, in small letters; None: all.
+        noun: what a file is, for messages.
+
+    Raises:
+        ValueError: no folders of classes, or different classes in the splits.
+    """
+    places = _folders(base, splits, extra)
+    found = {name: _classes(place, endings=endings, noun=noun) for name, place in places.items()}
+    names = tuple(sorted(found["train"].classes))
+    _check_classes(names, found, places, strict=frozenset(extra), noun=noun)
+    listed = {
+        split: _listed(content, names, base, places[split], split)
+        for split, content in found.items()
+    }
+    paths = sorted(path for content in found.values() for path in content.ignored)
+    ignored = [_relative(path, base) for path in paths]
+    if ignored:
+        LOG.warning(
+            "%s: %d files are no %ss in a class folder and are not used (%s%s)",
+            base,
+            len(ignored),
+            noun,
+            ", ".join(ignored[:3]),
+            ", ..." if len(ignored) > 3 else "",
+        )
+    return listed, names, {"ignored": ignored} if ignored else {}
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a split's folder holds: files by class, and files that are not used."""
+
+    classes: Mapping[str, Sequence[Path]]
+    ignored: Sequence[Path]
+
+
+def _folders(
+    base: Path, splits: Mapping[str, str | None], extra: Mapping[str, str]
+) -> dict[str, Path]:
+    """The folder of each split that there is.
+
+    Raises:
+        ValueError: a folder is missing, or serves two splits.
+    """
+    if not base.is_dir():
+        raise ValueError(f"dataset.root={str(base)!r} is no folder; give one that exists")
+    reserved = sorted({"train", "val", "test"} & set(extra))
+    if reserved:
+        raise ValueError(f"dataset.extra: {reserved[0]!r} is a split already; use another name")
+    found = {}
+    for split, name in splits.items():
+        if name is None:
+            continue
+        if (base / name).is_dir():
+            found[split] = base / name
+        elif name != split:
+            raise ValueError(
+                f"dataset.{split}={name!r} is no folder in {base}; there are {_shown(base)}"
+            )
+    if "train" not in found:
+        if found:
+            raise ValueError(
+                f"{base} has {', '.join(f'{folder.name}/' for folder in found.values())} but no "
+                f"train/; set dataset.train to one of {_shown(base)}"
+            )
+        found["train"] = base
+    elif "val" not in found and splits["val"] is not None:
+        for name in {"valid", "validation", "dev"} - set(extra.values()):
+            if (base / name).is_dir():
+                raise ValueError(f"{base} has {name}/; set dataset.val={name}, or to null")
+    for name, folder in extra.items():
+        if not (base / folder).is_dir():
+            raise ValueError(f"dataset.extra: {name}={folder!r} is no folder in {base}")
+        found[name] = base / folder
+    resolved = [folder.resolve() for folder in found.values()]
+    for name, real in zip(found, resolved, strict=True):
+        if resolved.count(real) > 1:
+            raise ValueError(f"dataset.{name}: {real} serves more than one split")
+    return found
+
+
+def _shown(base: Path) -> str:
+    names = [path.name for path in _visible(base) if path.is_dir()]
+    return ", ".join(names[:MAX_SHOWN]) or "no folders"
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _classes(folder: Path, *, endings: Collection[str] | None, noun: Noun) -> Content:
+    """Files by the first folder below; of some endings, or all for None.
+
+    Raises:
+        ValueError: there are no such folders, or no such files in them.
+    """
+    found: dict[str, list[Path]] = {}
+    ignored: list[Path] = []
+    for entry in _visible(folder):
+        if not entry.is_dir():
+            ignored.append(entry)
+            continue
+        files = _files(entry)
+        fits = [endings is None or path.suffix.lower() in endings for path in files]
+        found[entry.name] = [path for path, fit in zip(files, fits, strict=True) if fit]
+        ignored += [path for path, fit in zip(files, fits, strict=True) if not fit]
+    if not found:
+        raise ValueError(f"{folder} has no folders of classes; {noun}s go to {folder}/<class>/")
+    if not any(found.values()):
+        raise ValueError(
+            f"the folders in {folder} ({_shown(folder)}) hold no {noun}s; known suffixes are "
+            f"{', '.join(sorted(endings or ()))}"
+        )
+    return Content(found, ignored)
+
+
+def _files(folder: Path) -> list[Path]:
+    """All visible files at any depth, links followed, each folder once."""
+    files: list[Path] = []
+    entered: set[str] = set()
+    for place, inner, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in entered:
+            inner.clear()
+            continue
+        entered.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        files += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(files)
+
+
+def _check_classes(
+    names: Sequence[str],
+    found: Mapping[str, Content],
+    folders: Mapping[str, Path],
+    *,
+    strict: frozenset[str],
+    noun: Noun,
+) -> None:
+    """The same classes everywhere; val and test may lack some, `strict` splits may not.
+
+    Raises:
+        ValueError: a class is unknown to train, or without an item where it needs one.
+    """
+    empty = [name for name in names if not found["train"].classes[name]]
+    if empty:
+        raise ValueError(
+            f"classes without {A[noun]} in {folders['train']}: {quoted(empty)}; add some, or "
+            "remove the folders"
+        )
+    for split, content in found.items():
+        held = [name for name, files in content.classes.items() if files]
+        unknown = [name for name in held if name not in names]
+        if unknown:
+            raise ValueError(
+                f"{folders[split]} has classes that {folders['train']} lacks: {quoted(unknown)}; "
+                f"train has {quoted(names)}"
+            )
+        lacking = [name for name in names if name not in held]
+        if lacking and split in strict:
+            raise ValueError(
+                f"dataset.extra: {folders[split]} lacks classes of train: {quoted(lacking)}; an "
+                "evaluation set has the same classes"
+            )
+
+
+def _listed(content: Content, names: Sequence[str], base: Path, folder: Path, split: str) -> Listed:
+    ids, paths, targets = [], [], []
+    for target, name in enumerate(names):
+        for path in content.classes.get(name, ()):
+            below = path.relative_to(folder).as_posix()
+            outside = not folder.is_relative_to(base)
+            ids.append(f"{split}/{below}" if outside else _relative(path, base))
+            paths.append(path)
+            targets.append(target)
+    return Listed(ids, paths, targets)
+
+
+def _relative(path: Path, base: Path) -> str:
+    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.as_posix()
