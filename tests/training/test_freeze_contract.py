@@ -80,7 +80,7 @@ def test_frozen_stays_and_trained_moves(network: str, strategy: str, tmp_path: P
     steps = max(6, 2 * len(stages))
     _, progress = made.train(net, layout, stages, data, tmp_path, steps=steps)
     assert progress.step == steps
-    now = net.state_dict()
+    now = {**net.state_dict(), **dict(net.named_buffers(remove_duplicate=False))}
     changed = [n for n, value in kept.items() if not torch.equal(now[n], value)]
     assert not changed, changed[:5]
     still = [n for n in trained if torch.equal(now[n], before[n])]

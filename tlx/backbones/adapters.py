@@ -21,6 +21,7 @@ from tlx.methods.stages import Group
 NAME = "default"
 BASE = ".base_layer"
 DROPOUTS = ("lora_dropout", "vera_dropout")
+OWN = re.compile(r"\.(lora_(A|B|magnitude_vector)|ia3_l|vera_lambda_[bd])\.")
 UNDECAYED = re.compile(r"\.(ia3_l|vera_lambda_[bd]|lora_magnitude_vector)\.")
 """Parameters that do not start near zero, or are vectors: weight decay would harm them."""
 State = Mapping[str, Tensor]
@@ -95,26 +96,19 @@ def inject(module: nn.Module, made: Adapters) -> None:
                 layer._modules[name] = layer._modules.pop(name)
 
 
-def peft_config(made: Adapters, module: nn.Module, *, prefix: str = "") -> Any:
-    """The config by which peft makes these adapters.
-
-    Args:
-        made: of a network.
-        module: the network, with or without its adapters.
-        prefix: what the adapted layers' names start with in the network, and not in peft's.
-    """
+def peft_config(made: Adapters, module: nn.Module) -> Any:
+    """The config by which peft makes these adapters in a network without any."""
     from peft import IA3Config, LoraConfig, VeraConfig
     from transformers.pytorch_utils import Conv1D
 
     options = made.options
     layers = [module.get_submodule(name) for name in made.layers]
-    plain = [getattr(layer, "base_layer", layer) for layer in layers]
     common: dict[str, Any] = {
-        "target_modules": _pattern(made.layers, prefix),
-        "fan_in_fan_out": any(isinstance(layer, Conv1D) for layer in plain),
+        "target_modules": _pattern(made.layers),
+        "fan_in_fan_out": any(isinstance(layer, Conv1D) for layer in layers),
     }
     if made.kind == "ia3":
-        return IA3Config(feedforward_modules=_pattern(made.narrowing, prefix), **common)
+        return IA3Config(feedforward_modules=_pattern(made.narrowing), **common)
     if made.kind == "vera":
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Specified to not save vera_A and vera_B")
@@ -151,16 +145,31 @@ def plain_name(name: str) -> str:
     return name.replace(f"{BASE}.", ".")
 
 
-def of_file(metadata: Mapping[str, str]) -> Adapters | None:
-    """What a run's weights file says of its adapters; None where it has none."""
-    try:
-        said = json.loads(metadata.get("tlx", "{}")).get("adapters")
-    except (ValueError, AttributeError):  # a file of another kind
-        return None
+def is_adapter(name: str) -> bool:
+    """Whether a parameter's name is that of an adapter.
+
+    >>> [is_adapter(f"fc1.{name}") for name in ("lora_A.default.weight", "base_layer.weight")]
+    [True, False]
+    """
+    return bool(OWN.search(name))
+
+
+def of_facts(facts: Mapping[str, Any]) -> Adapters | None:
+    """The adapters that a backbone's `export` states; None where it states none."""
+    said = facts.get("adapters")
     if said is None:
         return None
     lists = {key: tuple(said[key]) for key in ("layers", "narrowing")}
     return Adapters(**{**said, **lists})
+
+
+def of_file(metadata: Mapping[str, str]) -> Adapters | None:
+    """What a run's weights file says of its adapters; None where it has none."""
+    try:
+        said = json.loads(metadata.get("tlx", "{}"))
+    except ValueError:  # a file of another kind
+        return None
+    return of_facts(said) if isinstance(said, dict) else None
 
 
 def merged_state(module: nn.Module, state: State, made: Adapters) -> dict[str, Tensor]:
@@ -197,9 +206,9 @@ def _check(options: Mapping[str, Any]) -> None:
             raise ValueError(f"freeze_strategy.dropout={value}; give a rate in [0, 1)")
 
 
-def _pattern(layers: Sequence[str], prefix: str) -> str:
+def _pattern(layers: Sequence[str]) -> str:
     """A regular expression for exactly these; peft takes names in a list for endings of names."""
-    return "|".join(re.escape(name.removeprefix(prefix)) for name in layers) or "(?!)"
+    return "|".join(re.escape(name) for name in layers) or "(?!)"
 
 
 def _tuned(module: nn.Module) -> dict[str, Any]:
