@@ -58,10 +58,17 @@ def tensors(n: int, size: int, *, channels: int = 3, seed: int = 0) -> Tensors:
     return Tensors(noise + targets[:, None, None, None].float(), targets)
 
 
-def network(name: str, *, size: int, **kwargs: Any) -> tuple[Network, Layout, int]:
-    """A random timm network with a linear head, its layout and the head's level."""
+def network(
+    name: str, *, size: int, strategy: dict[str, Any] | None = None, **kwargs: Any
+) -> tuple[Network, Layout, int]:
+    """A random timm network with a linear head, its layout and the head's level.
+
+    With the adapters that the node of a strategy asks for.
+    """
     torch.manual_seed(0)
     backbone = timm(name=name, init="none", image_size=size, **kwargs)
+    if strategy is not None:
+        backbone = build.with_adapters({"freeze_strategy": strategy, "seed": 0}, backbone)
     task = classification(Labels("single", tuple(f"class{i}" for i in range(CLASSES))))
     made = Network(backbone.module, task.head(backbone, dropout=0.0), backbone.features)
     return made, build.layout(made, backbone), backbone.head_level

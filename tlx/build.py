@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from tlx.backbones.adapters import adapted
 from tlx.backbones.backbone import Backbone, Reading
 from tlx.config.check import allowed_targets
 from tlx.config.exact import is_exact
@@ -20,7 +21,7 @@ from tlx.config.signatures import signature
 from tlx.data.augment import Augmentation
 from tlx.data.splits import Labels, Split, Splits
 from tlx.frozen.store import Store
-from tlx.methods import freezing, strategies
+from tlx.methods import adapters, freezing, strategies
 from tlx.methods.order import Order
 from tlx.methods.stages import Group, Layout, Span, Stage, spans
 from tlx.tasks.checks import TASKS
@@ -142,6 +143,7 @@ def model(
     torch.manual_seed(config["seed"])
     trunk: Backbone = instantiate(config["backbone"], *told, **{**effects.backbone, **backbone})
     trunk = replace(trunk, input_spec={**trunk.input_spec, **task.input_spec})
+    trunk = with_adapters(config, trunk)
     head = new_head(config, task, trunk, effects=effects, init=backbone.get("init"))
     network = Network(trunk.module, head, trunk.features)
     return Model(trunk, task, network, layout(network, trunk), trunk.head_level)
@@ -162,6 +164,18 @@ def _told(config: Config, reading: Reading) -> tuple[Reading, ...]:
             "backbone of texts (tlx list backbone)"
         )
     return ()
+
+
+def with_adapters(config: Config, trunk: Backbone) -> Backbone:
+    """The backbone with the adapters that the freeze strategy trains, if it trains any."""
+    node = config["freeze_strategy"]
+    module, _, kind = node["_target_"].rpartition(".")
+    found = signature(node["_target_"])
+    if module != adapters.__name__ or found is None:
+        return trunk
+    defaults = {name: parameter.default for name, parameter in found.parameters.items()}
+    options = {name: node.get(name, default) for name, default in defaults.items()}
+    return adapted(trunk, kind=kind, seed=config["seed"] + 2, **options)
 
 
 def new_head(
@@ -214,6 +228,7 @@ def layout(network: nn.Module, backbone: Backbone) -> Layout:
         norms=freezing.norm_parameters(network),
         embeddings=full(backbone.embeddings),
         no_decay=freezing.no_decay(network) | frozenset(full(backbone.no_decay)),
+        adapters=full(backbone.adapters),
     )
 
 

@@ -100,6 +100,12 @@ def parser() -> argparse.ArgumentParser:
     _run(export)
     export.add_argument("--into", type=Path, help="folder; default: the run's own export/")
     export.add_argument("--onnx", action="store_true", help="write model.onnx too")
+    export.add_argument(
+        "--adapter",
+        choices=("merge", "alone"),
+        default="merge",
+        help="adapters (LoRA) in the weights, or alone, as peft loads them",
+    )
 
     lists = commands.add_parser("list", help="the options of a config group, or all groups")
     lists.add_argument("group", nargs="?", help="backbone, dataset, ...; experiment; runs; targets")

@@ -167,11 +167,12 @@ def _why_rounding(before: Record) -> str:
 
 
 def export(args: argparse.Namespace) -> int:
-    """Writes weights and config that timm loads."""
+    """Writes weights and config that timm, transformers or peft loads."""
     from tlx import use
 
     folder = runs.find(args.run, runs_dir=args.runs_dir)
-    for path in use.export(folder, into=args.into or folder / "export", onnx=args.onnx):
+    into = args.into or folder / "export"
+    for path in use.export(folder, into=into, onnx=args.onnx, adapter=args.adapter):
         print(path)
     return 0
 

@@ -328,6 +328,7 @@ def save_weights(folder: Path, plan: Plan, state: Mapping[str, Tensor]) -> None:
         "labels": plan.splits.labels.names,
         "kind": plan.splits.labels.kind,
         "input_spec": dict(plan.model.backbone.input_spec),
+        "adapters": plan.model.backbone.export.get("adapters"),
     }
     temporary = folder / f".{runs.WEIGHTS}.tmp"
     save_file(state, temporary, metadata={"tlx": json.dumps(facts)})

@@ -279,17 +279,32 @@ def _files(inputs: Iterable[str | Path]) -> list[Path]:
     return found
 
 
-def export(folder: Path, *, into: Path, onnx: bool = False) -> list[Path]:
-    """Writes the run's network as its library loads it; returns what was written."""
+def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merge") -> list[Path]:
+    """Writes the run's network as its library loads it; returns what was written.
+
+    Args:
+        folder: of the run.
+        into: folder of the files.
+        onnx: write model.onnx too.
+        adapter: `merge` adapters into the weights, or write them `alone`, as peft loads them.
+
+    Raises:
+        ExportError: there is no such form of the network.
+    """
+    from tlx.backbones import adapters
     from tlx.backbones.export import export as write
+    from tlx.backbones.export_adapters import export_adapters
 
     _, made = load(folder)
-    written = write(
-        made.network.state_dict(),
-        into,
-        facts=made.backbone.export,
-        class_names=made.task.labels.names,
-        input_spec=made.backbone.input_spec,
-        onnx=onnx,
-    )
+    told: dict[str, Any] = {
+        "facts": made.backbone.export,
+        "class_names": made.task.labels.names,
+        "input_spec": made.backbone.input_spec,
+    }
+    if adapter == "alone":
+        written = export_adapters(made.network.state_dict(), into, **told)
+    else:
+        if made.backbone.adapters:
+            adapters.merge(made.network)
+        written = write(made.network.state_dict(), into, **told, onnx=onnx)
     return sorted(written.iterdir())

@@ -13,8 +13,8 @@ def test_killed_workers_end_with_the_budget_to_the_trial(tmp_path):
     storage, log = str(tmp_path / "optuna.journal"), tmp_path / "log.txt"
     trials, killed = search_kills.run(storage, log, budget=100, kills=40)
     taken_over = search_kills.check(trials, killed, log, budget=100)
-    assert len(killed) >= 20
-    assert taken_over >= 5  # else nothing was shown
+    assert len(killed) >= 10
+    assert taken_over >= 3  # else nothing was shown
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ STRATEGIES = {
     "lp_ft": ["freeze_strategy=lp_ft"],
     "gradual": ["freeze_strategy=gradual", "freeze_strategy.stages=3"],
     "bitfit": ["freeze_strategy=bitfit"],
+    "lora": ["freeze_strategy=lora", "freeze_strategy.layers=1"],
 }
 TINY = ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"]
 FAMILIES = {

@@ -65,7 +65,8 @@ class Backbone:
         neck: final norm, pooler, pre-logits parameters.
         embeddings: patch, position, token embedding parameters.
         no_decay: names that the network itself exempts from weight decay.
-        export: plain facts that an export needs (`source`, `name`, `kwargs`).
+        adapters: parameters put beside the network's own layers (`tlx.backbones.adapters`).
+        export: plain facts that an export needs (`source`, `name`, `kwargs`; `adapters`).
         lm_head: makes a language model's head, from features with `tokens` to a logit for each
             token of the vocabulary [N, T, V]; a weight that it shares with the module goes by the
             module's name alone. None where the network is no language model.
@@ -82,5 +83,6 @@ class Backbone:
     neck: tuple[str, ...] = ()
     embeddings: tuple[str, ...] = ()
     no_decay: frozenset[str] = frozenset()
+    adapters: tuple[str, ...] = ()
     export: Mapping[str, Any] = field(default_factory=dict)
     lm_head: Callable[[], nn.Module] | None = None

@@ -53,8 +53,8 @@ def export(
     if onnx:
         _check_onnx()
     name, options = str(facts["name"]), dict(facts.get("kwargs", {}))
-    full = _full(name, options, len(class_names))
-    named = _timm_names(state, full, name)
+    full = full_network(name, options, len(class_names))
+    named = timm_names(state, full, name)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights.write(named, folder / "model.safetensors", metadata={"format": "pt"})
@@ -113,13 +113,14 @@ def _overlay(cfg: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _full(name: str, options: Mapping[str, Any], classes: int) -> nn.Module:
+def full_network(name: str, options: Mapping[str, Any], classes: int) -> nn.Module:
+    """The network of timm with a classifier, on the meta device."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         module: nn.Module = timm_lib.create_model(name, num_classes=classes, **options)
     return module
 
 
-def _timm_names(state: Mapping[str, Tensor], full: nn.Module, name: str) -> dict[str, Tensor]:
+def timm_names(state: Mapping[str, Tensor], full: nn.Module, name: str) -> dict[str, Tensor]:
     """The state under timm's names, checked against the full network's names and shapes."""
     classifier = (getattr(full, "pretrained_cfg", None) or {}).get("classifier")
     ours = {key for key in state if key.startswith("head.")}

@@ -53,10 +53,10 @@ def export_text(
         NoSuchForm: the library has no head of this form on this network; the trunk (AutoModel) and
             the head's weights are written instead.
     """
-    config = _config(facts, class_names, input_spec)
+    config = config_of(facts, class_names, input_spec)
     folder.mkdir(parents=True, exist_ok=True)
     _save_tokenizer(input_spec, config, folder)
-    kind, named, why = _form(state, config, facts, input_spec)
+    kind, named, why = form_of(state, config, facts, input_spec)
     with quiet():
         if not why:
             full = kind.from_config(config, dtype=torch.float32)
@@ -74,9 +74,10 @@ def export_text(
     )
 
 
-def _config(
+def config_of(
     facts: Mapping[str, Any], class_names: Sequence[str], input_spec: Mapping[str, Any]
 ) -> Any:
+    """The library's config, with the labels."""
     stated = dict(facts["config"])
     config = AutoConfig.for_model(stated.pop("model_type"), **stated)
     if class_names:
@@ -87,7 +88,7 @@ def _config(
     return config
 
 
-def _form(
+def form_of(
     state: Mapping[str, Tensor],
     config: Any,
     facts: Mapping[str, Any],

@@ -29,6 +29,8 @@ from safetensors import SafetensorError, safe_open
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
+from tlx.backbones import adapters
+
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model", "teacher", "network", "weights")
 HEADS = frozenset(
@@ -95,6 +97,7 @@ def load(module: nn.Module, path: str | Path, *, optional: tuple[str, ...] = ())
     Wrappers' prefixes (`module.`, `_orig_mod.`, `network.backbone.`) are cut, classifiers
     dropped, first layers fitted to other input channels, and timm's filter of the architecture
     used where plain names or shapes don't fit (older names, position embeddings of another size).
+    A run's adapters are merged.
 
     Args:
         module: the network.
@@ -107,6 +110,12 @@ def load(module: nn.Module, path: str | Path, *, optional: tuple[str, ...] = ())
     path = Path(path)
     file_state, metadata, container = _read(path)
     _check_architecture(module, metadata, path)
+    made = adapters.of_file(metadata)
+    if made is not None:
+        try:
+            file_state = adapters.merged_state(module, file_state, made)
+        except ValueError as error:
+            raise WeightsError(f"{path}: {error}; choose the same backbone.name") from error
     target = module.state_dict()
     prefix = _best_prefix(file_state, target)
     fit = _without(_fitted(module, file_state, prefix), optional)

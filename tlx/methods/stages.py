@@ -32,6 +32,7 @@ class Layout:
         norms: names of the affine parameters of all normalisation layers.
         embeddings: names of patch, position and token embeddings.
         no_decay: names that take no weight decay (norms, biases, `no_weight_decay()`).
+        adapters: names of what was put beside the network's own layers (LoRA).
     """
 
     groups: tuple[Group, ...]
@@ -40,6 +41,7 @@ class Layout:
     norms: tuple[str, ...] = ()
     embeddings: tuple[str, ...] = ()
     no_decay: frozenset[str] = frozenset()
+    adapters: tuple[str, ...] = ()
 
     @property
     def head(self) -> Group:
