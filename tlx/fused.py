@@ -23,7 +23,7 @@ from tlx.frozen.rules import AdamW, Sgd
 from tlx.frozen.split import NoSplit
 from tlx.frozen.store import StoreError
 from tlx.methods.order import batch_at
-from tlx.results import record
+from tlx.results import predictions, record
 from tlx.results.record import Record
 from tlx.tasks.heads import LinearHead
 from tlx.training import checkpoints, pruning
@@ -577,7 +577,7 @@ class Stack:
             reports[name] = plan.model.task.report(collected)
             if name != "val":
                 path = member.given.folder / "predictions" / f"{name}.csv"
-                train.write_predictions(path, split.ids, plan, collected)
+                predictions.write(path, split.ids, plan.model.task.rows(collected))
         return reports
 
     def close(self) -> None:

@@ -1,6 +1,5 @@
 """One run on one rank: from a frozen config through training and evaluation to its Record."""
 
-import csv
 import json
 import time
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from tlx import build, launch, runs
 from tlx.build import Plan
-from tlx.results import record
+from tlx.results import predictions, record
 from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageRecord, Value
 from tlx.tasks.task import Collected
 from tlx.training import probe, pruning, sharding, tables
@@ -216,7 +215,8 @@ def evaluate(
             continue
         reports[name] = plan.model.task.report(collected)
         if name != "val":
-            write_predictions(folder / "predictions" / f"{name}.csv", split.ids, plan, collected)
+            path = folder / "predictions" / f"{name}.csv"
+            predictions.write(path, split.ids, plan.model.task.rows(collected))
     return reports
 
 
@@ -225,21 +225,6 @@ def collect(trainer: pl.Trainer, module: TransferModule, loader: Any) -> Collect
     module.collector = Collector(module.recipe.task)
     trainer.validate(module, loader, verbose=False)
     return module.collector.finish()
-
-
-def write_predictions(path: Path, ids: Any, plan: Plan, collected: Collected) -> None:
-    """One line an item: its id, what was predicted, what was true."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = plan.model.task.rows(collected)
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer: Any = None
-        for identity, row in zip(ids, rows, strict=True):
-            plain = {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items()}
-            line = {"id": identity, **plain}
-            if writer is None:
-                writer = csv.DictWriter(file, fieldnames=list(line))
-                writer.writeheader()
-            writer.writerow(line)
 
 
 def record_of(
