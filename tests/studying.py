@@ -18,10 +18,12 @@ LIMIT_S = 400
 
 def start(*words: str, cwd: Path, **more: str) -> "subprocess.Popen[str]":
     """Starts `tlx WORDS` in a folder, in a session of its own; `more` adds to the environment."""
+    # what wandb left in this process would be of no use to another
+    own = {name: value for name, value in os.environ.items() if "WANDB" not in name}
     return subprocess.Popen(
         [sys.executable, "-m", "tlx.cli", *words],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(TESTS), "WANDB_MODE": "offline", **more},
+        env={**own, "PYTHONPATH": str(TESTS), "WANDB_MODE": "offline", **more},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

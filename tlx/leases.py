@@ -11,11 +11,12 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, final
+from typing import final
 
 BEAT_S = 10.0
 STALE_S = 60.0
@@ -87,24 +88,36 @@ def myself() -> Holder:
     return Holder(machine(), os.getpid(), start_ticks(os.getpid()), os.urandom(8).hex())
 
 
-class Leases(Protocol):
+class Leases(ABC):
     """Where leases are kept."""
+
+    @abstractmethod
+    def claim_all(self, runs: Sequence[str], holder: Holder) -> dict[str, Holder]:
+        """Takes what is free of several leases; returns who holds each of the others."""
+
+    @abstractmethod
+    def beat_all(self, runs: Sequence[str], holder: Holder) -> bool:
+        """Renews leases; False where somebody has taken one over."""
+
+    @abstractmethod
+    def release_all(self, runs: Sequence[str], holder: Holder) -> None:
+        """Gives leases back."""
+
+    @abstractmethod
+    def held(self) -> dict[str, Holder]:
+        """Run to its living holder."""
 
     def claim(self, run: str, holder: Holder) -> Holder | None:
         """Takes a free lease; returns None on success, else who holds it."""
-        ...
+        return self.claim_all([run], holder).get(run)
 
     def beat(self, run: str, holder: Holder) -> bool:
         """Renews a lease; False where somebody has taken it over."""
-        ...
+        return self.beat_all([run], holder)
 
     def release(self, run: str, holder: Holder) -> None:
         """Gives a lease back."""
-        ...
-
-    def held(self) -> dict[str, Holder]:
-        """Run to its living holder."""
-        ...
+        self.release_all([run], holder)
 
 
 def leases(runs_dir: Path | str) -> Leases:
@@ -139,7 +152,7 @@ def on_network(folder: Path) -> bool:
 
 
 @final
-class SqliteLeases:
+class SqliteLeases(Leases):
     """Leases in a SQLite file, for machines of their own disk."""
 
     def __init__(self, path: Path) -> None:
@@ -161,28 +174,31 @@ class SqliteLeases:
         finally:
             db.close()
 
-    def claim(self, run: str, holder: Holder) -> Holder | None:
-        """Takes a free lease; returns None on success, else who holds it."""
+    def claim_all(self, runs: Sequence[str], holder: Holder) -> dict[str, Holder]:
+        """Takes what is free of several leases; returns who holds each of the others."""
+        others = {}
         with self._open() as db:
-            row = db.execute("SELECT holder, beat FROM leases WHERE run = ?", (run,)).fetchone()
-            if row is not None and (other := _living(*row)) is not None:
-                return other
-            values = (run, json.dumps(asdict(holder)), time.time())
-            db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", values)
-        return None
+            for run in runs:
+                row = db.execute("SELECT holder, beat FROM leases WHERE run = ?", (run,)).fetchone()
+                if row is not None and (other := _living(*row)) is not None:
+                    others[run] = other
+                    continue
+                values = (run, json.dumps(asdict(holder)), time.time())
+                db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", values)
+        return others
 
-    def beat(self, run: str, holder: Holder) -> bool:
-        """Renews a lease; False where somebody has taken it over."""
+    def beat_all(self, runs: Sequence[str], holder: Holder) -> bool:
+        """Renews leases; False where somebody has taken one over."""
+        now, mine = time.time(), json.dumps(asdict(holder))
+        command = "UPDATE leases SET beat = ? WHERE run = ? AND holder = ?"
         with self._open() as db:
-            values = (time.time(), run, json.dumps(asdict(holder)))
-            done = db.execute("UPDATE leases SET beat = ? WHERE run = ? AND holder = ?", values)
-            return done.rowcount == 1
+            return all([db.execute(command, (now, run, mine)).rowcount == 1 for run in runs])
 
-    def release(self, run: str, holder: Holder) -> None:
-        """Gives a lease back."""
+    def release_all(self, runs: Sequence[str], holder: Holder) -> None:
+        """Gives leases back."""
+        values = [(run, json.dumps(asdict(holder))) for run in runs]
         with self._open() as db:
-            values = (run, json.dumps(asdict(holder)))
-            db.execute("DELETE FROM leases WHERE run = ? AND holder = ?", values)
+            db.executemany("DELETE FROM leases WHERE run = ? AND holder = ?", values)
 
     def held(self) -> dict[str, Holder]:
         """Run to its living holder."""
@@ -198,7 +214,7 @@ def _living(text: str, beat: float) -> Holder | None:
 
 
 @final
-class JournalLeases:
+class JournalLeases(Leases):
     """Leases in a file that is only appended to, under a lock file, for network file systems."""
 
     compact_bytes = 2_000_000
@@ -253,10 +269,13 @@ class JournalLeases:
                 found[run] = (holder, beat)
         return found
 
-    def _append(self, run: str, holder: Holder, beat: float | None) -> None:
-        line = json.dumps([run, json.dumps(asdict(holder)), beat])
+    def _append(self, runs: Sequence[str], holder: Holder, beat: float | None) -> None:
+        if not runs:
+            return
+        lines = [json.dumps([run, json.dumps(asdict(holder)), beat]) for run in runs]
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(f"\n{line}\n")  # the first line break ends what a crash cut off
+            # the first line break ends what a crash cut off
+            file.write("".join(f"\n{line}\n" for line in lines))
             file.flush()
             os.fsync(file.fileno())
         if self.path.stat().st_size > self.compact_bytes:
@@ -266,30 +285,32 @@ class JournalLeases:
             temporary.write_text("".join(f"{text}\n" for text in lines), encoding="utf-8")
             temporary.replace(self.path)
 
-    def claim(self, run: str, holder: Holder) -> Holder | None:
-        """Takes a free lease; returns None on success, else who holds it."""
+    def claim_all(self, runs: Sequence[str], holder: Holder) -> dict[str, Holder]:
+        """Takes what is free of several leases; returns who holds each of the others."""
+        others = {}
         with self._locked():
-            entry = self._state().get(run)
-            if entry is not None and (other := _living(*entry)) is not None:
-                return other
-            self._append(run, holder, time.time())
-        return None
+            state = self._state()
+            for run in runs:
+                if run in state and (other := _living(*state[run])) is not None:
+                    others[run] = other
+            self._append([run for run in runs if run not in others], holder, time.time())
+        return others
 
-    def beat(self, run: str, holder: Holder) -> bool:
-        """Renews a lease; False where somebody has taken it over."""
+    def beat_all(self, runs: Sequence[str], holder: Holder) -> bool:
+        """Renews leases; False where somebody has taken one over."""
         with self._locked():
-            entry = self._state().get(run)
-            if entry is None or entry[0] != json.dumps(asdict(holder)):
-                return False
-            self._append(run, holder, time.time())
-        return True
+            mine = self._mine(runs, holder)
+            self._append(mine, holder, time.time())
+        return len(mine) == len(runs)
 
-    def release(self, run: str, holder: Holder) -> None:
-        """Gives a lease back."""
+    def release_all(self, runs: Sequence[str], holder: Holder) -> None:
+        """Gives leases back."""
         with self._locked():
-            entry = self._state().get(run)
-            if entry is not None and entry[0] == json.dumps(asdict(holder)):
-                self._append(run, holder, None)
+            self._append(self._mine(runs, holder), holder, None)
+
+    def _mine(self, runs: Sequence[str], holder: Holder) -> list[str]:
+        state, text = self._state(), json.dumps(asdict(holder))
+        return [run for run in runs if run in state and state[run][0] == text]
 
     def held(self) -> dict[str, Holder]:
         """Run to its living holder."""
@@ -309,26 +330,49 @@ def holding(
         busy: makes the exception that is raised where somebody else holds it.
         every_s: seconds between heartbeats.
     """
+    with holding_all(kept, [run], every_s=every_s) as others:
+        if run in others:
+            raise busy(others[run])
+        yield
+
+
+@contextmanager
+def holding_all(
+    kept: Leases, runs: Sequence[str], *, every_s: float = BEAT_S
+) -> Iterator[dict[str, Holder]]:
+    """Holds what is free of the leases of several runs, with heartbeats from one thread.
+
+    Args:
+        kept: where leases are.
+        runs: their ids.
+        every_s: seconds between heartbeats.
+
+    Yields:
+        Who holds each of the others.
+    """
     holder = myself()
-    if (other := kept.claim(run, holder)) is not None:
-        raise busy(other)
+    others = kept.claim_all(runs, holder)
+    held = [run for run in runs if run not in others]
     over = threading.Event()
 
     def keep_beating() -> None:
         while not over.wait(every_s):
             try:
-                mine = kept.beat(run, holder)
+                mine = kept.beat_all(held, holder)
             except (OSError, sqlite3.Error):
                 continue  # a full disk, a server away: the next beat may get through
             if not mine:  # this process slept for so long that somebody took over: stop and save
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 
-    thread = threading.Thread(target=keep_beating, daemon=True, name=f"lease {run}")
+    if not held:
+        yield others
+        return
+    thread = threading.Thread(target=keep_beating, daemon=True, name=f"lease {held[0]}")
     thread.start()
     try:
-        yield
+        yield others
     finally:
         over.set()
         thread.join()
-        kept.release(run, holder)
+        kept.release_all(held, holder)

@@ -3,14 +3,14 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tlx.leases import holding, leases
+from tlx.leases import holding_all, leases
 
 CONFIG = "config.yaml"
 LOG = "log.txt"
@@ -106,21 +106,43 @@ def at_work(folder: Path) -> Iterator[None]:
     Raises:
         Busy: another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with at_work_all([folder]) as busy:
+        if folder in busy:
+            raise busy[folder]
+        yield
 
-    def busy(holder: object) -> Busy:
-        return Busy(
+
+@contextmanager
+def at_work_all(folders: Sequence[Path]) -> Iterator[dict[Path, Busy]]:
+    """Holds what nobody holds of several runs, as `at_work` does.
+
+    Yields:
+        Of each of the others, who holds it.
+    """
+    busy: dict[Path, Busy] = {}
+
+    def is_busy(folder: Path, holder: object) -> None:
+        busy[folder] = Busy(
             f"{folder.name} is being trained already, by {holder}; wait for it, or stop it first"
         )
 
-    with open(folder / ".lock", "a+", encoding="utf-8") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.seek(0)
-            raise busy(file.read().strip() or "a process") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {os.uname().nodename}")
-        file.flush()
-        with holding(leases(folder.parent), folder.name, busy=busy):
-            yield
+    with ExitStack() as held:
+        for folder in dict.fromkeys(folders):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context(open(folder / ".lock", "a+", encoding="utf-8"))
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                file.seek(0)
+                is_busy(folder, file.read().strip() or "a process")
+                continue
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {os.uname().nodename}")
+            file.flush()
+        locked = [folder for folder in dict.fromkeys(folders) if folder not in busy]
+        for parent in dict.fromkeys(folder.parent for folder in locked):
+            names = [folder.name for folder in locked if folder.parent == parent]
+            others = held.enter_context(holding_all(leases(parent), names))
+            for name, holder in others.items():
+                is_busy(parent / name, holder)
+        yield busy

@@ -1,6 +1,5 @@
 """One run on one rank: from a frozen config through training and evaluation to its Record."""
 
-import csv
 import json
 import time
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from tlx import build, launch, runs
 from tlx.build import Plan
 from tlx.data import columns
 from tlx.data.splits import Split
-from tlx.results import record
+from tlx.results import predictions, record
 from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageRecord, Value
 from tlx.tasks.task import Collected
 from tlx.training import probe, pruning, sharding, tables
@@ -231,24 +230,15 @@ def collect(trainer: pl.Trainer, module: TransferModule, loader: Any) -> Collect
 
 def write_predictions(path: Path, split: Split, plan: Plan, collected: Collected) -> None:
     """One line an item: its id, what was predicted, what was true; for tags, columns beside."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = plan.model.task.rows(collected)
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer: Any = None
-        for identity, row in zip(split.ids, rows, strict=True):
-            plain = {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items()}
-            line = {"id": identity, **plain}
-            if writer is None:
-                writer = csv.DictWriter(file, fieldnames=list(line))
-                writer.writeheader()
-            writer.writerow(line)
+    task = plan.model.task
+    predictions.write(path, split.ids, task.rows(collected))
     if plan.splits.labels.kind == "tags":
         raw = getattr(split, "raw", split)
         columns.write(
             path.with_suffix(".conll"),
             (
                 (raw[index]["input"], row["label"].split(" "), row["prediction"].split(" "))
-                for index, row in enumerate(plan.model.task.rows(collected))
+                for index, row in enumerate(task.rows(collected))
             ),
         )
 

@@ -63,12 +63,12 @@ def intervals(
         return {name: {"value": value, **nowhere} for name, value in values.items()}
     blocks = [metric(weights) for weights in _weights(n, resamples, seed)]
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    figures: dict[str, dict[str, float | int]] = {}
-    for name, value in values.items():
-        drawn = torch.cat([block[name] for block in blocks]).double()
-        low, high = drawn.quantile(ends).tolist()
-        figures[name] = {"value": value, "low": low, "high": high, "n": n}
-    return figures
+    drawn = torch.stack([torch.cat([block[name] for block in blocks]).double() for name in values])
+    lows, highs = drawn.quantile(ends, dim=1).tolist()
+    return {
+        name: {"value": value, "low": low, "high": high, "n": n}
+        for (name, value), low, high in zip(values.items(), lows, highs, strict=True)
+    }
 
 
 def _weights(n: int, resamples: int, seed: int) -> Iterable[Tensor]:

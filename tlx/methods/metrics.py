@@ -2,7 +2,8 @@
 
 Each metric takes `weights_BN`, B weightings of the same N items, and returns B values: a row of
 ones gives the plain figure, rows of resampling counts give its bootstrap distribution, from the
-same code. Shapes: B weightings, N items, C classes, K regressed quantities. Float64 throughout.
+same code. Shapes: B weightings, N items, C classes, K regressed quantities; `...` are runs judged
+on the same items, or nothing. Float64 throughout.
 """
 
 from dataclasses import dataclass
@@ -23,13 +24,13 @@ def ones(n: int) -> Tensor:
 
 
 def weighted_mean(values_N: Tensor, weights_BN: Tensor) -> Tensor:
-    """Mean of the values under each weighting, [B]; NaN for no items.
+    """Mean of the values [..., N] under each weighting, [..., B]; NaN for no items.
 
     >>> weighted_mean(torch.tensor([1.0, 0.0]), torch.tensor([[1.0, 1.0], [3.0, 1.0]]))
     tensor([0.5000, 0.7500], dtype=torch.float64)
     """
     weights_BN = weights_BN.double()
-    return (weights_BN @ values_N.double()) / weights_BN.sum(1)
+    return values_N.double() @ weights_BN.T / weights_BN.sum(1)
 
 
 def grouped_sums(values_BN: Tensor, groups_N: Tensor, count: int) -> Tensor:
@@ -44,7 +45,7 @@ def grouped_sums(values_BN: Tensor, groups_N: Tensor, count: int) -> Tensor:
     tensor([[2., 5., 0.]], dtype=torch.float64)
     """
     if count <= MOST_MULTIPLIED:  # one product is faster than sorting where groups are few
-        return values_BN.double() @ membership(groups_N, count)
+        return (membership(groups_N, count).T @ values_BN.double().T).T
     order = torch.argsort(groups_N, stable=True)
     sums = torch.cumsum(values_BN.double()[:, order], dim=1)
     sums = torch.cat([sums.new_zeros(len(sums), 1), sums], dim=1)
@@ -80,17 +81,28 @@ class Counts:
 def class_counts(
     predicted_N: Tensor, target_N: Tensor, *, classes: int, weights_BN: Tensor
 ) -> Counts:
-    """Counts per class of a single-label task; a prediction of -1 stands for none.
+    """Counts per class [..., B, C] of a single-label task; a prediction of -1 stands for none.
+
+    Args:
+        predicted_N: class of each item, [..., N].
+        target_N: its true class, [N].
+        classes: how many there are.
+        weights_BN: weightings of the items.
 
     >>> class_counts(torch.tensor([0, 1]), torch.tensor([0, 0]), classes=2, weights_BN=ones(2)).hits
     tensor([[1., 0.]], dtype=torch.float64)
     """
     hits_N = torch.where(predicted_N == target_N, target_N, -1)
-    return Counts(
-        hits=grouped_sums(weights_BN, hits_N, classes),
-        predicted=grouped_sums(weights_BN, predicted_N, classes),
-        support=grouped_sums(weights_BN, target_N, classes),
-    )
+
+    def sums(groups_N: Tensor) -> Tensor:
+        if groups_N.ndim == 1:
+            return grouped_sums(weights_BN, groups_N, classes)
+        if classes > MOST_MULTIPLIED:
+            return torch.stack([sums(groups) for groups in groups_N])
+        of_class_CN = groups_N[..., None, :] == torch.arange(classes)[:, None]
+        return (of_class_CN.double() @ weights_BN.double().T).mT
+
+    return Counts(hits=sums(hits_N), predicted=sums(predicted_N), support=sums(target_N))
 
 
 def label_counts(predicted_NC: Tensor, target_NC: Tensor, *, weights_BN: Tensor) -> Counts:
@@ -173,14 +185,14 @@ def balanced_accuracy(counts: Counts) -> Tensor:
 
 
 def in_top(logits_NC: Tensor, target_N: Tensor, *, k: int) -> Tensor:
-    """Whether the target is among the k likeliest classes, [N]; ties count against it.
+    """Whether the target is among the k likeliest classes, [..., N]; ties count against it.
 
     >>> in_top(torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([1]), k=2)
     tensor([True])
     """
-    of_target_N1 = logits_NC.gather(1, target_N[:, None])
-    at_least_N = (logits_NC >= of_target_N1).sum(1)  # itself included; NaN compares as False
-    return (at_least_N <= k) & (at_least_N > 0) & ~logits_NC.isnan().any(1)
+    of_target_N1 = logits_NC.gather(-1, target_N.expand(logits_NC.shape[:-1])[..., None])
+    at_least_N = (logits_NC >= of_target_N1).sum(-1)  # itself included; NaN compares as False
+    return (at_least_N <= k) & (at_least_N > 0) & ~logits_NC.isnan().any(-1)
 
 
 def average_precision(scores_N: Tensor, relevant_N: Tensor, *, weights_BN: Tensor) -> Tensor:
@@ -240,4 +252,4 @@ def _ratio(above: Tensor, below: Tensor) -> Tensor:
 
 def _mean_where(values_BC: Tensor, kept_BC: Tensor) -> Tensor:
     """Mean over the kept classes, NaN where none is kept."""
-    return torch.where(kept_BC, values_BC, 0.0).sum(1) / kept_BC.sum(1)
+    return torch.where(kept_BC, values_BC, 0.0).sum(-1) / kept_BC.sum(-1)

@@ -1,6 +1,7 @@
 """One class an item, whatever the item is.
 
-Shapes: N items, C classes, B weightings of the items.
+Shapes: N items, C classes, B weightings of the items; `...` are runs judged on the same items, or
+nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -120,8 +121,14 @@ class Classification:
 
     def metrics(self, collected: Collected) -> dict[str, float]:
         """All figures of `directions`."""
-        figures = self._figures(collected, metrics.ones(len(collected["target"])))
-        return {name: float(value[0]) for name, value in figures.items()}
+        return self.metrics_each(collected["logits"][None], collected["target"])[0]
+
+    def metrics_each(self, logits_GNC: Tensor, target_N: Tensor) -> list[dict[str, float]]:
+        """What `metrics` gives for each of G runs that were judged on the same items."""
+        items = self._items(logits_GNC, target_N)
+        figures = self._figures(items, metrics.ones(len(target_N)))
+        columns = [values[:, 0].tolist() for values in figures.values()]
+        return [dict(zip(figures, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def report(self, collected: Collected) -> dict[str, Any]:
         """Final figures with bootstrap intervals, by class, calibration, confusion.
@@ -130,16 +137,16 @@ class Classification:
         of the confusion matrix, which is left out (None) above 200 classes.
         """
         names, n = self.labels.names, len(collected["target"])
-        predicted_N, target_N = _predicted(collected["logits"]), collected["target"]
-        confidence_N = _confidence(collected["logits"])
-        figures = intervals(lambda weights_BN: self._figures(collected, weights_BN), n)
+        items = self._items(collected["logits"], collected["target"])
+        predicted_N, target_N = items.predicted_N, items.target_N
+        figures = intervals(lambda weights_BN: self._figures(items, weights_BN), n)
         counts = metrics.class_counts(
             predicted_N, target_N, classes=len(names), weights_BN=metrics.ones(n)
         )
         matrix = None
         if len(names) <= LARGEST_CONFUSION:
             matrix = metrics.confusion(predicted_N, target_N, classes=len(names)).tolist()
-        bins = calibration.reliability(confidence_N, predicted_N == target_N)
+        bins = calibration.reliability(items.scores.confidence, items.correct_N)
         return {
             "n": n,
             "metrics": figures,
@@ -174,27 +181,52 @@ class Classification:
                 "probabilities": {names[c]: p for c, p in zip(order, probabilities, strict=True)},
             }
 
-    def _figures(self, collected: Collected, weights_BN: Tensor) -> dict[str, Tensor]:
-        logits_NC, target_N = collected["logits"], collected["target"]
+    def _items(self, logits_NC: Tensor, target_N: Tensor) -> "_Items":
         predicted_N = _predicted(logits_NC)
-        correct_N = predicted_N == target_N
-        counts = metrics.class_counts(
-            predicted_N, target_N, classes=len(self.labels.names), weights_BN=weights_BN
+        return _Items(
+            target_N=target_N,
+            predicted_N=predicted_N,
+            correct_N=predicted_N == target_N,
+            scores=calibration.scores(logits_NC, target_N),
+            top_N=metrics.in_top(logits_NC, target_N, k=5) if "top5" in self.directions else None,
         )
+
+    def _figures(self, items: "_Items", weights_BN: Tensor) -> dict[str, Tensor]:
+        """Each figure's values [..., B]."""
+        counts = metrics.class_counts(
+            items.predicted_N,
+            items.target_N,
+            classes=len(self.labels.names),
+            weights_BN=weights_BN,
+        )
+        each = {"accuracy": items.correct_N, "loss": items.scores.nll, "brier": items.scores.brier}
+        if items.top_N is not None:
+            each["top5"] = items.top_N
+        means = metrics.weighted_mean(
+            torch.stack([value.double() for value in each.values()]), weights_BN
+        )
+        found = dict(zip(each, means, strict=True))
         figures = {
-            "accuracy": metrics.weighted_mean(correct_N, weights_BN),
+            "accuracy": found.pop("accuracy"),
             "balanced_accuracy": metrics.balanced_accuracy(counts),
             "macro_f1": metrics.macro_f1(counts),
-            "loss": metrics.weighted_mean(calibration.nll(logits_NC, target_N), weights_BN),
+            "loss": found.pop("loss"),
             "ece": calibration.expected_calibration_error(
-                _confidence(logits_NC), correct_N, weights_BN=weights_BN
+                items.scores.confidence, items.correct_N, weights_BN=weights_BN
             ),
-            "brier": metrics.weighted_mean(calibration.brier(logits_NC, target_N), weights_BN),
         }
-        if "top5" in self.directions:
-            top_N = metrics.in_top(logits_NC, target_N, k=5)
-            figures["top5"] = metrics.weighted_mean(top_N, weights_BN)
-        return figures
+        return figures | found
+
+
+@dataclass(frozen=True)
+class _Items:
+    """What the figures need of each item: targets [N], all else [..., N]."""
+
+    target_N: Tensor
+    predicted_N: Tensor
+    correct_N: Tensor
+    scores: calibration.Scores
+    top_N: Tensor | None
 
 
 def per_class(names: tuple[str, ...], counts: metrics.Counts) -> list[dict[str, Any]]:
@@ -214,9 +246,5 @@ def per_class(names: tuple[str, ...], counts: metrics.Counts) -> list[dict[str, 
 
 
 def _predicted(logits_NC: Tensor) -> Tensor:
-    """Likeliest class [N], -1 where a logit is NaN (argmax would name the NaN's class)."""
-    return logits_NC.argmax(1).masked_fill(logits_NC.isnan().any(1), -1)
-
-
-def _confidence(logits_NC: Tensor) -> Tensor:
-    return logits_NC.double().softmax(1).amax(1)
+    """Likeliest class [..., N], -1 where a logit is NaN (argmax would name the NaN's class)."""
+    return logits_NC.argmax(-1).masked_fill(logits_NC.isnan().any(-1), -1)

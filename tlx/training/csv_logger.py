@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -20,7 +20,7 @@ Row = dict[str, str]
 class CsvLogger(RunLogger):
     """Writes `metrics.csv`: `step`, then one column a metric in the order of appearance.
 
-    Each row goes to the file by one system call, so that a killed process leaves whole rows. A
+    Rows go to the file by one system call, so that a killed process leaves whole rows. A
     new column, or a figure logged again for the same step, rewrites the file through a rename.
     """
 
@@ -37,23 +37,32 @@ class CsvLogger(RunLogger):
         """Adds figures to the row of this global step."""
         if step is None:
             raise ValueError("step=None; metrics.csv is keyed by the global step, pass it")
+        self.log_rows([(step, metrics)])
+
+    @rank_zero_only
+    def log_rows(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Adds figures to the rows of several steps, in ascending order, by one system call."""
+        made = _merged(rows)
+        if not made:
+            return
         if self._columns is None:
-            self.resume(step)
+            self.resume(int(made[0][STEP]))
         assert self._columns is not None
-        row = {STEP: str(step), **{name: repr(float(value)) for name, value in metrics.items()}}
-        again = self._last.get(STEP) == row[STEP]
-        new = [name for name in row if name not in self._columns]
-        repeated = again and any(self._last.get(name) for name in row if name != STEP)
+        again = self._last.get(STEP) == made[0][STEP]
+        new = dict.fromkeys(name for row in made for name in row if name not in self._columns)
+        repeated = again and any(self._last.get(name) for name in made[0] if name != STEP)
+        at = self._last_at if again else self._size()
+        if again:
+            made[0] = self._last | made[0]
         if new or repeated:
             self._columns += new
-            rows = self._read()
-            self._replace([*rows[:-1], rows[-1] | row] if again else [*rows, row])
+            before = self._read()
+            self._replace([*(before[:-1] if again else before), *made], durably=bool(before))
             return
-        if not again:
-            self._last_at, self._last = self._size(), {}
         # A row only ever gains cells here, hence grows: overwriting it leaves no remainder.
-        self._last = self._last | row
-        self._write_at(self._line(self._last), self._last_at)
+        lines = [self._line(row) for row in made]
+        self._last, self._last_at = made[-1], at + sum(map(len, lines[:-1]))
+        self._write_at(b"".join(lines), at)
 
     @rank_zero_only
     def resume(self, step: int | None) -> None:
@@ -68,7 +77,7 @@ class CsvLogger(RunLogger):
         kept = list(by_step.values())
         names = [name for row in kept for name in row]
         self._columns = list(dict.fromkeys([STEP, *names]))
-        self._replace(kept)
+        self._replace(kept, durably=bool(kept))
 
     def _read(self) -> list[Row]:
         if not self.path.exists():
@@ -78,7 +87,8 @@ class CsvLogger(RunLogger):
         rows = list(csv.DictReader(io.StringIO(whole, newline="")))
         return [row for row in rows if (row.get(STEP) or "").isdigit() and None not in row]
 
-    def _replace(self, rows: list[Row]) -> None:
+    def _replace(self, rows: list[Row], *, durably: bool) -> None:
+        """Rewrites the file; durably where rows that it holds are rewritten."""
         lines = [self._line({name: name for name in self._columns or ()})]
         lines += [self._line(row) for row in rows]
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,8 +96,9 @@ class CsvLogger(RunLogger):
         try:
             with open(temporary, "wb") as file:
                 file.write(b"".join(lines))
-                file.flush()
-                os.fsync(file.fileno())
+                if durably:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.replace(temporary, self.path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -110,3 +121,15 @@ class CsvLogger(RunLogger):
             os.pwrite(descriptor, data, offset)
         finally:
             os.close(descriptor)
+
+
+def _merged(rows: Sequence[tuple[int, Mapping[str, float]]]) -> list[Row]:
+    """Rows as text, those of one step as one."""
+    made: list[Row] = []
+    for step, metrics in rows:
+        row = {STEP: str(step), **{name: repr(float(value)) for name, value in metrics.items()}}
+        if made and made[-1][STEP] == row[STEP]:
+            made[-1] |= row
+        else:
+            made.append(row)
+    return made

@@ -80,6 +80,11 @@ class RunLogger(Logger, ABC):
         Call it once, before the first metric.
         """
 
+    def log_rows(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Logs figures of several global steps, each with its step, in ascending order."""
+        for step, metrics in rows:
+            self.log_metrics(dict(metrics), step=step)
+
     def log_images(
         self,
         key: str,
