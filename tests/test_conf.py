@@ -13,6 +13,7 @@ from tlx.config import places, schema
 from tlx.config import source as source_module
 from tlx.config.check import check, schema_signature
 from tlx.config.compose import CheckError, compose
+from tlx.config.modality import modality
 from tlx.config.places import Library, conf_dir, targets_by_group
 from tlx.config.signatures import OPAQUE, signature
 from tlx.config.types import known
@@ -42,6 +43,11 @@ LISTED = {
 
 NEEDED = {("optimizer", "lbfgs"): ["freeze_strategy=linear_probe"]}
 """What an option goes with, beside the default."""
+TEXTS = {
+    "dataset": ["dataset=conll", "dataset.root=null", f"dataset.train={__file__}"],
+    "backbone": ["backbone=word_lm"],
+}
+"""What options of texts go with, each group but its own."""
 
 
 def loaded(path):
@@ -51,7 +57,15 @@ def loaded(path):
 @cache
 def _composed(group, option):
     value = f"[{option}]" if group in schema.LIST_GROUPS else option
-    return compose([f"{group}={value}", *NEEDED.get((group, option), [])], check=False)
+    content = loaded(conf_dir() / group / f"{option}.yaml")
+    node = content.get(option, {}) if group == "augmentation" else content
+    more = [*NEEDED.get((group, option), [])]
+    if (
+        group in {"dataset", "backbone", "augmentation"}
+        and modality(node.get("_target_")) == "text"
+    ):
+        more += [word for other, words in TEXTS.items() if other != group for word in words]
+    return compose([f"{group}={value}", *more], check=False)
 
 
 def composed(group, option):
