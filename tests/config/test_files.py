@@ -189,3 +189,45 @@ def test_files_of_columns(tmp_path):
         assert wrong.place == "dataset.train"
     (wrong,) = files.check(columns(root=f"{root}/own.bio"))
     assert wrong.place == "dataset.root"
+
+
+def texts(source, **keys):
+    module = {"text_csv": "text_table", "text_folder": "text_folder"}.get(source, "text_lines")
+    return {"dataset": {"_target_": f"tlx.data.{module}.{source}", **keys}}
+
+
+def test_tables_of_texts(tmp_path):
+    for name in ("train.tsv", "dev.tsv", "night.tsv"):
+        (tmp_path / name).write_text("0\tx\n")
+    root, path = str(tmp_path), str(tmp_path / "train.tsv")
+    assert files.check(texts("text_csv", path=path)) == []
+    assert files.check(texts("text_csv", root=root, extra={"dark": "night.tsv"})) == []
+    (problem,) = files.check(texts("text_csv"))
+    assert "neither it nor dataset.root is given" in str(problem)
+    (problem,) = files.check(texts("text_csv", path=path, root=root))
+    assert "both" in str(problem)
+    (problem,) = files.check(texts("text_csv", path=str(tmp_path / "trian.tsv")))
+    assert problem.suggestion == path
+    (problem,) = files.check(texts("text_csv", path=root))
+    assert "is a folder" in str(problem)
+    (problem,) = files.check(texts("text_csv", root=root, val="devel.tsv"))
+    assert (problem.place, problem.suggestion) == ("dataset.val", "dev.tsv")
+    (problem,) = files.check(texts("text_csv", root=root, extra={"dark": "nigth.tsv"}))
+    assert (problem.place, problem.suggestion) == ("dataset.extra.dark", "night.tsv")
+    (problem,) = files.check(texts("text_csv", root=str(tmp_path / "gone")))
+    assert problem.place == "dataset.root"
+    (tmp_path / "train.tsv").unlink()
+    (problem,) = files.check(texts("text_csv", root=root))
+    assert problem.place == "dataset.train"
+
+
+def test_folders_and_files_of_texts(tmp_path):
+    (problem,) = files.check(texts("text_folder", root=str(tmp_path)))
+    assert "at least 2 classes" in str(problem)
+    (tmp_path / "a.txt").write_text("x")
+    assert files.check(texts("text_lines", path=str(tmp_path), val=str(tmp_path / "a.txt"))) == []
+    (problem,) = files.check(texts("text_lines", path=str(tmp_path), test=str(tmp_path / "b.txt")))
+    assert (problem.place, problem.suggestion) == ("dataset.test", str(tmp_path / "a.txt"))
+    (problem,) = files.check(texts("text_file", path=str(tmp_path)))
+    assert "give a file" in str(problem)
+    assert files.check(texts("text_file", path="???")) == []

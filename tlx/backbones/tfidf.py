@@ -77,6 +77,7 @@ def tfidf(
             "pad_id": ids.pad,
             "padding_side": "right",
             "type_ids": False,
+            "unit": "pooled",
         },
         weights_id=weights.content_id(module) if reading.texts is not None else "none",
         export={"source": "tfidf"},

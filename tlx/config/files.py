@@ -1,5 +1,6 @@
 """Files and folders that a config names: are they there, and are weights only weights?"""
 
+import glob
 import os
 import pickletools
 import re
@@ -30,7 +31,8 @@ HARMLESS = re.compile(
 
 def check(config: Node) -> list[Problem]:
     """Problems of the files and folders that a config names."""
-    return [*_weights(config.get("backbone")), *_data(config.get("dataset"))]
+    dataset = config.get("dataset")
+    return [*_weights(config.get("backbone")), *_data(dataset), *_texts(dataset)]
 
 
 def _weights(backbone: Any) -> Iterator[Problem]:
@@ -146,7 +148,10 @@ def _data(dataset: Any) -> Iterator[Problem]:
     if not isinstance(root, str) or root == "???":
         return
     folder = Path(root).expanduser()
-    if source in {"image_folder", "image_csv", "conll"} or dataset.get("download") is False:
+    if (
+        source in {"image_folder", "image_csv", "text_folder", "text_csv", "conll"}
+        or dataset.get("download") is False
+    ):
         if not folder.is_dir():
             if folder.exists():
                 yield Problem(
@@ -154,7 +159,7 @@ def _data(dataset: Any) -> Iterator[Problem]:
                 )
             else:
                 yield Problem("dataset.root", f"{root} is no folder", _beside(folder, folders=True))
-        elif source == "image_folder":
+        elif source in {"image_folder", "text_folder"}:
             yield from _classes(dataset, folder)
         elif source == "conll":
             yield from _columns(dataset, folder)
@@ -208,7 +213,7 @@ def _classes(dataset: Node, folder: Path) -> Iterator[Problem]:
         found = f"only the folder {classes[0]!r}" if classes else "no folders"
         yield Problem(
             "dataset.root",
-            f"{base} holds {found}; image_folder wants a folder for each class, and at least 2 "
+            f"{base} holds {found}; there must be a folder for each class, and at least 2 "
             "classes are needed",
         )
 
@@ -216,3 +221,48 @@ def _classes(dataset: Node, folder: Path) -> Iterator[Problem]:
 def _name_beside(path: Path) -> str | None:
     near = _beside(path, folders=True)
     return Path(near).name if near else None
+
+
+def _texts(dataset: Any) -> Iterator[Problem]:
+    """Files of texts that are named and are not there."""
+    target = dataset.get("_target_") if isinstance(dataset, Mapping) else None
+    source = str(target).rpartition(".")[2]
+    if source == "text_csv":
+        yield from _tables(dataset)
+    elif source in {"text_lines", "text_file"}:
+        for key in ("path", "val", "test"):
+            yield from _missing(f"dataset.{key}", dataset.get(key), folders=source == "text_lines")
+
+
+def _tables(dataset: Node) -> Iterator[Problem]:
+    path, root = dataset.get("path"), dataset.get("root")
+    if (path is None) == (root is None):
+        yield Problem(
+            "dataset.path",
+            f"{'neither it nor' if path is None else 'both it and'} dataset.root is given; give "
+            "one: a table, or a folder with train, val and test",
+        )
+    yield from _missing("dataset.path", path)
+    if path is None and isinstance(root, str) and Path(root).expanduser().is_dir():
+        folder, extra = Path(root).expanduser(), dataset.get("extra")
+        named = {key: dataset.get(key, key) for key in ("train", "val", "test")}
+        for name, file in (extra or {}).items() if isinstance(extra, Mapping) else ():
+            named[f"extra.{name}"] = file
+        for key, name in named.items():
+            found = isinstance(name, str) and list(folder.glob(f"{glob.escape(name)}*"))
+            if isinstance(name, str) and not found and (name != key or key == "train"):
+                near = _beside(folder / name)
+                yield Problem(
+                    f"dataset.{key}", f"{folder / name} is no table", near and Path(near).name
+                )
+
+
+def _missing(place: str, name: Any, *, folders: bool = False) -> Iterator[Problem]:
+    """A file that is not there, or a folder where only a file will do."""
+    if not isinstance(name, str) or name == "???":
+        return
+    path = Path(name).expanduser()
+    if not path.exists():
+        yield Problem(place, f"{name} is no file{' or folder' * folders}", _beside(path))
+    elif path.is_dir() and not folders:
+        yield Problem(place, f"{name} is a folder; give a file")

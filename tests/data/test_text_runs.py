@@ -1,0 +1,72 @@
+"""A short run on each source of texts, from the command's words to the record."""
+
+import math
+
+import pytest
+
+from tlx import execute
+from tlx.config.check import check
+from tlx.config.compose import compose
+
+BASE = [
+    *("trainer=cpu", "trainer.epochs=null", "trainer.steps=3", "trainer.batch_size=8"),
+    *("trainer.eval_every_steps=3", "final_weights=last"),
+]
+SMALL_LM = [
+    *("backbone=char_lm", "backbone.embedding=8", "backbone.width=8", "backbone.layers=1"),
+    *("task.block=16", "dataset.length_buckets=false"),
+]
+SMALL_BERT = [
+    *("backbone=transformers", "backbone.name=bert", "backbone.init=none"),
+    "backbone.kwargs={hidden_size:16,num_hidden_layers:1,num_attention_heads:2,"
+    "intermediate_size:32,max_position_embeddings:128}",
+]
+
+
+@pytest.fixture
+def files(tmp_path):
+    rows = [(f"number {i} 是{'好坏'[i % 2]}的", "ab"[i % 2]) for i in range(40)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *map(",".join, rows)]), "utf-8")
+    (tmp_path / "a.txt").write_text("\n".join(text for text, _ in rows), "utf-8")
+    for i, (text, label) in enumerate(rows):
+        (tmp_path / "tree" / label).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / label / f"{i}.txt").write_text(text, "utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "metric"),
+    [
+        (["dataset=text_csv", "dataset.path={files}/a.csv", "backbone=tfidf"], "accuracy"),
+        (["dataset=text_folder", "dataset.root={files}/tree", *SMALL_BERT], "accuracy"),
+        (["dataset=text_lines", "dataset.path={files}/a.txt", *SMALL_LM], "bits_per_character"),
+        (["dataset=text_file", "dataset.path={files}/a.txt", *SMALL_LM], "bits_per_character"),
+        (["dataset=stdlib_docs", "backbone=tfidf"], "accuracy"),
+        (
+            [
+                *("dataset=stdlib_docs", "dataset.about=tags", "task=token_classification"),
+                *("dataset.fraction=0.05", *SMALL_BERT),
+            ],
+            "f1",
+        ),
+        (
+            [
+                *("dataset=stdlib_docs", "dataset.about=language", "dataset.of=topic"),
+                *("task=language_modeling", "+dataset.fraction=0.02", *SMALL_LM),
+            ],
+            "bits_per_character",
+        ),
+    ],
+    ids=lambda value: (
+        value[0] + "".join(w[14:] for w in value if "about" in w) if isinstance(value, list) else ""
+    ),
+)
+def test_a_run(files, words, metric):
+    given = [word.format(files=files) if "{files}" in word else word for word in words]
+    config = compose([*BASE, *given, f"runs_dir={files / 'runs'}"])
+    assert check(config) == []
+    found = execute.run(config)
+    assert found.status == "finished"
+    for split in ("val", "test"):
+        assert found.splits[split].n
+        assert math.isfinite(found.splits[split].metrics[metric].value)

@@ -1,0 +1,111 @@
+"""Texts that need no download: docstrings and code of the Python standard library."""
+
+import platform
+from collections.abc import Mapping
+from typing import Literal
+
+from tlx.data import stdlib_sources as library
+from tlx.data.source_tags import TAGS, Chunk, chunks
+from tlx.data.splits import Labels, Splits
+from tlx.data.stdlib_sources import Division
+from tlx.data.subset import Draw
+from tlx.data.texts import Texts, from_texts
+
+MODALITY = "text"
+
+
+def stdlib_docs(
+    *,
+    about: Literal["topic", "tags", "language"] = "topic",
+    of: Literal["all", "topic"] = "all",
+    labels_per_class: int | None = None,
+    fraction: float | None = None,
+    limit_val: bool = True,
+    length_buckets: bool = True,
+    seed: int = 0,
+    split_seed: int = 0,
+) -> Splits:
+    """Docstrings or code of the standard library of the running Python, divided by module.
+
+    Modules are read, never imported. The modules to validate and to test on are the same whatever
+    this is about, and none of their texts trains anything. Versions of Python differ a little.
+
+    Args:
+        about: `topic`: which of eight topics a docstring is from, the module's own name being
+            replaced by `module`; `tags`: kinds of words in code; `language`: the docstrings
+            themselves, for language models.
+        of: of `language`: docstrings of `all` modules, or of those only that `topic` trains on.
+        labels_per_class: of `topic`: training texts of each class; as many to validate on.
+        fraction: of the training texts instead.
+        limit_val: whether validation is limited likewise.
+        length_buckets: whether training batches are made of texts of like length.
+        seed: of the few-shot draw.
+        split_seed: of the division of modules.
+
+    Raises:
+        ValueError: this Python comes without its sources, or there are too few texts.
+    """
+    draw = Draw(
+        labels_per_class=labels_per_class,
+        fraction=fraction,
+        limit_val=limit_val,
+        seed=seed,
+        split_seed=split_seed,
+    )
+    parts = library.division(split_seed=split_seed)
+    if about == "topic":
+        labels = Labels("single", tuple(sorted(library.TOPICS)))
+        pools = _documents(parts, topics_only=True, classes=labels.names)
+    elif about == "language":
+        labels = Labels("text", ())
+        pools = _documents(parts, topics_only=of == "topic", classes=None)
+    elif about == "tags":
+        labels = Labels("tags", TAGS)
+        pools = _code(parts)
+    else:
+        raise ValueError(f"dataset.about={about!r}; give topic, tags or language")
+    return from_texts(
+        pools,
+        labels,
+        draw=draw,
+        length_buckets=length_buckets,
+        notes={"python": platform.python_version()},
+    )
+
+
+def _documents(
+    parts: Division, *, topics_only: bool, classes: tuple[str, ...] | None
+) -> Mapping[str, Texts]:
+    """Docstrings of each split, with their topics as targets where there are classes."""
+    found = {}
+    for split in ("train", "val", "test"):
+        kept = [
+            each
+            for each in library.documents(topics_only=topics_only)
+            if parts.split(each.module) == split
+        ]
+        found[split] = Texts.of(
+            [each.id for each in kept],
+            [each.text for each in kept],
+            [None if classes is None else classes.index(str(each.topic)) for each in kept],
+        )
+    return found
+
+
+def _code(parts: Division) -> Mapping[str, Texts]:
+    """Code of the modules of all topics; of chunks with the same words, only the first."""
+    kept: dict[str, list[tuple[str, Chunk]]] = {"train": [], "val": [], "test": []}
+    seen: set[tuple[str, ...]] = set()
+    for module, path in library.sources().items():
+        for chunk in chunks(path) if library.topic_of(module) is not None else ():
+            if chunk.words not in seen:
+                seen.add(chunk.words)
+                kept[parts.split(module)].append((f"{module}:{chunk.line}", chunk))
+    return {
+        split: Texts.of(
+            [name for name, _ in found],
+            [list(chunk.words) for _, chunk in found],
+            [chunk.tags for _, chunk in found],
+        )
+        for split, found in kept.items()
+    }
