@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from torch.distributions import Categorical, kl_divergence
 
 from tlx.methods.penalties import l2_sp, r_drop
