@@ -162,6 +162,10 @@ def test_augmentation(option, train):
 
 @pytest.mark.parametrize("option", options("regularization"))
 def test_regularization(option, train):
+    if option == "neftune":
+        with pytest.raises(ValueError, match="noise on token embeddings"):
+            train("regularization=[neftune]")
+        return
     train(f"regularization=[{option}]")
 
 

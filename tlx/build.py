@@ -15,6 +15,7 @@ from torch import nn
 
 from tlx.backbones.adapters import adapted
 from tlx.backbones.backbone import Backbone, Reading
+from tlx.backbones.noise import add_noise
 from tlx.config.check import allowed_targets
 from tlx.config.exact import is_exact
 from tlx.config.signatures import signature
@@ -139,6 +140,7 @@ def model(
         backbone: arguments that replace the config's, `init`.
     """
     task: Task = instantiate(config["task"], labels)
+    _check_kinds(effects, labels)
     told = _told(config, Reading(task.input_spec.get("unit", "pooled"), texts, tokenizer))
     torch.manual_seed(config["seed"])
     trunk: Backbone = instantiate(config["backbone"], *told, **{**effects.backbone, **backbone})
@@ -146,7 +148,19 @@ def model(
     trunk = with_adapters(config, trunk)
     head = new_head(config, task, trunk, effects=effects, init=backbone.get("init"))
     network = Network(trunk.module, head, trunk.features)
+    if effects.embedding_noise is not None:
+        add_noise(network, trunk, alpha=effects.embedding_noise)
     return Model(trunk, task, network, layout(network, trunk), trunk.head_level)
+
+
+def _check_kinds(effects: effects_.Joined, labels: Labels) -> None:
+    """Raises ValueError where an option of regularization is not for labels of this kind."""
+    for name, kinds in effects.kinds.items():
+        if labels.kind not in kinds:
+            raise ValueError(
+                f"regularization.{name} is for labels of kind {', '.join(kinds)}, the data's are "
+                f"{labels.kind!r}; leave it out"
+            )
 
 
 def _told(config: Config, reading: Reading) -> tuple[Reading, ...]:

@@ -13,7 +13,10 @@ from tlx.methods import freezing, strategies
 from tlx.methods.stages import Group, Layout
 
 CONF = Path(__file__).parents[2] / "conf" / "freeze_strategy"
-OPTIONS = {path.stem: yaml.safe_load(path.read_text()) for path in CONF.glob("*.yaml")}
+EVERY = {path.stem: yaml.safe_load(path.read_text()) for path in CONF.glob("*.yaml")}
+OPTIONS = {
+    name: node for name, node in EVERY.items() if node["_target_"].startswith(strategies.__name__)
+}
 OPTIMIZERS = {
     "sgd": lambda groups: torch.optim.SGD(groups, momentum=0.9),
     "adamw": torch.optim.AdamW,

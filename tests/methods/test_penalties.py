@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch.distributions import Categorical, kl_divergence
 
-from tlx.methods.penalties import l2_sp
+from tlx.methods.penalties import l2_sp, r_drop
 
 
 def weights(seed=0):
@@ -65,3 +66,20 @@ def test_refuses_a_parameter_without_a_start():
     trunk, head = weights()
     with pytest.raises(ValueError, match="'b' has no starting value"):
         l2_sp(trunk, {"a": trunk["a"]}, head, alpha=1.0, beta=1.0)
+
+
+def test_r_drop_is_the_mean_of_both_divergences():
+    torch.manual_seed(0)
+    first, second = torch.randn(5, 3), torch.randn(5, 3)
+    p, q = (Categorical(logits=logits) for logits in (first, second))
+    expected = (kl_divergence(p, q) + kl_divergence(q, p)).mean() / 2
+    torch.testing.assert_close(r_drop(first, second, alpha=0.7), 0.7 * expected)
+    assert r_drop(first, first, alpha=0.7).item() == 0
+
+
+def test_r_drop_counts_the_rows_of_the_mask():
+    torch.manual_seed(0)
+    first, second = torch.randn(2, 4, 3), torch.randn(2, 4, 3)
+    mask = torch.tensor([[True, True, False, False], [True, True, True, False]])
+    out = r_drop(first, second, alpha=1.0, mask=mask)
+    torch.testing.assert_close(out, r_drop(first[mask], second[mask], alpha=1.0))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tlx.methods import strategies
+from tlx.methods import adapters, strategies
 from tlx.methods.stages import Group, Layout, Stage, check, layout_of, spans
 
 CONF = Path(__file__).parents[2] / "conf" / "freeze_strategy"
@@ -32,10 +32,24 @@ HEAD = set(GROUPS[-1].parameters)
 NAMES = set(LAYOUT.names)
 
 
-def options():
-    found = {path.stem: yaml.safe_load(path.read_text()) for path in CONF.glob("*.yaml")}
-    assert len(found) == 16
+def options(module=strategies, count=16):
+    every = {path.stem: yaml.safe_load(path.read_text()) for path in CONF.glob("*.yaml")}
+    start = f"{module.__name__}."
+    found = {name: node for name, node in every.items() if node["_target_"].startswith(start)}
+    assert len(found) == count
     return found
+
+
+def test_strategies_of_adapters_have_options_and_train_adapters_and_head():
+    for name, node in options(adapters, 4).items():
+        function = getattr(adapters, node.pop("_target_").rpartition(".")[2])
+        assert function.__name__ == name
+        assert node == function.__kwdefaults__
+        with pytest.raises(ValueError, match="has no adapters"):
+            function(LAYOUT, **node)
+        own = GROUPS[0].parameters[:1]
+        (stage,) = function(replace(LAYOUT, adapters=own), **node)
+        assert set(stage.trains) == {*own, *HEAD}
 
 
 def made(name, layout=LAYOUT, **keywords):

@@ -94,6 +94,8 @@ RANGES: dict[str, Range] = {
     "regularization.*.p": BELOW_1,
     "regularization.label_smoothing.eps": BELOW_1,
     "regularization.l2_sp.*": FROM_0,
+    "regularization.r_drop.alpha": FROM_0,
+    "regularization.neftune.alpha": FROM_0,
     "regularization.grad_clip.max_norm": ABOVE_0,
     "regularization.early_stopping.patience": FROM_1,
     "regularization.early_stopping.min_delta": FROM_0,

@@ -1,4 +1,4 @@
-"""Penalties on weights, added to a loss: pure functions."""
+"""Penalties on weights and outputs, added to a loss: pure functions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -43,6 +43,31 @@ def l2_sp(
     starts = [anchor[name].to(tensor) for name, tensor in params.items()]
     moved = torch._foreach_sub(list(params.values()), starts) if params else ()
     return 0.5 * (alpha * _sum_of_squares(moved) + beta * _sum_of_squares(head_params))
+
+
+def r_drop(first: Tensor, second: Tensor, *, alpha: float, mask: Tensor | None = None) -> Tensor:
+    """Mean symmetric divergence of the classes' probabilities in two passes with dropout.
+
+    `alpha` times half of KL(p || q) + KL(q || p), averaged over the rows.
+
+    Args:
+        first: logits [..., C] of one pass.
+        second: those of another pass over the same items, with other dropout.
+        alpha: strength, 0 or more.
+        mask: [...], True at the rows that count; None: all do.
+
+    Source: Liang et al. 2021, "R-Drop", 2106.14448, equations 2 to 4. There the cross-entropy is
+    that of both passes; here the task's loss is of the first, whose expectation is the same.
+
+    >>> first, second = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    >>> r_drop(first, second, alpha=2.0)
+    tensor(0.2311)
+    """
+    p, q = first.float().log_softmax(-1), second.float().log_softmax(-1)
+    rows = 0.5 * ((p.exp() - q.exp()) * (p - q)).sum(-1)  # the two directions in one sum
+    if mask is None:
+        return alpha * rows.mean()
+    return alpha * rows.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
 
 
 def _sum_of_squares(tensors: Sequence[Tensor]) -> Tensor:

@@ -45,8 +45,10 @@ class Effects:
         early_stopping: ends the run.
         ema: averaged weights, evaluated and kept instead of the raw ones.
         callbacks: Lightning callbacks.
-        reads_inputs: whether the penalty reads the batch's inputs, which are not at hand where
-            training starts from stored activations.
+        reads_inputs: whether the network's inputs are needed in each step, which are not at hand
+            where training starts from stored activations.
+        kinds: kinds of labels that the option is for; empty: all.
+        embedding_noise: alpha of NEFTune's noise on the embeddings of tokens.
     """
 
     penalty: Penalty | None = None
@@ -61,6 +63,8 @@ class Effects:
     ema: Ema | None = None
     callbacks: tuple[pl.Callback, ...] = ()
     reads_inputs: bool = False
+    kinds: tuple[str, ...] = ()
+    embedding_noise: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ class Joined:
     ema: Ema | None
     callbacks: tuple[pl.Callback, ...]
     reads_inputs: bool
+    kinds: dict[str, tuple[str, ...]]
+    embedding_noise: float | None
 
 
 def join(options: dict[str, Effects]) -> Joined:
@@ -101,6 +107,8 @@ def join(options: dict[str, Effects]) -> Joined:
         ema=_only("ema", ((n, e.ema) for n, e in named)),
         callbacks=tuple(c for e in options.values() for c in e.callbacks),
         reads_inputs=any(e.reads_inputs for e in options.values()),
+        kinds={name: e.kinds for name, e in named if e.kinds},
+        embedding_noise=_only("embedding_noise", ((n, e.embedding_noise) for n, e in named)),
     )
 
 

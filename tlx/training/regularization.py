@@ -62,6 +62,40 @@ def l2_sp(*, alpha: float = 0.01, beta: float = 0.01) -> Effects:
     return Effects(penalty=penalty, needs_anchor=True, head_only_decay=True)
 
 
+def r_drop(*, alpha: float = 1.0) -> Effects:
+    """Pulls two passes with different dropout to the same probabilities; for classes alone.
+
+    Twice the time of a step. Without dropout in the network it is zero.
+
+    Raises:
+        ValueError: `alpha` is negative.
+
+    Source: Liang et al. 2021, "R-Drop", 2106.14448, section 2.
+    """
+    if alpha < 0:
+        raise ValueError(f"regularization.r_drop.alpha={alpha} is negative; give 0 or more")
+
+    def penalty(step: Step) -> Tensor:
+        again = step.network(step.batch["input"])
+        mask = step.features.mask if step.outputs.ndim > 2 else None
+        return penalties.r_drop(step.outputs, again, alpha=alpha, mask=mask)
+
+    return Effects(penalty=penalty, reads_inputs=True, kinds=("single", "tags", "text"))
+
+
+def neftune(*, alpha: float = 5.0) -> Effects:
+    """Uniform noise on the embeddings of tokens, in training only; for texts alone.
+
+    Raises:
+        ValueError: `alpha` is negative.
+
+    Source: Jain et al. 2023, "NEFTune", 2310.05914, algorithm 1.
+    """
+    if alpha < 0:
+        raise ValueError(f"regularization.neftune.alpha={alpha} is negative; give 0 or more")
+    return Effects(embedding_noise=alpha, reads_inputs=True)
+
+
 def grad_clip(*, max_norm: float = 1.0) -> Effects:
     """Clips the norm of the whole gradient."""
     if max_norm <= 0:

@@ -197,7 +197,7 @@ class Reuse:
         if recipe.mixing:
             return f"{recipe.mixing[0].name} mixes inputs anew in each step"
         if self.reads_inputs:
-            return "a penalty reads the inputs"
+            return "regularization needs the inputs in each step"
         if self.training.seed is not None and not self.wishes.views:
             return "augmentation draws anew in each epoch (frozen.views=K stores K draws)"
         if self.splits.encode_target is None:
