@@ -32,6 +32,7 @@ from tlx.training.stored import (
     Chosen,
     Inputs,
     Stored,
+    by_length,
     lengthened,
     placed,
     read_s_per_byte,
@@ -46,6 +47,9 @@ PROVED_ON = 8
 
 MOST_INPUT_BYTES = 2**29
 """Decoded inputs are stored up to this size in all."""
+
+POOL = 16
+"""Batches of activations whose items are sorted by length together."""
 
 MOST_PASSING_BYTES = 2**16
 """Activations above this size are not stored for a split that is read once."""
@@ -375,19 +379,26 @@ class Reuse:
         found = self._split
         assert found is not None
         self.say(f"computes {len(positions)} activations at {found.boundary}")
-        batches = Chosen(positions, self.batch_size)
+        pools = by_length(positions, getattr(split, "lengths", None), pool=POOL * self.batch_size)
+        batches = Chosen([positions[p] for pool in pools for p in pool], self.batch_size)
         dataset = Encoded(split, transform.encode, seed=transform.seed)
-        inputs = loader(dataset, batches, splits=self.splits, **self.loading)
-        device = self.trainer.strategy.root_device
+        inputs = iter(loader(dataset, batches, splits=self.splits, **self.loading))
         started = time.monotonic()
-        for batch in inputs:
-            with self._precision():
-                made = found.prefix(placed(batch["input"], device)).cpu()
-            if self._length:
-                made = lengthened(made, self._length, padding_side=self._padding_side)
-            yield made
+        for pool in pools:
+            parts = [self._activation(next(inputs)) for _ in range(0, len(pool), self.batch_size)]
+            yield torch.cat(parts)[torch.tensor(pool).argsort()]
         if len(positions) >= self.batch_size:  # of a few, the loader's start takes the most
             self.prefix_s = (time.monotonic() - started) / len(positions)
+
+    def _activation(self, batch: Batch) -> Tensor:
+        """Of a batch, as it is stored."""
+        assert self._split is not None
+        with self._precision():
+            inputs = placed(batch["input"], self.trainer.strategy.root_device)
+            made = self._split.prefix(inputs).cpu()
+        if self._length:
+            made = lengthened(made, self._length, padding_side=self._padding_side)
+        return made
 
     def _loader(
         self, rows: Rows, split: Split, batches: StepBatches | EvalBatches, *, views: int = 0

@@ -119,6 +119,25 @@ def row_bytes(found: "Split | Inputs") -> int:
     return found.dtype.itemsize * torch.Size(found.shape).numel()
 
 
+def by_length(
+    positions: Sequence[Position], lengths: Sequence[int] | None, *, pool: int
+) -> list[list[int]]:
+    """Places of positions, pool by pool; within a pool the shorter items come first.
+
+    Little is then padded, and results can be put back in order a pool at a time.
+
+    >>> by_length([(0, 0), (1, 0), (2, 0)], [5, 2, 9], pool=2)
+    [[1, 0], [2]]
+    """
+    pools = [
+        list(range(start, min(start + pool, len(positions))))
+        for start in range(0, len(positions), pool)
+    ]
+    if lengths is None:
+        return pools
+    return [sorted(each, key=lambda place: lengths[positions[place][0]]) for each in pools]
+
+
 @dataclass(frozen=True)
 class Chosen:
     """A batch sampler over given positions."""
