@@ -13,6 +13,7 @@ from tlx.config import places, schema
 from tlx.config import source as source_module
 from tlx.config.check import check, schema_signature
 from tlx.config.compose import CheckError, compose
+from tlx.config.modality import modality
 from tlx.config.places import Library, conf_dir, targets_by_group
 from tlx.config.signatures import OPAQUE, signature
 from tlx.config.types import known
@@ -40,18 +41,30 @@ LISTED = {
 }
 
 
-NEEDED = {("optimizer", "lbfgs"): ["freeze_strategy=linear_probe"]}
-"""What an option goes with, beside the default."""
+NEEDED = {
+    ("optimizer", "lbfgs"): ["freeze_strategy=linear_probe"],
+    ("dataset", "text_csv"): [f"dataset.path={__file__}"],
+}
+TEXTS = {"dataset": "stdlib_docs", "backbone": "tfidf"}
 
 
 def loaded(path):
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
+def needed(group, option):
+    """What an option goes with, beside the default: texts with texts."""
+    stated = loaded(conf_dir() / group / f"{option}.yaml")
+    target = (stated.get(option) if group in schema.LIST_GROUPS else stated) or {}
+    texts = group in {*TEXTS, "augmentation"} and modality(target.get("_target_")) == "text"
+    others = [f"{other}={name}" for other, name in TEXTS.items() if texts and other != group]
+    return [*others, *NEEDED.get((group, option), [])]
+
+
 @cache
 def _composed(group, option):
     value = f"[{option}]" if group in schema.LIST_GROUPS else option
-    return compose([f"{group}={value}", *NEEDED.get((group, option), [])], check=False)
+    return compose([f"{group}={value}", *needed(group, option)], check=False)
 
 
 def composed(group, option):
