@@ -41,31 +41,31 @@ LISTED = {
 }
 
 
-NEEDED = {("optimizer", "lbfgs"): ["freeze_strategy=linear_probe"]}
-"""What an option goes with, beside the default."""
-TEXTS = {
-    "dataset": ["dataset=conll", "dataset.root=null", f"dataset.train={__file__}"],
-    "backbone": ["backbone=word_lm"],
+NEEDED = {
+    ("optimizer", "lbfgs"): ["freeze_strategy=linear_probe"],
+    ("dataset", "text_csv"): [f"dataset.path={__file__}"],
+    ("dataset", "conll"): ["dataset.root=null", f"dataset.train={__file__}"],
 }
-"""What options of texts go with, each group but its own."""
+TEXTS = {"dataset": "stdlib_docs", "backbone": "tfidf"}
 
 
 def loaded(path):
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
+def needed(group, option):
+    """What an option goes with, beside the default: texts with texts."""
+    stated = loaded(conf_dir() / group / f"{option}.yaml")
+    target = (stated.get(option) if group in schema.LIST_GROUPS else stated) or {}
+    texts = group in {*TEXTS, "augmentation"} and modality(target.get("_target_")) == "text"
+    others = [f"{other}={name}" for other, name in TEXTS.items() if texts and other != group]
+    return [*others, *NEEDED.get((group, option), [])]
+
+
 @cache
 def _composed(group, option):
     value = f"[{option}]" if group in schema.LIST_GROUPS else option
-    content = loaded(conf_dir() / group / f"{option}.yaml")
-    node = content.get(option, {}) if group == "augmentation" else content
-    more = [*NEEDED.get((group, option), [])]
-    if (
-        group in {"dataset", "backbone", "augmentation"}
-        and modality(node.get("_target_")) == "text"
-    ):
-        more += [word for other, words in TEXTS.items() if other != group for word in words]
-    return compose([f"{group}={value}", *more], check=False)
+    return compose([f"{group}={value}", *needed(group, option)], check=False)
 
 
 def composed(group, option):

@@ -241,6 +241,8 @@ def test_dataset(option, train, tmp_path):
         "huggingface": lambda: [f"dataset.path={saved_for_huggingface(tmp_path / 'saved')}"],
         "torchvision": lambda: list(FAKE),
     }
+    if option.startswith("text_") or option == "stdlib_docs":
+        pytest.skip("a run: tests/data/test_text_runs.py")
     more = given[option]() if option in given else []
     train(f"dataset={option}", *more)
 

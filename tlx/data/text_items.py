@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, final
 
 from tlx.data.files import quoted
 from tlx.data.labels import WANTED, parsed
@@ -25,6 +25,7 @@ class Item:
     label: Any
 
 
+@final
 @dataclass
 class Reading:
     """What was read so far, and what was wrong with it.
