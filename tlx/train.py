@@ -1,6 +1,7 @@
 """One run on one rank: from a frozen config through training and evaluation to its Record."""
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import fields
@@ -84,10 +85,8 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
 
 def loggers_of(config: Config, folder: Path) -> list[Any]:
     """The run's loggers."""
-    from tlx.config.identity import run_id
-
     info = RunInfo(
-        id=run_id(dict(config)),
+        id=folder.name,
         dir=folder,
         name=config["name"] or folder.name,
         group=config["group"],
@@ -306,6 +305,29 @@ def save_weights(folder: Path, plan: Plan, state: Mapping[str, Tensor]) -> None:
     temporary = folder / f".{runs.WEIGHTS}.tmp"
     save_file(state, temporary, metadata={"tlx": json.dumps(facts)})
     temporary.chmod(0o644)  # safetensors makes it the owner's alone
+    temporary.replace(folder / runs.WEIGHTS)
+
+
+def save_weights_like(folder: Path, other: Path, changed: Mapping[str, Tensor]) -> None:
+    """The final network of a run that differs from another's in a few tensors only.
+
+    Args:
+        folder: of the run.
+        other: of the run whose network is copied.
+        changed: the tensors that differ, of the same dtypes and shapes.
+    """
+    temporary = folder / f".{runs.WEIGHTS}.tmp"
+    shutil.copyfile(other / runs.WEIGHTS, temporary)
+    with open(temporary, "r+b") as file:
+        # the format: length of the header, the header, then the tensors
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        for name, tensor in changed.items():
+            begin, end = header[name]["data_offsets"]
+            data = tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            assert len(data) == end - begin, name
+            file.seek(8 + length + begin)
+            file.write(data)
     temporary.replace(folder / runs.WEIGHTS)
 
 

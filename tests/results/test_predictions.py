@@ -9,7 +9,19 @@ import pytest
 
 from tlx.results import predictions
 
-TRICKY = ["plain", "", "a,b", 'say "x"', "two\nlines", "\rreturn", " space ", "Ωé", "'", ";\t", "0\0"]
+TRICKY = [
+    "plain",
+    "",
+    "a,b",
+    'say "x"',
+    "two\nlines",
+    "\rreturn",
+    " space ",
+    "Ωé",
+    "'",
+    ";\t",
+    "0\0",
+]
 ROWS = {
     "classes": [
         {
@@ -57,7 +69,9 @@ def test_a_missing_row_is_an_error(tmp_path):
 
 
 def test_it_is_faster_than_the_csv_module(tmp_path):
-    rows = [{"label": "a", "p": {str(c): 1 / (c + row + 1) for c in range(10)}} for row in range(500)]
+    rows = [
+        {"label": "a", "p": {str(c): 1 / (c + row + 1) for c in range(10)}} for row in range(500)
+    ]
     ids = [f"item{row}" for row in range(500)]
 
     def least(write):

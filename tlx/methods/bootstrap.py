@@ -63,9 +63,7 @@ def intervals(
         return {name: {"value": value, **nowhere} for name, value in values.items()}
     blocks = [metric(weights) for weights in _weights(n, resamples, seed)]
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    drawn = torch.stack(
-        [torch.cat([block[name] for block in blocks]).double() for name in values]
-    )
+    drawn = torch.stack([torch.cat([block[name] for block in blocks]).double() for name in values])
     lows, highs = drawn.quantile(ends, dim=1).tolist()
     return {
         name: {"value": value, "low": low, "high": high, "n": n}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import math
+
 import os
 import re
 import types
