@@ -24,7 +24,7 @@ from tlx.frozen.rules import AdamW, Sgd
 from tlx.frozen.split import NoSplit
 from tlx.frozen.store import StoreError
 from tlx.methods.order import batch_at
-from tlx.results import predictions, record
+from tlx.results import record
 from tlx.results.record import Record
 from tlx.tasks import together
 from tlx.tasks.heads import LinearHead
@@ -647,7 +647,7 @@ class Stack:
         for name, collected in outcome.collected.items():
             split = plan.splits.test if name == "test" else plan.splits.extra[name]
             path = folder / "predictions" / f"{name}.csv"
-            predictions.write(path, split.ids, plan.model.task.rows(collected))
+            train.write_predictions(path, split.ids, plan.model.task, collected)
         if outcome.example is not None:
             train.save_weights_like(folder, outcome.example, outcome.head)
         record.write(folder, outcome.record)

@@ -17,7 +17,8 @@ from tlx import build, launch, runs
 from tlx.build import Plan
 from tlx.results import predictions, record
 from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageRecord, Value
-from tlx.tasks.task import Collected
+from tlx.tasks.classification import Classification
+from tlx.tasks.task import Collected, Task
 from tlx.training import probe, pruning, sharding, tables
 from tlx.training.collect import Collector
 from tlx.training.course import Course, Progress
@@ -215,7 +216,7 @@ def evaluate(
         reports[name] = plan.model.task.report(collected)
         if name != "val":
             path = folder / "predictions" / f"{name}.csv"
-            predictions.write(path, split.ids, plan.model.task.rows(collected))
+            write_predictions(path, split.ids, plan.model.task, collected)
     return reports
 
 
@@ -224,6 +225,15 @@ def collect(trainer: pl.Trainer, module: TransferModule, loader: Any) -> Collect
     module.collector = Collector(module.recipe.task)
     trainer.validate(module, loader, verbose=False)
     return module.collector.finish()
+
+
+def write_predictions(path: Path, ids: Any, task: Task, collected: Collected) -> None:
+    """One line an item: its id, what was predicted, what was true."""
+    if isinstance(task, Classification):
+        found = predictions.Ranked(names=task.labels.names, **task.ranked(collected))
+        predictions.write_ranked(path, ids, found)
+    else:
+        predictions.write(path, ids, task.rows(collected))
 
 
 def record_of(

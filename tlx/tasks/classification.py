@@ -164,22 +164,29 @@ class Classification:
 
     def rows(self, collected: Collected) -> Iterator[dict[str, Any]]:
         """`label`, `prediction`, `probabilities` (the five highest above 20 classes)."""
-        names = self.labels.names
-        shown = len(names) if len(names) <= EVERY_PROBABILITY else 5
-        values, classes = collected["logits"].softmax(1).topk(shown, dim=1)
-        lines = zip(
-            collected["target"].tolist(),
-            _predicted(collected["logits"]).tolist(),
-            values.tolist(),
-            classes.tolist(),
-            strict=True,
-        )
-        for target, predicted, probabilities, order in lines:
+        names, found = self.labels.names, self.ranked(collected)
+        order = zip(*found["classes"], strict=True)
+        values = zip(*found["values"], strict=True)
+        for target, predicted, classes, probabilities in zip(
+            found["labels"], found["predicted"], order, values, strict=True
+        ):
             yield {
                 "label": names[target],
                 "prediction": names[predicted] if predicted >= 0 else None,
-                "probabilities": {names[c]: p for c, p in zip(order, probabilities, strict=True)},
+                "probabilities": {names[c]: p for c, p in zip(classes, probabilities, strict=True)},
             }
+
+    def ranked(self, collected: Collected) -> dict[str, list[Any]]:
+        """What `rows` says, as columns of numbers; `classes` and `values` are lists of columns."""
+        count = len(self.labels.names)
+        shown = count if count <= EVERY_PROBABILITY else 5
+        values, classes = collected["logits"].softmax(1).topk(shown, dim=1)
+        return {
+            "labels": collected["target"].tolist(),
+            "predicted": _predicted(collected["logits"]).tolist(),
+            "classes": classes.T.tolist(),
+            "values": values.T.tolist(),
+        }
 
     def _items(self, logits_NC: Tensor, target_N: Tensor) -> "_Items":
         predicted_N = _predicted(logits_NC)
