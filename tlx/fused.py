@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,12 +23,12 @@ from tlx.frozen.losses import loss_of
 from tlx.frozen.rules import AdamW, Sgd
 from tlx.frozen.split import NoSplit
 from tlx.frozen.store import StoreError
+from tlx.methods.bootstrap import RESAMPLES
 from tlx.methods.order import batch_at
 from tlx.results import record
 from tlx.results.record import Record
 from tlx.tasks import together
 from tlx.tasks.heads import LinearHead
-from tlx.tasks.task import Collected
 from tlx.training import checkpoints, pruning
 from tlx.training.course import Course, Progress
 from tlx.training.fit import REMEDY, Diverged
@@ -48,6 +48,9 @@ TELL_EVERY_S = 1.0
 
 OUTPUTS_AT_ONCE = 2**18
 """Outputs that are judged together: with all that is computed of them, still in a CPU's cache."""
+
+REPORTS_AT_ONCE = 8
+"""Runs whose final figures are computed together, at most."""
 
 BYTES_OF_A_NUMBER = 24
 """Of a head's parameter in a stack: value, two moments, gradient, best, a copy, in float32."""
@@ -179,13 +182,13 @@ class Outcome:
 
     Attributes:
         record: of the run.
-        collected: by split, what its predictions are written from.
+        outputs: by split, what its predictions are written from.
         head: its parameters, by their names in the network.
         example: folder of another of the runs, whose weights are on disk; None: its own are.
     """
 
     record: Record
-    collected: Mapping[str, Collected]
+    outputs: Mapping[str, Tensor]
     head: Mapping[str, Tensor]
     example: Path | None
 
@@ -520,21 +523,20 @@ class Stack:
             self._validate_on(group)
         return [m for m in self.active if m.run in self.failed or m.course.progress.stage_over]
 
+    def _at_once(self, rows: int) -> int:
+        """How many runs are judged together that have so many rows of outputs each."""
+        outputs = len(list(self.members[0].head.parameters())[-1])
+        return max(1, OUTPUTS_AT_ONCE // (rows * outputs))
+
     def _validate_on(self, group: Sequence[tuple[Member, int]]) -> None:
         """Judges runs that have the same data."""
         first = group[0][0]
         features, targets = first.data.of("val", first.plan.splits.val)
         heads = [self.heads.head(run) for _, run in group]
-        # so many at a time: the outputs of all at once may be large
-        count = max(1, OUTPUTS_AT_ONCE // (len(features) * len(heads[0][1])))
+        count = self._at_once(len(features))
         for start in range(0, len(group), count):
             some = heads[start : start + count]
-            outputs = nn.functional.linear(
-                features,
-                torch.cat([head[0] for head in some]),
-                torch.cat([head[1] for head in some]),
-            )
-            outputs_GNC = outputs.unflatten(1, (len(some), -1)).transpose(0, 1)
+            outputs_GNC = _outputs(features, some)
             figures = together.metrics_each(first.plan.model.task, outputs_GNC, targets)
             for (member, _), head, found in zip(group[start:], some, figures, strict=False):
                 try:
@@ -573,17 +575,19 @@ class Stack:
             return
         gone = [run for m, run in zip(self.active, self.heads.runs, strict=True) if m in over]
         begun: list[tuple[Member, Future[object]]] = []
-        with Writers() as writers:
-            for member, run in zip(over, gone, strict=True):
-                if member.run in self.failed:
-                    continue
+        groups: dict[int, list[tuple[Member, tuple[Tensor, ...]]]] = {}
+        for member, run in zip(over, gone, strict=True):
+            if member.run not in self.failed:
                 if member.given.config["keep"] == "checkpoints":
                     self._save_one(member, run)
                 best = member.plan.selection.final == "best" and member.best is not None
                 head = member.best if best and member.best else self.heads.head(run)
-                begun.append(
-                    (member, writers.begin(self._record, member, self._finish(member, head)))
-                )
+                groups.setdefault(id(member.data), []).append((member, head))
+        with Writers() as writers:
+            for group in groups.values():
+                for found in self._reports(group):
+                    outcome = self._finish(*found)
+                    begun.append((found[0], writers.begin(self._record, found[0], outcome)))
         for member, future in begun:
             error = future.exception()
             if isinstance(error, Exception):
@@ -602,8 +606,14 @@ class Stack:
 
     # -- ends ---------------------------------------------------------------------------------
 
-    def _finish(self, member: Member, head: Sequence[Tensor]) -> "Outcome":
-        """Evaluates one run."""
+    def _finish(
+        self,
+        member: Member,
+        head: Sequence[Tensor],
+        reports: Mapping[str, dict[str, Any]],
+        outputs: Mapping[str, Tensor],
+    ) -> "Outcome":
+        """Closes the accounts of one run that has been evaluated."""
         begun = time.monotonic()
         plan, folder, course = member.plan, member.given.folder, member.course
         computed, reused = member.data.take_counts()
@@ -617,7 +627,6 @@ class Stack:
         }
         sizes = {name: p.numel() for name, p in self.network.named_parameters()}
         course.leave_stage(sizes)
-        reports, collected = self._reports(member, head)
         others = tuple(name for name in self.names if name != folder.name)
         member.wall_s += time.monotonic() - begun
         made = train.record_of(
@@ -630,7 +639,7 @@ class Stack:
             fused_with=others,
         )
         names = [name for name in self.network.state_dict() if name.startswith("head.")]
-        outcome = Outcome(made, collected, dict(zip(names, head, strict=True)), self.example)
+        outcome = Outcome(made, outputs, dict(zip(names, head, strict=True)), self.example)
         if self.example is None:
             train.save_weights(folder, plan, {**self.network.state_dict(), **outcome.head})
             self.example = folder
@@ -644,29 +653,38 @@ class Stack:
     def _record(self, member: Member, outcome: "Outcome") -> None:
         """Writes what one run found out; beside other work."""
         plan, folder = member.plan, member.given.folder
-        for name, collected in outcome.collected.items():
+        for name, outputs_NC in outcome.outputs.items():
             split = plan.splits.test if name == "test" else plan.splits.extra[name]
-            path = folder / "predictions" / f"{name}.csv"
-            train.write_predictions(path, split.ids, plan.model.task, collected)
+            path, task = folder / "predictions" / f"{name}.csv", plan.model.task
+            collected = together.collected(task, outputs_NC, member.data.targets(split))
+            train.write_predictions(path, split.ids, task, collected)
         if outcome.example is not None:
             train.save_weights_like(folder, outcome.example, outcome.head)
         record.write(folder, outcome.record)
         self.over(folder, None)
 
     def _reports(
-        self, member: Member, head: Sequence[Tensor]
-    ) -> tuple[dict[str, Any], dict[str, Collected]]:
-        """Final figures of every split, and what predictions are written from."""
-        plan, (weight_CD, bias_C) = member.plan, head
+        self, group: Sequence[tuple[Member, tuple[Tensor, ...]]]
+    ) -> Iterator[tuple[Member, tuple[Tensor, ...], dict[str, Any], dict[str, Tensor]]]:
+        """Of runs with the same data: figures of every split, outputs where they are written."""
+        first = group[0][0]
+        plan, data = first.plan, first.data
         named = {"val": plan.splits.val, "test": plan.splits.test, **plan.splits.extra}
-        reports, kept = {}, {}
-        for name, split in named.items():
-            features, targets = member.data.of(name, split)
-            outputs = nn.functional.linear(features, weight_CD, bias_C)
-            kept[name] = together.collected(plan.model.task, outputs, targets)
-            reports[name] = plan.model.task.report(kept[name])
-        del kept["val"]
-        return reports, kept
+        most = max(RESAMPLES, *(len(split) for split in named.values()))
+        count = min(self._at_once(most), REPORTS_AT_ONCE)
+        for start in range(0, len(group), count):
+            begun, some = time.monotonic(), group[start : start + count]
+            reports, kept = {}, {}
+            for name, split in named.items():
+                features, targets = data.of(name, split)
+                kept[name] = _outputs(features, [head for _, head in some])
+                reports[name] = together.report_each(plan.model.task, kept[name], targets)
+            del kept["val"]
+            share = (time.monotonic() - begun) / len(some)
+            for place, (member, head) in enumerate(some):
+                member.wall_s += share
+                own = {name: found[place] for name, found in reports.items()}
+                yield member, head, own, {name: found[place] for name, found in kept.items()}
 
     def close(self) -> None:
         """Ends the loggers of what did not finish."""
@@ -739,3 +757,10 @@ def _head_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in state.items()
         if name.startswith("head.")
     }
+
+
+def _outputs(features: Tensor, heads: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Outputs [G, N, C] of linear heads on the same features [N, D]."""
+    weight, bias = (torch.cat(tensors) for tensors in zip(*heads, strict=True))
+    found: Tensor = nn.functional.linear(features, weight, bias)
+    return found.view(len(features), len(heads), -1).transpose(0, 1)

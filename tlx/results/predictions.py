@@ -1,6 +1,7 @@
 """predictions/*.csv: one line an item, its id first, as the csv module would write it."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def write_ranked(path: Path, ids: Iterable[Any], found: Ranked) -> None:
     for rank, (classes, values) in enumerate(zip(found.classes, found.values, strict=True)):
         before = [f"{', ' if rank else ''}{key}: " for key in keys]
         parts[2 * rank + 1 :: width] = [before[c] for c in classes]
-        parts[2 * rank + 2 :: width] = list(map(_number, values))
+        parts[2 * rank + 2 :: width] = _numbers(values)
     _save(path, "id,label,prediction,probabilities\r\n" + "".join(parts) if starts else "")
 
 
@@ -80,9 +81,11 @@ def _save(path: Path, text: str) -> None:
     path.write_bytes(text.encode())
 
 
-def _number(value: float) -> str:
-    text = repr(value)
-    return NOT_FINITE.get(text, text)
+def _numbers(values: Sequence[float]) -> list[str]:
+    texts = list(map(repr, values))
+    if math.isfinite(sum(values)):
+        return texts
+    return [NOT_FINITE.get(text, text) for text in texts]
 
 
 def _cell(value: Any) -> str:

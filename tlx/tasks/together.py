@@ -32,3 +32,11 @@ def metrics_each(task: Any, outputs_GNC: Tensor, targets: Tensor) -> list[dict[s
         together = collected(task, outputs_GNC, targets)
         return task.metrics_each(together["logits"], together["target"])
     return [task.metrics(collected(task, outputs, targets)) for outputs in outputs_GNC]
+
+
+def report_each(task: Any, outputs_GNC: Tensor, targets: Tensor) -> list[dict[str, Any]]:
+    """What the task's `report` gives for each run; arguments as of `metrics_each`."""
+    if isinstance(task, Classification):
+        together = collected(task, outputs_GNC, targets)
+        return task.report_each(together["logits"], together["target"])
+    return [task.report(collected(task, outputs, targets)) for outputs in outputs_GNC]
