@@ -1,6 +1,6 @@
 """Training from stored activations, and many runs as one, against computing everything each time.
 
-Run: python -m benchmarks.reuse   (about 12 minutes on two cores)
+Run: python -m benchmarks.reuse   (about 25 minutes on two cores)
 """
 
 import contextlib
@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks import made, pairs
-from tlx import execute
+from benchmarks import made, pairs, template
+from tlx import build, execute
 from tlx.config.compose import compose
 from tlx.frozen.heads import Heads, Start
 from tlx.frozen.losses import CrossEntropy
 from tlx.frozen.rules import Sgd
 from tlx.lineage import Locator
+from tlx.training.loaders import Share
 
 ITEMS, CLASSES, BATCH, EPOCHS, BLOCKS = 768, 10, 64, 10, 12
 VIT: dict[str, Any] = {"img_size": 112, "num_classes": 0}
@@ -166,48 +167,95 @@ LINE = [
 ]
 
 
-def whole_runs(*, logger: str, alone: int) -> str:
+def folders(root: str, rates: list[float], more: list[str]) -> list[Path]:
+    """Prepared runs, one a learning rate."""
+    found = []
+    for rate in rates:
+        line = [*LINE, *more, f"optimizer.lr={rate:.6g}", f"runs_dir={root}"]
+        place = Locator().locate(compose(line))
+        execute.prepare(place)
+        found.append(place.folder)
+    return found
+
+
+def timed(work: Any, places: Any) -> float:
+    """Seconds of work on places, whose output is not shown."""
+    started = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        work(places)
+    return time.perf_counter() - started
+
+
+def each(places: list[Path]) -> None:
+    """Trains runs one by one."""
+    for place in places:
+        execute.run_here(place)
+
+
+def whole_runs(*, logger: str, alone: int, epochs: int = 10) -> str:
     """64 runs as tlx runs them, activations in the store, as one against one by one."""
-
-    def folders(root: str, rates: list[float]) -> list[Path]:
-        found = []
-        for rate in rates:
-            line = [*LINE, f"logger=[{logger}]", f"optimizer.lr={rate:.6g}", f"runs_dir={root}"]
-            place = Locator().locate(compose(line))
-            execute.prepare(place)
-            found.append(place.folder)
-        return found
-
-    def timed(work: Any, places: list[Path]) -> float:
-        started = time.perf_counter()
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            work(places)
-        return time.perf_counter() - started
-
-    def each(places: list[Path]) -> None:
-        for place in places:
-            execute.run_here(place)
-
     with tempfile.TemporaryDirectory() as folder:
-        warm = f"cache_dir={folder}/store"
-        LINE.append(warm)
-        try:
-            timed(each, folders(f"{folder}/warm", [0.5]))
-            count = iter(range(1000))
+        more = [f"logger=[{logger}]", f"trainer.epochs={epochs}", f"cache_dir={folder}/store"]
+        timed(each, folders(f"{folder}/warm", [0.5], more))
+        count = iter(range(1000))
 
-            def ours() -> float:
-                return timed(execute.run_together, folders(f"{folder}/one{next(count)}", RATES))
+        def ours() -> float:
+            places = folders(f"{folder}/one{next(count)}", RATES, more)
+            return timed(execute.run_together, places)
 
-            def theirs() -> float:
-                few = folders(f"{folder}/many{next(count)}", RATES[:alone])
-                return timed(each, few)
+        def theirs() -> float:
+            return timed(each, folders(f"{folder}/many{next(count)}", RATES[:alone], more))
 
-            found = [ratio * len(RATES) / alone for ratio in pairs.ratios(theirs, ours)]
-        finally:
-            LINE.remove(warm)
+        found = [ratio * len(RATES) / alone for ratio in pairs.ratios(theirs, ours)]
     return pairs.summary(
-        f"64 runs, {logger} logger, one by one ({alone}, scaled) / as one", found, least=40
+        f"64 runs of {epochs} epochs, {logger} logger, one by one ({alone}, scaled) / as one",
+        found,
+        least=40,
     )
+
+
+def against_the_template(*, alone: int, epochs: int) -> str:
+    """64 runs of lightning-hydra-template's shape on ready features, against 64 as one."""
+    with tempfile.TemporaryDirectory() as folder:
+        more = ["logger=[csv]", f"trainer.epochs={epochs}", f"cache_dir={folder}/store"]
+        timed(each, folders(f"{folder}/warm", [0.5], more))
+        parts = features_of(compose([*LINE, *more]))
+        count = iter(range(1000))
+
+        def ours() -> float:
+            places = folders(f"{folder}/one{next(count)}", RATES, more)
+            return timed(execute.run_together, places)
+
+        def theirs() -> float:
+            def work(root: Path) -> None:
+                for index, rate in enumerate(RATES[:alone]):
+                    template.run(
+                        root / str(index), parts, classes=10, lr=rate, epochs=epochs, batch=64
+                    )
+
+            return timed(work, Path(f"{folder}/template{next(count)}"))
+
+        found = [ratio * len(RATES) / alone for ratio in pairs.ratios(theirs, ours)]
+    return pairs.summary(
+        f"64 runs of {epochs} epochs, the template's ({alone}, scaled) / tlx's as one",
+        found,
+        least=40,
+    )
+
+
+def features_of(config: Any) -> template.Parts:
+    """Features and targets of a run's splits."""
+    plan = build.plan(config, init="none")
+    network, found = plan.model.network.eval(), {}
+    for name in ("train", "val", "test"):
+        loader = build.eval_loader(config, plan, getattr(plan.splits, name), Share())
+        features, targets = [], []
+        with torch.no_grad():
+            for batch in loader:
+                features.append(network.features(batch["input"]).pooled)
+                targets.append(batch["target"])
+        found[name] = torch.cat(features), torch.cat(targets)
+    return found
 
 
 def main() -> None:
@@ -215,6 +263,9 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(whole_runs(logger="csv", alone=8), flush=True)
+    print(whole_runs(logger="csv", alone=4, epochs=100), flush=True)
+    print(against_the_template(alone=8, epochs=10), flush=True)
+    print(against_the_template(alone=2, epochs=100), flush=True)
     print(whole_runs(logger="wandb", alone=4), flush=True)
     data = images()
     print(head_only(data), flush=True)

@@ -113,6 +113,16 @@ def test_one_that_diverges_fails_alone(tmp_path):
     assert "not finite" in (record.read(second).error or "")
 
 
+def test_one_that_cannot_be_written_fails_alone(tmp_path):
+    first, second, third = frozen(tmp_path, [STACKS["sgd"][place] for place in (0, 1, 5)])
+    (second / "predictions").write_text("in the way")
+    execute.run_together([first, second, third])
+    assert [record.read(f).status for f in (first, second, third)] == [
+        *("finished", "failed", "finished")
+    ]
+    assert "FileExistsError" in (record.read(second).error or "")
+
+
 def test_what_is_finished_or_at_work_is_left_alone(tmp_path):
     folders = frozen(tmp_path, STACKS["sgd"][:4])
     execute.run_here(folders[1])

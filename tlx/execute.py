@@ -7,7 +7,6 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -329,6 +328,7 @@ def run_together(folders: Sequence[Path]) -> Record:
     """
     from tlx import fused
     from tlx.training.signals import Interrupted, Pruned
+    from tlx.training.writers import Writers
 
     left: dict[Path, Config] = {}
 
@@ -346,14 +346,13 @@ def run_together(folders: Sequence[Path]) -> Record:
         with open(folder / runs.LOG, "a", encoding="utf-8") as log:
             log.write(f"{text}\n")
 
-    with ExitStack() as held:
+    with runs.at_work_all(folders) as busy:
         for folder in folders:
-            with suppress(runs.Busy):
-                held.enter_context(runs.at_work(folder))
-                if finished(folder) is None:
-                    left[folder] = runs.read_config(folder)
-        for folder, config in left.items():
-            record.write(folder, blank(folder, config))
+            if folder not in busy and finished(folder) is None:
+                left[folder] = runs.read_config(folder)
+        with Writers() as writers:
+            writers.all(record.write, left, [blank(*each) for each in left.items()])
+        for folder in left:
             if folder != folders[0]:
                 note(folder, f"trained with others as one, see {folders[0] / runs.LOG}")
         given = [

@@ -7,7 +7,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
@@ -22,23 +23,34 @@ from tlx.frozen.losses import loss_of
 from tlx.frozen.rules import AdamW, Sgd
 from tlx.frozen.split import NoSplit
 from tlx.frozen.store import StoreError
+from tlx.methods.bootstrap import RESAMPLES
 from tlx.methods.order import Order
 from tlx.results import record
 from tlx.results.record import Record
+from tlx.tasks import together
 from tlx.tasks.heads import LinearHead
 from tlx.training import checkpoints, pruning
-from tlx.training.collect import Collector
 from tlx.training.course import Course, Progress
 from tlx.training.fit import REMEDY, Diverged
 from tlx.training.module import TransferModule
 from tlx.training.progress import Display
 from tlx.training.reuse import Reuse
 from tlx.training.signals import Interrupted, Pruned, StopFlag
+from tlx.training.writers import Writers
 
 Config = Mapping[str, Any]
 
 SAVE_EVERY_S = 30.0
 """At most so much work is lost to a kill."""
+
+TELL_EVERY_S = 1.0
+"""How old what the logs show may be; they are also written with each checkpoint."""
+
+OUTPUTS_AT_ONCE = 2**18
+"""Outputs that are judged together: with all that is computed of them, still in a CPU's cache."""
+
+REPORTS_AT_ONCE = 8
+"""Runs whose final figures are computed together, at most."""
 
 BYTES_OF_A_NUMBER = 24
 """Of a head's parameter in a stack: value, two moments, gradient, best, a copy, in float32."""
@@ -62,7 +74,7 @@ class Given:
     init: str
 
 
-@dataclass
+@dataclass(eq=False)
 class Member:
     """One run of the stack.
 
@@ -79,6 +91,7 @@ class Member:
         best: parameters of the best validation.
         carried: optimizer state by parameter that it goes on from.
         logged: step of the last row of the training log.
+        rows: of the log, which its loggers have not been given yet.
         wall_s: its share of the time.
     """
 
@@ -94,12 +107,19 @@ class Member:
     best: tuple[Tensor, ...] | None = None
     carried: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     logged: int = 0
+    rows: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     wall_s: float = 0.0
 
     @property
     def run(self) -> str:
         """Its id."""
         return self.given.folder.name
+
+    def tell(self) -> None:
+        """Gives its loggers what they have not been given yet."""
+        for logger in self.loggers:
+            logger.log_rows(self.rows)
+        self.rows = []
 
 
 @dataclass
@@ -110,6 +130,7 @@ class Data:
     plan: Plan
     features: dict[str, Tensor] = field(default_factory=dict)
     counts: tuple[int, int] = (0, 0)
+    moved: dict[int, Tensor] = field(default_factory=dict)
 
     def load(self) -> None:
         """Takes training and validation activations from the store, computing what is missing."""
@@ -141,10 +162,31 @@ class Data:
 
     def targets(self, split: Any) -> Tensor:
         """Targets of a split, where the network is."""
-        return self.reuse.targets(split).to(self.reuse.trainer.strategy.root_device)
+        key = id(split)
+        if key not in self.moved:
+            device = self.reuse.trainer.strategy.root_device
+            self.moved[key] = self.reuse.targets(split).to(device)
+        return self.moved[key]
 
     def _here(self, rows: Tensor) -> Tensor:
         return rows.float().to(self.reuse.trainer.strategy.root_device)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run found out, before it is written.
+
+    Attributes:
+        record: of the run.
+        outputs: by split, what its predictions are written from.
+        head: its parameters, by their names in the network.
+        example: folder of another of the runs, whose weights are on disk; None: its own are.
+    """
+
+    record: Record
+    outputs: Mapping[str, Tensor]
+    head: Mapping[str, Tensor]
+    example: Path | None
 
 
 def train_together(
@@ -157,7 +199,8 @@ def train_together(
 
     Args:
         given: the runs, whose folders the caller holds.
-        over: told of each run when it is over, with the reason where it did not finish.
+        over: told of each run when it is over and recorded, from any thread, with the reason where
+            it did not finish (which it has to record).
 
     Raises:
         CannotFuse: they do not fit together; nothing has begun.
@@ -187,6 +230,7 @@ class Stack:
         started = time.monotonic()
         self.over = over
         self.failed: dict[str, Exception] = {}
+        self.example: Path | None = None
         self.names = tuple(each.folder.name for each in given)
         first = given[0]
         torch.use_deterministic_algorithms(first.config["trainer"]["deterministic"], warn_only=True)
@@ -199,6 +243,10 @@ class Stack:
         self.network = plan.model.network
         data = self._data(given, plan)
         self.members = [self._member(each, data[_data_key(each.config)]) for each in given]
+        with Writers() as writers:
+            writers.all(
+                train.note_inputs, [g.folder for g in given], [m.plan for m in self.members]
+            )
         self._check_alike()
         self.pace = plan.pace
         self.span = plan.spans[0]
@@ -257,7 +305,6 @@ class Stack:
         head = build.new_head(config, task, shared.model.backbone, effects=effects, init=given.init)
         if not isinstance(head, LinearHead) or head.dropout.p:
             raise CannotFuse("the head is not linear, or has dropout")
-        train.note_inputs(given.folder, plan)
         return Member(
             given=given,
             plan=plan,
@@ -324,6 +371,7 @@ class Stack:
     def _save(self) -> None:
         """A checkpoint of each run, such as a run alone would go on from."""
         for member, run in zip(self.active, self.heads.runs, strict=True):
+            member.tell()
             if member.run not in self.failed:
                 self._save_one(member, run)
         self.saved = time.monotonic()
@@ -379,6 +427,7 @@ class Stack:
         )
         self.factors_GS = _factors(self.members, self.span.end)
         self.sums_G = torch.zeros(len(self.members), dtype=torch.float64)
+        self.told = time.monotonic()
         self.stop.install()
         try:
             # those that had ended, and were stopped before that was recorded
@@ -394,19 +443,25 @@ class Stack:
         end = self.active[0].course.segment_end()
         which_G = torch.tensor(self.heads.runs)
         factors = self.factors_GS[which_G]
+        self.sources = {(id(m.data), m.order.seed): m for m in self.active}
+        self.order = [(id(member.data), member.order.seed) for member in self.active]
         while self.step < end:
             features, targets = self._batch()
             self.sums_G[which_G] += (
                 self.heads.step(features, targets, factors=factors[:, self.step]).double().cpu()
             )
             self.step += 1
-            for member in self.active:
-                member.course.progress.step = self.step
             if self.step % self.pace.log_every == 0 or self.step == end:
                 self._log(started)
             if self.stop.received is not None and self.step < end:
                 self._interrupt()
+        for member in self.active:
+            member.course.progress.step = self.step
         over = self._validate()
+        if time.monotonic() - self.told > TELL_EVERY_S:
+            self.told = time.monotonic()
+            for member in self.active:
+                member.tell()
         share = (time.monotonic() - started) / count
         for member in self.active:
             member.wall_s += share
@@ -422,37 +477,33 @@ class Stack:
     def _batch(self) -> tuple[Tensor, Tensor]:
         """Features and targets of the step: one batch for all, or one a run."""
         made: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-        order = []
-        for member in self.active:
-            key = (id(member.data), member.order.seed)
-            order.append(key)
-            if key not in made:
-                features = member.data.features["train"]
-                _, items = member.order.batch_at(self.step)
-                index = torch.tensor(items, device=features.device)
-                targets = member.data.targets(member.plan.splits.train)
-                made[key] = features.index_select(0, index), targets.index_select(0, index)
+        for key, member in self.sources.items():
+            features = member.data.features["train"]
+            _, items = member.order.batch_at(self.step)
+            index = torch.tensor(items, device=features.device)
+            targets = member.data.targets(member.plan.splits.train)
+            made[key] = features.index_select(0, index), targets.index_select(0, index)
         if len(made) == 1:
-            return made[order[0]]
-        each = [made[key] for key in order]
+            return made[self.order[0]]
+        each = [made[key] for key in self.order]
         return torch.stack([x for x, _ in each]), torch.stack([y for _, y in each])
 
     def _log(self, started: float) -> None:
-        for place, member in enumerate(self.active):
-            run = self.heads.runs[place]
+        sums = self.sums_G.tolist()
+        factors = self.factors_GS[:, self.step - 1].tolist()
+        seconds = max(time.monotonic() - started, 1e-9) / len(self.active)
+        for member, run in zip(self.active, self.heads.runs, strict=True):
             steps = self.step - member.logged
             if steps == 0:
                 continue
-            seconds = max(time.monotonic() - started, 1e-9) / len(self.active)
             row = {
-                "train/loss": float(self.sums_G[run]) / steps,
-                "train/lr": member.plan.recipe.lr * float(self.factors_GS[run, self.step - 1]),
+                "train/loss": sums[run] / steps,
+                "train/lr": member.plan.recipe.lr * factors[run],
                 "train/epoch": self.step / self.pace.steps_per_epoch,
                 "train/stage": 0,
                 "train/samples_per_s": steps * self.pace.batch_size / seconds,
             }
-            for logger in member.loggers:
-                logger.log_metrics(row, step=self.step)
+            member.rows.append((self.step, row))
             member.display.trained(self.step, 0, row)
             member.logged = self.step
             if not math.isfinite(row["train/loss"]):
@@ -464,40 +515,56 @@ class Stack:
 
     def _validate(self) -> list[Member]:
         """Judges every run; those that are over."""
-        over = []
+        groups: dict[int, list[tuple[Member, int]]] = {}
         for member, run in zip(self.active, self.heads.runs, strict=True):
-            features, targets = member.data.of("val", member.plan.splits.val)
-            # run by run: the outputs of all at once may be large
-            outputs_NC = nn.functional.linear(features, *self.heads.head(run))
-            try:
-                self._judge(member, run, outputs_NC, targets)
-            except (Diverged, Pruned) as reason:
-                self.failed[member.run] = reason
-            if member.run in self.failed or member.course.progress.stage_over:
-                over.append(member)
-        return over
+            groups.setdefault(id(member.data), []).append((member, run))
+        for group in groups.values():
+            self._validate_on(group)
+        return [m for m in self.active if m.run in self.failed or m.course.progress.stage_over]
 
-    def _judge(self, member: Member, run: int, outputs_NC: Tensor, targets: Tensor) -> None:
+    def _at_once(self, rows: int) -> int:
+        """How many runs are judged together that have so many rows of outputs each."""
+        outputs = len(list(self.members[0].head.parameters())[-1])
+        return max(1, OUTPUTS_AT_ONCE // (rows * outputs))
+
+    def _validate_on(self, group: Sequence[tuple[Member, int]]) -> None:
+        """Judges runs that have the same data."""
+        first = group[0][0]
+        features, targets = first.data.of("val", first.plan.splits.val)
+        heads = [self.heads.head(run) for _, run in group]
+        count = self._at_once(len(features))
+        for start in range(0, len(group), count):
+            some = heads[start : start + count]
+            outputs_GNC = _outputs(features, some)
+            figures = together.metrics_each(first.plan.model.task, outputs_GNC, targets)
+            for (member, _), head, found in zip(group[start:], some, figures, strict=False):
+                try:
+                    self._judge(member, head, found)
+                except (Diverged, Pruned) as reason:
+                    self.failed[member.run] = reason
+
+    def _judge(
+        self, member: Member, head: tuple[Tensor, ...], metrics: Mapping[str, float]
+    ) -> None:
         if member.run in self.failed:
             return
         course, name = member.course, member.plan.selection.metric
-        metrics = member.plan.model.task.metrics(_collected(member, outputs_NC, targets))
         if any(math.isnan(metrics.get(key, 0.0)) for key in ("loss", name)):
             raise Diverged(
                 f"validation at step {self.step} gave {metrics}: weights are not finite; {REMEDY}"
             )
         if course.select(metrics[name]):
-            member.best = self.heads.head(run)
+            member.best = head
         course.decide(metrics[name])
-        row = {f"val/{key}": value for key, value in metrics.items()}
-        for logger in member.loggers:
-            logger.log_metrics(row, step=self.step)
+        member.rows.append((self.step, {f"val/{key}": value for key, value in metrics.items()}))
         member.display.validated(self.step, metrics)
         prune = member.pruner is not None and member.pruner(self.step, metrics)
         if prune and not course.progress.stage_over:
             raise Pruned(f"pruned at step {self.step}, at {metrics[name]:.6g}")
 
     def _interrupt(self) -> None:
+        for member in self.active:
+            member.course.progress.step = self.step
         self._save()
         raise Interrupted(f"stopped by a signal at step {self.step}; saved")
 
@@ -505,29 +572,47 @@ class Stack:
         """Records what is over, and goes on with the others."""
         if not over:
             return
-        gone = []
-        for member, run in zip(self.active, self.heads.runs, strict=True):
-            if not any(member is each for each in over):
-                continue
-            gone.append(run)
-            reason = self.failed.get(member.run)
-            if reason is None:
+        gone = [run for m, run in zip(self.active, self.heads.runs, strict=True) if m in over]
+        begun: list[tuple[Member, Future[object]]] = []
+        groups: dict[int, list[tuple[Member, tuple[Tensor, ...]]]] = {}
+        for member, run in zip(over, gone, strict=True):
+            if member.run not in self.failed:
                 if member.given.config["keep"] == "checkpoints":
                     self._save_one(member, run)
                 best = member.plan.selection.final == "best" and member.best is not None
-                self._finish(member, member.best if best and member.best else self.heads.head(run))
-            else:
+                head = member.best if best and member.best else self.heads.head(run)
+                groups.setdefault(id(member.data), []).append((member, head))
+        with Writers() as writers:
+            for group in groups.values():
+                for found in self._reports(group):
+                    outcome = self._finish(*found)
+                    begun.append((found[0], writers.begin(self._record, found[0], outcome)))
+        for member, future in begun:
+            error = future.exception()
+            if isinstance(error, Exception):
+                self.failed[member.run] = error
+            elif error is not None:
+                raise error
+        for member, run in zip(over, gone, strict=True):
+            reason = self.failed.get(member.run)
+            if reason is not None:
                 if isinstance(reason, Pruned):
                     self._save_one(member, run)
                 self._close(member)
-            self.over(member.given.folder, reason)
+                self.over(member.given.folder, reason)
         self.heads.drop(gone)
-        self.active = [each for each in self.active if not any(each is one for one in over)]
+        self.active = [each for each in self.active if each not in over]
 
     # -- ends ---------------------------------------------------------------------------------
 
-    def _finish(self, member: Member, parameters: Sequence[Tensor]) -> None:
-        """Evaluates, records and saves one run."""
+    def _finish(
+        self,
+        member: Member,
+        head: Sequence[Tensor],
+        reports: Mapping[str, dict[str, Any]],
+        outputs: Mapping[str, Tensor],
+    ) -> "Outcome":
+        """Closes the accounts of one run that has been evaluated."""
         begun = time.monotonic()
         plan, folder, course = member.plan, member.given.folder, member.course
         computed, reused = member.data.take_counts()
@@ -541,9 +626,6 @@ class Stack:
         }
         sizes = {name: p.numel() for name, p in self.network.named_parameters()}
         course.leave_stage(sizes)
-        head = self.network.head
-        head.load_state_dict(dict(zip(head.state_dict(), parameters, strict=True)))
-        reports = self._reports(member, parameters)
         others = tuple(name for name in self.names if name != folder.name)
         member.wall_s += time.monotonic() - begun
         made = train.record_of(
@@ -555,29 +637,53 @@ class Stack:
             member.wall_s,
             fused_with=others,
         )
-        train.save_weights(folder, plan, self.network.state_dict())
+        names = [name for name in self.network.state_dict() if name.startswith("head.")]
+        outcome = Outcome(made, outputs, dict(zip(names, head, strict=True)), self.example)
+        if self.example is None:
+            train.save_weights(folder, plan, {**self.network.state_dict(), **outcome.head})
+            self.example = folder
+        member.tell()
         train.show(member.loggers, plan, made)
-        self._done(member, made)
-
-    def _done(self, member: Member, made: Record) -> None:
         for logger in member.loggers:
             logger.finish("finished")
         member.loggers = []
-        record.write(member.given.folder, made)
+        return outcome
 
-    def _reports(self, member: Member, parameters: Sequence[Tensor]) -> dict[str, Any]:
-        plan, (weight_CD, bias_C) = member.plan, parameters
+    def _record(self, member: Member, outcome: "Outcome") -> None:
+        """Writes what one run found out; beside other work."""
+        plan, folder = member.plan, member.given.folder
+        for name, outputs_NC in outcome.outputs.items():
+            split = plan.splits.test if name == "test" else plan.splits.extra[name]
+            path, task = folder / "predictions" / f"{name}.csv", plan.model.task
+            collected = together.collected(task, outputs_NC, member.data.targets(split))
+            train.write_predictions(path, split, member.plan, collected)
+        if outcome.example is not None:
+            train.save_weights_like(folder, outcome.example, outcome.head)
+        record.write(folder, outcome.record)
+        self.over(folder, None)
+
+    def _reports(
+        self, group: Sequence[tuple[Member, tuple[Tensor, ...]]]
+    ) -> Iterator[tuple[Member, tuple[Tensor, ...], dict[str, Any], dict[str, Tensor]]]:
+        """Of runs with the same data: figures of every split, outputs where they are written."""
+        first = group[0][0]
+        plan, data = first.plan, first.data
         named = {"val": plan.splits.val, "test": plan.splits.test, **plan.splits.extra}
-        reports = {}
-        for name, split in named.items():
-            features, targets = member.data.of(name, split)
-            outputs = nn.functional.linear(features, weight_CD, bias_C)
-            collected = _collected(member, outputs, targets)
-            reports[name] = plan.model.task.report(collected)
-            if name != "val":
-                path = member.given.folder / "predictions" / f"{name}.csv"
-                train.write_predictions(path, split, plan, collected)
-        return reports
+        most = max(RESAMPLES, *(len(split) for split in named.values()))
+        count = min(self._at_once(most), REPORTS_AT_ONCE)
+        for start in range(0, len(group), count):
+            begun, some = time.monotonic(), group[start : start + count]
+            reports, kept = {}, {}
+            for name, split in named.items():
+                features, targets = data.of(name, split)
+                kept[name] = _outputs(features, [head for _, head in some])
+                reports[name] = together.report_each(plan.model.task, kept[name], targets)
+            del kept["val"]
+            share = (time.monotonic() - begun) / len(some)
+            for place, (member, head) in enumerate(some):
+                member.wall_s += share
+                own = {name: found[place] for name, found in reports.items()}
+                yield member, head, own, {name: found[place] for name, found in kept.items()}
 
     def close(self) -> None:
         """Ends the loggers of what did not finish."""
@@ -585,6 +691,7 @@ class Stack:
             self._close(member)
 
     def _close(self, member: Member) -> None:
+        member.tell()
         for logger in member.loggers:
             logger.finish("failed" if member.run in self.failed else "interrupted")
         member.loggers = []
@@ -651,8 +758,8 @@ def _head_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _collected(member: Member, outputs_NC: Tensor, targets: Tensor) -> Any:
-    collector = Collector(member.plan.model.task)
-    index = torch.arange(len(outputs_NC))
-    collector.add(outputs_NC, {"index": index, "target": targets})
-    return collector.finish()
+def _outputs(features: Tensor, heads: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Outputs [G, N, C] of linear heads on the same features [N, D]."""
+    weight, bias = (torch.cat(tensors) for tensors in zip(*heads, strict=True))
+    found: Tensor = nn.functional.linear(features, weight, bias)
+    return found.view(len(features), len(heads), -1).transpose(0, 1)

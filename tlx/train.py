@@ -1,6 +1,7 @@
 """One run on one rank: from a frozen config through training and evaluation to its Record."""
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import fields
@@ -18,6 +19,7 @@ from tlx.data import columns
 from tlx.data.splits import Split
 from tlx.results import predictions, record
 from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageRecord, Value
+from tlx.tasks.classification import Classification
 from tlx.tasks.task import Collected
 from tlx.training import probe, pruning, sharding, tables
 from tlx.training.collect import Collector
@@ -86,10 +88,8 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
 
 def loggers_of(config: Config, folder: Path) -> list[Any]:
     """The run's loggers."""
-    from tlx.config.identity import run_id
-
     info = RunInfo(
-        id=run_id(dict(config)),
+        id=folder.name,
         dir=folder,
         name=config["name"] or folder.name,
         group=config["group"],
@@ -231,7 +231,11 @@ def collect(trainer: pl.Trainer, module: TransferModule, loader: Any) -> Collect
 def write_predictions(path: Path, split: Split, plan: Plan, collected: Collected) -> None:
     """One line an item: its id, what was predicted, what was true; for tags, columns beside."""
     task = plan.model.task
-    predictions.write(path, split.ids, task.rows(collected))
+    if isinstance(task, Classification):
+        found = predictions.Ranked(names=task.labels.names, **task.ranked(collected))
+        predictions.write_ranked(path, split.ids, found)
+    else:
+        predictions.write(path, split.ids, task.rows(collected))
     if plan.splits.labels.kind == "tags":
         raw = getattr(split, "raw", split)
         columns.write(
@@ -323,6 +327,29 @@ def save_weights(folder: Path, plan: Plan, state: Mapping[str, Tensor]) -> None:
     temporary = folder / f".{runs.WEIGHTS}.tmp"
     save_file(state, temporary, metadata={"tlx": json.dumps(facts)})
     temporary.chmod(0o644)  # safetensors makes it the owner's alone
+    temporary.replace(folder / runs.WEIGHTS)
+
+
+def save_weights_like(folder: Path, other: Path, changed: Mapping[str, Tensor]) -> None:
+    """The final network of a run that differs from another's in a few tensors only.
+
+    Args:
+        folder: of the run.
+        other: of the run whose network is copied.
+        changed: the tensors that differ, of the same dtypes and shapes.
+    """
+    temporary = folder / f".{runs.WEIGHTS}.tmp"
+    shutil.copyfile(other / runs.WEIGHTS, temporary)
+    with open(temporary, "r+b") as file:
+        # the format: length of the header, the header, then the tensors
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        for name, tensor in changed.items():
+            begin, end = header[name]["data_offsets"]
+            data = tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            assert len(data) == end - begin, name
+            file.seek(8 + length + begin)
+            file.write(data)
     temporary.replace(folder / runs.WEIGHTS)
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import random
 
 import pytest
 
@@ -65,3 +66,42 @@ def test_lists_are_json(tmp_path):
 def test_a_missing_row_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="shorter"):
         predictions.write(tmp_path / "a.csv", ["a", "b"], [{"x": 1}])
+
+
+def ranked(shown, items=200, *, broken=False):
+    generator = random.Random(shown)
+    names = [name for name in TRICKY if name]
+    values = [[generator.random() ** 9 for _ in range(items)] for _ in range(shown)]
+    if broken:
+        values[0][3], values[-1][5], values[0][7] = math.nan, math.inf, -math.inf
+    classes = [[generator.randrange(len(names)) for _ in range(items)]]
+    for step in range(1, shown):
+        classes.append([(c + step) % len(names) for c in classes[0]])
+    return predictions.Ranked(
+        names=names,
+        labels=[generator.randrange(len(names)) for _ in range(items)],
+        predicted=[generator.randrange(-1, len(names)) for _ in range(items)],
+        classes=classes,
+        values=values,
+    )
+
+
+def as_rows(found):
+    for item, (label, predicted) in enumerate(zip(found.labels, found.predicted, strict=True)):
+        columns = zip(found.classes, found.values, strict=True)
+        yield {
+            "label": found.names[label],
+            "prediction": found.names[predicted] if predicted >= 0 else None,
+            "probabilities": {found.names[c[item]]: v[item] for c, v in columns},
+        }
+
+
+@pytest.mark.parametrize(("shown", "broken"), [(1, False), (5, False), (10, True)])
+def test_ranked_classes_are_written_as_rows_would_be(shown, broken, tmp_path):
+    found = ranked(shown, broken=broken)
+    ids = [f"{TRICKY[i % len(TRICKY)]}{i}" for i in range(200)]
+    reference(tmp_path / "theirs.csv", ids, list(as_rows(found)))
+    predictions.write_ranked(tmp_path / "ours.csv", ids, found)
+    assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "theirs.csv").read_bytes()
+    with pytest.raises(ValueError, match="longer"):
+        predictions.write_ranked(tmp_path / "ours.csv", ids[1:], found)

@@ -55,20 +55,43 @@ def intervals(
     >>> intervals(lambda w: {"accuracy": w @ right.double() / w.sum(1)}, 4)["accuracy"]
     {'value': 0.75, 'low': 0.25, 'high': 1.0, 'n': 4}
     """
+
+    def alone(weights_BN: Tensor) -> dict[str, Tensor]:
+        return {name: values_B[None] for name, values_B in metric(weights_BN).items()}
+
+    return intervals_each(alone, n, resamples=resamples, level=level, seed=seed)[0]
+
+
+def intervals_each(
+    metric: Metric, n: int, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+) -> list[dict[str, dict[str, float | int]]]:
+    """What `intervals` gives for each of G runs that were judged on the same items.
+
+    Args:
+        metric: from weights [B, N] to values [G, B] by name.
+        n: items.
+        resamples: how many.
+        level: coverage, in (0, 1).
+        seed: of the resampling.
+    """
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"resamples={resamples}, level={level}; at least 1, and between 0 and 1")
-    values = {name: float(value[0]) for name, value in metric(ones(n)).items()}
-    nowhere: dict[str, float | int] = {"low": math.nan, "high": math.nan, "n": n}
-    if n == 0:
-        return {name: {"value": value, **nowhere} for name, value in values.items()}
-    blocks = [metric(weights) for weights in _weights(n, resamples, seed)]
-    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    drawn = torch.stack([torch.cat([block[name] for block in blocks]).double() for name in values])
-    lows, highs = drawn.quantile(ends, dim=1).tolist()
-    return {
-        name: {"value": value, "low": low, "high": high, "n": n}
-        for (name, value), low, high in zip(values.items(), lows, highs, strict=True)
-    }
+    plain = metric(ones(n))
+    values_KG = torch.stack([values_GB[:, 0].double() for values_GB in plain.values()])
+    ends_2KG = torch.full((2, *values_KG.shape), math.nan, dtype=torch.float64)
+    if n:
+        blocks = [metric(weights) for weights in _weights(n, resamples, seed)]
+        drawn = [torch.cat([block[name] for block in blocks], dim=1).double() for name in plain]
+        ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+        ends_2KG = torch.stack(drawn).quantile(ends, dim=2)
+    columns = [tensor.T.tolist() for tensor in (values_KG, *ends_2KG)]
+    return [
+        {
+            name: {"value": value, "low": low, "high": high, "n": n}
+            for name, value, low, high in zip(plain, *row, strict=True)
+        }
+        for row in zip(*columns, strict=True)
+    ]
 
 
 def _weights(n: int, resamples: int, seed: int) -> Iterable[Tensor]:

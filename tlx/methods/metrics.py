@@ -2,8 +2,8 @@
 
 Each metric takes `weights_BN`, B weightings of the same N items, and returns B values: a row of
 ones gives the plain figure, rows of resampling counts give its bootstrap distribution, from the
-same code. Shapes: B weightings, N items, C classes, K regressed quantities; `...` are runs judged
-on the same items, or nothing. Float64 throughout.
+same code. Shapes: B weightings, N items, C classes, K regressed quantities; `...` are runs that
+were judged on the same items, or nothing. Float64 throughout.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,15 @@
 """predictions/*.csv: one line an item, its id first, as the csv module would write it."""
 
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+"""As `json` spells them."""
 
 QUOTED = re.compile(r'[,"\r\n]')
 
@@ -20,41 +25,67 @@ def write(path: Path, ids: Iterable[Any], rows: Iterable[Mapping[str, Any]]) -> 
     Raises:
         ValueError: there are more ids than rows, or fewer.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    known: dict[str, str] = {}
     lines: list[str] = []
     for identity, row in zip(ids, rows, strict=True):
         if not lines:
             lines.append(",".join(map(_cell, ("id", *row))))
-        cells = [_cell(identity)]
-        for value in row.values():
-            kind = type(value)
-            if kind is str:
-                text = known.get(value)
-                if text is None:
-                    text = known[value] = _cell(value)
-                cells.append(text)
-            elif kind is dict:
-                cells.append(_mapping(value, known))
-            else:
-                cells.append(_cell(value))
-        lines.append(",".join(cells))
-    text = "".join([f"{line}\r\n" for line in lines])
+        lines.append(",".join(map(_cell, (identity, *row.values()))))
+    _save(path, "".join([f"{line}\r\n" for line in lines]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """Predictions that are classes, with probabilities of the K likeliest of C.
+
+    Attributes:
+        names: of the classes.
+        labels: true class of each item.
+        predicted: predicted class of each item, -1 for none.
+        classes: K columns: of each item its likeliest class, the next, ...
+        values: K columns: their probabilities.
+    """
+
+    names: Sequence[str]
+    labels: Sequence[int]
+    predicted: Sequence[int]
+    classes: Sequence[Sequence[int]]
+    values: Sequence[Sequence[float]]
+
+
+def write_ranked(path: Path, ids: Iterable[Any], found: Ranked) -> None:
+    """Writes what `write` would of `label`, `prediction`, `probabilities`, column by column.
+
+    Raises:
+        ValueError: there are more ids than items, or fewer.
+    """
+    cells = [_cell(name) for name in found.names]
+    keys = [json.dumps(name).replace('"', '""') for name in found.names]
+    starts = [
+        f'{_cell(identity)},{cells[label]},{cells[predicted] if predicted >= 0 else ""},"{{'
+        for identity, label, predicted in zip(ids, found.labels, found.predicted, strict=True)
+    ]
+    ranks = len(found.values)
+    parts = [""] * (len(starts) * (2 * ranks + 2))
+    width = 2 * ranks + 2
+    parts[::width] = starts
+    parts[width - 1 :: width] = ['}"\r\n'] * len(starts)
+    for rank, (classes, values) in enumerate(zip(found.classes, found.values, strict=True)):
+        before = [f"{', ' if rank else ''}{key}: " for key in keys]
+        parts[2 * rank + 1 :: width] = [before[c] for c in classes]
+        parts[2 * rank + 2 :: width] = _numbers(values)
+    _save(path, "id,label,prediction,probabilities\r\n" + "".join(parts) if starts else "")
+
+
+def _save(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text.encode())
 
 
-def _mapping(value: Mapping[str, Any], known: dict[str, str]) -> str:
-    """A mapping as a cell; those of names and numbers, by far the most, faster than by `json`."""
-    parts = []
-    for name, number in value.items():
-        if type(number) is not float or type(name) is not str or number - number != 0:
-            return _cell(value)
-        key = "\0" + name  # beside the texts that are cells
-        text = known.get(key)
-        if text is None:
-            text = known[key] = json.dumps(name).replace('"', '""') + ": "
-        parts.append(text + repr(number))
-    return '"{' + ", ".join(parts) + '}"' if parts else "{}"
+def _numbers(values: Sequence[float]) -> list[str]:
+    texts = list(map(repr, values))
+    if math.isfinite(sum(values)):
+        return texts
+    return [NOT_FINITE.get(text, text) for text in texts]
 
 
 def _cell(value: Any) -> str:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from tlx.backbones.backbone import Backbone
 from tlx.data.splits import Batch, Labels
 from tlx.methods import calibration, metrics
-from tlx.methods.bootstrap import intervals
+from tlx.methods.bootstrap import intervals_each
+from tlx.methods.metrics import Counts
 from tlx.tasks.checks import check_labels, check_smoothing, check_weights
 from tlx.tasks.heads import linear_head
 from tlx.tasks.task import Collected
@@ -136,19 +137,30 @@ class Classification:
         An item whose logits hold a NaN has no prediction: it counts as wrong and is in no column
         of the confusion matrix, which is left out (None) above 200 classes.
         """
-        names, n = self.labels.names, len(collected["target"])
-        items = self._items(collected["logits"], collected["target"])
-        predicted_N, target_N = items.predicted_N, items.target_N
-        figures = intervals(lambda weights_BN: self._figures(items, weights_BN), n)
-        counts = metrics.class_counts(
-            predicted_N, target_N, classes=len(names), weights_BN=metrics.ones(n)
-        )
+        return self.report_each(collected["logits"][None], collected["target"])[0]
+
+    def report_each(self, logits_GNC: Tensor, target_N: Tensor) -> list[dict[str, Any]]:
+        """What `report` gives for each of G runs that were judged on the same items."""
+        n = len(target_N)
+        items = self._items(logits_GNC, target_N)
+        found = intervals_each(lambda weights_BN: self._figures(items, weights_BN), n)
+        counts = self._counts(items, metrics.ones(n))
+        return [
+            self._report(
+                items.of(run),
+                figures,
+                Counts(counts.hits[run], counts.predicted[run], counts.support),
+            )
+            for run, figures in enumerate(found)
+        ]
+
+    def _report(self, items: "_Items", figures: dict[str, Any], counts: Counts) -> dict[str, Any]:
+        names, predicted_N = self.labels.names, items.predicted_N
         matrix = None
         if len(names) <= LARGEST_CONFUSION:
-            matrix = metrics.confusion(predicted_N, target_N, classes=len(names)).tolist()
-        bins = calibration.reliability(items.scores.confidence, items.correct_N)
+            matrix = metrics.confusion(predicted_N, items.target_N, classes=len(names)).tolist()
         return {
-            "n": n,
+            "n": len(items.target_N),
             "metrics": figures,
             "per_class": per_class(names, counts),
             "confusion": matrix,
@@ -157,29 +169,36 @@ class Classification:
                 "ece": figures["ece"]["value"],
                 "nll": figures["loss"]["value"],
                 "brier": figures["brier"]["value"],
-                "bins": bins,
+                "bins": calibration.reliability(items.scores.confidence, items.correct_N),
             },
             "invalid": int((predicted_N < 0).sum()),
         }
 
     def rows(self, collected: Collected) -> Iterator[dict[str, Any]]:
         """`label`, `prediction`, `probabilities` (the five highest above 20 classes)."""
-        names = self.labels.names
-        shown = len(names) if len(names) <= EVERY_PROBABILITY else 5
-        values, classes = collected["logits"].softmax(1).topk(shown, dim=1)
-        lines = zip(
-            collected["target"].tolist(),
-            _predicted(collected["logits"]).tolist(),
-            values.tolist(),
-            classes.tolist(),
-            strict=True,
-        )
-        for target, predicted, probabilities, order in lines:
+        names, found = self.labels.names, self.ranked(collected)
+        order = zip(*found["classes"], strict=True)
+        values = zip(*found["values"], strict=True)
+        for target, predicted, classes, probabilities in zip(
+            found["labels"], found["predicted"], order, values, strict=True
+        ):
             yield {
                 "label": names[target],
                 "prediction": names[predicted] if predicted >= 0 else None,
-                "probabilities": {names[c]: p for c, p in zip(order, probabilities, strict=True)},
+                "probabilities": {names[c]: p for c, p in zip(classes, probabilities, strict=True)},
             }
+
+    def ranked(self, collected: Collected) -> dict[str, list[Any]]:
+        """What `rows` says, as columns of numbers; `classes` and `values` are lists of columns."""
+        count = len(self.labels.names)
+        shown = count if count <= EVERY_PROBABILITY else 5
+        values, classes = collected["logits"].softmax(1).topk(shown, dim=1)
+        return {
+            "labels": collected["target"].tolist(),
+            "predicted": _predicted(collected["logits"]).tolist(),
+            "classes": classes.T.tolist(),
+            "values": values.T.tolist(),
+        }
 
     def _items(self, logits_NC: Tensor, target_N: Tensor) -> "_Items":
         predicted_N = _predicted(logits_NC)
@@ -191,14 +210,17 @@ class Classification:
             top_N=metrics.in_top(logits_NC, target_N, k=5) if "top5" in self.directions else None,
         )
 
-    def _figures(self, items: "_Items", weights_BN: Tensor) -> dict[str, Tensor]:
-        """Each figure's values [..., B]."""
-        counts = metrics.class_counts(
+    def _counts(self, items: "_Items", weights_BN: Tensor) -> Counts:
+        return metrics.class_counts(
             items.predicted_N,
             items.target_N,
             classes=len(self.labels.names),
             weights_BN=weights_BN,
         )
+
+    def _figures(self, items: "_Items", weights_BN: Tensor) -> dict[str, Tensor]:
+        """Each figure's values [..., B]."""
+        counts = self._counts(items, weights_BN)
         each = {"accuracy": items.correct_N, "loss": items.scores.nll, "brier": items.scores.brier}
         if items.top_N is not None:
             each["top5"] = items.top_N
@@ -228,8 +250,19 @@ class _Items:
     scores: calibration.Scores
     top_N: Tensor | None
 
+    def of(self, run: int) -> "_Items":
+        """Those of one of G runs."""
+        scores = self.scores
+        return _Items(
+            target_N=self.target_N,
+            predicted_N=self.predicted_N[run],
+            correct_N=self.correct_N[run],
+            scores=calibration.Scores(scores.nll[run], scores.brier[run], scores.confidence[run]),
+            top_N=None if self.top_N is None else self.top_N[run],
+        )
 
-def per_class(names: tuple[str, ...], counts: metrics.Counts) -> list[dict[str, Any]]:
+
+def per_class(names: tuple[str, ...], counts: Counts) -> list[dict[str, Any]]:
     """`name`, `precision`, `recall`, `f1`, `support` of each class, from counts [1, C]."""
     columns = zip(
         names,

@@ -1,0 +1,42 @@
+"""Figures of several runs that were judged on the same items, for all of them at once.
+
+Shapes: G runs, N items, C outputs.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from tlx.tasks.classification import Classification
+from tlx.tasks.task import Collected
+
+
+def collected(task: Any, outputs: Tensor, targets: Tensor) -> Collected:
+    """What a Collector would gather of a whole split [N, ...], or of G runs on it [G, N, ...]."""
+    found: Collected = task.collect(outputs, {"target": targets})
+    return {
+        key: value.detach().float().cpu() if value.is_floating_point() else value.detach().cpu()
+        for key, value in found.items()
+    }
+
+
+def metrics_each(task: Any, outputs_GNC: Tensor, targets: Tensor) -> list[dict[str, float]]:
+    """What the task's `metrics` gives for each run.
+
+    Args:
+        task: of all runs.
+        outputs_GNC: of the runs.
+        targets: of the items, [N] or [N, C].
+    """
+    if isinstance(task, Classification):
+        together = collected(task, outputs_GNC, targets)
+        return task.metrics_each(together["logits"], together["target"])
+    return [task.metrics(collected(task, outputs, targets)) for outputs in outputs_GNC]
+
+
+def report_each(task: Any, outputs_GNC: Tensor, targets: Tensor) -> list[dict[str, Any]]:
+    """What the task's `report` gives for each run; arguments as of `metrics_each`."""
+    if isinstance(task, Classification):
+        together = collected(task, outputs_GNC, targets)
+        return task.report_each(together["logits"], together["target"])
+    return [task.report(collected(task, outputs, targets)) for outputs in outputs_GNC]
