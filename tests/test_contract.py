@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+import tiny
 from tlx import build, execute, runs
 from tlx.backbones.timm import least_image_size
 from tlx.config import schema
@@ -24,11 +25,14 @@ from tlx.config.places import conf_dir
 GROUPS = (*schema.TARGET_GROUPS, *schema.LIST_GROUPS, *schema.SCHEMA_GROUPS)
 # Enough for two steps in each stage of any strategy on this network.
 STEPS = 14
+TRAINER = [
+    *("trainer=cpu", "trainer.epochs=null", f"trainer.steps={STEPS}", "trainer.batch_size=8"),
+    *("trainer.log_every_steps=1", f"trainer.eval_every_steps={STEPS}", "final_weights=last"),
+]
 BASE = [
     *("dataset=digits", "dataset.labels_per_class=4"),
     *("backbone=timm", "backbone.name=test_resnet", "backbone.init=none", "backbone.image_size=32"),
-    *("trainer=cpu", "trainer.epochs=null", f"trainer.steps={STEPS}", "trainer.batch_size=8"),
-    *("trainer.log_every_steps=1", f"trainer.eval_every_steps={STEPS}", "final_weights=last"),
+    *TRAINER,
 ]
 FAKE = (
     "dataset.name=FakeData",
@@ -73,8 +77,8 @@ def _as_before(monkeypatch, tmp_path):
 def train(tmp_path):
     """Trains the base with overrides; looks at the figures and at the weights."""
 
-    def trained(*overrides):
-        config = compose([*BASE, *overrides, f"runs_dir={tmp_path / 'runs'}"])
+    def trained(*overrides, base=BASE):
+        config = compose([*base, *overrides, f"runs_dir={tmp_path / 'runs'}"])
         assert check(config) == []
         found = execute.run(config)
         folder = tmp_path / "runs" / run_id(normalise(config))
@@ -99,8 +103,9 @@ def metrics(folder):
 
 def moved_and_stayed(config, folder):
     """In each stage something that trains has moved; what no stage trains is as it was."""
-    labels = build.splits(config).labels
-    made = build.model(config, labels, effects=build.regularization(config), init="none")
+    data = build.splits(config)
+    effects = build.regularization(config)
+    made = build.model(config, data.labels, effects=effects, texts=data.texts, init="none")
     stages = build.stages(config, made.layout)
     now = load_file(folder / runs.WEIGHTS)
     before = dict(made.network.named_parameters())
@@ -221,11 +226,81 @@ def test_task(option, train, tmp_path):
         "multi_label_classification": ("multi", lambda i: ("a", "b", "a|b")[i % 3]),
         "regression": ("real", lambda i: i / 10),
     }
+    if option in TEXT_TASKS:
+        found, _ = train(*texts(tmp_path, TEXT_TASKS[option]), f"task={option}", base=TRAINER)
+        assert found.task == option.removeprefix("text_").removeprefix("masked_")
+        return
     kind, label = labels[option]
     path = table(tmp_path, label)
     few = ["dataset=image_csv", "dataset.labels_per_class=null", f"dataset.path={path}"]
     found, _ = train(*few, f"dataset.kind={kind}", f"task={option}")
     assert found.task == option.removeprefix("image_")
+
+
+TEXT_TASKS = {
+    "text_classification": ("table", "bert"),
+    "token_classification": ("columns", "bert"),
+    "language_modeling": ("lines", "gpt2"),
+    "masked_language_modeling": ("lines", "bert"),
+}
+ADAPTERS = {"lora", "dora", "ia3", "vera"}
+SPARED = {"scratch"}  # of strategies on texts: it is full, from random weights
+
+
+def network(kind):
+    """Overrides for a tiny random text network of a kind."""
+    if kind == "awd_lstm":
+        sizes = ("backbone.embedding=8", "backbone.width=12", "backbone.layers=2")
+        return ["backbone=word_lm", *sizes]
+    given = ",".join(f"{key}:{value}" for key, value in tiny.ALL[kind].items()).replace("'", "")
+    return [
+        *("backbone=transformers", f"backbone.name={kind}", "backbone.init=none"),
+        f"backbone.kwargs={{{given}}}",
+    ]
+
+
+def texts(folder, wanted):
+    """Overrides for data of a form, and a network of a kind."""
+    form, kind = wanted
+    lines = [f"the {['good', 'bad'][i % 2]} cat number {i} sat there" for i in range(40)]
+    if form == "table":
+        path = folder / "texts.tsv"
+        rows = [f"{i % 2}\t{line}" for i, line in enumerate(lines)]
+        path.write_text("\n".join(["label\ttext", *rows]), encoding="utf-8")
+        data = ["dataset=text_csv", f"dataset.path={path}"]
+    elif form == "columns":
+        path = folder / "train.conll"
+        tagged = [[f"{w} {'B-x' if w == 'cat' else 'O'}" for w in line.split()] for line in lines]
+        path.write_text("\n\n".join(map("\n".join, tagged)), encoding="utf-8")
+        data = ["dataset=conll", f"dataset.root={folder}"]
+    else:
+        path = folder / "lines.txt"
+        path.write_text("\n".join(lines), encoding="utf-8")
+        data = ["dataset=text_lines", f"dataset.path={path}", "task.block=12"]
+    return [*data, *network(kind)]
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        pytest.param(name, marks=[] if name in {"gradual", "lora"} else pytest.mark.slow)
+        for name in options("freeze_strategy")
+        if name not in SPARED
+    ],
+)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind in {"bert", "gpt2", "awd_lstm"} else pytest.mark.slow)
+        for kind in [*tiny.ALL, "awd_lstm"]
+    ],
+)
+def test_strategy_on_texts(kind, strategy, train, tmp_path):
+    if kind == "awd_lstm" and strategy in ADAPTERS:
+        with pytest.raises(ValueError, match="no linear layer"):
+            train(*texts(tmp_path, ("table", kind)), f"freeze_strategy={strategy}", base=TRAINER)
+        return
+    train(*texts(tmp_path, ("table", kind)), f"freeze_strategy={strategy}", base=TRAINER)
 
 
 @pytest.mark.parametrize("option", options("dataset"))

@@ -47,7 +47,7 @@ class Beside:
         batch = self.collate([self.dataset[position] for position in positions])
         tokens = batch["input"]["attention_mask"].shape[1]
         part = rows[:, -tokens:] if self.padding_side == "left" else rows[:, :tokens]
-        return {**batch, "input": {**batch["input"], STORED: part}}
+        return {**batch, "input": {**batch["input"], STORED: part.contiguous()}}
 
 
 def lengthened(rows: Tensor, length: int, *, padding_side: str) -> Tensor:
