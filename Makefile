@@ -1,6 +1,6 @@
 # Needs only Python >= 3.11 and make. Everything is installed into .venv, from constraints.txt.
 .DELETE_ON_ERROR:
-.PHONY: setup run test test-all check bench docs clean
+.PHONY: setup run test test-slow test-all check bench docs clean
 
 # the first Python that is new enough; say PYTHON=... to choose another
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -26,8 +26,11 @@ run: $(STAMP)
 test: $(STAMP)
 	$(PYTEST)
 
-test-all: $(STAMP)
-	$(PYTEST) -m "not gpu and not network and not cluster"
+# what `test` leaves out for its length
+test-slow: $(STAMP)
+	$(PYTEST) -m "slow and not gpu and not network and not cluster"
+
+test-all: test test-slow
 
 check: $(STAMP)
 	$(BIN)/python -m ruff format --check .
@@ -36,7 +39,7 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -q tests/test_rooms.py
 
 bench: $(STAMP)
-	for name in start memory step studies reuse heads; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in start memory step studies reuse heads probes; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: $(STAMP)
 	$(BIN)/python -m pytest -q --doctest-glob='*.md' docs README.md

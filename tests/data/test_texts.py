@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from tlx.data.divide import MAX_PAIRS
 from tlx.data.splits import Labels
 from tlx.data.subset import Draw
+from tlx.data.text_lines import text_lines
 from tlx.data.texts import Texts, from_texts, text_key
 
 
@@ -100,3 +101,10 @@ def test_the_fingerprint_depends_on_texts_and_labels():
 
     assert mark() == mark()
     assert len({mark(), mark(text="c"), mark(name="u")}) == 3
+
+
+def test_too_few_texts_to_be_divided_are_refused(tmp_path):
+    path = tmp_path / "few.txt"
+    path.write_text("one\ntwo\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="too few texts: train has none"):
+        text_lines(path=str(path))

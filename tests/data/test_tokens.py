@@ -1,12 +1,14 @@
 """Texts made ready: tokens, words, windows, masks, padding, files."""
 
+import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from texts import Few, spec, splits
 from tlx.data import token_files, tokenise, tokens, windows
@@ -199,7 +201,91 @@ def test_tokens_are_kept_on_disk_and_damage_is_mended(tmp_path, monkeypatch):
     assert len(list(token_files.folder().glob("*.safetensors"))) == 2
 
 
+def test_one_long_text_is_kept_on_disk(monkeypatch):
+    long = " ".join(["the cat sat on a dog"] * 5000)
+    data = splits(Few([long], [None]), labels=TEXT)
+    wanted = spec([long], unit="token", objective="causal", block=32, stride=16)
+    before = prepared(data, **wanted)
+    monkeypatch.setattr(tokens, "tokenised", lambda *args: pytest.fail("tokenised again"))
+    assert prepared(data, **wanted).train.lengths == before.train.lengths
+
+
+def test_windows_are_slices_of_the_text_between_its_ends():
+    texts = [" ".join(f"w{number}" for number in range(length)) for length in (1, 5, 40)]
+    for objective, end in (("causal", True), ("causal", False), ("masked", False)):
+        wanted = spec(texts, unit="token", objective=objective, block=8, stride=3, mask_rate=0.1)
+        if not end:
+            wanted["eos_id"] = None
+        found = tokenise.tokenised(texts, wanted)
+        made = windows.windows(found, wanted, evaluated=True)
+        for index, (text, start, stop, first) in enumerate(made.places):
+            ids = found.of(text)["input_ids"].tolist()
+            inputs, target = made.of(index)
+            if objective == "masked":
+                around = [*made.before, *ids[start:stop], *made.after]
+                assert inputs["input_ids"].tolist() == target["labels"].tolist() == around
+                continue
+            whole = [*made.before, *ids, *made.after]
+            assert inputs["input_ids"].tolist() == whole[start:stop]
+            labels = whole[start + 1 : stop + 1]
+            asked = [-100] * (first - start) + labels[first - start :]
+            assert target["labels"].tolist() == asked
+
+
+def test_a_window_does_not_read_the_rest_of_its_text():
+    wanted = spec(["a"], unit="token", objective="causal", block=8, stride=8)
+    found = tokenise.tokenised(["a " * 50], wanted)
+    made = windows.windows(found, wanted, evaluated=False)
+    read = []
+
+    class Watched(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            result = super().__torch_function__(function, types, args, kwargs)
+            if isinstance(result, torch.Tensor) and function is torch.Tensor.long:
+                read.append(result.numel())
+            return result
+
+    parts = {
+        name: tokenise.Ragged(part.values.as_subclass(Watched), part.ends)
+        for name, part in found.parts.items()
+    }
+    replace(made, tokens=replace(found, parts=parts)).of(2)
+    assert read
+    assert max(read) <= 9
+
+
+def test_byte_level_words_hold_their_own_characters():
+    """A blank before a Chinese character would be the token that stands for the word."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    text = "今天北京的天气很好 the cat sat"
+    tokenizer.train_from_iterator([text] * 50, trainer)
+    wanted = {"tokenizer": tokenizer.to_str(), "unit": "word", "max_length": 64, "type_ids": False}
+    words = ["the", "cat", "今", "天", "北", "京"]
+    found = tokenise.tokenised([words], wanted).of(0)
+    ids = found["input_ids"]
+    bounds = [*found["words"].tolist(), len(ids)]
+    whole = [tokenizer.decode(ids[a:b].tolist()) for a, b in itertools.pairwise(bounds)]
+    assert whole == ["the", " cat", "今", "天", "北", "京"]
+    assert all(tokenizer.decode([int(ids[place])]).strip() for place in found["words"])
+
+
 def test_what_does_not_fit_is_refused():
+    pairs = splits(Few([("the cat", "a dog")], [0]), labels=SINGLE)
+    with pytest.raises(ValueError, match=r"backbone\.max_length=3"):
+        pairs.prepare({**spec(TEXTS, kind="wordpiece"), "max_length": 3})
+    short = splits(Few(TEXTS, [None] * 4), labels=TEXT, other=Few(["a"], [None]))
+    with pytest.raises(ValueError, match="too short: there is no token to predict"):
+        short.prepare(
+            {**spec(TEXTS, unit="token", objective="causal", block=8, stride=4), "eos_id": None}
+        )
     data = splits(Few(TEXTS, [0] * 4), labels=SINGLE)
     with pytest.raises(ValueError, match="choose another task"):
         data.prepare(spec(TEXTS, unit="word"))

@@ -105,6 +105,8 @@ def divide(
     val = val.take(subset.limited_val(_items(val, labels), draw))
     made = {"train": train, "val": val, "test": test, **named}
     _check_classes(made, labels, draw, noun)
+    if not len(train):
+        raise ValueError(f"too few {noun}s: train has none once val and test are split off")
     noted = {**(notes or {}), "sizes": {name: len(split) for name, split in made.items()}}
     others = {name: split for name, split in made.items() if name != "train"}
     if pairs := duplicates(train, others, noun=noun):

@@ -17,10 +17,10 @@ from tlx.data.splits import Split
 from tlx.data.tokenise import Ragged, Tokens
 
 LOG = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
 """Of what files hold."""
-FEW = 500
-"""Texts are not worth a file where there are fewer."""
+FEW = 20_000
+"""Tokens are not worth a file where there are fewer."""
 READ = ("max_length", "type_ids", "unit")
 """Keys of an input spec, beside the tokenizer, that tokens depend on."""
 
@@ -34,7 +34,7 @@ def kept(split: Split, spec: Mapping[str, Any], *, make: Callable[[], Tokens]) -
         make: tokenises.
     """
     keys = getattr(split, "keys", ())
-    if len(split) < FEW or len(keys) != len(split) or not all(keys):
+    if len(keys) != len(split) or not all(keys):
         return make()
     head = [VERSION, spec["tokenizer"], *(spec[key] for key in READ)]
     digest = hashlib.sha256(json.dumps(head).encode())
@@ -44,6 +44,8 @@ def kept(split: Split, spec: Mapping[str, Any], *, make: Callable[[], Tokens]) -
     if (found := _read(path)) is not None:
         return found
     made = make()
+    if len(made.parts["input_ids"].values) < FEW:
+        return made
     try:
         _write(path, made)
     except OSError as error:
@@ -79,6 +81,8 @@ def _write(path: Path, tokens: Tokens) -> None:
     os.close(handle)
     try:
         save_file(tensors, temporary, metadata={"tlx": json.dumps(facts)})
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -2,8 +2,9 @@
 
 import json
 import re
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import torch
@@ -15,6 +16,8 @@ AT_ONCE = 2000
 
 WORD = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\s\u3400-\u9fff\uf900-\ufaff]+")
 """What counts as a word: what blanks part, and each Chinese character."""
+UNSPACED = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
+"""Characters of Chinese and Japanese, which no blank parts from the next."""
 
 
 @final
@@ -35,11 +38,42 @@ class Ragged:
         start, end = self.ends[index : index + 2].tolist()
         return self.values[start:end]
 
+    def part(self, index: int, start: int, end: int) -> Tensor:
+        """A slice of one sequence, without a look at the rest of it."""
+        first, last = self.ends[index : index + 2].tolist()
+        return self.values[min(first + start, last) : min(first + end, last)]
+
+    def length(self, index: int) -> int:
+        """Of one sequence."""
+        first, last = self.ends[index : index + 2].tolist()
+        return int(last - first)
+
     @property
     def lengths(self) -> list[int]:
         """Of each sequence."""
         found: list[int] = self.ends.diff().tolist()
         return found
+
+
+@final
+@dataclass
+class Rows:
+    """Sequences that are added one by one, at four bytes a number."""
+
+    numbers: "array[int]" = field(default_factory=lambda: array("i"))
+    lengths: list[int] = field(default_factory=lambda: [0])
+
+    def add(self, row: Sequence[int]) -> None:
+        """Adds a sequence to this."""
+        self.numbers.extend(row)
+        self.lengths.append(len(row))
+
+    def ragged(self) -> Ragged:
+        """All of them."""
+        ends = torch.tensor(self.lengths).cumsum(0)
+        if not self.numbers:
+            return Ragged(torch.empty(0, dtype=torch.int32), ends)
+        return Ragged(torch.frombuffer(self.numbers, dtype=torch.int32), ends)
 
 
 @final
@@ -84,29 +118,39 @@ def tokenised(inputs: Sequence[Any], spec: Mapping[str, Any]) -> Tokens:
         inputs: of a split's items.
         spec: `tokenizer`, `max_length`, `unit`, `type_ids`; see `Backbone.input_spec`. Language
             models read whole texts: no token is put around them, and none is cut off.
+
+    Raises:
+        ValueError: `max_length` leaves no room for a text.
     """
     tokenizer = Tokenizer.from_str(spec["tokenizer"])
     tokenizer.no_padding()
     tokenizer.no_truncation()
     whole = spec["unit"] == "token"
     if not whole:
+        pair = bool(inputs) and isinstance(inputs[0], tuple)
+        room = tokenizer.num_special_tokens_to_add(pair)
+        if spec["max_length"] <= room:
+            raise ValueError(
+                f"backbone.max_length={spec['max_length']} is no more than the {room} tokens that "
+                "the tokenizer puts around a text; raise it"
+            )
         tokenizer.enable_truncation(spec["max_length"])
-    rows: dict[str, list[list[int]]] = {"input_ids": []}
+    rows: dict[str, Rows] = {"input_ids": Rows()}
     truncated = 0
     filler = next((spec[k] for k in ("unknown_id", "eos_id") if spec.get(k) is not None), 0)
     for item, encoding in _encodings(tokenizer, inputs, spec):
         truncated += bool(encoding.overflowing)
         ids = encoding.ids or ([] if whole else [filler])
-        rows["input_ids"].append(ids)
+        rows["input_ids"].add(ids)
         if spec["type_ids"]:
-            rows.setdefault("token_type_ids", []).append(encoding.type_ids or [0] * len(ids))
+            rows.setdefault("token_type_ids", Rows()).add(encoding.type_ids or [0] * len(ids))
         if spec["unit"] == "word":
-            rows.setdefault("words", []).append(_first_tokens(encoding, len(item)))
+            rows.setdefault("words", Rows()).add(_first_tokens(encoding, len(item)))
         if whole:
             characters, starts = _extents(item, encoding)
-            rows.setdefault("characters", []).append(characters)
-            rows.setdefault("word_starts", []).append(starts)
-    return Tokens({name: _ragged(each) for name, each in rows.items()}, truncated)
+            rows.setdefault("characters", Rows()).add(characters)
+            rows.setdefault("word_starts", Rows()).add(starts)
+    return Tokens({name: each.ragged() for name, each in rows.items()}, truncated)
 
 
 def special_ids(tokenizer: str) -> list[int]:
@@ -134,16 +178,26 @@ def _encodings(
     spaced = words and "ByteLevel" in json.dumps(json.loads(spec["tokenizer"])["pre_tokenizer"])
     for start in range(0, len(inputs), AT_ONCE):
         part = inputs[start : start + AT_ONCE]
-        # byte-level vocabularies know words by the blank before them
-        given = (
-            [[w if not i else f" {w}" for i, w in enumerate(row)] for row in part]
-            if spaced
-            else part
-        )
+        given = [_spaced(row) for row in part] if spaced else part
         found = tokenizer.encode_batch(
             list(given), is_pretokenized=words, add_special_tokens=spec["unit"] != "token"
         )
         yield from zip(part, found, strict=True)
+
+
+def _spaced(words: Sequence[str]) -> list[str]:
+    """Words as byte-level vocabularies know them: by the blank before them.
+
+    Beside a Chinese character there is none: it would be a token of its own, and the word's first.
+
+    >>> _spaced(["a", "cat", "在", "北", "京"])
+    ['a', ' cat', '在', '北', '京']
+    """
+    before = ["", *words][: len(words)]
+    return [
+        f" {word}" if i and not (UNSPACED.match(word[:1]) or UNSPACED.match(last[-1:])) else word
+        for i, (word, last) in enumerate(zip(words, before, strict=True))
+    ]
 
 
 def _first_tokens(encoding: Encoding, words: int) -> list[int]:
@@ -169,9 +223,3 @@ def _extents(text: str, encoding: Encoding) -> tuple[list[int], list[int]]:
     bounds = torch.tensor([0, *ends])
     starts = torch.tensor([match.start() for match in WORD.finditer(text)])
     return bounds.diff().tolist(), torch.searchsorted(starts, bounds).diff().tolist()
-
-
-def _ragged(rows: Sequence[Sequence[int]]) -> Ragged:
-    lengths = torch.tensor([0, *map(len, rows)])
-    values = [value for row in rows for value in row]
-    return Ragged(torch.tensor(values, dtype=torch.int32), lengths.cumsum(0))

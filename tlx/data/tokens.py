@@ -66,9 +66,12 @@ def _ready(split: Split, spec: Mapping[str, Any], *, evaluated: bool) -> "Tokeni
     tokens = token_files.kept(split, spec, make=lambda: tokenised(_inputs(split), spec))
     if spec["unit"] != "token":
         return Tokenised(raw=split, tokens=tokens)
-    return WindowedText(
-        raw=split, tokens=tokens, windows=windows(tokens, spec, evaluated=evaluated)
-    )
+    cut = windows(tokens, spec, evaluated=evaluated)
+    if not len(cut):
+        raise ValueError(
+            f"the texts {', '.join(split.ids[:3])}, ... are too short: there is no token to predict"
+        )
+    return WindowedText(raw=split, tokens=tokens, windows=cut)
 
 
 def _inputs(split: Split) -> list[Any]:

@@ -49,24 +49,35 @@ class Windows:
     def of(self, index: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Inputs and target of a window; of masked models the labels are yet to be chosen."""
         text, start, end, first = self.places[index]
-        parts = self.tokens.of(text)
-        ids = parts["input_ids"]
         # without an end token before the text, its first token is read and never asked
         late = int(self.causal and not self.before)
-        own = slice(first + late, end + late)
+        own = (first + late, end + late)
         target: dict[str, Any] = {
-            "characters": float(parts["characters"][own].sum()),
-            "words": float(parts["word_starts"][own].sum()),
+            "characters": float(self._part("characters", text, *own).sum()),
+            "words": float(self._part("word_starts", text, *own).sum()),
         }
-        before, after = ids.new_tensor(self.before), ids.new_tensor(self.after)
         if not self.causal:
-            window = torch.cat([before, ids[start:end], after])
+            piece = self._part("input_ids", text, start, end)
+            window = self._around(self.before, piece, self.after)
             return _inputs(window, self.tokens), {**target, "labels": window}
-        whole = torch.cat([before, ids, after])
-        # what is predicted is `whole` without its first token
-        labels = whole[1:][start:end].clone()
+        # one token more than is read: each is asked after the one before it
+        shift, length = len(self.before), self.tokens.parts["input_ids"].length(text)
+        piece = self._around(
+            self.before[start : end + 1],
+            self._part("input_ids", text, max(start - shift, 0), end + 1 - shift),
+            self.after[: max(end + 1 - shift - length, 0)],
+        )
+        labels = piece[1:].clone()
         labels[: first - start] = IGNORED
-        return _inputs(whole[start:end], self.tokens), {**target, "labels": labels}
+        return _inputs(piece[:-1], self.tokens), {**target, "labels": labels}
+
+    def _part(self, name: str, text: int, start: int, end: int) -> Tensor:
+        """Some tokens of a text, or numbers of them; a text may be the whole corpus."""
+        return self.tokens.parts[name].part(text, start, end).long()
+
+    @staticmethod
+    def _around(before: Sequence[int], ids: Tensor, after: Sequence[int]) -> Tensor:
+        return torch.cat([ids.new_tensor(before), ids, ids.new_tensor(after)])
 
 
 def _inputs(ids: Tensor, tokens: Tokens) -> dict[str, Tensor]:

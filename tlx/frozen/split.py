@@ -21,7 +21,7 @@ from tlx.frozen.proof import check_finite, proved
 from tlx.frozen.stubs import recorded, replaceable, through
 from tlx.tasks.task import Network
 
-__all__ = ["NoSplit", "Split", "find"]
+__all__ = ["NoSplit", "Split", "find", "holds"]
 
 # All layers of a transformer block but its last are bridged by a skip connection, and fail cheaply:
 # 32 reach past a block of any family, down to the one below.
@@ -77,6 +77,19 @@ def find(network: Network, inputs: Any) -> Split:
     raise NoSplit(
         f"{why}, and none of {len(refused)} boundaries below holds; the highest, {refused[0]}"
     )
+
+
+def holds(split: Split, inputs: Any) -> bool:
+    """Whether a split gives on other inputs, of another length say, what the network gives."""
+    network = split.network
+    with kept(network), torch.no_grad():
+        network.eval()
+        expected = network.with_features(inputs)[1]
+        try:
+            found = split.suffix(split.prefix(inputs), inputs=inputs)[1]
+        except FAILURES:
+            return False
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def _made(

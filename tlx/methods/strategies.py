@@ -207,7 +207,11 @@ def bitfit(layout: Layout, *, head: bool = True) -> tuple[Stage, ...]:
     ['a.bias', 'head.weight']
     """
     own = set(layout.head.parameters)
-    biases = [name for name in layout.names if name.endswith("bias") and name not in own]
+    biases = [
+        name
+        for name in layout.names
+        if name.rpartition(".")[2].startswith("bias") and name not in own
+    ]
     if not biases:
         raise ValueError(
             "bitfit: the network has no biases below its head; take norm_only, last_k or "

@@ -34,9 +34,11 @@ from tlx.training.stored import (
     Stored,
     by_length,
     lengthened,
+    longer,
     placed,
     read_s_per_byte,
     row_bytes,
+    shorter,
 )
 from tlx.training.transform import Transform, item_keys
 
@@ -129,6 +131,7 @@ class Reuse:
         self._split: splitting.Split | Inputs | None = None
         self._prefix = ""
         self._length = 0  # of activations, in tokens, where inputs go beside them
+        self._fixed = False  # whether batches must be so long as well
         self.prefix_s = 0.0
         self._targets: dict[int, Tensor] = {}
 
@@ -223,13 +226,22 @@ class Reuse:
         inputs = placed(self.splits.collate(samples)["input"], device)
         with self._precision():
             found = splitting.find(self.module.network, inputs)
-            length = self._tokens(found, inputs) if found.needs_inputs else 0
+            length, fixed = 0, False
+            if found.needs_inputs:
+                length = self._tokens(found, inputs)
+                side = self._padding_side
+                longest = longer(inputs, length, padding_side=side)
+                others = (shorter(inputs, padding_side=side), longest)
+                if not all(splitting.holds(found, other) for other in others):
+                    inputs, fixed = longest, True
+                    found = splitting.find(self.module.network, inputs)
             if self.module.recipe.compile and found.boundary != "backbone":
                 raise NoSplit("trainer.compile compiles the whole network")
             started = time.monotonic()
             found.prefix(inputs)
         self.prefix_s = (time.monotonic() - started) / count
-        self._split, self._prefix, self._length = found, found.prefix_id(), length
+        self._split, self._prefix = found, found.prefix_id()
+        self._length, self._fixed = length, fixed
         return found.boundary
 
     def _tokens(self, found: splitting.Split, inputs: Any) -> int:
@@ -264,7 +276,8 @@ class Reuse:
 
     def adopt(self, other: "Reuse") -> None:
         """Takes over the split that another one has found for the same network."""
-        self._split, self._prefix, self._length = other._split, other._prefix, other._length
+        self._split, self._prefix = other._split, other._prefix
+        self._length, self._fixed = other._length, other._fixed
         self.prefix_s = other.prefix_s
 
     def _train_and_val(self, samples: int, views: int) -> tuple[Rows, Rows] | None:
@@ -340,8 +353,8 @@ class Reuse:
         every = [(index, view) for index in range(len(split)) for view in range(max(views, 1))]
         keys = item_keys(split, self.splits)
         if views:
-            seed = transform.seed or 0
-            keys = [f"{keys[i]}~{sample_seed(seed, view, split.ids[i])}" for i, view in every]
+            seed, ids = transform.seed or 0, split.ids
+            keys = [f"{keys[i]}~{sample_seed(seed, view, ids[i])}" for i, view in every]
 
         def compute(positions: Sequence[int]) -> Iterator[Tensor]:
             return self._activations(split, transform, [every[position] for position in positions])
@@ -407,7 +420,8 @@ class Reuse:
         if self._length:
             of = self.training if split is self.splits.train else self.evaluation
             dataset = Encoded(split, of.encode, seed=of.seed)
-            beside = Beside(dataset, Collate(self.splits), self._padding_side)
+            length = self._length if self._fixed else None
+            beside = Beside(dataset, Collate(self.splits), self._padding_side, length)
         targets = None if beside else self.targets(split)
         return DataLoader(
             Stored(rows, targets, views, self._served, beside),

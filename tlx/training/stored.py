@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,24 +30,52 @@ class Beside:
     """The inputs themselves, where what lies above the boundary reads them too, as masks.
 
     Activations are then of tokens, padded to the longest text of all; a batch takes as many as its
-    own longest has.
+    own longest has, where the network allows.
 
     Attributes:
         dataset: encoded items.
         collate: of the loader.
         padding_side: `right` or `left`.
+        length: to which batches are padded; None: to their own longest text.
     """
 
     dataset: Encoded
     collate: Callable[[list[Sample]], Batch]
     padding_side: str
+    length: int | None = None
 
     def batch(self, positions: Sequence[Position], rows: Tensor) -> Batch:
         """A batch with its inputs, and the activations among them."""
         batch = self.collate([self.dataset[position] for position in positions])
-        tokens = batch["input"]["attention_mask"].shape[1]
+        inputs = batch["input"]
+        if self.length is not None:
+            inputs = longer(inputs, self.length, padding_side=self.padding_side)
+        tokens = inputs["attention_mask"].shape[1]
         part = rows[:, -tokens:] if self.padding_side == "left" else rows[:, :tokens]
-        return {**batch, "input": {**batch["input"], STORED: part.contiguous()}}
+        return {**batch, "input": {**inputs, STORED: part.contiguous()}}
+
+
+def longer(inputs: Mapping[str, Tensor], length: int, *, padding_side: str) -> dict[str, Tensor]:
+    """Inputs of texts, padded to a length: what is added is masked."""
+    made = {
+        name: lengthened(value, length, padding_side=padding_side)
+        for name, value in inputs.items()
+        if name != "words"
+    }
+    if "words" in inputs:
+        moved = length - inputs["attention_mask"].shape[1] if padding_side == "left" else 0
+        made["words"] = torch.where(inputs["words"] >= 0, inputs["words"] + moved, -1)
+    return made
+
+
+def shorter(inputs: Mapping[str, Tensor], *, padding_side: str) -> dict[str, Tensor]:
+    """Inputs of texts without their outermost token on the side of padding."""
+    part = slice(1, None) if padding_side == "left" else slice(None, -1)
+    made = {name: value[:, part] for name, value in inputs.items() if name != "words"}
+    if "words" in inputs:
+        words = inputs["words"] - int(padding_side == "left")
+        made["words"] = words.clamp(max=made["attention_mask"].shape[1] - 1)
+    return made
 
 
 def lengthened(rows: Tensor, length: int, *, padding_side: str) -> Tensor:
