@@ -203,7 +203,7 @@ def test_tables_of_texts(tmp_path):
     assert files.check(texts("text_csv", path=path)) == []
     assert files.check(texts("text_csv", root=root, extra={"dark": "night.tsv"})) == []
     (problem,) = files.check(texts("text_csv"))
-    assert "neither it nor dataset.root is given" in str(problem)
+    assert "must be given" in str(problem)
     (problem,) = files.check(texts("text_csv", path=path, root=root))
     assert "both" in str(problem)
     (problem,) = files.check(texts("text_csv", path=str(tmp_path / "trian.tsv")))

@@ -236,11 +236,16 @@ def _texts(dataset: Any) -> Iterator[Problem]:
 
 def _tables(dataset: Node) -> Iterator[Problem]:
     path, root = dataset.get("path"), dataset.get("root")
-    if (path is None) == (root is None):
+    if path is None and root is None:
         yield Problem(
             "dataset.path",
-            f"{'neither it nor' if path is None else 'both it and'} dataset.root is given; give "
-            "one: a table, or a folder with train, val and test",
+            "must be given (a table), or dataset.root (a folder with train, val and test)",
+        )
+    elif path is not None and root is not None:
+        yield Problem(
+            "dataset.path",
+            "both it and dataset.root are given; give one: a table, or a folder with train, val "
+            "and test",
         )
     yield from _missing("dataset.path", path)
     if path is None and isinstance(root, str) and Path(root).expanduser().is_dir():
