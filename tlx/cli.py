@@ -87,9 +87,9 @@ def parser() -> argparse.ArgumentParser:
     _run(evaluate)
     _composing(evaluate)
 
-    predict = commands.add_parser("predict", help="predict with a run: files or folders to labels")
+    predict = commands.add_parser("predict", help="predict with a run: files or texts to labels")
     _run(predict)
-    predict.add_argument("inputs", nargs="+", help="files, or folders of files")
+    predict.add_argument("inputs", nargs="+", help="files, or folders of files; texts")
     predict.add_argument("--output", type=Path, help="a CSV file; default: standard output")
 
     rerun = commands.add_parser("rerun", help="train a run anew from its frozen config and compare")

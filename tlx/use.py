@@ -210,27 +210,78 @@ class Predictor:
     def predict(
         self, inputs: Iterable[str | Path], *, batch_size: int = 64
     ) -> list[dict[str, Any]]:
-        """One row a file: its path, and what the task says of it.
+        """One row an item: its path (and line), and what the task says of it.
 
         Args:
-            inputs: files, or folders whose files are taken in order of their names.
-            batch_size: files that go through the network at once.
+            inputs: files, or folders whose files are taken in order of their names. Of a network
+                of texts: files with a text in each line; what names no file is a text itself.
+            batch_size: items that go through the network at once.
 
         Raises:
-            ValueError: files that cannot be read, all of them listed; no files at all.
+            ValueError: files that cannot be read, all of them listed; no files at all; a network
+                that predicts nothing of a text as a whole or of its words.
         """
         spec = self.model.backbone.input_spec
-        if spec.get("kind") != "image":
-            raise ValueError(f"prediction from files knows images, not {spec.get('kind')!r}")
+        if spec.get("kind") == "text":
+            return self._predict_texts(inputs, batch_size)
         paths = _files(inputs)
         batches = _batches(paths, spec, self.model.task.labels, batch_size)
         collected = outputs(self.model.network, batches, Collector(self.model.task))
         rows = self.model.task.rows(collected)
-        hidden = {"label", "target", "correct"}
+        return [{"path": str(path), **_said(row)} for path, row in zip(paths, rows, strict=True)]
+
+    def _predict_texts(self, inputs: Iterable[str | Path], batch_size: int) -> list[dict[str, Any]]:
+        from tlx.data import tokens
+        from tlx.data.texts import Texts
+
+        labels, spec = self.model.task.labels, self.model.backbone.input_spec
+        if labels.kind == "text":
+            raise ValueError("the run is a language model: it has no labels to predict")
+        named = _texts(inputs)
+        words = labels.kind == "tags"
+        given: list[Any] = [text.split() if words else text for _, text in named]
+        nothing = [_no_target(labels.kind, len(labels.names), text) for text in given]
+        raw = Texts.of([str(place) for place, _ in named], given, nothing)
+        made, collate = tokens.encoded(raw, spec, kind=labels.kind)
+        batches = (
+            {
+                **collate(made[at : at + batch_size]),
+                "index": torch.arange(at, min(at + batch_size, len(made))),
+            }
+            for at in range(0, len(made), batch_size)
+        )
+        collected = outputs(self.model.network, batches, Collector(self.model.task))
         return [
-            {"path": str(path), **{k: v for k, v in row.items() if k not in hidden}}
-            for path, row in zip(paths, rows, strict=True)
+            {"path": name, "text": text, **_said(row)}
+            for (name, text), row in zip(named, self.model.task.rows(collected), strict=True)
         ]
+
+
+def _said(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row says of an item without a label."""
+    return {key: value for key, value in row.items() if key not in {"label", "target", "correct"}}
+
+
+def _texts(inputs: Iterable[str | Path]) -> list[tuple[str, str]]:
+    """Places and texts, a text in each line of a file."""
+    found: list[tuple[str, str]] = []
+    for given in inputs:
+        path = Path(given).expanduser()
+        if isinstance(given, str) and not path.exists():
+            found.append((f"text {len(found) + 1}", given))
+            continue
+        for file in _files([path]):
+            lines = file.read_text(encoding="utf-8").splitlines()
+            found += [(f"{file}:{n}", line) for n, line in enumerate(lines, 1) if line.strip()]
+    if not found:
+        raise ValueError(f"no texts in {', '.join(map(str, inputs))}")
+    return found
+
+
+def _no_target(kind: str, width: int, text: Any) -> Any:
+    if kind == "single":
+        return 0
+    return (0,) * (len(text) if kind == "tags" else width)
 
 
 def _batches(

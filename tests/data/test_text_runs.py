@@ -1,10 +1,12 @@
 """A short run on each source of texts, from the command's words to the record."""
 
+import csv
+import json
 import math
 
 import pytest
 
-from tlx import execute
+from tlx import execute, use
 from tlx.config.check import check
 from tlx.config.compose import compose
 
@@ -70,3 +72,21 @@ def test_a_run(files, words, metric):
     for split in ("val", "test"):
         assert found.splits[split].n
         assert math.isfinite(found.splits[split].metrics[metric].value)
+
+
+@pytest.mark.parametrize("kind", ["tfidf", "bert"])
+def test_prediction_of_texts_is_that_of_the_run(files, kind):
+    network = ["backbone=tfidf"] if kind == "tfidf" else SMALL_BERT
+    data = ["dataset=text_csv", f"dataset.path={files}/a.csv"]
+    config = compose([*BASE, *data, *network, f"runs_dir={files / 'runs'}"])
+    folder = files / "runs" / execute.run(config).run
+    with open(folder / "predictions" / "test.csv", encoding="utf-8", newline="") as file:
+        told = list(csv.DictReader(file))
+    lines = (files / "a.csv").read_text("utf-8").splitlines()
+    texts = [lines[int(row["id"].rpartition(":")[2]) - 1].rpartition(",")[0] for row in told]
+    (files / "some.txt").write_text("\n".join(texts[:2]) + "\n\n", "utf-8")
+    found = use.Predictor(folder).predict([files / "some.txt", *texts[2:]], batch_size=3)
+    assert found[1]["path"] == f"{files / 'some.txt'}:2"
+    assert [row["prediction"] for row in found] == [row["prediction"] for row in told]
+    for mine, theirs in zip(found, told, strict=True):
+        assert mine["probabilities"] == pytest.approx(json.loads(theirs["probabilities"]), abs=1e-5)

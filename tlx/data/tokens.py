@@ -62,6 +62,24 @@ def prepare(splits: Splits, spec: Mapping[str, Any], *, buckets: bool = True) ->
     )
 
 
+def encoded(
+    split: Split, spec: Mapping[str, Any], *, kind: str
+) -> tuple[list[Sample], Callable[[list[Sample]], Batch]]:
+    """Samples of a split as a network reads them, and how a batch is made of them.
+
+    Args:
+        split: of texts.
+        spec: the backbone's `input_spec`, with what the task adds.
+        kind: of the labels.
+    """
+    made = Tokenised(raw=split, tokens=tokenised(_inputs(split), spec))
+    encode = encoder(spec, [], False, kind=kind)
+    left = spec["padding_side"] == "left"
+    return [encode(made[index]) for index in range(len(made))], partial(
+        collate, pad_id=spec["pad_id"], left=left
+    )
+
+
 def _ready(split: Split, spec: Mapping[str, Any], *, evaluated: bool) -> "Tokenised | WindowedText":
     tokens = token_files.kept(split, spec, make=lambda: tokenised(_inputs(split), spec))
     if spec["unit"] != "token":
