@@ -331,3 +331,23 @@ def test_peft_is_imported_with_adapters_only():
         "assert 'peft' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [("resnetv2_50x1_bit", {}), ("nf_resnet26", {}), ("resnet50", {"output_stride": 8})],
+)
+def test_convolutions_that_are_more_than_their_weights_are_left_out(name, kwargs):
+    """Weight standardisation would undo a merged adapter; peft's convolutions are not dilated."""
+    trunk = timm(name=name, init="none", image_size=64, kwargs=kwargs)
+    plain = {
+        n
+        for n, m in trunk.module.named_modules()
+        if type(m) is torch.nn.Conv2d and m.groups == 1 and m.dilation == (1, 1)
+    }
+    if not plain & {n for n, _ in trunk.module.named_modules()} - {"conv1"}:
+        with pytest.raises(ValueError, match="to adapt"):
+            adapters.adapted(trunk, kind="lora", seed=0, r=2, alpha=2.0, dropout=0.0)
+        return
+    made = adapters.adapted(trunk, kind="lora", seed=0, r=2, alpha=2.0, dropout=0.0)
+    assert set(made.export["adapters"]["layers"]) <= plain

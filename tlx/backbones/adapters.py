@@ -191,7 +191,10 @@ def merged_state(module: nn.Module, state: State, made: Adapters) -> dict[str, T
     inject(probe, made)
     inside = tuple(f"{prefix}{layer}." for layer in made.layers)
     own = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(inside)}
-    probe.load_state_dict(own, strict=False)
+    try:
+        probe.load_state_dict(own, strict=False)
+    except RuntimeError as error:  # another shape: a first layer for other channels
+        raise ValueError(f"the adapted layers have other shapes in the network: {error}") from None
     merge(probe)
     merged = {f"{prefix}{n}": t for n, t in probe.state_dict().items()}
     kept = {plain_name(n): t for n, t in state.items() if not n.startswith(inside) or BASE in n}

@@ -95,9 +95,19 @@ def _able(module: nn.Module, *, linear_only: bool) -> dict[str, nn.Module]:
         if id(layer) not in inner
         and (
             isinstance(layer, nn.Linear | Conv1D)
-            or (not linear_only and isinstance(layer, nn.Conv2d) and layer.groups == 1)
+            or (not linear_only and isinstance(layer, nn.Conv2d) and _is_plain(layer))
         )
     }
+
+
+def _is_plain(layer: nn.Conv2d) -> bool:
+    """Whether peft can adapt a convolution and merge the adapter again.
+
+    Subclasses standardise their weights (BiT, NF-nets), which an adapter merged into them would be
+    subject to, or pad anew; peft's own convolutions do not know dilation.
+    """
+    dense = layer.groups == 1 and layer.dilation == (1, 1)
+    return type(layer) is nn.Conv2d and dense and layer.padding_mode == "zeros"
 
 
 def _usual(
