@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from torch import nn
 
 from tlx.methods import adapters, strategies
 from tlx.methods.stages import Group, Layout, Stage, check, layout_of, spans
@@ -285,3 +286,19 @@ def test_gradual_in_fewer_stages_thaws_several_groups_at_once(count: int) -> Non
         assert set(before.trains) < set(after.trains)
     with pytest.raises(ValueError, match="2 to 6"):
         strategies.gradual(layout, stages=7)
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (nn.MultiheadAttention(4, 2), {"in_proj_bias", "out_proj.bias"}),
+        (nn.LSTM(2, 3), {"bias_ih_l0", "bias_hh_l0"}),
+    ],
+)
+def test_bitfit_knows_biases_by_any_of_torchs_names(network, expected):
+    groups = (
+        Group("trunk", tuple(name for name, _ in network.named_parameters()), 0),
+        Group("head", ("head.weight", "head.bias"), 1),
+    )
+    (stage,) = strategies.bitfit(Layout(groups, groups))
+    assert set(stage.trains) == expected | HEAD

@@ -210,7 +210,8 @@ def bitfit(layout: Layout, *, head: bool = True) -> tuple[Stage, ...]:
     biases = [
         name
         for name in layout.names
-        if name.rpartition(".")[2].startswith("bias") and name not in own
+        if (name.endswith("bias") or name.rpartition(".")[2].startswith("bias_"))
+        and name not in own
     ]
     if not biases:
         raise ValueError(
