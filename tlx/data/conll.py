@@ -1,13 +1,13 @@
 """Sentences whose words have tags, in files of columns, as CoNLL's shared tasks give them."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 from tlx.data import columns
 from tlx.data.columns import Columns, Format
-from tlx.data.files import MAX_SHOWN
+from tlx.data.files import refuse_lines
 from tlx.data.splits import Labels, Splits
 from tlx.data.subset import Draw
 from tlx.data.texts import Texts, from_texts
@@ -89,7 +89,8 @@ def conll(
     paths = _paths(root, {"train": train, "val": val, "test": test}, extra or {})
     files = {split: columns.read(path, form) for split, path in paths.items()}
     used = columns.scheme_of(list(files.values())) if scheme == "auto" else scheme
-    _refuse([*_problems(files, used)])
+    problems = [*_problems(files, used)]
+    refuse_lines(problems, f"problems with the data ({len(problems)})")
     labels, pools = _pools(files, used)
     notes = {"scheme": used, "files": {split: path.name for split, path in paths.items()}}
     return from_texts(
@@ -139,14 +140,6 @@ def _problems(files: Mapping[str, Columns], scheme: Scheme) -> Iterator[str]:
         yield from columns.tag_problems(file, scheme)
 
 
-def _refuse(problems: Sequence[str]) -> None:
-    """Raises a ValueError that lists the problems, if there are any."""
-    if problems:
-        more = f"\n  ... ({len(problems)} in all)" if len(problems) > MAX_SHOWN else ""
-        shown = "\n".join(f"  {problem}" for problem in problems[:MAX_SHOWN])
-        raise ValueError(f"problems with the data ({len(problems)}):\n{shown}{more}")
-
-
 def _pools(files: Mapping[str, Columns], scheme: Scheme) -> tuple[Labels, dict[str, Texts]]:
     """The labels of the training file, and the sentences of all files.
 
@@ -166,7 +159,7 @@ def _pools(files: Mapping[str, Columns], scheme: Scheme) -> tuple[Labels, dict[s
             f"{files[split].path}: {count} words have {tag!r}, which no word of train has"
             for tag, count in sorted(counts.items())
         ]
-    _refuse(lacking)
+    refuse_lines(lacking, f"problems with the data ({len(lacking)})")
     place = {name: index for index, name in enumerate(names)}
     pools = {}
     for split, file in files.items():

@@ -7,12 +7,12 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from tlx.data.splits import IGNORED
 from tlx.data.tokenise import special_ids
 from tlx.methods.order import sample_seed
 
 HIDDEN, RANDOM = 0.8, 0.1
 """Shares of the chosen tokens that are hidden, and replaced by others; the rest stay."""
-IGNORED = -100
 
 
 @final

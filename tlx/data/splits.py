@@ -10,6 +10,9 @@ Sample = dict[str, Any]
 Batch = dict[str, Any]
 """Collated: `index` [N] int64 (position in the split), `input`, `target`."""
 
+IGNORED = -100
+"""Target where nothing is asked: of padding, of tokens that are not predicted."""
+
 Encode = Callable[[Sample], Sample]
 
 

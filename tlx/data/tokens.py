@@ -15,13 +15,11 @@ from torch import Tensor
 from tlx.data import token_files
 from tlx.data.augment import Augmentation
 from tlx.data.masking import Masking
-from tlx.data.splits import Batch, Encode, Sample, Split, Splits
+from tlx.data.splits import IGNORED, Batch, Encode, Sample, Split, Splits
 from tlx.data.tokenise import Tokens, tokenised
 from tlx.data.windows import Windows, windows
 
 LOG = logging.getLogger(__name__)
-IGNORED = -100
-"""Target where nothing is asked."""
 
 
 def prepare(splits: Splits, spec: Mapping[str, Any], *, buckets: bool = True) -> Splits:

@@ -11,9 +11,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from tlx.data.splits import IGNORED
 from tlx.data.tokenise import Tokens, around
-
-IGNORED = -100
 
 
 @final

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
-from tlx.data.splits import Batch, Labels
+from tlx.data.splits import IGNORED, Batch, Labels
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
 from tlx.tasks.checks import check_labels, check_smoothing
@@ -28,7 +28,6 @@ METRICS: dict[str, str] = {
 }
 OF_TOKENS = ("perplexity", "accuracy", "loss")
 """Figures that mean something for masked tokens too."""
-IGNORED = -100
 
 
 def language_modeling(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
-from tlx.data.splits import Batch, Labels
+from tlx.data.splits import IGNORED, Batch, Labels
 from tlx.methods import entities, metrics
 from tlx.methods.bootstrap import Metric, intervals
 from tlx.tasks.checks import check_labels, check_smoothing
@@ -27,7 +27,6 @@ METRICS: dict[str, str] = {
     "accuracy": "max",
     "loss": "min",
 }
-NO_WORD = -100
 
 
 def token_classification(labels: Labels, *, outside_weight: float = 1.0) -> "TokenClassification":
@@ -113,12 +112,12 @@ class TokenClassification:
         target = batch["target"]
         loss_N, weight_N = self.loss(outputs, batch)
         if target.is_floating_point():
-            target = target.argmax(2).masked_fill(target.sum(2) == 0, NO_WORD)
+            target = target.argmax(2).masked_fill(target.sum(2) == 0, IGNORED)
         predicted_NW = outputs.argmax(2)
         if isinstance(batch.get("input"), Mapping):
             predicted_NW = predicted_NW.masked_fill(batch["input"]["words"] < 0, self._outside)
         return {
-            "predicted": predicted_NW.masked_fill(target == NO_WORD, NO_WORD),
+            "predicted": predicted_NW.masked_fill(target == IGNORED, IGNORED),
             "target": target,
             "loss": loss_N,
             "weight": weight_N,
@@ -156,14 +155,14 @@ class TokenClassification:
         """Targets as probabilities [N, W, C]."""
         if target.is_floating_point():
             return target
-        there = target != NO_WORD
+        there = target != IGNORED
         hot = F.one_hot(target.clamp(min=0), len(self.labels.names))
         return hot.float() * there[..., None]
 
     def _tags(self, collected: Collected) -> tuple[list[list[str]], list[list[str]]]:
         """The words' tags, target and predicted."""
         names = self.labels.names
-        words = (collected["target"] != NO_WORD).sum(1).tolist()
+        words = (collected["target"] != IGNORED).sum(1).tolist()
         target, predicted = (
             [
                 [names[tag] for tag in row[:count]]
@@ -179,7 +178,7 @@ class TokenClassification:
 
     def _figures(self, collected: Collected) -> Metric:
         counts = self._counts(collected)
-        there_NW = collected["target"] != NO_WORD
+        there_NW = collected["target"] != IGNORED
         right_N = ((collected["predicted"] == collected["target"]) & there_NW).sum(1).double()
         words_N = there_NW.sum(1).double()
         loss_N, weight_N = collected["loss"].double(), collected["weight"].double()

@@ -7,11 +7,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tlx.data.splits import Batch
+from tlx.data.splits import IGNORED, Batch
 from tlx.tasks.task import Collected, Task
-
-PADDING = -100
-"""Of whole numbers, where items have fewer of them than others."""
 
 
 class Collector:
@@ -58,7 +55,7 @@ def _alike(tensors: list[Tensor]) -> list[Tensor]:
     if len(shapes) == 1:
         return tensors
     longest = [max(sizes) for sizes in zip(*shapes, strict=True)]
-    filler = math.nan if tensors[0].is_floating_point() else PADDING
+    filler = math.nan if tensors[0].is_floating_point() else IGNORED
     made = []
     for tensor in tensors:
         wide = tensor.new_full((len(tensor), *longest), filler)
