@@ -31,7 +31,7 @@ from tlx.tasks import together
 from tlx.tasks.heads import LinearHead
 from tlx.training import checkpoints, pruning
 from tlx.training.course import Course, Progress
-from tlx.training.fit import REMEDY, Diverged
+from tlx.training.fit import REMEDY, Diverged, check_validation, saved_state, training_row
 from tlx.training.module import TransferModule
 from tlx.training.progress import Display
 from tlx.training.reuse import Reuse
@@ -345,7 +345,7 @@ class Stack:
         if found is None:
             return 0
         payload, path = found
-        if payload["identity"] != self._identity(member):
+        if payload["identity"] != train.identity(member.given.folder, member.plan):
             raise CannotFuse(f"{path} belongs to other data or weights")
         if payload["average"] is not None or payload["progress"]["stage"]:
             raise CannotFuse(f"{path} is of another kind of run")
@@ -360,13 +360,6 @@ class Stack:
             )
             member.best = tuple(_head_of(best["network"]).values())
         return step
-
-    def _identity(self, member: Member) -> dict[str, str]:
-        return {
-            "run": member.run,
-            "data": member.plan.splits.fingerprint,
-            "weights": member.plan.model.backbone.weights_id,
-        }
 
     def _save(self) -> None:
         """A checkpoint of each run, such as a run alone would go on from."""
@@ -386,7 +379,7 @@ class Stack:
             folder,
             progress.step,
             {
-                "identity": self._identity(member),
+                "identity": train.identity(member.given.folder, member.plan),
                 "progress": asdict(progress),
                 "network": self._state(self.heads.head(run)),
                 "optimizer": {f"head.{name}": dict(s) for name, s in state.items() if s},
@@ -397,11 +390,9 @@ class Stack:
 
     def _state(self, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
         """A network's state with one run's head, less what never trains."""
-        state = dict(self.network.state_dict())
+        weights_id = self.members[0].plan.model.backbone.weights_id
+        state = saved_state(self.network, self.span.stage.trains, weights_id=weights_id)
         names = [name for name in state if name.startswith("head.")]
-        if self.members[0].plan.model.backbone.weights_id != "none":
-            buffers = {name for name, _ in self.network.named_buffers()}
-            state = {name: t for name, t in state.items() if name in buffers}
         state |= dict(zip(names, parameters, strict=True))
         return {name: tensor.detach().cpu() for name, tensor in state.items()}
 
@@ -496,13 +487,14 @@ class Stack:
             steps = self.step - member.logged
             if steps == 0:
                 continue
-            row = {
-                "train/loss": sums[run] / steps,
-                "train/lr": member.plan.recipe.lr * factors[run],
-                "train/epoch": self.step / self.pace.steps_per_epoch,
-                "train/stage": 0,
-                "train/samples_per_s": steps * self.pace.batch_size / seconds,
-            }
+            row = training_row(
+                {"loss": sums[run] / steps},
+                pace=self.pace,
+                step=self.step,
+                stage=member.course.progress.stage,
+                lr=member.plan.recipe.lr * factors[run],
+                samples_per_s=steps * self.pace.batch_size / seconds,
+            )
             member.rows.append((self.step, row))
             member.display.trained(self.step, 0, row)
             member.logged = self.step
@@ -549,10 +541,7 @@ class Stack:
         if member.run in self.failed:
             return
         course, name = member.course, member.plan.selection.metric
-        if any(math.isnan(metrics.get(key, 0.0)) for key in ("loss", name)):
-            raise Diverged(
-                f"validation at step {self.step} gave {metrics}: weights are not finite; {REMEDY}"
-            )
+        check_validation(metrics, monitored=name, step=self.step)
         if course.select(metrics[name]):
             member.best = head
         course.decide(metrics[name])

@@ -136,6 +136,15 @@ def note_inputs(folder: Path, plan: Plan) -> None:
     runs.write_json(path, facts)
 
 
+def identity(folder: Path, plan: Plan) -> dict[str, str]:
+    """What a checkpoint of a run must agree on."""
+    return {
+        "run": folder.name,
+        "data": plan.splits.fingerprint,
+        "weights": plan.model.backbone.weights_id,
+    }
+
+
 def _fit(
     config: Config,
     folder: Path,
@@ -182,11 +191,7 @@ def _fit(
             train_loader=build.train_loader(config, plan, share),
             val_loader=build.eval_loader(config, plan, plan.splits.val, share),
             folder=folder / "checkpoints",
-            identity={
-                "run": folder.name,
-                "data": plan.splits.fingerprint,
-                "weights": plan.model.backbone.weights_id,
-            },
+            identity=identity(folder, plan),
             display=display,
             ema=plan.effects.ema,
             recalibrate=batches if recalibrated else None,

@@ -13,7 +13,11 @@ from tlx.tasks.task import Collected
 
 def collected(task: Any, outputs: Tensor, targets: Tensor) -> Collected:
     """What a Collector would gather of a whole split [N, ...], or of G runs on it [G, N, ...]."""
-    found: Collected = task.collect(outputs, {"target": targets})
+    return on_cpu(task.collect(outputs, {"target": targets}))
+
+
+def on_cpu(found: Collected) -> Collected:
+    """Per-item tensors as they are kept: without gradient, on the CPU, numbers in float32."""
     return {
         key: value.detach().float().cpu() if value.is_floating_point() else value.detach().cpu()
         for key, value in found.items()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tlx.data.splits import IGNORED, Batch
 from tlx.tasks.task import Collected, Task
+from tlx.tasks.together import on_cpu
 
 
 class Collector:
@@ -21,10 +22,7 @@ class Collector:
 
     def add(self, outputs: Tensor, batch: Batch) -> None:
         """Adds the items of one batch."""
-        part = {
-            k: v.detach().float().cpu() if v.is_floating_point() else v.detach().cpu()
-            for k, v in self.task.collect(outputs, batch).items()
-        }
+        part = on_cpu(self.task.collect(outputs, batch))
         self.parts.append({**part, "index": batch["index"].cpu()})
 
     def finish(self) -> Collected | None:

@@ -4,13 +4,14 @@ import logging
 import math
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 from tlx.methods import freezing
@@ -269,11 +270,7 @@ class Conductor(pl.Callback):
         """Computes metrics, selects, decides whether the stage or the run is over, saves."""
         collected = self.module.collector.finish()
         metrics, prune = broadcast(self._judged(collected))
-        if any(math.isnan(metrics.get(name, 0.0)) for name in ("loss", self.selection.metric)):
-            raise Diverged(
-                f"validation at step {self.progress.step} gave {metrics}: weights or running "
-                f"statistics are not finite; {REMEDY}"
-            )
+        check_validation(metrics, monitored=self.selection.metric, step=self.progress.step)
         value = metrics[self.selection.metric]
         self._select(trainer, value)
         if self.average is not None:
@@ -334,12 +331,13 @@ class Conductor(pl.Callback):
             )
         now = time.monotonic()
         groups = trainer.optimizers[0].param_groups
-        row = {f"train/{name}": value for name, value in means.items()}
-        row["train/lr"] = max(group["lr"] for group in groups)
-        row["train/epoch"] = progress.step / self.pace.steps_per_epoch
-        row["train/stage"] = progress.stage
-        row["train/samples_per_s"] = (
-            steps * self.pace.batch_size / max(now - self.logged_time, 1e-9)
+        row = training_row(
+            means,
+            pace=self.pace,
+            step=progress.step,
+            stage=progress.stage,
+            lr=max(group["lr"] for group in groups),
+            samples_per_s=steps * self.pace.batch_size / max(now - self.logged_time, 1e-9),
         )
         self._log(trainer, row)
         self.display.trained(progress.step, progress.stage, row)
@@ -373,14 +371,9 @@ class Conductor(pl.Callback):
             checkpoints.save(self.folder, progress.step, payload, tag="last", keep=2)
 
     def _state(self) -> dict[str, Any]:
-        """What a checkpoint holds of the network: all that may differ from the start."""
-        state = self.module.network.state_dict()
-        if self.identity.get("weights", "none") == "none":
-            return state  # random weights may be others under another version of a library
-        frozen = freezing.never_trained(
-            self.module.network, {name for span in self.course.spans for name in span.stage.trains}
-        )
-        return {name: tensor for name, tensor in state.items() if name not in frozen}
+        trains = {name for span in self.course.spans for name in span.stage.trains}
+        weights_id = self.identity.get("weights", "none")
+        return saved_state(self.module.network, trains, weights_id=weights_id)
 
     def _carry(self, states: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """State that the next optimizer takes over: in the stage itself, always all of it."""
@@ -395,6 +388,49 @@ class Conductor(pl.Callback):
         if self.stop.agreed(self.module.device):
             self._save(trainer)
             raise Interrupted(f"stopped by a signal at step {self.progress.step}; saved")
+
+
+def saved_state(network: nn.Module, trains: Collection[str], *, weights_id: str) -> dict[str, Any]:
+    """What a checkpoint holds of a network: all that may differ from the start.
+
+    Args:
+        network: the whole of it.
+        trains: names of parameters that train in some stage.
+        weights_id: of the starting weights.
+    """
+    state: dict[str, Any] = network.state_dict()
+    if weights_id == "none":
+        return state  # random weights may be others under another version of a library
+    frozen = freezing.never_trained(network, trains)
+    return {name: tensor for name, tensor in state.items() if name not in frozen}
+
+
+def check_validation(metrics: Mapping[str, float], *, monitored: str, step: int) -> None:
+    """Raises Diverged where a validation's loss or monitored figure is not a number."""
+    if any(math.isnan(metrics.get(name, 0.0)) for name in ("loss", monitored)):
+        raise Diverged(
+            f"validation at step {step} gave {metrics}: weights or running statistics are not "
+            f"finite; {REMEDY}"
+        )
+
+
+def training_row(
+    means: Mapping[str, float],
+    *,
+    pace: Pace,
+    step: int,
+    stage: int,
+    lr: float,
+    samples_per_s: float,
+) -> dict[str, float]:
+    """A row of the training log."""
+    return {
+        **{f"train/{name}": value for name, value in means.items()},
+        "train/lr": lr,
+        "train/epoch": step / pace.steps_per_epoch,
+        "train/stage": stage,
+        "train/samples_per_s": samples_per_s,
+    }
 
 
 def peak_memory_bytes() -> int:
