@@ -19,7 +19,7 @@ from tlx.lineage import Locator
 from tlx.results import manifest as manifests
 from tlx.results import record
 from tlx.sweeps import fuse
-from tlx.sweeps.driver import Driver, Task
+from tlx.sweeps.driver import LOOK_EVERY_S, Driver, Task
 from tlx.sweeps.executor import Job
 from tlx.sweeps.local import LocalExecutor
 
@@ -100,6 +100,32 @@ def test_a_study_that_fuses_equals_one_that_does_not(executor, tmp_path):
     before = finished_in(one)
     drive(executor, tmp_path / "one", tasks(tmp_path / "one"))
     assert finished_in(one) == before
+
+
+class Late:
+    """An executor that tells of ends after their runs' records have long been seen."""
+
+    def __init__(self, inner, seconds: float) -> None:
+        self.inner, self.seconds = inner, seconds
+        self.room, self.start, self.stop = inner.room, inner.start, inner.stop
+        self.kept: list = []
+
+    @property
+    def running(self):
+        return [*self.inner.running, *self.kept]
+
+    def ended(self, timeout_s: float):
+        due = time.monotonic() + self.seconds
+        self.kept += [(due, end) for end in self.inner.ended(timeout_s)]
+        told = [end for due, end in self.kept if due <= time.monotonic()]
+        self.kept = [(due, end) for due, end in self.kept if end not in told]
+        return told
+
+
+def test_a_study_ends_with_the_process_of_its_stack(executor, tmp_path):
+    made = tasks(tmp_path, arms=TWO)
+    drive(Late(executor, 3 * LOOK_EVERY_S), tmp_path, made)
+    assert set(states(made).values()) == {"finished"}
 
 
 def compare(mine: Path, theirs: Path) -> None:
