@@ -45,7 +45,8 @@ class Slow:
         if self.kinds == 1 or not (n[1] and n[2] and n[3]):
             return y
         i = min(count, 3)
-        return min(max(i - (i + 1) * y * n[i + 1] / n[i], 0), i)
+        found = i - (i + 1) * y * n[i + 1] / n[i]
+        return min(found, i) if found > 0 else y
 
     def probability(self, token, context):
         if context is None:
@@ -87,6 +88,15 @@ def test_every_context_gives_a_distribution(texts, order, kinds, data):
         shares = model.distribution(context)
         assert shares.sum().item() == pytest.approx(1, abs=1e-9)
         assert (shares > 0).all()  # three of the tokens were never seen
+
+
+def test_a_discount_of_nothing_is_not_taken():
+    """What hypothesis found: every count of one token was 3 or more, and its discount 0."""
+    model = fit([[0, 0, 0], [0, 1, 0, 0, 0, 0]], order=3, vocabulary=9)
+    for level in model.levels:
+        assert min(level.discounts) > 0
+        for context in level.contexts:
+            assert (model.distribution(context) > 0).all()
 
 
 def test_all_three_discounts_are_in_use():

@@ -171,8 +171,9 @@ def _level(counts: Mapping[Gram, int], kinds: int) -> Level:
 def _discounts(counts: Mapping[Gram, int], kinds: int) -> tuple[float, float, float]:
     """Discounts of counts of 1, 2, and 3 or more, from how many n-grams occur so often.
 
-    Where an equation cannot be had (no n-gram occurs twice, say), one half is taken: of few texts,
-    or of n-grams so short that all are frequent.
+    Where an equation cannot be had (no n-gram occurs twice, say) or gives nothing to unseen
+    tokens, the discount of the single kind is taken, and one half for that: of few texts, or of
+    n-grams so short that all are frequent.
     """
     often = Counter(count for count in counts.values() if count <= 4)
     n1, n2, n3, n4 = (often[i] for i in (1, 2, 3, 4))
@@ -184,7 +185,11 @@ def _discounts(counts: Mapping[Gram, int], kinds: int) -> tuple[float, float, fl
         2 - 3 * single * n3 / n2,
         3 - 4 * single * n4 / n3,
     )
-    return (min(max(one, 0.0), 1.0), min(max(two, 0.0), 2.0), min(max(three, 0.0), 3.0))
+    return (
+        min(one, 1.0) if one > 0 else single,
+        min(two, 2.0) if two > 0 else single,
+        min(three, 3.0) if three > 0 else single,
+    )
 
 
 def _padded(tokens: Sequence[int], order: int) -> list[int]:
