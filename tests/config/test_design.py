@@ -496,6 +496,21 @@ def test_keys_that_only_some_arms_have_may_be_varied(plan):
     assert len(plan({"factors": {"backbone.kwargs.new": [1, 2]}, "seeds": [0]}).arms) == 2
 
 
+def test_an_arm_is_tuned_by_the_keys_that_it_has(plan, refused):
+    arms = {"two": ["freeze_strategy=lp_ft"], "one": []}
+    tune = {"freeze_strategy.full_lr_scale": [0.1, 0.2]}
+    made = plan({"arms": arms, "seeds": [0, 1], "tune": tune})
+    assert [(cell.arm, cell.candidate) for cell in made.cells[:3]] == [
+        ("two", "freeze_strategy.full_lr_scale=0.1"),
+        ("two", "freeze_strategy.full_lr_scale=0.2"),
+        ("one", ""),
+    ]
+    assert len(made.cells) == 6
+    tune = {"freeze_strategy.full_scale": [0.1]}
+    found = refused({"arms": arms, "seeds": [0], "tune": tune})
+    assert set(found) == {"study.tune.freeze_strategy.full_scale"}
+
+
 def test_a_baseline_that_is_the_base_itself_is_told(refused):
     factors = {"pace": {"slow": ["optimizer.lr=0.002"], "fast": ["optimizer.lr=0.1"]}}
     study = {"design": "one_at_a_time", "factors": factors, "seeds": [0]}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tlx.config.arms import Arm, design_of, expand
 from tlx.config.check import check
 from tlx.config.identity import essence
+from tlx.config.keys import exists
 from tlx.config.limits import metrics_of
 from tlx.config.overrides import key_of, quoted
 from tlx.config.places import EXPERIMENT
@@ -198,8 +199,9 @@ def _cells(
     """Seed by seed; those of the first seed are checked, the others differ in nothing else."""
     made: list[Cell] = []
     problems: dict[str, list[Problem]] = {arm.name: [] for arm in arms}
-    first, tuned = study["seeds"][0], candidates(study.get("tune") or {})
-    for seed, arm, candidate in itertools.product(study["seeds"], arms, tuned):
+    first, tuned = study["seeds"][0], _tuned(line, arms, study.get("tune") or {}, composer)
+    tries = [(arm, candidate) for arm in arms for candidate in tuned[arm.name]]
+    for seed, (arm, candidate) in itertools.product(study["seeds"], tries):
         given = (*line, *arm.overrides, *candidate, f"seed={seed}")
         try:
             config = composer.compose(given, check=seed == first)
@@ -221,6 +223,32 @@ def _cells(
     if found := told(problems, known=known):
         raise CheckError(found)
     return made
+
+
+def _tuned(
+    line: Sequence[str],
+    arms: Sequence[Arm],
+    tune: Mapping[str, Sequence[Any]],
+    composer: "Composer",
+) -> dict[str, list[tuple[str, ...]]]:
+    """Each arm's candidates, of the keys that it has: an exact probe has no learning rate.
+
+    Raises:
+        CheckError: no arm has a key.
+    """
+    if not tune:
+        return {arm.name: candidates({}) for arm in arms}
+    found: dict[str, Mapping[str, Sequence[Any]]] = {}
+    for arm in arms:
+        try:
+            config = composer.compose((*line, *arm.overrides), check=False)
+        except CheckError:  # told with the arm's other problems
+            found[arm.name] = tune
+            continue
+        found[arm.name] = {key: values for key, values in tune.items() if exists(key, config)}
+    if nowhere := [key for key in tune if not any(key in keys for keys in found.values())]:
+        raise CheckError([Problem(f"study.tune.{key}", "no arm has this key") for key in nowhere])
+    return {name: candidates(keys) for name, keys in found.items()}
 
 
 def _less_base(arms: list[Arm], made: Sequence[Cell]) -> list[Arm]:
