@@ -176,3 +176,9 @@ def test_the_same_run_in_two_studies_is_one_run():
     study = {"arms": {"a": []}, "seeds": [0]}
     assert run_id({**BASE, "study": study, "name": "x"}) == run_id(BASE)
     assert "study" not in essence({**BASE, "study": study})
+
+
+def test_an_id_names_the_last_part_of_a_local_folder(tmp_path):
+    folder = tmp_path / "deep" / "my.encoder"
+    config = compose(["dataset=stdlib_docs", "backbone=transformers", f"backbone.name={folder}"])
+    assert run_id(config).split("-")[1] == "my"

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from tlx.config import schema
@@ -174,7 +175,9 @@ def _leaf(node: Any) -> str:
 
 
 def _title(node: Any) -> str:
-    """A node's word in the id: the name it gives, else its function's."""
+    """A node's word in the id: the name it gives, of a local folder its last; else its function's."""
     name = node.get("name") if isinstance(node, Mapping) else None
+    if isinstance(name, str) and name.startswith(("/", "~", ".")):
+        name = PurePath(name).name
     text = name.partition(".")[0] if isinstance(name, str) and name else _leaf(node)
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:40] or "none"
