@@ -275,6 +275,17 @@ def test_strategies_and_schedules_need_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=CONF.parents[1])
 
 
+def test_gradual_may_slow_each_group_below() -> None:
+    layout = layout_of({"a": ["a.w"], "b": ["b.w"], "c": ["c.w"], "head": ["head.w"]})
+    rates = [stage.trains for stage in strategies.gradual(layout, decay=2.0)]
+    assert rates[0] == {"head.w": 1.0}
+    assert rates[1] == {"c.w": 0.5, "head.w": 1.0}
+    assert rates[-1] == {"a.w": 0.125, "b.w": 0.25, "c.w": 0.5, "head.w": 1.0}
+    assert rates[-1] == strategies.discriminative(layout, decay=2.0)[0].trains
+    with pytest.raises(ValueError, match="decay=0"):
+        strategies.gradual(layout, decay=0.0)
+
+
 @pytest.mark.parametrize("count", range(2, 7))
 def test_gradual_in_fewer_stages_thaws_several_groups_at_once(count: int) -> None:
     layout = layout_of({f"g{i}": [f"g{i}.weight"] for i in range(5)} | {"head": ["head.weight"]})

@@ -272,6 +272,7 @@ def gradual(
     every_epochs: float | None = None,
     every_steps: int | None = None,
     stages: int | None = None,
+    decay: float = 1.0,
     plateau: int | None = None,
     restore_best: bool = False,
 ) -> tuple[Stage, ...]:
@@ -284,13 +285,15 @@ def gradual(
         every_epochs: the same in epochs (ULMFiT: 1).
         every_steps: the same in optimizer steps.
         stages: how many stages in all, so that several groups thaw at once; None: one a group.
+        decay: each layer group learns at the rate of the one above over this (ULMFiT: 2.6).
         plateau: validations without improvement that thaw the next group early.
         restore_best: start each stage from the best weights on validation.
 
     Raises:
-        ValueError: the time between thaws is given twice; `stages` is not in 2 ... groups.
+        ValueError: the time between thaws is given twice; `stages` is not in 2 ... groups, `decay`
+            not above 0.
 
-    Source: Howard and Ruder 2018, "ULMFiT", section 3.3.
+    Source: Howard and Ruder 2018, "ULMFiT", sections 3.2 and 3.3.
 
     >>> from tlx.methods.stages import layout_of
     >>> layout = layout_of({"stem": ["a.weight"], "top": ["b.weight"], "head": ["c.weight"]})
@@ -318,7 +321,7 @@ def gradual(
     parts = [(f"{groups[i].name}+", groups[i:]) for i in lowest]
     parts[0] = ("head", groups[top:])
     parts[-1] = ("all", groups)
-    return _sequence(parts, until, restore_best)
+    return _sequence(parts, until, restore_best, rates=_slower_below(layout, decay))
 
 
 def chain_thaw(
@@ -440,17 +443,7 @@ def discriminative(layout: Layout, *, decay: float = 2.6) -> tuple[Stage, ...]:
     >>> dict(discriminative(layout, decay=2.0)[0].trains)
     {'a.weight': 0.25, 'b.weight': 0.5, 'c.weight': 1.0}
     """
-    if not decay > 0:
-        raise ValueError(
-            f"discriminative: decay={decay}; give a number above 0, above 1 to slow the stem"
-        )
-    top = len(layout.groups) - 1
-    rates = {
-        name: decay ** (depth - top)
-        for depth, group in enumerate(layout.groups)
-        for name in group.parameters
-    }
-    return _checked(layout, [Stage("all", rates)])
+    return _checked(layout, [Stage("all", _slower_below(layout, decay))])
 
 
 def freezeout(
@@ -623,10 +616,32 @@ def _until(
     return Until(steps=steps, epochs=epochs, fraction=fraction, plateau=plateau)
 
 
+def _slower_below(layout: Layout, decay: float) -> dict[str, float]:
+    """Factors of the rate: each layer group's is that of the one above over `decay`."""
+    if not decay > 0:
+        raise ValueError(
+            f"freeze_strategy.decay={decay}; give a number above 0, above 1 to slow the stem"
+        )
+    top = len(layout.groups) - 1
+    return {
+        name: decay ** (depth - top)
+        for depth, group in enumerate(layout.groups)
+        for name in group.parameters
+    }
+
+
 def _sequence(
-    parts: Sequence[tuple[str, Sequence[Group]]], until: Until, restore_best: bool
+    parts: Sequence[tuple[str, Sequence[Group]]],
+    until: Until,
+    restore_best: bool,
+    *,
+    rates: Mapping[str, float] | None = None,
 ) -> tuple[Stage, ...]:
     """Stages of equal length, and a last one that takes the rest."""
-    stages = [Stage(n, _scaled(_names(groups)), until, restore_best) for n, groups in parts[:-1]]
+
+    def trains(groups: Sequence[Group]) -> dict[str, float]:
+        return {name: (rates or {}).get(name, 1.0) for name in _names(groups)}
+
+    stages = [Stage(n, trains(groups), until, restore_best) for n, groups in parts[:-1]]
     name, groups = parts[-1]
-    return (*stages, Stage(name, _scaled(_names(groups))))
+    return (*stages, Stage(name, trains(groups)))
