@@ -378,7 +378,7 @@ def test_backbone(option, train):
 KNOBS = {
     "accumulate": ["trainer.accumulate=2"],
     "channels_last": ["trainer.channels_last=true"],
-    "bf16": ["trainer.precision=bf16-mixed"],
+    "bf16": ["trainer.precision=bf16-mixed", "regularization=[grad_clip]"],
     "deterministic": ["trainer.deterministic=true"],
     "not_deterministic": ["trainer.deterministic=false"],
     "workers": ["trainer.workers=2"],

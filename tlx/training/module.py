@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -153,6 +154,19 @@ class TransferModule(pl.LightningModule):
         load_state(optimizer, self.states)
         self.states = {}
         return optimizer
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by norm. bfloat16 scales no gradients, but Lightning refuses fused optimizers."""
+        plugin = self.trainer.precision_plugin
+        if isinstance(plugin, MixedPrecision) and plugin.scaler is None and gradient_clip_val:
+            plugin.clip_grad_by_norm(optimizer, gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_model(self) -> None:
         """Shards the network, once, where the strategy has a mesh of devices for it."""
