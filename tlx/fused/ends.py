@@ -1,0 +1,143 @@
+"""How the runs of a stack end: their figures, records, weights, predictions and logs.
+
+Shapes: N items, C outputs.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from tlx import train
+from tlx.fused.judging import at_once, outputs_of
+from tlx.fused.members import Member
+from tlx.methods.bootstrap import RESAMPLES
+from tlx.results import record as record_
+from tlx.results.record import Record
+from tlx.tasks import together
+
+REPORTS_AT_ONCE = 8
+"""Runs whose final figures are computed together, at most."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run found out, before it is written.
+
+    Attributes:
+        record: of the run.
+        outputs: by split, what its predictions are written from.
+        head: its parameters, by their names in the network.
+        example: folder of another of the runs, whose weights are on disk; None: its own are.
+    """
+
+    record: Record
+    outputs: Mapping[str, Tensor]
+    head: Mapping[str, Tensor]
+    example: Path | None
+
+
+class Ends:
+    """Evaluates runs that are over, some at once, and writes each as if it had been alone."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        names: Sequence[str],
+        over: Callable[[Path, Exception | None], object],
+    ) -> None:
+        """Keeps what they share.
+
+        Args:
+            network: of all, with some head.
+            names: of the runs.
+            over: told of each run that is recorded.
+        """
+        self.network = network
+        self.names = tuple(names)
+        self.over = over
+        self.example: Path | None = None
+
+    def reports(
+        self, group: Sequence[tuple[Member, tuple[Tensor, ...]]]
+    ) -> Iterator[tuple[Member, tuple[Tensor, ...], dict[str, Any], dict[str, Tensor]]]:
+        """Of runs with the same data: figures of every split, outputs where they are written."""
+        first = group[0][0]
+        plan, data = first.plan, first.data
+        named = {"val": plan.splits.val, "test": plan.splits.test, **plan.splits.extra}
+        most = max(RESAMPLES, *(len(split) for split in named.values()))
+        count = min(at_once(first, most), REPORTS_AT_ONCE)
+        for start in range(0, len(group), count):
+            begun, some = time.monotonic(), group[start : start + count]
+            reports, kept = {}, {}
+            for name, split in named.items():
+                features, targets = data.of(name, split)
+                kept[name] = outputs_of(features, [head for _, head in some])
+                reports[name] = together.report_each(plan.model.task, kept[name], targets)
+            del kept["val"]
+            share = (time.monotonic() - begun) / len(some)
+            for place, (member, head) in enumerate(some):
+                member.wall_s += share
+                own = {name: found[place] for name, found in reports.items()}
+                yield member, head, own, {name: found[place] for name, found in kept.items()}
+
+    def finish(
+        self,
+        member: Member,
+        head: Sequence[Tensor],
+        reports: Mapping[str, dict[str, Any]],
+        outputs: Mapping[str, Tensor],
+    ) -> Outcome:
+        """Closes the accounts of one run that has been evaluated."""
+        begun = time.monotonic()
+        plan, folder, course = member.plan, member.given.folder, member.course
+        computed, reused = member.data.take_counts()
+        validated = math.ceil(course.progress.step / plan.pace.eval_every) * len(plan.splits.val)
+        served = course.progress.step * plan.pace.batch_size + validated
+        course.progress.reuse = {
+            "boundary": "backbone",
+            "computed": computed,
+            "reused": reused,
+            "saved_s": (served - computed) * member.data.reuse.prefix_s,
+        }
+        sizes = {name: p.numel() for name, p in self.network.named_parameters()}
+        course.leave_stage(sizes)
+        others = tuple(name for name in self.names if name != folder.name)
+        member.wall_s += time.monotonic() - begun
+        made = train.record_of(
+            member.given.config,
+            folder,
+            plan,
+            course.progress,
+            reports,
+            member.wall_s,
+            fused_with=others,
+        )
+        names = [name for name in self.network.state_dict() if name.startswith("head.")]
+        outcome = Outcome(made, outputs, dict(zip(names, head, strict=True)), self.example)
+        if self.example is None:
+            train.save_weights(folder, plan, {**self.network.state_dict(), **outcome.head})
+            self.example = folder
+        member.tell()
+        train.show(member.loggers, plan, made)
+        for logger in member.loggers:
+            logger.finish("finished")
+        member.loggers = []
+        return outcome
+
+    def record(self, member: Member, outcome: Outcome) -> None:
+        """Writes what one run found out; beside other work."""
+        plan, folder = member.plan, member.given.folder
+        for name, outputs_NC in outcome.outputs.items():
+            split = plan.splits.test if name == "test" else plan.splits.extra[name]
+            path, task = folder / "predictions" / f"{name}.csv", plan.model.task
+            collected = together.collected(task, outputs_NC, member.data.targets(split))
+            train.write_predictions(path, split, member.plan, collected)
+        if outcome.example is not None:
+            train.save_weights_like(folder, outcome.example, outcome.head)
+        record_.write(folder, outcome.record)
+        self.over(folder, None)

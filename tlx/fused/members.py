@@ -1,0 +1,274 @@
+"""The runs of a stack and their data, and whether they fit together.
+
+Shapes: N items, D features.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor, nn
+
+from tlx import build, runs
+from tlx.build import Plan
+from tlx.frozen.rules import AdamW, Sgd
+from tlx.frozen.split import NoSplit
+from tlx.frozen.store import StoreError
+from tlx.methods.order import Order
+from tlx.tasks.heads import LinearHead
+from tlx.training import pruning
+from tlx.training.course import Course
+from tlx.training.module import TransferModule
+from tlx.training.progress import Display
+from tlx.training.reuse import Reuse
+
+Config = Mapping[str, Any]
+
+BYTES_OF_A_NUMBER = 24
+"""Of a head's parameter in a stack: value, two moments, gradient, best, a copy, in float32."""
+
+MOST_MEMORY = 0.25
+"""Share of the machine's memory that a stack may take."""
+
+
+OPTIMIZERS = {"tlx.training.optimizers.adamw": AdamW, "tlx.training.optimizers.sgd": Sgd}
+
+
+class CannotFuse(Exception):
+    """The runs cannot be trained as one stack, and why."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """One run as it comes: folder, frozen config, where its starting weights are."""
+
+    folder: Path
+    config: Config
+    init: str
+
+
+@dataclass(eq=False)
+class Member:
+    """One run of the stack.
+
+    Attributes:
+        given: folder, config, starting weights.
+        plan: its own data, selection and recipe; the network is the first run's.
+        data: activations of its data.
+        course: where it stands.
+        head: its head as it starts.
+        order: of its samples.
+        loggers: of the run.
+        display: writes how far it is.
+        pruner: of a search's trial.
+        best: parameters of the best validation.
+        carried: optimizer state by parameter that it goes on from.
+        logged: step of the last row of the training log.
+        rows: of the log, which its loggers have not been given yet.
+        wall_s: its share of the time.
+    """
+
+    given: Given
+    plan: Plan
+    data: "Data"
+    course: Course
+    head: nn.Module
+    order: Order
+    loggers: list[Any]
+    display: Display
+    pruner: Callable[[int, Mapping[str, float]], bool] | None
+    best: tuple[Tensor, ...] | None = None
+    carried: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    logged: int = 0
+    rows: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    wall_s: float = 0.0
+
+    @property
+    def run(self) -> str:
+        """Its id."""
+        return self.given.folder.name
+
+    def tell(self) -> None:
+        """Gives its loggers what they have not been given yet."""
+        for logger in self.loggers:
+            logger.log_rows(self.rows)
+        self.rows = []
+
+
+@dataclass
+class Data:
+    """Activations and targets of one set of splits, which several runs may share."""
+
+    reuse: Reuse
+    plan: Plan
+    features: dict[str, Tensor] = field(default_factory=dict)
+    counts: tuple[int, int] = (0, 0)
+    moved: dict[int, Tensor] = field(default_factory=dict)
+
+    def load(self) -> None:
+        """Takes training and validation activations from the store, computing what is missing."""
+        splits = self.plan.splits
+        train_ = self.reuse.rows(splits.train, self.reuse.training)
+        val = self.reuse.rows(splits.val, self.reuse.evaluation)
+        if not (train_.resident and val.resident):
+            raise CannotFuse("the activations do not fit into memory")
+        self.features = {"train": self._here(train_.tensor()), "val": self._here(val.tensor())}
+        self.counts = (train_.computed + val.computed, train_.reused + val.reused)
+
+    def take_counts(self) -> tuple[int, int]:
+        """How many activations were computed, and reused; who asks again reuses them all."""
+        computed, reused = self.counts
+        self.counts = 0, computed + reused
+        return computed, reused
+
+    def of(self, name: str, split: Any) -> tuple[Tensor, Tensor]:
+        """Features [N, D] and targets of a split."""
+        if name not in self.features:
+            try:
+                rows = self.reuse.rows(split, self.reuse.evaluation)
+                found = rows.gather(range(len(rows)))
+            except StoreError as reason:
+                self.reuse.say(str(reason))
+                found = self.reuse.activations(split, self.reuse.evaluation)
+            self.features[name] = self._here(found)
+        return self.features[name], self.targets(split)
+
+    def targets(self, split: Any) -> Tensor:
+        """Targets of a split, where the network is."""
+        key = id(split)
+        if key not in self.moved:
+            device = self.reuse.trainer.strategy.root_device
+            self.moved[key] = self.reuse.targets(split).to(device)
+        return self.moved[key]
+
+    def _here(self, rows: Tensor) -> Tensor:
+        return rows.float().to(self.reuse.trainer.strategy.root_device)
+
+
+def gather(
+    given: Sequence[Given], plan: Plan, trainer: pl.Trainer, module: TransferModule
+) -> list[Member]:
+    """The runs, with their activations; those of the same data share them.
+
+    Args:
+        given: the runs.
+        plan: of the first.
+        trainer: of the first.
+        module: of the first, in its stage.
+
+    Raises:
+        CannotFuse: the runs' data does not fit together, or a head is not linear.
+    """
+    data = _data(given, plan, trainer, module)
+    return [_member(each, data[_data_key(each.config)]) for each in given]
+
+
+def check_alike(members: Sequence[Member]) -> None:
+    """Whether one stack can hold the runs.
+
+    Raises:
+        CannotFuse: it cannot.
+    """
+    kinds = {member.given.config["optimizer"]["_target_"] for member in members}
+    if len(kinds) > 1 or kinds - OPTIMIZERS.keys():
+        raise CannotFuse(f"no stack for {', '.join(sorted(kinds))}")
+    numbers = sum(p.numel() for p in members[0].head.parameters())
+    needed = len(members) * numbers * BYTES_OF_A_NUMBER
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > MOST_MEMORY * memory:
+        raise CannotFuse(f"the stack would take {needed / 1e9:.1f} GB")
+
+
+def check_recipe(plan: Plan) -> None:
+    """Whether all that trains is a linear head.
+
+    Raises:
+        CannotFuse: it is not.
+    """
+    if len(plan.spans) != 1:
+        raise CannotFuse("there are several stages")
+    stage = plan.spans[0].stage
+    scales = set(stage.trains.values())
+    if any(not name.startswith("head.") for name in stage.trains) or scales != {1.0}:
+        raise CannotFuse("more than the head trains")
+    if plan.effects.ema is not None or plan.effects.penalties or plan.effects.callbacks:
+        raise CannotFuse("a regularization acts on whole networks")
+
+
+def _data(
+    given: Sequence[Given], plan: Plan, trainer: pl.Trainer, module: TransferModule
+) -> dict[str, Data]:
+    """The activations of each set of splits."""
+    made: dict[str, Data] = {}
+    for each in given:
+        key = _data_key(each.config)
+        if key in made:
+            continue
+        own = plan
+        if made:
+            data = build.ready(build.splits(each.config), plan.model.backbone.input_spec)
+            own = replace(plan, splits=data)
+        if own.splits.labels != plan.splits.labels:
+            raise CannotFuse("the runs have other labels")
+        if len(own.splits.train) != len(plan.splits.train):
+            raise CannotFuse("the runs have training sets of other sizes")
+        reuse = build.reuse(each.config, own, trainer, module)
+        why = "cache=off" if reuse is None else reuse.why_not()
+        if reuse is None or why is not None:
+            raise CannotFuse(str(why))
+        reuse.say = print
+        try:
+            if made:
+                reuse.adopt(next(iter(made.values())).reuse)
+            elif (boundary := reuse.find()) != "backbone":
+                raise CannotFuse(f"the boundary is {boundary}, below the head")
+            made[key] = Data(reuse, own)
+            made[key].load()
+        except (NoSplit, StoreError) as reason:
+            raise CannotFuse(str(reason)) from reason
+    return made
+
+
+def _member(given: Given, data: Data) -> Member:
+    config, shared = given.config, data.plan
+    effects = build.regularization(config)
+    task = shared.model.task
+    recipe = replace(
+        shared.recipe,
+        schedule=build.instantiate(config["schedule"]),
+        lr=config["optimizer"]["lr"],
+        weight_decay=effects.weight_decay,
+        smoothing=effects.smoothing,
+        seed=config["seed"],
+    )
+    selection = build.selection(config, task, effects)
+    plan = replace(shared, recipe=recipe, selection=selection, effects=effects)
+    head = build.new_head(config, task, shared.model.backbone, effects=effects, init=given.init)
+    if not isinstance(head, LinearHead) or head.dropout.p:
+        raise CannotFuse("the head is not linear, or has dropout")
+    return Member(
+        given=given,
+        plan=plan,
+        data=data,
+        course=Course(plan.spans, pace=plan.pace, selection=selection),
+        head=head,
+        order=build.order_of(config, plan),
+        loggers=[],
+        display=Display(
+            total_steps=plan.pace.total_steps,
+            stages=[span.stage.name for span in plan.spans],
+            metric=selection.metric,
+            silent=True,
+            file=given.folder / runs.PROGRESS,
+            every_s=1.0,
+        ),
+        pruner=pruning.hook(given.folder, every=plan.pace.eval_every),
+    )
+
+
+def _data_key(config: Config) -> str:
+    return json.dumps(config["dataset"], sort_keys=True, default=str)

@@ -1,0 +1,89 @@
+"""Checkpoints of a stack's runs, each of which could go on alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from torch import Tensor, nn
+
+from tlx import train
+from tlx.fused.members import CannotFuse, Member
+from tlx.training import checkpoints
+from tlx.training.course import Progress
+from tlx.training.fit import saved_state
+
+
+def resume(member: Member) -> int:
+    """The step that a run goes on from, which it is set to.
+
+    Raises:
+        CannotFuse: its checkpoint is of another kind of run.
+    """
+    found = checkpoints.load_newest(member.given.folder / "checkpoints")
+    if found is None:
+        return 0
+    payload, path = found
+    if payload["identity"] != train.identity(member.given.folder, member.plan):
+        raise CannotFuse(f"{path} belongs to other data or weights")
+    if payload["average"] is not None or payload["progress"]["stage"]:
+        raise CannotFuse(f"{path} is of another kind of run")
+    member.course.progress = Progress(**payload["progress"])
+    member.course.progress.resumes += 1
+    member.head.load_state_dict(_head_of(payload["network"]))
+    member.carried = payload["optimizer"]
+    step = member.logged = member.course.progress.step
+    if member.course.progress.best_step is not None:
+        best = checkpoints.load_step(
+            member.given.folder / "checkpoints", member.course.progress.best_step, tag="best"
+        )
+        member.best = tuple(_head_of(best["network"]).values())
+    return step
+
+
+def save(
+    member: Member,
+    head: Sequence[Tensor],
+    optimizer: Mapping[str, Mapping[str, Tensor]],
+    *,
+    network: nn.Module,
+) -> None:
+    """A checkpoint such as a run alone would go on from.
+
+    Args:
+        member: the run.
+        head: its parameters now.
+        optimizer: state of each by the parameter's name in the head.
+        network: of all, whose other parameters do not train.
+    """
+    folder, progress = member.given.folder / "checkpoints", member.course.progress
+    if member.best is not None and progress.best_step is not None:
+        payload = {"network": _state(network, member, member.best), "value": progress.best_value}
+        checkpoints.save(folder, progress.best_step, payload, tag="best", keep=1)
+    checkpoints.save(
+        folder,
+        progress.step,
+        {
+            "identity": train.identity(member.given.folder, member.plan),
+            "progress": asdict(progress),
+            "network": _state(network, member, head),
+            "optimizer": {f"head.{name}": dict(s) for name, s in optimizer.items() if s},
+            "scaler": None,
+            "average": None,
+        },
+    )
+
+
+def _state(network: nn.Module, member: Member, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
+    """A network's state with one run's head, less what never trains."""
+    weights_id = member.plan.model.backbone.weights_id
+    state = saved_state(network, member.plan.spans[0].stage.trains, weights_id=weights_id)
+    names = [name for name in state if name.startswith("head.")]
+    state |= dict(zip(names, parameters, strict=True))
+    return {name: tensor.detach().cpu() for name, tensor in state.items()}
+
+
+def _head_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix("head."): tensor
+        for name, tensor in state.items()
+        if name.startswith("head.")
+    }

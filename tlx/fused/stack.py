@@ -1,0 +1,316 @@
+"""The vectorised training of several runs, from their first step to the last one's end.
+
+Shapes: G runs of the stack, B items of a batch, D features, C outputs.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import final
+
+import torch
+from torch import Tensor
+
+from tlx import build, train
+from tlx.frozen.heads import Heads
+from tlx.frozen.losses import loss_of
+from tlx.fused import saved
+from tlx.fused.ends import Ends
+from tlx.fused.judging import at_once, outputs_of
+from tlx.fused.members import CannotFuse, Given, Member, check_alike, check_recipe, gather
+from tlx.fused.starts import factors_of, start_of
+from tlx.tasks import together
+from tlx.training.fit import REMEDY, Diverged, check_validation, training_row
+from tlx.training.module import TransferModule
+from tlx.training.signals import Interrupted, Pruned, StopFlag
+from tlx.training.writers import Writers
+
+SAVE_EVERY_S = 30.0
+"""At most so much work is lost to a kill."""
+
+TELL_EVERY_S = 1.0
+"""How old what the logs show may be; they are also written with each checkpoint."""
+
+
+def train_together(
+    given: Sequence[Given], *, over: Callable[[Path, Exception | None], object]
+) -> None:
+    """Trains and evaluates runs as one stack.
+
+    Every run's record, weights, predictions and logs are those that it would have alone, up to
+    rounding.
+
+    Args:
+        given: the runs, whose folders the caller holds.
+        over: told of each run when it is over and recorded, from any thread, with the reason where
+            it did not finish (which it has to record).
+
+    Raises:
+        CannotFuse: they do not fit together; nothing has begun.
+        Interrupted: a signal asked to stop; everything is saved.
+    """
+    if len(given) < 2:
+        raise CannotFuse("there is one run")
+    stack = Stack(given, over=over)
+    try:
+        stack.run()
+    finally:
+        stack.close()
+
+
+@final
+class Stack:
+    """The vectorised training of several runs."""
+
+    def __init__(
+        self, given: Sequence[Given], *, over: Callable[[Path, Exception | None], object]
+    ) -> None:
+        """Loads data, network and activations.
+
+        Raises:
+            CannotFuse: the runs do not fit together.
+        """
+        started = time.monotonic()
+        self.over = over
+        self.failed: dict[str, Exception] = {}
+        first = given[0]
+        torch.use_deterministic_algorithms(first.config["trainer"]["deterministic"], warn_only=True)
+        plan = build.plan(first.config, init=first.init)
+        check_recipe(plan)
+        trainer = train.trainer_of(first.config, first.folder, plan, [])
+        module = TransferModule(plan.recipe, total_steps=plan.pace.total_steps)
+        train.prepare_network(first.config, plan)
+        module.enter(plan.spans[0], start=0, states={})
+        self.network = plan.model.network
+        self.members = gather(given, plan, trainer, module)
+        self.ends = Ends(self.network, [member.run for member in self.members], over)
+        with Writers() as writers:
+            writers.all(
+                train.note_inputs, [g.folder for g in given], [m.plan for m in self.members]
+            )
+        check_alike(self.members)
+        steps = [saved.resume(member) for member in self.members]
+        if len(set(steps)) > 1:
+            raise CannotFuse("the runs stopped at different steps")
+        self.pace = plan.pace
+        self.loss = loss_of(plan.model.task)
+        self.stop = StopFlag()
+        self.saved = time.monotonic()
+        self.step = steps[0]
+        for member in self.members:
+            member.wall_s += (time.monotonic() - started) / len(self.members)
+
+    def _save(self) -> None:
+        """A checkpoint of each run, such as a run alone would go on from."""
+        for member, run in zip(self.active, self.heads.runs, strict=True):
+            member.tell()
+            if member.run not in self.failed:
+                self._save_one(member, run)
+        self.saved = time.monotonic()
+
+    def _save_one(self, member: Member, run: int) -> None:
+        saved.save(member, self.heads.head(run), self.heads.state(run), network=self.network)
+
+    # -- training -----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Trains every run to its end, and records it."""
+        self.active = list(self.members)
+        for member in self.members:
+            member.loggers = train.loggers_of(member.given.config, member.given.folder)
+            for logger in member.loggers:
+                logger.resume(self.step or None)
+        starts = [start_of(member) for member in self.members]
+        self.heads = Heads(starts, loss=self.loss)
+        for run, member in enumerate(self.members):
+            names, carried = starts[run].parameters, member.carried
+            self.heads.load_state(run, {n: carried.get(f"head.{n}", {}) for n in names})
+            member.course.enter_stage()
+        print(
+            f"{len(self.members)} runs that differ in their heads only are trained as one: "
+            f"{', '.join(member.run for member in self.members)}",
+            flush=True,
+        )
+        self.factors_GS = factors_of(self.members, self.pace.total_steps)
+        self.sums_G = torch.zeros(len(self.members), dtype=torch.float64)
+        self.told = time.monotonic()
+        self.stop.install()
+        try:
+            # those that had ended, and were stopped before that was recorded
+            self._take_out([m for m in self.active if m.course.progress.stage_over])
+            while self.active:
+                self._segment()
+        finally:
+            self.stop.restore()
+
+    def _segment(self) -> None:
+        """Trains up to the next validation, validates, and takes out what is over."""
+        started, count = time.monotonic(), len(self.active)
+        end = self.active[0].course.segment_end()
+        which_G = torch.tensor(self.heads.runs)
+        factors = self.factors_GS[which_G]
+        self.sources = {(id(m.data), m.order.seed): m for m in self.active}
+        self.order = [(id(member.data), member.order.seed) for member in self.active]
+        while self.step < end:
+            features, targets = self._batch()
+            self.sums_G[which_G] += (
+                self.heads.step(features, targets, factors=factors[:, self.step]).double().cpu()
+            )
+            self.step += 1
+            if self.step % self.pace.log_every == 0 or self.step == end:
+                self._log(started)
+            if self.stop.received is not None and self.step < end:
+                self._interrupt()
+        for member in self.active:
+            member.course.progress.step = self.step
+        over = self._validate()
+        if time.monotonic() - self.told > TELL_EVERY_S:
+            self.told = time.monotonic()
+            for member in self.active:
+                member.tell()
+        share = (time.monotonic() - started) / count
+        for member in self.active:
+            member.wall_s += share
+            member.course.progress.stage_wall_s += share
+            member.course.progress.wall_s += share
+        stops = self.stop.received is not None
+        if stops or time.monotonic() - self.saved > SAVE_EVERY_S:
+            self._save()
+        self._take_out(over)
+        if stops and self.active:
+            raise Interrupted(f"stopped by a signal at step {self.step}; saved")
+
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """Features and targets of the step: one batch for all, or one a run."""
+        made: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        for key, member in self.sources.items():
+            features = member.data.features["train"]
+            _, items = member.order.batch_at(self.step)
+            index = torch.tensor(items, device=features.device)
+            targets = member.data.targets(member.plan.splits.train)
+            made[key] = features.index_select(0, index), targets.index_select(0, index)
+        if len(made) == 1:
+            return made[self.order[0]]
+        each = [made[key] for key in self.order]
+        return torch.stack([x for x, _ in each]), torch.stack([y for _, y in each])
+
+    def _log(self, started: float) -> None:
+        sums = self.sums_G.tolist()
+        factors = self.factors_GS[:, self.step - 1].tolist()
+        seconds = max(time.monotonic() - started, 1e-9) / len(self.active)
+        for member, run in zip(self.active, self.heads.runs, strict=True):
+            steps = self.step - member.logged
+            if steps == 0:
+                continue
+            row = training_row(
+                {"loss": sums[run] / steps},
+                pace=self.pace,
+                step=self.step,
+                stage=member.course.progress.stage,
+                lr=member.plan.recipe.lr * factors[run],
+                samples_per_s=steps * self.pace.batch_size / seconds,
+            )
+            member.rows.append((self.step, row))
+            member.display.trained(self.step, 0, row)
+            member.logged = self.step
+            if not math.isfinite(row["train/loss"]):
+                self.failed[member.run] = Diverged(
+                    f"the training loss is not finite before step {self.step} "
+                    f"({row['train/loss']}); {REMEDY}"
+                )
+            self.sums_G[run] = 0
+
+    def _validate(self) -> list[Member]:
+        """Judges every run; those that are over."""
+        groups: dict[int, list[tuple[Member, int]]] = {}
+        for member, run in zip(self.active, self.heads.runs, strict=True):
+            groups.setdefault(id(member.data), []).append((member, run))
+        for group in groups.values():
+            self._validate_on(group)
+        return [m for m in self.active if m.run in self.failed or m.course.progress.stage_over]
+
+    def _validate_on(self, group: Sequence[tuple[Member, int]]) -> None:
+        """Judges runs that have the same data."""
+        first = group[0][0]
+        features, targets = first.data.of("val", first.plan.splits.val)
+        heads = [self.heads.head(run) for _, run in group]
+        count = at_once(first, len(features))
+        for start in range(0, len(group), count):
+            some = heads[start : start + count]
+            outputs_GNC = outputs_of(features, some)
+            figures = together.metrics_each(first.plan.model.task, outputs_GNC, targets)
+            for (member, _), head, found in zip(group[start:], some, figures, strict=False):
+                try:
+                    self._judge(member, head, found)
+                except (Diverged, Pruned) as reason:
+                    self.failed[member.run] = reason
+
+    def _judge(
+        self, member: Member, head: tuple[Tensor, ...], metrics: Mapping[str, float]
+    ) -> None:
+        if member.run in self.failed:
+            return
+        course, name = member.course, member.plan.selection.metric
+        check_validation(metrics, monitored=name, step=self.step)
+        if course.select(metrics[name]):
+            member.best = head
+        course.decide(metrics[name])
+        member.rows.append((self.step, {f"val/{key}": value for key, value in metrics.items()}))
+        member.display.validated(self.step, metrics)
+        prune = member.pruner is not None and member.pruner(self.step, metrics)
+        if prune and not course.progress.stage_over:
+            raise Pruned(f"pruned at step {self.step}, at {metrics[name]:.6g}")
+
+    def _interrupt(self) -> None:
+        for member in self.active:
+            member.course.progress.step = self.step
+        self._save()
+        raise Interrupted(f"stopped by a signal at step {self.step}; saved")
+
+    def _take_out(self, over: Sequence[Member]) -> None:
+        """Records what is over, and goes on with the others."""
+        if not over:
+            return
+        gone = [run for m, run in zip(self.active, self.heads.runs, strict=True) if m in over]
+        begun: list[tuple[Member, Future[object]]] = []
+        groups: dict[int, list[tuple[Member, tuple[Tensor, ...]]]] = {}
+        for member, run in zip(over, gone, strict=True):
+            if member.run not in self.failed:
+                if member.given.config["keep"] == "checkpoints":
+                    self._save_one(member, run)
+                best = member.plan.selection.final == "best" and member.best is not None
+                head = member.best if best and member.best else self.heads.head(run)
+                groups.setdefault(id(member.data), []).append((member, head))
+        with Writers() as writers:
+            for group in groups.values():
+                for found in self.ends.reports(group):
+                    outcome = self.ends.finish(*found)
+                    begun.append((found[0], writers.begin(self.ends.record, found[0], outcome)))
+        for member, future in begun:
+            error = future.exception()
+            if isinstance(error, Exception):
+                self.failed[member.run] = error
+            elif error is not None:
+                raise error
+        for member, run in zip(over, gone, strict=True):
+            reason = self.failed.get(member.run)
+            if reason is not None:
+                if isinstance(reason, Pruned):
+                    self._save_one(member, run)
+                self._close(member)
+                self.over(member.given.folder, reason)
+        self.heads.drop(gone)
+        self.active = [each for each in self.active if each not in over]
+
+    def close(self) -> None:
+        """Ends the loggers of what did not finish."""
+        for member in self.members:
+            self._close(member)
+
+    def _close(self, member: Member) -> None:
+        member.tell()
+        for logger in member.loggers:
+            logger.finish("failed" if member.run in self.failed else "interrupted")
+        member.loggers = []
