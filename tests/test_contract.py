@@ -256,11 +256,7 @@ def network(kind):
     if kind == "awd_lstm":
         sizes = ("backbone.embedding=8", "backbone.width=12", "backbone.layers=2")
         return ["backbone=word_lm", *sizes]
-    given = ",".join(f"{key}:{value}" for key, value in tiny.ALL[kind].items()).replace("'", "")
-    return [
-        *("backbone=transformers", f"backbone.name={kind}", "backbone.init=none"),
-        f"backbone.kwargs={{{given}}}",
-    ]
+    return tiny.overrides(kind)
 
 
 def texts(folder, wanted):

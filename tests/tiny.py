@@ -76,6 +76,15 @@ def tiny(kind, **options):
     return transformers(told, name=kind, kwargs=kwargs, **options)
 
 
+def overrides(kind):
+    """What a run's config says of a random network of a kind."""
+    given = ",".join(f"{key}:{value}" for key, value in ALL[kind].items()).replace("'", "")
+    return [
+        *("backbone=transformers", f"backbone.name={kind}", "backbone.init=none"),
+        f"backbone.kwargs={{{given}}}",
+    ]
+
+
 def batch(spec, lengths, *, side="right", seed=0):
     """Random tokens, no special ones, padded to the longest."""
     generator = torch.Generator().manual_seed(seed)
