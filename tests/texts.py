@@ -4,10 +4,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tlx.backbones import vocabulary
 from tlx.data import tokens
+from tlx.data.embedded_text import stdlib_docs
 from tlx.data.splits import Labels, Sample, Splits
 
 
@@ -76,4 +78,27 @@ def spec(texts: Sequence[str], *, unit: str = "pooled", kind: str = "words", **m
         "type_ids": False,
         "unit": unit,
         **more,
+    }
+
+
+def written(folder: Path, *, each: int = 20) -> dict[str, list[str]]:
+    """Real texts in files: the overrides of a run on their classes, and of one on their language.
+
+    Args:
+        folder: that the files go to.
+        each: texts of each class.
+    """
+    made = stdlib_docs(labels_per_class=each)
+    items = [made.train[index] for index in range(len(made.train))]
+    lines = [" ".join(item["input"].split()) for item in items]
+    names = [made.labels.names[item["target"]] for item in items]
+    rows = [f"{name}\t{line}" for name, line in zip(names, lines, strict=True)]
+    (folder / "texts.tsv").write_text("\n".join(["label\ttext", *rows]), encoding="utf-8")
+    (folder / "lines.txt").write_text("\n".join(lines), encoding="utf-8")
+    return {
+        "classes": [
+            *("dataset=text_csv", f"dataset.path={folder / 'texts.tsv'}"),
+            "dataset.quoting=none",
+        ],
+        "language": ["dataset=text_lines", f"dataset.path={folder / 'lines.txt'}", "task.block=32"],
     }

@@ -1,12 +1,16 @@
 """The gate: killed runs that go on end with the weights of runs that nobody disturbed."""
 
+import csv
 from pathlib import Path
 
 import pytest
 import torch
 
 import launching
+import texts
+import tiny
 from launching import KillAt
+from tlx.results import record
 
 # Twelve labels a class are 120 images: 7 steps an epoch at batch 16; 63 steps, three stages.
 BASE = [
@@ -78,3 +82,56 @@ def test_killed_run_goes_on_to_the_same_weights(
     assert not (folder / "model.safetensors").exists()
     assert launching.run(folder) == [0], launching.log(folder)
     same(undisturbed, folder)
+
+
+# -- texts --------------------------------------------------------------------------------------
+
+TEXTS = [
+    *("trainer=cpu", "trainer.epochs=null", "trainer.steps=36", "trainer.batch_size=8"),
+    *("trainer.eval_every_steps=12", "trainer.checkpoint_every_steps=4"),
+    *("trainer.log_every_steps=2", "logger=[csv]", "final_weights=last"),
+]
+VOCABULARY = "backbone.vocabulary_size=500"
+TEXT_RUNS = {
+    "classes-bert": [*tiny.overrides("bert"), VOCABULARY, *GRADUAL[:2]],
+    "language-lstm": ["backbone=char_lm", "backbone.embedding=8", "backbone.width=12"],
+    "language-gpt2": [*tiny.overrides("gpt2"), VOCABULARY],
+    "language-bert": ["task=masked_language_modeling", *tiny.overrides("bert"), VOCABULARY],
+}
+
+
+@pytest.fixture(scope="module")
+def texts_in_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Overrides for data of each kind."""
+    return texts.written(tmp_path_factory.mktemp("texts"))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=pytest.mark.slow if c == "language-bert" else []) for c in TEXT_RUNS],
+)
+def test_killed_run_on_texts_goes_on_to_the_same(
+    case: str, texts_in_files: dict[str, list[str]], tmp_path: Path
+) -> None:
+    """In the midst of a stage and of an epoch, with dropout, batches made by length."""
+    given = [*TEXTS, *texts_in_files[case.partition("-")[0]], *TEXT_RUNS[case]]
+    calm, killed = (
+        launching.freeze(given, runs_dir=tmp_path / name) for name in ("calm", "killed")
+    )
+    assert launching.run(calm) == [0], launching.log(calm)
+    kill = KillAt(MODULE, "training_step", 18)
+    assert launching.run(killed, sabotage={0: kill}) == [-9], launching.log(killed)
+    assert launching.run(killed) == [0], launching.log(killed)
+    assert "resumed at step 16" in launching.log(killed)
+    same(calm, killed)
+    assert figures(calm) == figures(killed)
+
+
+def figures(folder: Path) -> tuple[list[dict[str, str]], dict[str, record.SplitRecord]]:
+    """What training and evaluation have shown, without what tells of time."""
+    with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) >= 18
+    for row in rows:
+        del row["train/samples_per_s"]
+    return rows, dict(record.read(folder).splits)
