@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import launching
+import tiny
 from launching import All, KillAt, dump_samples, dump_weights, no_all_reduce
+from tlx.results import record
 
 BASE = [
     "dataset=digits",
@@ -76,18 +78,18 @@ def test_two_ranks_equal_one(network: list[str], optimizer: list[str], tmp_path:
     single = launching.rank_weights(one, 0)
     for rank in range(2):
         assert largest_difference(single, launching.rank_weights(two, rank)) <= 1e-4
-    assert_shares(one, two)
+    assert_shares(one, two, steps=63)
 
 
-def assert_shares(one: Path, two: Path) -> None:
+def assert_shares(one: Path, two: Path, *, steps: int) -> None:
     """At every step the ranks see different samples, together those that one rank sees."""
 
-    def steps(path: Path) -> list[list[str]]:
+    def items_of(path: Path) -> list[list[str]]:
         return [line.split()[1:] for line in path.read_text().splitlines()]
 
-    whole = steps(one / "samples-0.txt")
-    parts = [steps(two / f"samples-{rank}.txt") for rank in range(2)]
-    assert len(whole) == len(parts[0]) == len(parts[1]) == 63
+    whole = items_of(one / "samples-0.txt")
+    parts = [items_of(two / f"samples-{rank}.txt") for rank in range(2)]
+    assert len(whole) == len(parts[0]) == len(parts[1]) == steps
     for step, items in enumerate(whole):
         left, right = parts[0][step], parts[1][step]
         assert not set(left) & set(right)
@@ -129,3 +131,58 @@ def test_ranks_with_different_configs_end_at_once(tmp_path: Path) -> None:
         assert "ranks disagree on the config" in launching.log(folder, rank)
     assert not list(folder.glob("checkpoints/*"))
     assert launching.run(folder, world=2) == [0, 0], launching.log(folder)
+
+
+# -- texts --------------------------------------------------------------------------------------
+
+TEXTS = [
+    *("trainer=cpu", "trainer.epochs=null", "trainer.steps=36", "trainer.batch_size=8"),
+    *("trainer.eval_every_steps=12", "logger=[csv]", "final_weights=last"),
+]
+# Without dropout, whose draws are each rank's own.
+TRANSFORMER = ["backbone.vocabulary_size=500", "backbone.dropout=0"]
+TEXT_RUNS = {
+    "classes-bert": [
+        *(*tiny.overrides("bert"), *TRANSFORMER),
+        *("freeze_strategy=gradual", "freeze_strategy.stages=3"),
+    ],
+    "language-gpt2": [*tiny.overrides("gpt2"), *TRANSFORMER],
+    "language-lstm": [
+        *("backbone=char_lm", "backbone.embedding=8", "backbone.width=12"),
+        "backbone.dropout_scale=0",
+    ],
+}
+
+
+FAST = {"sgd": ["optimizer=sgd", "optimizer.lr=0.1"], "adamw": ["optimizer.lr=0.003"]}
+USUAL = {("classes-bert", "adamw"), ("language-gpt2", "sgd")}
+
+
+@pytest.mark.parametrize(
+    ("case", "optimizer"),
+    [
+        pytest.param(case, name, marks=[] if (case, name) in USUAL else pytest.mark.slow)
+        for case in TEXT_RUNS
+        for name in FAST
+    ],
+)
+def test_two_ranks_equal_one_on_texts(
+    case: str, optimizer: str, texts_in_files: dict[str, list[str]], tmp_path: Path
+) -> None:
+    """Batches are made by length: the ranks' halves differ in tokens, and so in what they weigh."""
+    data = texts_in_files[case.partition("-")[0]]
+    given = [*TEXTS, *data, *TEXT_RUNS[case], *FAST[optimizer]]
+    one = launching.freeze(given, runs_dir=tmp_path / "one")
+    two = launching.freeze([*given, "trainer.devices=2"], runs_dir=tmp_path / "two")
+    both = All(dump_weights, dump_samples)
+    assert launching.run(one, sabotage={0: both}) == [0], launching.log(one)
+    assert launching.run(two, world=2, sabotage={0: both, 1: both}) == [0, 0], launching.log(two)
+    single = launching.rank_weights(one, 0)
+    for rank in range(2):
+        assert largest_difference(single, launching.rank_weights(two, rank)) <= 1e-4
+    assert_shares(one, two, steps=36)
+    mine, theirs = (record.read(folder).splits for folder in (one, two))
+    for split in ("val", "test"):
+        assert mine[split].n == theirs[split].n
+        loss = mine[split].metrics["loss"].value
+        assert theirs[split].metrics["loss"].value == pytest.approx(loss, abs=1e-4)

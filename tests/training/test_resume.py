@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import launching
-import texts
 import tiny
 from launching import KillAt
 from tlx.results import record
@@ -98,12 +97,6 @@ TEXT_RUNS = {
     "language-gpt2": [*tiny.overrides("gpt2"), VOCABULARY],
     "language-bert": ["task=masked_language_modeling", *tiny.overrides("bert"), VOCABULARY],
 }
-
-
-@pytest.fixture(scope="module")
-def texts_in_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Overrides for data of each kind."""
-    return texts.written(tmp_path_factory.mktemp("texts"))
 
 
 @pytest.mark.parametrize(
