@@ -39,7 +39,7 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -q tests/test_rooms.py
 
 bench: $(STAMP)
-	for name in start memory step studies reuse heads probes; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in start memory step studies reuse heads probes texts; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: $(STAMP)
 	$(BIN)/python -m pytest -q --doctest-glob='*.md' docs README.md

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tlx.backbones.backbone import Features
+from tlx.data import tokens
 from tlx.data.splits import Labels, Sample, Splits
 from tlx.frozen.store import Store
 from tlx.methods.order import Order
@@ -31,9 +33,9 @@ from tlx.training.transform import Transform
 
 
 class Tensors:
-    """A split of tensors in memory."""
+    """A split in memory, of tensors or of texts as tensors."""
 
-    def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+    def __init__(self, inputs: Any, targets: Any) -> None:
         """Keeps both."""
         self.inputs = inputs
         self.targets = targets
@@ -65,6 +67,22 @@ def splits(inputs: Tensor, targets: Tensor, classes: int) -> Splits:
         collate=collate,
         fingerprint="made",
         encode_target=lambda target: target,
+    )
+
+
+def texts(ids_NT: Tensor, targets: Tensor, classes: int) -> Splits:
+    """The same for texts of T tokens: encoded and padded as those of a run are."""
+    inputs = [{"input_ids": ids_T, "token_type_ids": torch.zeros_like(ids_T)} for ids_T in ids_NT]
+    found, few = Tensors(inputs, targets.tolist()), Tensors(inputs[:8], targets[:8].tolist())
+    return Splits(
+        train=found,
+        val=few,
+        test=few,
+        labels=Labels("single", tuple(str(c) for c in range(classes))),
+        encoder=lambda spec, augmentations, train: tokens.TextEncoder((), None, "single"),
+        collate=partial(tokens.collate, pad_id=0, left=False),
+        fingerprint="made",
+        encode_target=tokens.target_tensor,
     )
 
 
