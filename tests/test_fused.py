@@ -9,8 +9,9 @@ import torch
 import launching
 from forking import CONTEXT
 from launching import KillAt
-from tlx import execute, fused, runs
+from tlx import execute, runs
 from tlx.config.compose import compose
+from tlx.fused.stack import Stack
 from tlx.lineage import Locator
 from tlx.results import record
 from tlx.sweeps import fuse
@@ -157,14 +158,14 @@ def test_runs_that_do_not_fit_are_told_apart(tmp_path):
 
 def stop_at(step, monkeypatch):
     """A signal that arrives when the stack has trained so many steps."""
-    original = fused.Stack._batch
+    original = Stack._batch
 
     def batch(self):
         if self.step == step:
             self.stop.received = 15
         return original(self)
 
-    monkeypatch.setattr(fused.Stack, "_batch", batch)
+    monkeypatch.setattr(Stack, "_batch", batch)
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["as_one", "alone"])

@@ -326,7 +326,8 @@ def run_together(folders: Sequence[Path]) -> Record:
         RunError: the first one failed or was pruned; others' records tell how they ended.
         Apart: they do not fit together, or one raised: what has not finished is to train alone.
     """
-    from tlx import fused
+    from tlx.fused.members import CannotFuse, Given
+    from tlx.fused.stack import train_together as train_stack
     from tlx.training.signals import Interrupted, Pruned
     from tlx.training.writers import Writers
 
@@ -356,12 +357,11 @@ def run_together(folders: Sequence[Path]) -> Record:
             if folder != folders[0]:
                 note(folder, f"trained with others as one, see {folders[0] / runs.LOG}")
         given = [
-            fused.Given(folder, config, provenance_of(folder)["init"])
-            for folder, config in left.items()
+            Given(folder, config, provenance_of(folder)["init"]) for folder, config in left.items()
         ]
         try:
-            fused.train_together(given, over=over)
-        except fused.CannotFuse as reason:
+            train_stack(given, over=over)
+        except CannotFuse as reason:
             for folder, config in left.items():
                 _end(folder, config, "interrupted", f"not as one: {reason}")
             raise runs.Apart(f"not trained together: {reason}") from reason
