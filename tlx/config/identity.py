@@ -175,7 +175,7 @@ def _leaf(node: Any) -> str:
 
 
 def _title(node: Any) -> str:
-    """A node's word in the id: the name it gives, of a local folder its last; else its function's."""
+    """A node's word in the id: the name it gives, of a folder its last; else its function's."""
     name = node.get("name") if isinstance(node, Mapping) else None
     if isinstance(name, str) and name.startswith(("/", "~", ".")):
         name = PurePath(name).name
