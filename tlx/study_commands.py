@@ -22,6 +22,9 @@ from tlx.sweeps.studies import CANCEL, Study, drive, study
 
 INTERRUPTED = 130
 
+IN_WANDB = ("claims", "main", "splits", "differences", "effects", "entities", "trials", "cost")
+"""Tables that W&B shows; those that hold texts of the data stay here."""
+
 
 def train(args: argparse.Namespace, *, config: Mapping[str, Any] | None = None) -> int:
     """Trains what is missing of a study, and prints its report."""
@@ -143,7 +146,7 @@ def _log_summary(node: Mapping[str, Any], folder: Path, tables: Mapping[str, Any
         config={"study": folder.name},
     )
     logger = instantiate(node, info)
-    for name in ("claims", "main", "splits", "differences", "effects", "trials", "cost"):
+    for name in IN_WANDB:
         if name in tables:
             logger.log_table(name, *writing.flat(tables[name]))
     logger.finish("finished")

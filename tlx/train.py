@@ -17,8 +17,10 @@ from tlx import build, launch, runs
 from tlx.build import Plan
 from tlx.data import columns
 from tlx.data.splits import Split
+from tlx.data.tokens import WindowedText
 from tlx.results import predictions, record
 from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageRecord, Value
+from tlx.tasks import samples
 from tlx.tasks.classification import Classification
 from tlx.tasks.task import Collected
 from tlx.training import probe, pruning, sharding, tables
@@ -67,6 +69,7 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
         share = Share(rank, world)
         progress = _fit(config, folder, plan, trainer, module, share=share, reuse=reuse)
         found = evaluate(config, plan, trainer, module, folder, share=share, reuse=reuse)
+        write_samples(config, folder, plan, trainer)
         made = record_of(config, folder, plan, progress, found, time.monotonic() - started)
         state = sharding.on_cpu(plan.model.network.state_dict())
         if rank == 0:
@@ -235,14 +238,20 @@ def collect(trainer: pl.Trainer, module: TransferModule, loader: Any) -> Collect
 
 def write_predictions(path: Path, split: Split, plan: Plan, collected: Collected) -> None:
     """One line an item: its id, what was predicted, what was true; for tags, columns beside."""
-    task = plan.model.task
+    task, raw = plan.model.task, getattr(split, "raw", split)
+    spec = plan.model.backbone.input_spec
+    texts = None
+    if spec.get("kind") == "text" and spec["unit"] == "pooled":
+        texts = [predictions.excerpt(raw[index]["input"]) for index in range(len(raw))]
     if isinstance(task, Classification):
         found = predictions.Ranked(names=task.labels.names, **task.ranked(collected))
-        predictions.write_ranked(path, split.ids, found)
+        predictions.write_ranked(path, split.ids, found, texts=texts)
     else:
-        predictions.write(path, split.ids, task.rows(collected))
+        rows = task.rows(collected)
+        if texts is not None:
+            rows = ({**row, "text": text} for row, text in zip(rows, texts, strict=True))
+        predictions.write(path, split.ids, rows)
     if plan.splits.labels.kind == "tags":
-        raw = getattr(split, "raw", split)
         columns.write(
             path.with_suffix(".conll"),
             (
@@ -250,6 +259,17 @@ def write_predictions(path: Path, split: Split, plan: Plan, collected: Collected
                 for index, row in enumerate(task.rows(collected))
             ),
         )
+
+
+def write_samples(config: Config, folder: Path, plan: Plan, trainer: pl.Trainer) -> None:
+    """How a causal language model goes on from test texts; all ranks compute, rank 0 writes."""
+    split, spec = plan.splits.test, plan.model.backbone.input_spec
+    if not isinstance(split, WindowedText) or spec["objective"] != "causal":
+        return
+    network = plan.model.network.to(trainer.strategy.root_device)
+    found = samples.samples(network, split, spec, seed=config["seed"])
+    if found and trainer.is_global_zero:
+        predictions.write_samples(folder / "predictions", found)
 
 
 def record_of(

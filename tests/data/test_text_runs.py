@@ -9,6 +9,7 @@ import pytest
 from tlx import execute, use
 from tlx.config.check import check
 from tlx.config.compose import compose
+from tlx.results import predictions
 
 BASE = [
     *("trainer=cpu", "trainer.epochs=null", "trainer.steps=3", "trainer.batch_size=8"),
@@ -58,6 +59,13 @@ def files(tmp_path):
             ],
             "bits_per_character",
         ),
+        (
+            [
+                *("dataset=text_lines", "dataset.path={files}/a.txt", *SMALL_BERT),
+                *("task=masked_language_modeling", "task.block=16"),
+            ],
+            "perplexity",
+        ),
     ],
     ids=lambda value: (
         value[0] + "".join(w[14:] for w in value if "about" in w) if isinstance(value, list) else ""
@@ -72,6 +80,18 @@ def test_a_run(files, words, metric):
     for split in ("val", "test"):
         assert found.splits[split].n
         assert math.isfinite(found.splits[split].metrics[metric].value)
+    written = predictions.read_samples(files / "runs" / found.run / "predictions")
+    assert bool(written) == (metric == "bits_per_character")
+
+
+def test_a_run_again_writes_the_same_samples(files):
+    data = ["dataset=text_lines", f"dataset.path={files}/a.txt"]
+    found = []
+    for name in ("once", "again"):
+        config = compose([*BASE, *data, *SMALL_LM, f"runs_dir={files / name}"])
+        folder = files / name / execute.run(config).run / "predictions"
+        found.append((folder / predictions.SAMPLES).read_bytes())
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("kind", ["tfidf", "bert"])
@@ -85,6 +105,7 @@ def test_prediction_of_texts_is_that_of_the_run(files, kind):
     lines = (files / "a.csv").read_text("utf-8").splitlines()
     texts = [lines[int(row["id"].rpartition(":")[2]) - 1].rpartition(",")[0] for row in told]
     (files / "some.txt").write_text("\n".join(texts[:2]) + "\n\n", "utf-8")
+    assert [row["text"] for row in told] == texts
     found = use.Predictor(folder).predict([files / "some.txt", *texts[2:]], batch_size=3)
     assert found[1]["path"] == f"{files / 'some.txt'}:2"
     assert [row["prediction"] for row in found] == [row["prediction"] for row in told]

@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from tlx.data import columns
 from tlx.results import predictions
 
 TRICKY = [
@@ -105,3 +106,40 @@ def test_ranked_classes_are_written_as_rows_would_be(shown, broken, tmp_path):
     assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "theirs.csv").read_bytes()
     with pytest.raises(ValueError, match="longer"):
         predictions.write_ranked(tmp_path / "ours.csv", ids[1:], found)
+
+
+def test_texts_are_the_last_column_and_are_read_again(tmp_path):
+    found = ranked(5)
+    ids = list(map(str, range(200)))
+    texts = [TRICKY[i % len(TRICKY)] for i in range(200)]
+    rows = [{**row, "text": text} for row, text in zip(as_rows(found), texts, strict=True)]
+    reference(tmp_path / "theirs.csv", ids, rows)
+    predictions.write_ranked(tmp_path / "ours.csv", ids, found, texts=texts)
+    assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "theirs.csv").read_bytes()
+    read = predictions.read(tmp_path / "ours.csv")
+    assert [row["text"] for row in read] == texts
+    assert [json.loads(row["probabilities"]) for row in read] == [r["probabilities"] for r in rows]
+    assert predictions.read(tmp_path / "none.csv") == []
+    with pytest.raises(ValueError, match="slice"):
+        predictions.write_ranked(tmp_path / "ours.csv", ids, found, texts=texts[1:])
+
+
+def test_long_texts_are_cut_and_a_second_one_stays_in_sight():
+    cut = predictions.excerpt("word " * 1_000_000)
+    assert len(cut) == predictions.LONGEST_TEXT
+    assert cut.endswith("…")
+    first, second = predictions.excerpt(("x" * 999, "the second")).split(" ‖ ")
+    assert len(first) == predictions.LONGEST_TEXT // 2
+    assert second == "the second"
+
+
+def test_tags_are_read_as_they_were_written(tmp_path):
+    sentences = [
+        (["a b", "#", "-DOCSTART-"], ["O", "B-x", "I-x"], ["B-x", "O", "O"]),
+        (["\u00a0"], ["B-in"], ["O"]),
+    ]
+    columns.write(tmp_path / "test.conll", sentences)
+    truth, mine = predictions.read_tags(tmp_path / "test.conll")
+    assert truth == [target for _, target, _ in sentences]
+    assert mine == [predicted for _, _, predicted in sentences]
+    assert predictions.read_tags(tmp_path / "none.conll") == ([], [])

@@ -3,12 +3,23 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlx.report import data, factors, html, tables, tables_runs, trials, writing
+from tlx.report import (
+    data,
+    factors,
+    html,
+    tables,
+    tables_predictions,
+    tables_runs,
+    trials,
+    writing,
+)
 from tlx.report.data import Study
 from tlx.report.formats import Table
 
 PAGE = "report.html"
 TABLES = "tables"
+DATA_ONLY = ("figures", "runs", "provenance", "errors", "samples")
+"""Tables that are no use in a paper."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +56,7 @@ def of_study(study: Study, *, page: bool = True) -> Built:
     folder = study.folder / TABLES
     paths: list[Path] = []
     for table in made.values():
-        prose = table.name not in ("figures", "runs", "provenance")
+        prose = table.name not in DATA_ONLY
         paths += writing.write(folder, table, study=study.manifest.study, prose=prose)
     writing.remove(folder, known, but=paths)
     written = html.write(study.folder / PAGE, study, made) if page else None
@@ -67,6 +78,9 @@ def _known(study: Study) -> dict[str, Table | None]:
         "effects": factors.table(study),
         "ranks": factors.rank_table(study),
         "trials": trials.table(study),
+        "errors": tables_predictions.errors(study),
+        "entities": tables_predictions.entities(study),
+        "samples": tables_predictions.samples(study),
         "figures": tables.figures(study),
         "cost": tables_runs.cost(study),
         "problems": tables_runs.problems(study),

@@ -16,10 +16,10 @@ class Column:
     Attributes:
         key: its name in CSV and Parquet.
         label: its heading.
-        kind: `text`, `code`, `line` (of a shell), `command` (one to copy), `count`, `number`,
-            `interval`, `delta` (an interval with a sign), `p`, `seconds`, `bytes`, `share` (a
-            pair, `4 of 5`), `value` (of a parameter) or `tuned` (overrides, only the last part of
-            whose keys is shown).
+        kind: `text`, `passage` (text with its line breaks), `code`, `line` (of a shell), `command`
+            (one to copy), `count`, `number`, `interval`, `delta` (an interval with a sign), `p`,
+            `seconds`, `bytes`, `share` (a pair, `4 of 5`), `value` (of a parameter) or `tuned`
+            (overrides, only the last part of whose keys is shown).
         digits: after the point.
         with_n: whether intervals show what they rest on.
         better: `max` or `min`, where the best value is to stand out.
@@ -37,7 +37,7 @@ class Column:
     @property
     def numeric(self) -> bool:
         """Whether it is set flush right and sorted as numbers."""
-        return self.kind not in ("text", "code", "line", "command", "tuned")
+        return self.kind not in ("text", "passage", "code", "line", "command", "tuned")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,7 +138,7 @@ def _cell(column: formats.Column, value: Any, best: bool) -> Cell:
     return Cell(text=text, detail=detail, sort=sort, kind=column.kind, cls=cls)
 
 
-_WRAPPED = {"code": "id", "line": "line", "command": "line"}
+_WRAPPED = {"passage": "prose passage", "code": "id", "line": "line", "command": "line"}
 
 
 @cache

@@ -168,6 +168,10 @@ def sections(study: Study, tables: Mapping[str, Table]) -> list[Part]:
             plot_classes.per_class(study), plot_classes.confusion(study),
             plot_classes.calibration(study, drawn),
         )),
+        Part(name="predictions", title="Predictions", items=[
+            *listing("errors", marked=False, endings=("csv",)), *listing("entities"),
+            *listing("samples", endings=("csv",)),
+        ]),
         Part(name="cost", title="Cost", text=reuse.sentences(study), items=[
             *_there(plot_arms.tradeoff(study, drawn)), *listing("cost", heading="Cost by arm"),
         ]),

@@ -1,5 +1,9 @@
-"""predictions/*.csv: one line an item, its id first, as the csv module would write it."""
+"""predictions/: a CSV with one line an item, its id first; tags in columns as well.
 
+CSV is written as the csv module would write it.
+"""
+
+import csv
 import json
 import math
 import re
@@ -12,6 +16,9 @@ NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 """As `json` spells them."""
 
 QUOTED = re.compile(r'[,"\r\n]')
+LONGEST_TEXT = 300
+"""Characters of an item's text that its line holds; the data has the whole of it."""
+SAMPLES = "samples.json"
 
 
 def write(path: Path, ids: Iterable[Any], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -52,11 +59,19 @@ class Ranked:
     values: Sequence[Sequence[float]]
 
 
-def write_ranked(path: Path, ids: Iterable[Any], found: Ranked) -> None:
+def write_ranked(
+    path: Path, ids: Iterable[Any], found: Ranked, *, texts: Sequence[str] | None = None
+) -> None:
     """Writes what `write` would of `label`, `prediction`, `probabilities`, column by column.
 
+    Args:
+        path: of the file, whose folder is made where it is missing.
+        ids: of the items.
+        found: what was predicted.
+        texts: of the items, as the last column `text`; None: no such column.
+
     Raises:
-        ValueError: there are more ids than items, or fewer.
+        ValueError: there are more ids or texts than items, or fewer.
     """
     cells = [_cell(name) for name in found.names]
     keys = [json.dumps(name).replace('"', '""') for name in found.names]
@@ -68,12 +83,45 @@ def write_ranked(path: Path, ids: Iterable[Any], found: Ranked) -> None:
     parts = [""] * (len(starts) * (2 * ranks + 2))
     width = 2 * ranks + 2
     parts[::width] = starts
-    parts[width - 1 :: width] = ['}"\r\n'] * len(starts)
+    ends = [""] * len(starts) if texts is None else [f",{_cell(text)}" for text in texts]
+    parts[width - 1 :: width] = [f'}}"{end}\r\n' for end in ends]
     for rank, (classes, values) in enumerate(zip(found.classes, found.values, strict=True)):
         before = [f"{', ' if rank else ''}{key}: " for key in keys]
         parts[2 * rank + 1 :: width] = [before[c] for c in classes]
         parts[2 * rank + 2 :: width] = _numbers(values)
-    _save(path, "id,label,prediction,probabilities\r\n" + "".join(parts) if starts else "")
+    head = f"id,label,prediction,probabilities{'' if texts is None else ',text'}\r\n"
+    _save(path, head + "".join(parts) if starts else "")
+
+
+def excerpt(text: str | Sequence[str]) -> str:
+    """The beginning of a text, or of each of several, of `LONGEST_TEXT` characters in all.
+
+    >>> excerpt("short"), excerpt(("one", "other")), len(excerpt("x" * 1000))
+    ('short', 'one ‖ other', 300)
+    """
+    parts = [text] if isinstance(text, str) else list(text)
+    room = LONGEST_TEXT // max(len(parts), 1)
+    cut = [part if len(part) <= room else f"{part[: room - 1]}…" for part in parts]
+    return " ‖ ".join(cut)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The lines of a file that `write` or `write_ranked` wrote; none where it is missing."""
+    if not path.is_file():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_tags(path: Path) -> tuple[list[list[str]], list[list[str]]]:
+    """True and predicted tags of each sentence of a .conll file; none where it is missing."""
+    if not path.is_file():
+        return [], []
+    blocks = path.read_text(encoding="utf-8").split("\n\n")
+    rows = [[line.rsplit(" ", 2) for line in block.split("\n") if line] for block in blocks]
+    sentences = [sentence for sentence in rows if sentence]
+    target, predicted = ([[row[i] for row in each] for each in sentences] for i in (1, 2))
+    return target, predicted
 
 
 def _save(path: Path, text: str) -> None:
@@ -96,3 +144,19 @@ def _cell(value: Any) -> str:
     if QUOTED.search(text):
         return '"' + text.replace('"', '""') + '"'
     return text
+
+
+def write_samples(folder: Path, samples: Sequence[Mapping[str, Any]]) -> None:
+    """Writes what a language model wrote into the folder of predictions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(list(samples), indent=1, ensure_ascii=False)
+    (folder / SAMPLES).write_text(f"{text}\n", encoding="utf-8")
+
+
+def read_samples(folder: Path) -> list[dict[str, Any]]:
+    """What a language model wrote; nothing where there is no such file."""
+    path = folder / SAMPLES
+    if not path.is_file():
+        return []
+    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return found
