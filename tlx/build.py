@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from tlx.backbones.adapters import adapted
+from tlx.backbones.adapters import PROMPTS, adapted
 from tlx.backbones.backbone import Backbone, Reading
 from tlx.backbones.noise import add_noise
 from tlx.config.check import allowed_targets
@@ -189,6 +189,10 @@ def with_adapters(config: Config, trunk: Backbone) -> Backbone:
         return trunk
     defaults = {name: parameter.default for name, parameter in found.parameters.items()}
     options = {name: node.get(name, default) for name, default in defaults.items()}
+    if kind in PROMPTS:
+        from tlx.backbones.prompts import prompted
+
+        return prompted(trunk, kind=kind, seed=config["seed"] + 2, **options)
     return adapted(trunk, kind=kind, seed=config["seed"] + 2, **options)
 
 
