@@ -40,6 +40,7 @@ FAKE = (
     "dataset.labels_per_class=null",
 )
 DOWNLOADED = {"cifar10", "cifar100", "dtd", "eurosat", "flowers102", "food101", "pets"}
+PROMPTS = {"prompt", "prefix"}  # virtual tokens before a text
 OF_TEXTS = {"word_dropout", "word_swap", "token_cutoff"}
 OTHER_MACHINES = {"gpu", "ddp", "fsdp"}  # two ranks: tests/training/test_distributed.py
 HEAVY = {
@@ -153,6 +154,10 @@ STRATEGY_NEEDS = {"vera": ["backbone.name=test_vit"]}  # which has linear layers
 
 @pytest.mark.parametrize("option", options("freeze_strategy"))
 def test_freeze_strategy(option, train):
+    if option in PROMPTS:
+        with pytest.raises(ValueError, match="no text network of transformers"):
+            train(f"freeze_strategy={option}")
+        return
     found, _ = train(f"freeze_strategy={option}", *STRATEGY_NEEDS.get(option, []))
     assert found.stages
     assert all(stage.end > stage.start for stage in found.stages)
@@ -244,6 +249,11 @@ TEXT_TASKS = {
     "masked_language_modeling": ("lines", "bert"),
 }
 REFUSED = {
+    **{("awd_lstm", name): "no text network of transformers" for name in PROMPTS},
+    **{
+        (kind, "prefix"): "takes no keys and values"
+        for kind in ("distilbert", "deberta-v2", "modernbert")
+    },
     **{("awd_lstm", name): "no linear layer" for name in ("lora", "dora", "ia3", "vera")},
     **{(kind, "bitfit"): "has no biases" for kind in ("modernbert", "qwen3", "llama")},
     ("awd_lstm", "norm_only"): "no normalisation parameters",

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from tlx.backbones.adapters import adapted
+from tlx.backbones.adapters import PROMPTS, adapted
 from tlx.backbones.backbone import Backbone, Reading
 from tlx.backbones.noise import add_noise
 from tlx.config.check import allowed_targets
 from tlx.config.exact import is_exact
 from tlx.config.signatures import signature
-from tlx.data.augment import Augmentation
+from tlx.data.augment import IN_STEP, Augmentation
 from tlx.data.splits import Labels, Split, Splits
 from tlx.frozen.store import Store
 from tlx.methods import adapters, freezing, strategies
@@ -189,6 +189,10 @@ def with_adapters(config: Config, trunk: Backbone) -> Backbone:
         return trunk
     defaults = {name: parameter.default for name, parameter in found.parameters.items()}
     options = {name: node.get(name, default) for name, default in defaults.items()}
+    if kind in PROMPTS:
+        from tlx.backbones.prompts import prompted
+
+        return prompted(trunk, kind=kind, seed=config["seed"] + 2, **options)
     return adapted(trunk, kind=kind, seed=config["seed"] + 2, **options)
 
 
@@ -333,9 +337,29 @@ def rehearse(config: Config, effects: effects_.Joined) -> None:
     with torch.device("meta"):
         made = model(config, labels, effects=effects, init="none")
     selection(config, made.task, effects)
-    augmentations(config)
+    _check_feature_mixing(augmentations(config), made, effects)
     instantiate(config["schedule"])
     stages(config, made.layout)
+
+
+def _check_feature_mixing(
+    augments: Iterable[Augmentation], made: Model, effects: effects_.Joined
+) -> None:
+    """Raises ValueError where features cannot be mixed."""
+    name = next((a.name for a in augments if a.kind == "features"), None)
+    if name is None:
+        return
+    unit = made.backbone.input_spec.get("unit", "pooled")
+    if unit != "pooled":
+        raise ValueError(
+            f"augmentation.{name} blends the features of whole items, and the task reads one "
+            f"vector a {unit}: leave it out"
+        )
+    if "r_drop" in effects.penalties:
+        raise ValueError(
+            f"augmentation.{name} and regularization.r_drop do not go together: its second pass is "
+            "of items that are not mixed; leave one out"
+        )
 
 
 def _plan(config: Config, data: Splits, made: Model, effects: effects_.Joined) -> Plan:
@@ -365,6 +389,7 @@ def _plan(config: Config, data: Splits, made: Model, effects: effects_.Joined) -
         anchor=anchor if effects.needs_anchor else {},
         smoothing=effects.smoothing,
         mixing=tuple(a for a in augments if a.kind == "batch"),
+        feature_mixing=tuple(a for a in augments if a.kind == "features"),
         norm_stats=frozen["norm_stats"],
         frozen_dropout=frozen["dropout"],
         seed=config["seed"],
@@ -394,10 +419,10 @@ def reuse(config: Config, made: Plan, trainer: pl.Trainer, module: TransferModul
     if config["cache"] == "off" and not frozen["views"]:
         return None
     spec = made.model.backbone.input_spec
-    augments = [a for a in made.augmentations if a.kind != "batch"]
+    augments = [a for a in made.augmentations if a.kind not in IN_STEP]
     encode, plain = made.splits.encoder(spec, augments, True), made.splits.encoder(spec, [], False)
     named = zip((config.get("augmentation") or {}).items(), made.augmentations, strict=True)
-    nodes = {name: dict(node) for (name, node), a in named if a.kind != "batch"}
+    nodes = {name: dict(node) for (name, node), a in named if a.kind not in IN_STEP}
     draws = draws_anew(spec, augments)
     folder = Path(config["cache_dir"] or Path(config["runs_dir"]) / STORE)
     budget = None if config["cache_gb"] is None else int(config["cache_gb"] * 1e9)
@@ -428,7 +453,7 @@ def reuse(config: Config, made: Plan, trainer: pl.Trainer, module: TransferModul
 
 def train_loader(config: Config, made: Plan, share: Share) -> Any:
     """The training loader of one rank."""
-    augments = [a for a in made.augmentations if a.kind != "batch"]
+    augments = [a for a in made.augmentations if a.kind not in IN_STEP]
     encode = made.splits.encoder(made.model.backbone.input_spec, augments, True)
     batches = StepBatches(
         order_of(config, made), accumulate=config["trainer"]["accumulate"], share=share

@@ -240,7 +240,7 @@ def input_paths(config: Config) -> dict[str, str]:
     """The files and folders outside the project that a run reads."""
     found = {}
     dataset, init = config["dataset"], config["backbone"]["init"]
-    for key in ("root", "path", "csv"):
+    for key in ("root", "path", "csv", "source_text"):
         if isinstance(dataset.get(key), str):
             found[f"dataset.{key}"] = dataset[key]
     if init not in {"hub", "none"} and ":" not in init:

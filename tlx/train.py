@@ -24,7 +24,7 @@ from tlx.tasks import samples
 from tlx.tasks.classification import Classification
 from tlx.tasks.task import Collected
 from tlx.training import probe, pruning, sharding, tables
-from tlx.training.collect import Collector
+from tlx.training.collect import Collector, broadcast
 from tlx.training.course import Course, Progress
 from tlx.training.fit import fit, peak_memory_bytes
 from tlx.training.loaders import Share
@@ -35,6 +35,8 @@ from tlx.training.reuse import Reuse
 from tlx.training.trainer import make_trainer
 
 Config = Mapping[str, Any]
+START = "start.json"
+"""Beside a run's checkpoints: what its starting weights were found to be."""
 
 
 def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> Record:
@@ -67,8 +69,10 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
     try:
         reuse = build.reuse(config, plan, trainer, module)
         share = Share(rank, world)
+        start = evaluate_start(config, plan, trainer, module, folder, share=share)
         progress = _fit(config, folder, plan, trainer, module, share=share, reuse=reuse)
         found = evaluate(config, plan, trainer, module, folder, share=share, reuse=reuse)
+        found |= start
         write_samples(config, folder, plan, trainer)
         made = record_of(config, folder, plan, progress, found, time.monotonic() - started)
         state = sharding.on_cpu(plan.model.network.state_dict())
@@ -201,6 +205,39 @@ def _fit(
             pruner=pruning.hook(folder, every=plan.pace.eval_every) if share.rank == 0 else None,
             reuse=reuse,
         )
+
+
+def evaluate_start(
+    config: Config,
+    plan: Plan,
+    trainer: pl.Trainer,
+    module: TransferModule,
+    folder: Path,
+    *,
+    share: Share,
+) -> dict[str, dict[str, Any]]:
+    """Figures of the starting weights on the data that they come from, by `NAME_before`.
+
+    They are kept beside the checkpoints: a run that goes on has those that it began with.
+    """
+    name = plan.splits.source
+    if name is None:
+        return {}
+    path, said = folder / "checkpoints" / START, identity(folder, plan)
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    kept = broadcast(known if known.get("identity") == said else None)
+    if kept is not None:
+        reports: dict[str, dict[str, Any]] = kept["reports"]
+        return reports
+    split = plan.splits.extra[name]
+    collected = collect(trainer, module, build.eval_loader(config, plan, split, share))
+    if collected is None:
+        return {}
+    reports = {f"{name}_before": plan.model.task.report(collected)}
+    write_predictions(folder / "predictions" / f"{name}_before.csv", split, plan, collected)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    runs.write_json(path, {"identity": said, "reports": reports})
+    return reports
 
 
 def evaluate(

@@ -343,6 +343,7 @@ def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merg
         ExportError: there is no such form of the network.
     """
     from tlx.backbones import adapters
+    from tlx.backbones.export import ExportError
     from tlx.backbones.export import export as write
     from tlx.backbones.export_adapters import export_adapters
 
@@ -355,6 +356,12 @@ def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merg
     if adapter == "alone":
         written = export_adapters(made.network.state_dict(), into, **told)
     else:
+        kind = made.backbone.export.get("adapters", {}).get("kind")
+        if kind in adapters.PROMPTS:
+            raise ExportError(
+                f"the virtual tokens of this run (freeze_strategy={kind}) cannot be merged into "
+                "weights; write them for peft: --adapter alone"
+            )
         if made.backbone.adapters:
             adapters.merge(made.network)
         written = write(made.network.state_dict(), into, **told, onnx=onnx)

@@ -171,3 +171,15 @@ def test_each_kind_of_word(tmp_path):
 def test_an_unknown_subject_is_named():
     with pytest.raises(ValueError, match="about='topics'"):
         stdlib_docs(about="topics")
+
+
+def test_the_rest_of_the_language_is_what_no_topic_has():
+    made = stdlib_docs(about="language", of="topic", source_text="rest")
+    plain, every = stdlib_docs(about="language", of="topic"), stdlib_docs(about="language")
+    rest = made.extra["source"]
+    assert made.source == "source"
+    assert plain.source is None
+    assert made.train.ids == plain.train.ids
+    assert set(rest.ids) == set(every.train.ids) - set(plain.train.ids)
+    with pytest.raises(ValueError, match=r"dataset\.of=topic"):
+        stdlib_docs(about="language", source_text="rest")

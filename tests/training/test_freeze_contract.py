@@ -29,7 +29,16 @@ LARGE: dict[str, tuple[str, int, dict[str, Any]]] = {
 }
 NETWORKS = {**SMALL, **LARGE}
 NOTHING_LINEAR = set(NETWORKS) - {"vit_tiny"}
-PAIRS = [(n, s) for n in NETWORKS for s in STRATEGIES if s != "vera" or n not in NOTHING_LINEAR]
+OF_TEXTS = {
+    "prompt",
+    "prefix",
+}  # tests/backbones/test_prompts.py, tests/training/test_prompt_runs.py
+PAIRS = [
+    (n, s)
+    for n in NETWORKS
+    for s in STRATEGIES
+    if s not in OF_TEXTS and (s != "vera" or n not in NOTHING_LINEAR)
+]
 CASES = [
     pytest.param(network, strategy, marks=[pytest.mark.slow] if network in LARGE else [])
     for network, strategy in PAIRS

@@ -21,7 +21,11 @@ from tlx.methods.stages import Group
 NAME = "default"
 BASE = ".base_layer"
 DROPOUTS = ("lora_dropout", "vera_dropout")
-OWN = re.compile(r"\.(lora_(A|B|magnitude_vector)|ia3_l|vera_lambda_[bd])\.")
+OWN = re.compile(
+    r"\.(lora_(A|B|magnitude_vector)|ia3_l|vera_lambda_[bd])\.|^(backbone\.)?prompt\.encoder\."
+)
+PROMPTS = ("prompt", "prefix")
+"""Kinds of virtual tokens (`tlx.backbones.prompts`), which no weight can hold."""
 UNDECAYED = re.compile(r"\.(ia3_l|vera_lambda_[bd]|lora_magnitude_vector)\.")
 """Parameters that do not start near zero, or are vectors: weight decay would harm them."""
 State = Mapping[str, Tensor]
@@ -32,11 +36,11 @@ class Adapters:
     """What a network's adapters are, as plain values.
 
     Attributes:
-        kind: `lora`, `dora`, `ia3` or `vera`.
+        kind: `lora`, `dora`, `ia3` or `vera`; `prompt` or `prefix`.
         layers: names of the adapted layers in the network.
         narrowing: of `ia3`: those whose input is scaled, not their output.
         seed: of VeRA's projections.
-        options: `r`, `alpha`, `dropout`, where the kind has them.
+        options: `r`, `alpha`, `dropout`, `tokens`, where the kind has them.
     """
 
     kind: str
@@ -249,7 +253,7 @@ def _renamed(trunk: Backbone, made: Adapters) -> Backbone:
         embeddings=renamed(iter(trunk.embeddings)),
         no_decay=frozenset(renamed(iter(trunk.no_decay))) | spared,
         adapters=adapters,
-        export={**trunk.export, "adapters": _plain(made)},
+        export={**trunk.export, "adapters": as_facts(made)},
     )
 
 
@@ -257,6 +261,7 @@ def _layer(parameter: str, layers: Sequence[str]) -> str:
     return next(layer for layer in layers if parameter.startswith(f"{layer}."))
 
 
-def _plain(made: Adapters) -> dict[str, Any]:
+def as_facts(made: Adapters) -> dict[str, Any]:
+    """What a backbone's `export` states of adapters; see `of_facts`."""
     lists = {"layers": list(made.layers), "narrowing": list(made.narrowing)}
     return {"kind": made.kind, **lists, "seed": made.seed, "options": dict(made.options)}

@@ -9,12 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlx.backbones import adapters, weights
+from tlx.backbones import adapters, prompts, weights
 from tlx.backbones.export import ExportError, full_network, timm_names
 from tlx.backbones.export_text import HEAD, HEAD_FILE, TRUNK, config_of, form_of
 from tlx.backbones.sources import quiet
 
 BACKBONE = "backbone."
+READ_AS_WORDS = (
+    "peft's classifiers take virtual tokens for those of the text; of what the trunk gives, the "
+    "first ones are theirs, and are to be left out"
+)
 
 
 @dataclass(frozen=True)
@@ -69,19 +73,16 @@ def export_adapters(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     plain = {n: t for n, t in state.items() if not adapters.is_adapter(n)}
-    base = _base(
-        {adapters.plain_name(n): t for n, t in plain.items()}, facts, class_names, input_spec
-    )
-    config = adapters.peft_config(_moved(made, base), base.network)
-    if made.kind == "vera":
-        config.save_projection = True  # once, and no one need draw them anew
-    config.modules_to_save = [base.head] if base.head else None
+    named = {adapters.plain_name(n): t for n, t in plain.items()}
+    why = READ_AS_WORDS if made.kind == "prompt" else ""
+    base = _base(named, facts, class_names, input_spec, why=why)
+    config = _config(made, base, unit=input_spec["unit"])
     with quiet(), warnings.catch_warnings():
         # peft asks transformers by an older name
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
         model = get_peft_model(base.network, config)
         model.peft_config[adapters.NAME].base_model_name_or_path = str(facts["name"])
-        _load(model, state, base)
+        _load(model, state, base, made)
         model.save_pretrained(str(folder), save_embedding_layers=False)
     _write_readme(folder, facts, base)
     (folder / HEAD_FILE).unlink(missing_ok=True)
@@ -100,7 +101,10 @@ def _base(
     facts: Mapping[str, Any],
     class_names: Sequence[str],
     input_spec: Mapping[str, Any],
+    *,
+    why: str,
 ) -> Base:
+    """The network; without its head where `why` says so, or there is no place for one."""
     if facts["source"] == "timm":
         name, options = str(facts["name"]), dict(facts.get("kwargs", {}))
         full = full_network(name, options, len(class_names))
@@ -112,7 +116,8 @@ def _base(
         head = _owner(named.keys() - {n.removeprefix(BACKBONE) for n in plain})
         return Base(full.to_empty(device="cpu"), BACKBONE, "", head, code)
     config = config_of(facts, class_names, input_spec)
-    kind, named, why = form_of(plain, config, facts, input_spec)
+    kind, named, lacking = form_of(plain, config, facts, input_spec)
+    why = why or lacking
     if input_spec["unit"] == "token" and not why and any(n.startswith(HEAD) for n in plain):
         why = "a language model's own head is no single layer"
     if why:
@@ -133,6 +138,20 @@ def _owner(names: set[str]) -> str:
     return next(iter(names)).rpartition(".")[0] if names else ""
 
 
+def _config(made: adapters.Adapters, base: Base, *, unit: str) -> Any:
+    """The config of peft for adapters that go onto a library's network."""
+    if made.kind in adapters.PROMPTS:
+        config = prompts.peft_config(made, base.network)
+        if base.head:
+            config.task_type = "TOKEN_CLS" if unit == "word" else "SEQ_CLS"
+        return config
+    config = adapters.peft_config(_moved(made, base), base.network)
+    if made.kind == "vera":
+        config.save_projection = True  # once, and no one need draw them anew
+    config.modules_to_save = [base.head] if base.head else None
+    return config
+
+
 def _moved(made: adapters.Adapters, base: Base) -> adapters.Adapters:
     """The adapters under the names of the library's network."""
 
@@ -142,14 +161,21 @@ def _moved(made: adapters.Adapters, base: Base) -> adapters.Adapters:
     return replace(made, layers=moved(made.layers), narrowing=moved(made.narrowing))
 
 
-def _load(model: nn.Module, state: Mapping[str, Tensor], base: Base) -> None:
+def _load(
+    model: nn.Module, state: Mapping[str, Tensor], base: Base, made: adapters.Adapters
+) -> None:
     """Loads adapters and head into peft's network (a mutator)."""
-    root = "base_model.model."
-    own = {
-        f"{root}{base.inside}{name.removeprefix(base.trunk)}": tensor
-        for name, tensor in state.items()
-        if adapters.is_adapter(name)
-    }
+    if made.kind in adapters.PROMPTS:
+        root = "base_model."
+        name = f"prompt_encoder.{adapters.NAME}.embedding.weight"
+        own = {name: state[f"{BACKBONE}{prompts.PARAMETER}"]}
+    else:
+        root = "base_model.model."
+        own = {
+            f"{root}{base.inside}{name.removeprefix(base.trunk)}": tensor
+            for name, tensor in state.items()
+            if adapters.is_adapter(name)
+        }
     if base.head:
         kept = f"{root}{base.head}.modules_to_save.{adapters.NAME}."
         heads = {n: t for n, t in state.items() if n.startswith(HEAD)}

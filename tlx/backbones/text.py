@@ -5,7 +5,7 @@ may stand on either side.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,20 @@ from tlx.backbones.backbone import Features
 
 UNITS = ("pooled", "word", "token")
 Inputs = Mapping[str, Tensor]
-Run = Callable[[nn.Module, Inputs], tuple[Tensor, Tensor | None]]
-"""(network, inputs) -> hidden states [N, T, D], and the network's own pooled output, if any."""
+Run = Callable[..., tuple[Tensor, Tensor | None]]
+"""(network, inputs) -> hidden states [N, T, D], and the network's own pooled output, if any.
+
+With virtual tokens, these as `prompt` too; the states are those of the texts alone.
+"""
+
+
+class Virtual(Protocol):
+    """Virtual tokens before every text (`tlx.backbones.prompts`)."""
+
+    tokens: int
+
+    def given(self, model: Any, ids: Tensor) -> dict[str, Any]:
+        """What the network is given in place of token ids [N, T]."""
 
 
 @final
@@ -41,6 +53,7 @@ class TextNetwork(nn.Module):
             raise ValueError(f"unit={unit!r}; give one of {', '.join(UNITS)}")
         self.model = model
         self.pooling = pooling if unit == "pooled" else None
+        self.prompt: nn.Module | None = None
         self.unit = unit
         self._run = run
 
@@ -51,7 +64,8 @@ class TextNetwork(nn.Module):
             inputs: `input_ids` [N, T], `attention_mask` [N, T], `token_type_ids` where the network
                 takes them, `words` [N, W] for the unit `word`.
         """
-        hidden, own = self._run(self.model, inputs)
+        virtual = {} if self.prompt is None else {"prompt": self.prompt}
+        hidden, own = self._run(self.model, inputs, **virtual)
         if self.unit == "token":
             return hidden
         if self.unit == "word":

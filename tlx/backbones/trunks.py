@@ -107,7 +107,11 @@ def built(design: Design, source: Source | None = None) -> text.TextNetwork:
 
 
 def run(
-    model: nn.Module, inputs: text.Inputs, *, takes: Sequence[str]
+    model: nn.Module,
+    inputs: text.Inputs,
+    *,
+    takes: Sequence[str],
+    prompt: text.Virtual | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Calls a network of transformers: last hidden states, and its pooled output if it has one.
 
@@ -117,17 +121,34 @@ def run(
         model: the library's.
         inputs: of a batch.
         takes: those of its optional arguments that are to be given.
+        prompt: virtual tokens before each text; the states are those of the texts alone.
     """
-    mask = inputs["attention_mask"].long()
-    given: dict[str, Any] = {"input_ids": inputs["input_ids"], "attention_mask": mask}
+    before = 0 if prompt is None else prompt.tokens
+    mask = nn.functional.pad(inputs["attention_mask"].long(), (before, 0), value=1)
+    ids = inputs["input_ids"]
+    given: dict[str, Any] = {"input_ids": ids} if prompt is None else prompt.given(model, ids)
+    length = mask.shape[1] if "inputs_embeds" in given else ids.shape[1]
+    given["attention_mask"] = mask
     if "token_type_ids" in takes and "token_type_ids" in inputs:
-        given["token_type_ids"] = inputs["token_type_ids"]
+        types = inputs["token_type_ids"]
+        given["token_type_ids"] = nn.functional.pad(types, (length - types.shape[1], 0))
     if "position_ids" in takes:
-        given["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        given["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -length:]
+    elif prompt is not None and "position_ids" in inspect.signature(model.forward).parameters:
+        given["position_ids"] = _counted(mask, first_position(model))[:, -length:]
     if "use_cache" in takes:
         given["use_cache"] = False
     out = model(**given)
-    return out.last_hidden_state, getattr(out, "pooler_output", None)
+    hidden: Tensor = out.last_hidden_state[:, -ids.shape[1] :]
+    pooler = getattr(model, "pooler", None)
+    if length > ids.shape[1] and pooler is not None:
+        return hidden, pooler(hidden)  # the library's own output is of the first virtual token
+    return hidden, getattr(out, "pooler_output", None)
+
+
+def _counted(mask: Tensor, first: int) -> Tensor:
+    """Positions of real tokens from the first on; one below it for padding, as in RoBERTa."""
+    return torch.where(mask > 0, mask.cumsum(dim=1) - 1 + first, max(first - 1, 0))
 
 
 def facts(design: Design) -> Facts:
@@ -139,7 +160,7 @@ def facts(design: Design) -> Facts:
         with torch.random.fork_rng(devices=[]), torch.device("meta"), quiet():
             network = built(design).eval()
             layers, _ = stacks.layers_of(network)
-            _KNOWN[key] = Facts(layers, _needs(network, layers), _first_position(network))
+            _KNOWN[key] = Facts(layers, _needs(network, layers), first_position(network))
     return _KNOWN[key]
 
 
@@ -195,14 +216,17 @@ def _taken(model: nn.Module, config: Any) -> tuple[str, ...]:
     known = inspect.signature(model.forward).parameters
     wanted = {
         "token_type_ids": takes_types(config),
-        "position_ids": _first_position(model) == 0,  # others count by themselves
+        "position_ids": first_position(model) == 0,  # others count by themselves
         "use_cache": True,
     }
     return tuple(name for name, wants in wanted.items() if wants and name in known)
 
 
-def _first_position(model: nn.Module) -> int:
-    """RoBERTa counts from its padding's id on, and skips padding by itself."""
+def first_position(model: nn.Module) -> int:
+    """Number of a text's first position.
+
+    RoBERTa counts from its padding's id on, and skips padding by itself.
+    """
     for module in model.modules():
         padding = vars(module).get("padding_idx")
         if hasattr(module, "position_embeddings") and isinstance(padding, int):

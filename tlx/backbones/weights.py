@@ -111,6 +111,11 @@ def load(module: nn.Module, path: str | Path, *, optional: tuple[str, ...] = ())
     file_state, metadata, container = _read(path)
     _check_architecture(module, metadata, path)
     made = adapters.of_file(metadata)
+    if made is not None and made.kind in adapters.PROMPTS:
+        raise WeightsError(
+            f"{path} is of a run with virtual tokens (freeze_strategy={made.kind}), which no other "
+            "network's weights can hold; start from what it started from, its own weights are those"
+        )
     if made is not None:
         try:
             file_state = adapters.merged_state(module, file_state, made)

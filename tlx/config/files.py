@@ -230,7 +230,7 @@ def _texts(dataset: Any) -> Iterator[Problem]:
     if source == "text_csv":
         yield from _tables(dataset)
     elif source in {"text_lines", "text_file"}:
-        for key in ("path", "val", "test"):
+        for key in ("path", "val", "test", "source_text"):
             yield from _missing(f"dataset.{key}", dataset.get(key), folders=source == "text_lines")
 
 

@@ -11,13 +11,15 @@ OTHERS = {"image": "images", "text": "texts"}
 
 
 def modality(target: object) -> str | None:
-    """What a function of tlx is about, `image` or `text`; None where that cannot be told.
+    """What a function of tlx is about, `image` or `text`; None: either, or that cannot be told.
 
     Its module says so in a literal `MODALITY`; what says nothing is about images.
     """
     if not isinstance(target, str) or not target.startswith("tlx."):
         return None
     found = constant(target.rpartition(".")[0], "MODALITY")
+    if found == "any":
+        return None
     return found if isinstance(found, str) else "image"
 
 

@@ -57,11 +57,16 @@ def _splits(study: Node, config: Node) -> list[str] | None:
     dataset = config.get("dataset")
     target = str(dataset.get("_target_")) if isinstance(dataset, Mapping) else ""
     varied = {key_of(text) for _, lines in _setters(study) for text in lines}
-    if not target.startswith("tlx.") or varied & {"dataset", "dataset.extra"}:
+    if not target.startswith("tlx.") or varied & {
+        "dataset",
+        "dataset.extra",
+        "dataset.source_text",
+    }:
         return None
     module, _, name = target.rpartition(".")
     own = (constant(module, "EXTRA") or {}).get(name, ())
-    return ["test", "val", *own, *map(str, dataset.get("extra") or ())]  # type: ignore[union-attr]
+    source = ["source", "source_before"] if dataset.get("source_text") is not None else []  # type: ignore[union-attr]
+    return ["test", "val", *own, *source, *map(str, dataset.get("extra") or ())]  # type: ignore[union-attr]
 
 
 def _metric(

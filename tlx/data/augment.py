@@ -7,6 +7,7 @@ Kinds, in the order in which they act:
 - `tensor`: make is tensor -> tensor, after normalisation.
 - `tokens`: make(input_spec) gives token ids [T] -> token ids [T]; the only kind for texts.
 - `batch`: make is (batch with soft targets, generator) -> batch, in the training step.
+- `features`: make is (features [N, D], soft targets, generator=) -> both, before the head.
 
 Samples draw from torch's global generator, which the loader seeds.
 """
@@ -23,6 +24,9 @@ from torch import Tensor
 from tlx.data.splits import Batch
 from tlx.methods import mixing
 
+IN_STEP = ("batch", "features")
+"""Kinds that act in the training step, on what the loader gives."""
+
 
 @final
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Augmentation:
     """
 
     name: str
-    kind: Literal["geometry", "sample", "tensor", "batch", "tokens"]
+    kind: Literal["geometry", "sample", "tensor", "batch", "tokens", "features"]
     make: Callable[..., Any]
     deterministic: bool = False
 

@@ -1,12 +1,11 @@
 """Texts that need no download: docstrings and code of the Python standard library."""
 
 import platform
-from collections.abc import Mapping
 from typing import Literal
 
 from tlx.data import stdlib_sources as library
 from tlx.data.source_tags import TAGS, Chunk, chunks
-from tlx.data.splits import Labels, Splits
+from tlx.data.splits import SOURCE, Labels, Splits
 from tlx.data.stdlib_sources import Division
 from tlx.data.subset import Draw
 from tlx.data.texts import Texts, from_texts
@@ -18,6 +17,7 @@ def stdlib_docs(
     *,
     about: Literal["topic", "tags", "language"] = "topic",
     of: Literal["all", "topic"] = "all",
+    source_text: Literal["rest"] | None = None,
     labels_per_class: int | None = None,
     fraction: float | None = None,
     limit_val: bool = True,
@@ -35,6 +35,9 @@ def stdlib_docs(
             replaced by `module`; `tags`: kinds of words in code; `language`: the docstrings
             themselves, for language models.
         of: of `language`: docstrings of `all` modules, or of those only that `topic` trains on.
+        source_text: `rest`, of `language` `of=topic`: docstrings of the modules of no topic, which
+            `of=all` trains on, are evaluated before and after training as `source`; None: nothing
+            is.
         labels_per_class: of `topic`: training texts of each class; as many to validate on.
         fraction: of the training texts instead.
         limit_val: whether validation is limited likewise.
@@ -43,8 +46,14 @@ def stdlib_docs(
         split_seed: of the division of modules.
 
     Raises:
-        ValueError: this Python comes without its sources, or there are too few texts.
+        ValueError: this Python comes without its sources, there are too few texts, or there is no
+            such rest.
     """
+    if source_text is not None and (source_text, about, of) != ("rest", "language", "topic"):
+        raise ValueError(
+            f"dataset.source_text={source_text!r}; give rest, with dataset.about=language and "
+            "dataset.of=topic, or null"
+        )
     draw = Draw(
         labels_per_class=labels_per_class,
         fraction=fraction,
@@ -59,6 +68,8 @@ def stdlib_docs(
     elif about == "language":
         labels = Labels("text", ())
         pools = _documents(parts, topics_only=of == "topic", classes=None)
+        if source_text is not None:
+            pools[SOURCE] = _rest()
     elif about == "tags":
         labels = Labels("tags", TAGS)
         pools = _code(parts)
@@ -70,12 +81,13 @@ def stdlib_docs(
         draw=draw,
         length_buckets=length_buckets,
         notes={"python": platform.python_version()},
+        source=None if source_text is None else SOURCE,
     )
 
 
 def _documents(
     parts: Division, *, topics_only: bool, classes: tuple[str, ...] | None
-) -> Mapping[str, Texts]:
+) -> dict[str, Texts]:
     """Docstrings of each split, with their topics as targets where there are classes."""
     found = {}
     for split in ("train", "val", "test"):
@@ -92,7 +104,13 @@ def _documents(
     return found
 
 
-def _code(parts: Division) -> Mapping[str, Texts]:
+def _rest() -> Texts:
+    """Docstrings of the modules of no topic."""
+    kept = [each for each in library.documents(topics_only=False) if each.topic is None]
+    return Texts.of([d.id for d in kept], [d.text for d in kept], [None] * len(kept))
+
+
+def _code(parts: Division) -> dict[str, Texts]:
     """Code of the modules of all topics; of chunks with the same words, only the first."""
     kept: dict[str, list[tuple[str, Chunk]]] = {"train": [], "val": [], "test": []}
     seen: set[tuple[str, ...]] = set()

@@ -10,6 +10,9 @@ Sample = dict[str, Any]
 Batch = dict[str, Any]
 """Collated: `index` [N] int64 (position in the split), `input`, `target`."""
 
+SOURCE = "source"
+"""Name of the extra set that is of what the network comes from, where a dataset has one."""
+
 IGNORED = -100
 """Target where nothing is asked: of padding, of tokens that are not predicted."""
 
@@ -53,6 +56,8 @@ class Splits:
     Attributes:
         train: what is fitted; `val`: what selection looks at; `test`: opened once, at the end.
         extra: further evaluation sets, reported beside test.
+        source: which of them is of what the network comes from: it is evaluated before the first
+            step too, as `NAME_before`, so that forgetting is seen; None: none is.
         labels: what the targets are.
         encoder: (input_spec, augmentations, train) -> function from raw to encoded sample;
             it draws randomness from torch's and Python's global generators only, which the
@@ -77,6 +82,7 @@ class Splits:
     collate: Callable[[list[Sample]], Batch]
     fingerprint: str
     extra: Mapping[str, Split] = field(default_factory=dict)
+    source: str | None = None
     label_changing: frozenset[str] = frozenset()
     notes: Mapping[str, Any] = field(default_factory=dict)
     encode_target: Callable[[Any], Any] | None = None

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from tlx.data.files import Listed
-from tlx.data.splits import Labels, Splits
+from tlx.data.splits import SOURCE, Labels, Splits
 from tlx.data.subset import Draw
 from tlx.data.text_files import check_on_empty, decoded, lines_of, read, refuse_empty
 from tlx.data.texts import Texts, from_texts
@@ -20,6 +20,7 @@ def text_lines(
     path: str,
     val: str | None = None,
     test: str | None = None,
+    source_text: str | None = None,
     ending: str | None = ".txt",
     encoding: str = "utf-8",
     on_empty: Literal["error", "skip"] = "skip",
@@ -40,6 +41,8 @@ def text_lines(
         path: of the training documents.
         val: of others to validate on; None: split off.
         test: of others to test on; None: split off.
+        source_text: of others that the network was trained on before, to be evaluated before and
+            after training as `source`; None: nothing is.
         ending: of files in a folder that are texts; None: all files are.
         encoding: of the files.
         on_empty: `skip` leaves out what has no text; `error` lists it.
@@ -56,14 +59,14 @@ def text_lines(
         ValueError: a file or folder is missing, or files are bad (all are listed).
     """
     check_on_empty(on_empty)
-    places = {"path": path, "val": val, "test": test}
+    places = {"path": path, "val": val, "test": test, "source_text": source_text}
+    splits = {"path": "train", "source_text": SOURCE}
     pools: dict[str, Texts] = {}
     empty: list[str] = []
     for key, name in places.items():
         if name is not None:
-            split = "train" if key == "path" else key
             pool, without = _documents(key, Path(name).expanduser(), ending, encoding, on_empty)
-            pools[split] = pool
+            pools[splits.get(key, key)] = pool
             empty += without
     return from_texts(
         pools,
@@ -79,6 +82,7 @@ def text_lines(
         drop_duplicates=drop_duplicates,
         length_buckets=length_buckets,
         notes={"empty": len(empty)} if empty else None,
+        source=None if source_text is None else SOURCE,
     )
 
 
@@ -116,6 +120,7 @@ def _documents(
 def text_file(
     *,
     path: str,
+    source_text: str | None = None,
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
     fraction: float | None = None,
@@ -128,6 +133,8 @@ def text_file(
 
     Args:
         path: the file.
+        source_text: a file with text of what the network was trained on before, to be evaluated
+            whole before and after training as `source`; None: nothing is.
         val_fraction: share of the text for validation.
         test_fraction: share of the text for the test.
         fraction: of the training text that is kept, from its beginning.
@@ -153,12 +160,17 @@ def text_file(
     parts = {"train": train, "val": text[middle:end], "test": text[end:]}
     if not all(part.strip() for part in parts.values()):
         raise ValueError(f"{place} is too short to be cut in three: {len(text)} characters")
+    names = {name: f"{place.name}/{name}" for name in parts}
+    if source_text is not None:
+        before = Path(source_text).expanduser()
+        parts[SOURCE], names[SOURCE] = _whole("source_text", before, encoding), before.name
     return from_texts(
-        {name: Texts.of([f"{place.name}/{name}"], [part], [None]) for name, part in parts.items()},
+        {name: Texts.of([names[name]], [part], [None]) for name, part in parts.items()},
         UNLABELLED,
         draw=Draw(),
         length_buckets=length_buckets,
         notes={"characters": {name: len(part) for name, part in parts.items()}},
+        source=None if source_text is None else SOURCE,
     )
 
 

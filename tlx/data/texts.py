@@ -83,6 +83,7 @@ def from_texts(
     drop_duplicates: bool = False,
     length_buckets: bool = True,
     notes: Mapping[str, Any] | None = None,
+    source: str | None = None,
 ) -> Splits:
     """The Splits of a source of texts; they are tokenised when a backbone's spec is known.
 
@@ -93,6 +94,7 @@ def from_texts(
         drop_duplicates: remove from training the texts that are in an evaluation split.
         length_buckets: whether training batches are made of texts of like length.
         notes: of the source, for the record.
+        source: which extra set is of what the network comes from, see `Splits`.
 
     Raises:
         ValueError: a split is empty, targets do not fit the labels, or there are too few texts.
@@ -105,6 +107,7 @@ def from_texts(
         val=parts.val,
         test=parts.test,
         extra=parts.extra,
+        source=source,
         labels=labels,
         encoder=partial(tokens.encoder, kind=labels.kind),
         collate=partial(tokens.collate, pad_id=0, left=False),

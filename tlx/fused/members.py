@@ -197,6 +197,8 @@ def check_recipe(plan: Plan) -> None:
         raise CannotFuse("more than the head trains")
     if plan.effects.ema is not None or plan.effects.penalties or plan.effects.callbacks:
         raise CannotFuse("a regularization acts on whole networks")
+    if plan.recipe.feature_mixing:
+        raise CannotFuse(f"{plan.recipe.feature_mixing[0].name} mixes features anew in each step")
 
 
 def _data(

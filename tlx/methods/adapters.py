@@ -131,6 +131,48 @@ def vera(
     return _stage("vera", layout)
 
 
+def prompt(layout: Layout, *, tokens: int = 20) -> tuple[Stage, ...]:
+    """Trains embeddings of virtual tokens before every text, and the head.
+
+    Args:
+        layout: of the network with its virtual tokens.
+        tokens: how many; they start at the embeddings of random tokens.
+
+    Raises:
+        ValueError: the network has no virtual tokens.
+
+    Source: Lester et al. 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning",
+    2104.08691, section 2.
+
+    >>> from tlx.methods.stages import Group, Layout
+    >>> groups = (Group("b", ("b.weight", "prompt"), 0), Group("head", ("h.weight",), 1))
+    >>> list(prompt(Layout(groups, groups, adapters=("prompt",)))[0].trains)
+    ['prompt', 'h.weight']
+    """
+    return _stage("prompt", layout)
+
+
+def prefix(layout: Layout, *, tokens: int = 20) -> tuple[Stage, ...]:
+    """Trains keys and values of virtual tokens in every layer, and the head.
+
+    Args:
+        layout: of the network with its virtual tokens.
+        tokens: how many; their keys and values start at random.
+
+    Raises:
+        ValueError: the network has no virtual tokens.
+
+    Source: Li and Liang 2021, "Prefix-Tuning", 2101.00190, section 4.2, without the network by
+    which the paper makes them; Liu et al. 2022, "P-Tuning v2", 2110.07602, of encoders.
+
+    >>> from tlx.methods.stages import Group, Layout
+    >>> groups = (Group("b", ("b.weight", "prompt"), 0), Group("head", ("h.weight",), 1))
+    >>> list(prefix(Layout(groups, groups, adapters=("prompt",)))[0].trains)
+    ['prompt', 'h.weight']
+    """
+    return _stage("prefix", layout)
+
+
 def _stage(name: str, layout: Layout) -> tuple[Stage, ...]:
     if not layout.adapters:
         raise ValueError(

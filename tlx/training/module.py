@@ -1,7 +1,7 @@
 """The one LightningModule: any task, any backbone, one stage at a time."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -44,6 +44,7 @@ class Recipe:
         anchor: starting weights of the trunk, where a penalty reads them.
         smoothing: label smoothing.
         mixing: augmentations of whole batches; one is drawn each step.
+        feature_mixing: augmentations of features before the head, one after the other.
         norm_stats: mode of normalisation layers, see `methods.freezing.set_modes`.
         frozen_dropout: `off` or `on`, likewise.
         seed: of everything random in a step.
@@ -65,6 +66,7 @@ class Recipe:
     anchor: Mapping[str, Tensor] = field(default_factory=dict)
     smoothing: float = 0.0
     mixing: tuple[Augmentation, ...] = ()
+    feature_mixing: tuple[Augmentation, ...] = ()
     norm_stats: str = "follow"
     frozen_dropout: str = "off"
     seed: int = 0
@@ -207,6 +209,11 @@ class TransferModule(pl.LightningModule):
         if recipe.mixing:
             batch = mix(recipe.mixing, recipe.task.soften(batch), seed)
         features, outputs = self._run(batch["input"])
+        if recipe.feature_mixing:
+            features, batch = mix_features(
+                recipe.feature_mixing, features, recipe.task.soften(batch), seed
+            )
+            outputs = self.network.head(features)
         per_item, weight = recipe.task.loss(outputs, batch, smoothing=recipe.smoothing)
         total = weight.sum()
         if world > 1:
@@ -277,6 +284,17 @@ def mix(mixing: tuple[Augmentation, ...], batch: Batch, seed: int) -> Batch:
     pick = int(torch.randint(len(mixing), (1,), generator=generator))
     mixed: Batch = mixing[pick].make(batch, generator)
     return mixed
+
+
+def mix_features(
+    mixing: tuple[Augmentation, ...], features: Features, batch: Batch, seed: int
+) -> tuple[Features, Batch]:
+    """Features with `pooled`, and the batch with soft targets, after the mixing augmentations."""
+    generator = torch.Generator().manual_seed(seed)
+    pooled, targets = features.pooled, batch["target"]
+    for each in mixing:
+        pooled, targets = each.make(pooled, targets, generator=generator)
+    return replace(features, pooled=pooled), {**batch, "target": targets}
 
 
 def state_by_name(optimizer: Optimizer) -> dict[str, dict[str, Any]]:

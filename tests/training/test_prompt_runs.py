@@ -1,0 +1,91 @@
+"""Runs with virtual tokens before their texts: killed, loaded, exported, not merged."""
+
+import pytest
+import torch
+
+import launching
+import tiny
+from launching import KillAt
+from tlx import build, cli, execute, runs, use
+from tlx.backbones import adapters
+from tlx.config.compose import compose
+from tlx.results import record
+
+KINDS = ("prompt", "prefix")
+SIZES = ",".join(f"{key}:{value}" for key, value in tiny.ALL["bert"].items())
+BASE = [
+    *("trainer=cpu", "trainer.epochs=null", "trainer.steps=8", "trainer.batch_size=8"),
+    *("trainer.eval_every_steps=4", "trainer.checkpoint_every_steps=2", "optimizer.lr=0.05"),
+    *("backbone=transformers", "backbone.name=bert", "backbone.init=none", "logger=[csv]"),
+    *(f"backbone.kwargs={{{SIZES}}}", "freeze_strategy.tokens=4"),
+]
+
+
+@pytest.fixture
+def given(tmp_path):
+    """Overrides for short texts of two classes."""
+    rows = [f"{i % 2}\tthe {['good', 'bad'][i % 2]} cat number {i} sat there" for i in range(60)]
+    path = tmp_path / "texts.tsv"
+    path.write_text("\n".join(["label\ttext", *rows]), "utf-8")
+    return ["dataset=text_csv", f"dataset.path={path}", *BASE]
+
+
+def run(given, folder, *overrides):
+    config = compose([*overrides, *given, f"runs_dir={folder / 'runs'}"])
+    return folder / "runs" / execute.run(config).run
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loaded_run_gives_its_own_figures_and_stored_nothing(kind, given, tmp_path):
+    folder = run(given, tmp_path, f"freeze_strategy={kind}")
+    made = record.read(folder)
+    assert not made.cached
+    assert 0 < made.parameters.trainable < 1000
+    for split, report in use.evaluate(folder, overrides=[]).items():
+        was = made.splits[split].metrics["loss"].value
+        assert report["metrics"]["loss"]["value"] == pytest.approx(was, abs=1e-6)
+    state = launching.weights(folder)
+    moved = [name for name in state if adapters.is_adapter(name)]
+    assert len(moved) == 1
+    assert not torch.equal(state[moved[0]], _fresh(folder)[moved[0]])
+
+
+def _fresh(folder):
+    """The run's network before it was trained."""
+    config = runs.read_config(folder)
+    data = build.splits(config)
+    effects = build.regularization(config)
+    made = build.model(config, data.labels, effects=effects, texts=data.texts, init="none")
+    return made.network.state_dict()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_run_goes_on_to_the_same_weights(kind, given, tmp_path):
+    words = [f"freeze_strategy={kind}", *given]
+    calm, killed = (launching.freeze(words, runs_dir=tmp_path / each) for each in "ab")
+    assert launching.run(calm) == [0], launching.log(calm)
+    kill = KillAt("tlx.training.module:TransferModule", "training_step", 6)
+    assert launching.run(killed, sabotage={0: kill}) == [-9], launching.log(killed)
+    assert launching.run(killed) == [0], launching.log(killed)
+    one, two = launching.weights(calm), launching.weights(killed)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_nothing_is_merged(given, tmp_path, capsys):
+    folder = run(given, tmp_path, "freeze_strategy=prefix")
+    into = ["--into", str(tmp_path / "merged")]
+    assert cli.main(["export", str(folder), *into]) != 0
+    assert "--adapter alone" in capsys.readouterr().err
+    alone = ["--adapter", "alone", "--into", str(tmp_path / "alone")]
+    assert cli.main(["export", str(folder), *alone]) == 0
+    assert (tmp_path / "alone" / "adapter_model.safetensors").is_file()
+    rest = [word for word in given if not word.startswith(("freeze_strategy", "backbone.init"))]
+    with pytest.raises(ValueError, match=r"virtual tokens \(freeze_strategy=prefix\)"):
+        run(rest, tmp_path, f"backbone.init=run:{folder.name}")
+
+
+def test_half_precision_trains_a_prefix(given, tmp_path):
+    folder = run(given, tmp_path, "freeze_strategy=prefix", "trainer.precision=bf16-mixed")
+    assert record.read(folder).splits["test"].metrics["loss"].value < 5
