@@ -12,6 +12,7 @@ from tlx import build
 from tlx.config.compose import compose
 from tlx.config.places import conf_dir
 from tlx.data import augment
+from tlx.data.augment import IN_STEP
 from tlx.data.images import image_encoder
 
 OPTIONS = sorted(
@@ -61,8 +62,8 @@ def test_option_builds_under_its_own_name(option):
 @pytest.mark.parametrize("size", [(40, 30), (8, 8), (1, 1)])
 def test_shape_and_range(option, size):
     (found,) = made(option)
-    if found.kind == "batch":
-        pytest.skip("acts on batches")
+    if found.kind in IN_STEP:
+        pytest.skip("acts in the training step")
     tensor = run([found], 0, size=size)
     assert tensor.shape == (3, 24, 20)
     assert tensor.dtype == torch.float32
@@ -72,8 +73,8 @@ def test_shape_and_range(option, size):
 @pytest.mark.parametrize("option", OPTIONS)
 def test_draws_come_from_the_global_generators_only(option):
     (found,) = made(option)
-    if found.kind == "batch":
-        pytest.skip("acts on batches")
+    if found.kind in IN_STEP:
+        pytest.skip("acts in the training step")
     first = [run([found], seed) for seed in range(12)]
     np.random.seed(5)
     run([found], 99)
@@ -91,7 +92,7 @@ def test_evaluation_is_left_alone(option):
 
 
 def test_all_that_go_together_do():
-    names = [name for name in OPTIONS if made(name)[0].kind != "batch"]
+    names = [name for name in OPTIONS if made(name)[0].kind not in IN_STEP]
     assert run([made(name)[0] for name in names], 0).shape == (3, 24, 20)
 
 

@@ -76,7 +76,7 @@ def export_adapters(
     named = {adapters.plain_name(n): t for n, t in plain.items()}
     why = READ_AS_WORDS if made.kind == "prompt" else ""
     base = _base(named, facts, class_names, input_spec, why=why)
-    config = _config(made, base, unit=input_spec["unit"])
+    config = _config(made, base, unit=input_spec.get("unit", "pooled"))
     with quiet(), warnings.catch_warnings():
         # peft asks transformers by an older name
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
