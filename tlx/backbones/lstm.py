@@ -14,6 +14,10 @@ from torch.nn import functional as F
 from tlx.backbones import text
 from tlx.backbones.backbone import Features
 
+EMBEDDING_STD = 0.4
+"""The output is tied to the embeddings: at Merity's ±0.1 all logits of a narrow model start near 0,
+and hundreds of steps pass before it learns more than how often tokens occur."""
+
 
 @final
 class AwdLstm(nn.Module):
@@ -34,7 +38,7 @@ class AwdLstm(nn.Module):
         super().__init__()
         self.rates = dict(rates)
         self.embedding = nn.Embedding(rows, embedding)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        nn.init.normal_(self.embedding.weight, std=EMBEDDING_STD)
         sizes = [embedding, *[width] * (layers - 1), embedding]
         self.layers = nn.ModuleList(
             DroppedLstm(before, after, dropout=rates["weight"]) for before, after in pairwise(sizes)
