@@ -55,7 +55,7 @@ CASES = {
         *(f"task.block={BLOCK}", "dataset.fraction=0.02"),
     ],
 }
-USUAL = {"topic", "topic_last_k"}
+USUAL = {"topic_last_k"}
 FROZEN = {
     "topic_last_k": ("bert.embeddings.", "bert.encoder.layer.0.", "bert.encoder.layer.1."),
     "topic_freeze_first_k": ("bert.embeddings.",),

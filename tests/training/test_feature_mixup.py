@@ -99,8 +99,15 @@ def texts(tmp_path):
     return ["dataset=text_csv", f"dataset.path={path}", *TEXTS]
 
 
-@pytest.mark.parametrize("strategy", ["linear_probe", "last_k"])
-@pytest.mark.parametrize("kind", ["images", "texts"])
+@pytest.mark.parametrize(
+    ("kind", "strategy"),
+    [
+        ("texts", "last_k"),
+        pytest.param("texts", "linear_probe", marks=pytest.mark.slow),
+        pytest.param("images", "last_k", marks=pytest.mark.slow),
+        pytest.param("images", "linear_probe", marks=pytest.mark.slow),
+    ],
+)
 def test_mixing_of_stored_features_equals_that_of_computed_ones(kind, strategy, texts, tmp_path):
     own = [*(IMAGES if kind == "images" else texts), f"freeze_strategy={strategy}"]
     plain, without = run(tmp_path / "plain", *own, MIXED, "cache=off")

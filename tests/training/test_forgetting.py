@@ -54,7 +54,9 @@ def run(folder, *overrides):
     return execute.run(config)
 
 
-@pytest.mark.parametrize("kind", list(OF))
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.slow if k == "gpt2" else []) for k in OF]
+)
 def test_before_is_the_starting_run_and_after_the_final_one(kind, old, new, tmp_path):
     start = ["backbone.init=none", f"dataset.path={old}"]
     parent = run(tmp_path, *network(kind), *start, "trainer.steps=40")
@@ -89,6 +91,7 @@ def test_evaluating_the_start_changes_nothing_of_training(old, new, tmp_path):
     assert all((one[name] == two[name]).all() for name in one)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_keeps_the_figures_of_its_start(old, new, tmp_path):
     data = [f"dataset.path={new}", f"dataset.source_text={old}", "backbone.init=none"]
     folder = launching.freeze([*BASE, *network("gpt2"), *data], runs_dir=tmp_path / "runs")

@@ -59,6 +59,7 @@ def _fresh(folder):
     return made.network.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_killed_run_goes_on_to_the_same_weights(kind, given, tmp_path):
     words = [f"freeze_strategy={kind}", *given]

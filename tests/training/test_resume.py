@@ -101,7 +101,10 @@ TEXT_RUNS = {
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(c, marks=pytest.mark.slow if c == "language-bert" else []) for c in TEXT_RUNS],
+    [
+        pytest.param(c, marks=pytest.mark.slow if c.startswith("language-") else [])
+        for c in TEXT_RUNS
+    ],
 )
 def test_killed_run_on_texts_goes_on_to_the_same(
     case: str, texts_in_files: dict[str, list[str]], tmp_path: Path
