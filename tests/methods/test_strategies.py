@@ -42,7 +42,7 @@ def options(module=strategies, count=16):
 
 
 def test_strategies_of_adapters_have_options_and_train_adapters_and_head():
-    for name, node in options(adapters, 4).items():
+    for name, node in options(adapters, 6).items():
         function = getattr(adapters, node.pop("_target_").rpartition(".")[2])
         assert function.__name__ == name
         assert node == function.__kwdefaults__
