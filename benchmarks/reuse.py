@@ -1,6 +1,6 @@
 """Training from stored activations, and many runs as one, against computing everything each time.
 
-Run: python -m benchmarks.reuse   (about 25 minutes on two cores)
+Run: python -m benchmarks.reuse   (about 40 minutes on two cores)
 """
 
 import contextlib

@@ -1,7 +1,8 @@
 """AWD-LSTM: LSTM layers whose dropout leaves the recurrence intact, and the tied output.
 
 Source: Merity et al. 2018, "Regularizing and Optimizing LSTM Language Models", 1708.02182, without
-its averaging and activation penalties. Shapes: N items, T tokens, D features, H hidden units.
+its averaging and activation penalties, and with larger embeddings at the start. Shapes: N items, T
+tokens, D features, H hidden units.
 """
 
 from itertools import pairwise
