@@ -229,12 +229,11 @@ def evaluate_start(
     if kept is not None:
         reports: dict[str, dict[str, Any]] = kept["reports"]
         return reports
-    split = plan.splits.extra[name]
+    split, before = plan.splits.extra[name], f"{name}_before"
     collected = collect(trainer, module, build.eval_loader(config, plan, split, share))
     if collected is None:
         return {}
-    reports = {f"{name}_before": plan.model.task.report(collected)}
-    write_predictions(folder / "predictions" / f"{name}_before.csv", split, plan, collected)
+    reports = {before: _reported(before, split, plan, collected, folder)}
     path.parent.mkdir(parents=True, exist_ok=True)
     runs.write_json(path, {"identity": said, "reports": reports})
     return reports
@@ -260,10 +259,18 @@ def evaluate(
         collected = collect(trainer, module, loader)
         if collected is None:
             continue
-        reports[name] = plan.model.task.report(collected)
-        if name != "val":
-            write_predictions(folder / "predictions" / f"{name}.csv", split, plan, collected)
+        reports[name] = _reported(name, split, plan, collected, folder)
     return reports
+
+
+def _reported(
+    name: str, split: Split, plan: Plan, collected: Collected, folder: Path
+) -> dict[str, Any]:
+    """Figures of a split, whose predictions are written unless it is `val`."""
+    if name != "val":
+        write_predictions(folder / "predictions" / f"{name}.csv", split, plan, collected)
+    report: dict[str, Any] = plan.model.task.report(collected)
+    return report
 
 
 def collect(trainer: pl.Trainer, module: TransferModule, loader: Any) -> Collected | None:

@@ -38,7 +38,8 @@ def samples(
     shortest = min(map(len, ids))
     prompts_ST = torch.stack([each[:shortest] for each in ids])
     network.eval()
-    texts = [_decoded(prompt, [], spec)[0] for prompt in prompts_ST.tolist()]
+    tokenizer, end = Tokenizer.from_str(spec["tokenizer"]), spec["eos_id"]
+    texts = [_decoded(tokenizer, prompt, [], end)[0] for prompt in prompts_ST.tolist()]
     written: list[dict[str, str]] = [{} for _ in chosen]
     ids_ST = continued(
         network,
@@ -51,7 +52,8 @@ def samples(
         return []
     for way, rows in zip(TEMPERATURES, ids_ST.split(len(chosen)), strict=True):
         for continuations, row in zip(written, rows.tolist(), strict=True):
-            continuations[way] = _decoded(row[:shortest], row[shortest:], spec)[1]
+            new = row[shortest:]
+            continuations[way] = _decoded(tokenizer, row[:shortest], new, end)[1]
     return [
         {"id": split.ids[index], "prompt": prompt, "continuations": continuations}
         for index, prompt, continuations in zip(chosen, texts, written, strict=True)
@@ -105,9 +107,10 @@ def continued(
     return ids_ST
 
 
-def _decoded(prompt: list[int], new: list[int], spec: Mapping[str, Any]) -> tuple[str, str]:
+def _decoded(
+    tokenizer: Tokenizer, prompt: list[int], new: list[int], end: int | None
+) -> tuple[str, str]:
     """Both as text: what follows the prompt may depend on it, a blank before a word say."""
-    tokenizer, end = Tokenizer.from_str(spec["tokenizer"]), spec["eos_id"]
     prompt = [token for token in prompt if token != end]
     new = new[: new.index(end)] if end in new else new
     before: str = tokenizer.decode(prompt, skip_special_tokens=False)
