@@ -49,6 +49,16 @@ def run(
     return [process.exitcode or 0 for process in ranks]
 
 
+def calm_and_killed(overrides: list[str], folder: Path, *, before: int) -> tuple[Path, Path]:
+    """Folders of a run, and of the same one that was killed before its nth step and went on."""
+    calm, killed = (freeze(overrides, runs_dir=folder / name) for name in ("calm", "killed"))
+    assert run(calm) == [0], log(calm)
+    kill = KillAt("tlx.training.module:TransferModule", "training_step", before)
+    assert run(killed, sabotage={0: kill}) == [-9], log(killed)
+    assert run(killed) == [0], log(killed)
+    return calm, killed
+
+
 def free_port() -> int:
     """A TCP port that nobody listens on."""
     with socket.socket() as probe:

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import tiny
+from texts import alternating
 from tlx import build, execute, runs
 from tlx.backbones.timm import least_image_size
 from tlx.config import schema
@@ -274,10 +275,7 @@ def texts(folder, wanted):
     form, kind = wanted
     lines = [f"the {['good', 'bad'][i % 2]} cat number {i} sat there" for i in range(40)]
     if form == "table":
-        path = folder / "texts.tsv"
-        rows = [f"{i % 2}\t{line}" for i, line in enumerate(lines)]
-        path.write_text("\n".join(["label\ttext", *rows]), encoding="utf-8")
-        data = ["dataset=text_csv", f"dataset.path={path}"]
+        data = alternating(folder, lines)
     elif form == "columns":
         path = folder / "train.conll"
         tagged = [[f"{w} {'B-x' if w == 'cat' else 'O'}" for w in line.split()] for line in lines]

@@ -81,6 +81,14 @@ def spec(texts: Sequence[str], *, unit: str = "pooled", kind: str = "words", **m
     }
 
 
+def alternating(folder: Path, lines: Sequence[str]) -> list[str]:
+    """The overrides of a run on lines in a file, every other one of class 0."""
+    path = folder / "texts.tsv"
+    rows = [f"{i % 2}\t{line}" for i, line in enumerate(lines)]
+    path.write_text("\n".join(["label\ttext", *rows]), encoding="utf-8")
+    return ["dataset=text_csv", f"dataset.path={path}"]
+
+
 def written(folder: Path, *, each: int = 20) -> dict[str, list[str]]:
     """Real texts in files: the overrides of a run on their classes, and of one on their language.
 

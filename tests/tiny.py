@@ -4,6 +4,7 @@ import importlib.util
 
 import pytest
 import torch
+from torch import nn
 
 from tlx.backbones.backbone import Reading
 from tlx.backbones.transformers import transformers
@@ -105,3 +106,14 @@ def alone(inputs, row):
     """One item of a batch without its padding."""
     mask = inputs["attention_mask"][row]
     return {name: values[row : row + 1, mask] for name, values in inputs.items()}
+
+
+class Linear(nn.Module):
+    """The tasks' head: one linear layer, named so."""
+
+    def __init__(self, width, outputs):
+        super().__init__()
+        self.linear = nn.Linear(width, outputs)
+
+    def forward(self, features):
+        return self.linear(features.pooled if features.pooled is not None else features.tokens)

@@ -15,24 +15,13 @@ from transformers import (
 )
 
 import tiny as made
-from tiny import DECODERS, ENCODERS, TEXTS, tiny
+from tiny import DECODERS, ENCODERS, TEXTS, Linear, tiny
 from tlx.backbones.backbone import Reading
 from tlx.backbones.export import ExportError, export
 from tlx.backbones.recurrent import awd_lstm
 from tlx.tasks.task import Network
 
 CLASSES = ("cat", "dog", "owl")
-
-
-class Linear(nn.Module):
-    """The tasks' head: one linear layer, named so."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.linear = nn.Linear(width, len(CLASSES))
-
-    def forward(self, features):
-        return self.linear(features.pooled if features.pooled is not None else features.tokens)
 
 
 class Wrapped(nn.Module):
@@ -49,7 +38,7 @@ class Wrapped(nn.Module):
 def trained(kind, unit, **options):
     """A network whose every weight differs from its start."""
     backbone = tiny(kind, unit=unit, **options)
-    head = Wrapped(backbone.lm_head()) if unit == "token" else Linear(16)
+    head = Wrapped(backbone.lm_head()) if unit == "token" else Linear(16, len(CLASSES))
     network = Network(backbone.module, head, backbone.features).eval()
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -152,7 +141,7 @@ def test_a_later_export_leaves_no_part_of_an_earlier_one(tmp_path):
 def test_what_no_library_has_is_refused(tmp_path):
     lstm = awd_lstm(Reading(texts=lambda: TEXTS), embedding=4, width=4, layers=1)
     with pytest.raises(ExportError, match=r"model\.safetensors holds the weights"):
-        written(lstm, Network(lstm.module, Linear(12), lstm.features), tmp_path)
+        written(lstm, Network(lstm.module, Linear(12, len(CLASSES)), lstm.features), tmp_path)
     backbone, network = trained("bert", "pooled")
     with pytest.raises(ExportError, match="images only"):
         export(

@@ -11,7 +11,7 @@ from transformers import (
 )
 
 import tiny as made
-from tiny import ALL, tiny
+from tiny import ALL, Linear, tiny
 from tlx.backbones import adapters, weights
 from tlx.backbones.export import ExportError
 from tlx.backbones.export_adapters import export_adapters
@@ -198,20 +198,9 @@ def test_a_number_below_one_is_refused():
         prompted(tiny("bert"), kind="prompt", seed=0, tokens=0)
 
 
-class Linear(nn.Module):
-    """The tasks' head: one linear layer, named so."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.linear = nn.Linear(width, len(CLASSES))
-
-    def forward(self, features):
-        return self.linear(features.pooled if features.pooled is not None else features.tokens)
-
-
 def exported(backbone, folder):
     """The run's network; what peft needs is in the folder, its base beside."""
-    head = Linear(next(iter(backbone.dims.values())))
+    head = Linear(next(iter(backbone.dims.values())), len(CLASSES))
     network = Network(backbone.module, head, backbone.features).eval()
     backbone.module.model.save_pretrained(folder / "base")
     said = ""

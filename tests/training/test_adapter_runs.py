@@ -7,7 +7,6 @@ import torch
 from safetensors import safe_open
 
 import launching
-from launching import KillAt
 from tlx import cli, execute, use
 from tlx.backbones import adapters
 from tlx.backbones.export import overlay
@@ -45,14 +44,7 @@ def test_a_loaded_run_gives_its_own_figures(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", ["lora", "vera"])
 def test_a_killed_run_goes_on_to_the_same_weights(kind, tmp_path):
-    calm, killed = (
-        launching.freeze([*BASE, *KINDS[kind]], runs_dir=tmp_path / name)
-        for name in ("calm", "killed")
-    )
-    assert launching.run(calm) == [0], launching.log(calm)
-    kill = KillAt("tlx.training.module:TransferModule", "training_step", 7)
-    assert launching.run(killed, sabotage={0: kill}) == [-9], launching.log(killed)
-    assert launching.run(killed) == [0], launching.log(killed)
+    calm, killed = launching.calm_and_killed([*BASE, *KINDS[kind]], tmp_path, before=7)
     one, two = launching.weights(calm), launching.weights(killed)
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 import launching
 import tiny
+from texts import alternating
 from tlx import build, execute
 from tlx.backbones.backbone import Features
 from tlx.config.check import CheckError
@@ -93,10 +94,8 @@ def run(folder, *overrides):
 @pytest.fixture
 def texts(tmp_path):
     """Overrides for short texts of two classes, of several lengths."""
-    rows = [f"{i % 2}\tthe {['good', 'bad'][i % 2]} cat sat{' there' * (i % 5)}" for i in range(60)]
-    path = tmp_path / "texts.tsv"
-    path.write_text("\n".join(["label\ttext", *rows]), "utf-8")
-    return ["dataset=text_csv", f"dataset.path={path}", *TEXTS]
+    lines = [f"the {['good', 'bad'][i % 2]} cat sat{' there' * (i % 5)}" for i in range(60)]
+    return [*alternating(tmp_path, lines), *TEXTS]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 
 import launching
 import tiny
-from launching import KillAt
+from texts import alternating
 from tlx import build, cli, execute, runs, use
 from tlx.backbones import adapters
 from tlx.config.compose import compose
@@ -24,10 +24,8 @@ BASE = [
 @pytest.fixture
 def given(tmp_path):
     """Overrides for short texts of two classes."""
-    rows = [f"{i % 2}\tthe {['good', 'bad'][i % 2]} cat number {i} sat there" for i in range(60)]
-    path = tmp_path / "texts.tsv"
-    path.write_text("\n".join(["label\ttext", *rows]), "utf-8")
-    return ["dataset=text_csv", f"dataset.path={path}", *BASE]
+    lines = [f"the {['good', 'bad'][i % 2]} cat number {i} sat there" for i in range(60)]
+    return [*alternating(tmp_path, lines), *BASE]
 
 
 def run(given, folder, *overrides):
@@ -63,11 +61,7 @@ def _fresh(folder):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_killed_run_goes_on_to_the_same_weights(kind, given, tmp_path):
     words = [f"freeze_strategy={kind}", *given]
-    calm, killed = (launching.freeze(words, runs_dir=tmp_path / each) for each in "ab")
-    assert launching.run(calm) == [0], launching.log(calm)
-    kill = KillAt("tlx.training.module:TransferModule", "training_step", 6)
-    assert launching.run(killed, sabotage={0: kill}) == [-9], launching.log(killed)
-    assert launching.run(killed) == [0], launching.log(killed)
+    calm, killed = launching.calm_and_killed(words, tmp_path, before=6)
     one, two = launching.weights(calm), launching.weights(killed)
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)

@@ -111,13 +111,7 @@ def test_killed_run_on_texts_goes_on_to_the_same(
 ) -> None:
     """In the midst of a stage and of an epoch, with dropout, batches made by length."""
     given = [*TEXTS, *texts_in_files[case.partition("-")[0]], *TEXT_RUNS[case]]
-    calm, killed = (
-        launching.freeze(given, runs_dir=tmp_path / name) for name in ("calm", "killed")
-    )
-    assert launching.run(calm) == [0], launching.log(calm)
-    kill = KillAt(MODULE, "training_step", 18)
-    assert launching.run(killed, sabotage={0: kill}) == [-9], launching.log(killed)
-    assert launching.run(killed) == [0], launching.log(killed)
+    calm, killed = launching.calm_and_killed(given, tmp_path, before=18)
     assert "resumed at step 16" in launching.log(killed)
     same(calm, killed)
     assert figures(calm) == figures(killed)
