@@ -26,6 +26,7 @@ from tlx.methods import adapters, freezing, strategies
 from tlx.methods.order import Order
 from tlx.methods.stages import Group, Layout, Span, Stage, spans
 from tlx.tasks.checks import TASKS
+from tlx.tasks.heads import add_norm
 from tlx.tasks.task import Network, Task
 from tlx.training import effects as effects_
 from tlx.training import probe
@@ -202,6 +203,13 @@ def new_head(
     """A run's head as it starts, drawn from its seed or kept from the run that it starts from."""
     torch.manual_seed(config["seed"] + 1)
     head = task.head(trunk, dropout=effects.head_dropout)
+    if effects.head_norm:
+        if config["frozen"]["norm_stats"] == "freeze":
+            raise ValueError(
+                "regularization.head_norm measures statistics, and frozen.norm_stats=freeze lets "
+                "no norm do so; leave one of them out"
+            )
+        add_norm(head)
     if config["init_head"] == "keep" and init not in {None, "hub", "none"}:
         keep_head(head, str(init))
     return head

@@ -18,6 +18,7 @@ from tlx.config.compose import compose
 from tlx.config.identity import normalise
 from tlx.data.splits import Labels
 from tlx.results import record
+from tlx.tasks.heads import without_norm
 from tlx.tasks.task import Collected
 from tlx.training import checkpoints
 from tlx.training.collect import Collector
@@ -354,7 +355,7 @@ def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merg
         "input_spec": made.backbone.input_spec,
     }
     if adapter == "alone":
-        written = export_adapters(made.network.state_dict(), into, **told)
+        written = export_adapters(without_norm(made.network.state_dict()), into, **told)
     else:
         kind = made.backbone.export.get("adapters", {}).get("kind")
         if kind in adapters.PROMPTS:
@@ -364,5 +365,5 @@ def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merg
             )
         if made.backbone.adapters:
             adapters.merge(made.network)
-        written = write(made.network.state_dict(), into, **told, onnx=onnx)
+        written = write(without_norm(made.network.state_dict()), into, **told, onnx=onnx)
     return sorted(written.iterdir())

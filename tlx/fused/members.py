@@ -250,8 +250,8 @@ def _member(given: Given, data: Data) -> Member:
     selection = build.selection(config, task, effects)
     plan = replace(shared, recipe=recipe, selection=selection, effects=effects)
     head = build.new_head(config, task, shared.model.backbone, effects=effects, init=given.init)
-    if not isinstance(head, LinearHead) or head.dropout.p:
-        raise CannotFuse("the head is not linear, or has dropout")
+    if not isinstance(head, LinearHead) or head.dropout.p or head.norm is not None:
+        raise CannotFuse("the head is not linear, or has dropout or a norm")
     return Member(
         given=given,
         plan=plan,

@@ -1,16 +1,24 @@
 """Heads: small networks from a backbone's features to a task's outputs."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import final
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tlx.backbones.backbone import Backbone, Features
 
 
 @final
 class LinearHead(nn.Module):
-    """Dropout and one linear layer on the pooled features; parameters `linear.weight`, `.bias`."""
+    """Dropout and one linear layer on the pooled features; parameters `linear.weight`, `.bias`.
+
+    Attributes:
+        norm: batch norm before both, where `add_norm` put one.
+    """
+
+    norm: nn.BatchNorm1d | None
 
     def __init__(self, width: int, outputs: int, *, dropout: float = 0.0) -> None:
         """A head with torch's own initialisation.
@@ -28,6 +36,7 @@ class LinearHead(nn.Module):
             raise ValueError(f"dropout={dropout}; it lies in [0, 1)")
         if outputs < 1:
             raise ValueError(f"outputs={outputs}; the labels must name at least one")
+        self.norm = None
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(width, outputs)
 
@@ -35,8 +44,48 @@ class LinearHead(nn.Module):
         """Outputs [N, outputs] from features with `pooled` [N, width]."""
         if features.pooled is None:
             raise ValueError("features.pooled is missing; this head needs one vector an item")
-        outputs: Tensor = self.linear(self.dropout(features.pooled))
+        outputs: Tensor = self.linear(self.dropout(self._normed(features.pooled)))
         return outputs
+
+    def _normed(self, pooled: Tensor) -> Tensor:
+        norm = self.norm
+        if norm is None:
+            return pooled
+        if self.training and len(pooled) == 1:  # one item has no variance
+            return F.batch_norm(pooled, norm.running_mean, norm.running_var, eps=norm.eps)
+        normed: Tensor = norm(pooled)
+        return normed
+
+
+def add_norm(head: nn.Module) -> None:
+    """Gives a linear head batch norm of its inputs (a mutator).
+
+    The norm has no weights of its own: the linear layer has them.
+
+    Raises:
+        ValueError: the head reads no pooled features.
+    """
+    if not isinstance(head, LinearHead):
+        raise ValueError(
+            f"regularization.head_norm is for one vector an item, and this task's head is "
+            f"{type(head).__name__}; leave it out"
+        )
+    head.norm = nn.BatchNorm1d(head.linear.in_features, affine=False)
+
+
+def without_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A network's state with its head's norm, if there is one, made part of the linear layer.
+
+    In eval mode the outputs are the same: there the norm is a linear map.
+    """
+    kept = {name: value for name, value in state.items() if not name.startswith("head.norm.")}
+    if len(kept) < len(state):
+        mean, var = (state[f"head.norm.running_{name}"].double() for name in ("mean", "var"))
+        weight, bias = state["head.linear.weight"], state["head.linear.bias"]
+        folded = weight.double() * (var + nn.BatchNorm1d(1).eps).rsqrt()
+        kept["head.linear.weight"] = folded.to(weight.dtype)
+        kept["head.linear.bias"] = (bias.double() - folded @ mean).to(bias.dtype)
+    return kept
 
 
 def linear_head(backbone: Backbone, outputs: int, *, dropout: float) -> LinearHead:

@@ -41,6 +41,7 @@ class Effects:
         head_only_decay: restricts weight decay to the head (a penalty rules the trunk).
         backbone: arguments of the backbone, `drop_path_rate`.
         head_dropout: before the head's last layer.
+        head_norm: whether the head starts with batch norm.
         grad_clip: largest norm of the gradient.
         early_stopping: ends the run.
         ema: averaged weights, evaluated and kept instead of the raw ones.
@@ -58,6 +59,7 @@ class Effects:
     head_only_decay: bool = False
     backbone: dict[str, Any] = field(default_factory=dict)
     head_dropout: float | None = None
+    head_norm: bool = False
     grad_clip: float | None = None
     early_stopping: EarlyStopping | None = None
     ema: Ema | None = None
@@ -78,6 +80,7 @@ class Joined:
     head_only_decay: bool
     backbone: dict[str, Any]
     head_dropout: float
+    head_norm: bool
     grad_clip: float | None
     early_stopping: EarlyStopping | None
     ema: Ema | None
@@ -102,6 +105,7 @@ def join(options: dict[str, Effects]) -> Joined:
         head_only_decay=any(e.head_only_decay for e in options.values()),
         backbone={key: value for e in options.values() for key, value in e.backbone.items()},
         head_dropout=_only("head_dropout", ((n, e.head_dropout) for n, e in named)) or 0.0,
+        head_norm=any(e.head_norm for e in options.values()),
         grad_clip=_only("grad_clip", ((n, e.grad_clip) for n, e in named)),
         early_stopping=_only("early_stopping", ((n, e.early_stopping) for n, e in named)),
         ema=_only("ema", ((n, e.ema) for n, e in named)),

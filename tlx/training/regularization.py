@@ -23,6 +23,17 @@ def dropout(*, p: float = 0.1) -> Effects:
     return Effects(head_dropout=_probability("dropout", p))
 
 
+def head_norm() -> Effects:
+    """Batch norm of the features before the head, without weights of its own.
+
+    Features of any scale and offset then suit the same learning rate.
+
+    Source: Howard and Ruder 2018, "ULMFiT", 1801.06146, section 3.3; He et al. 2022, "Masked
+    Autoencoders", 2111.06377, appendix A.1 (linear probing).
+    """
+    return Effects(head_norm=True)
+
+
 def drop_path(*, p: float = 0.1) -> Effects:
     """Stochastic depth in the backbone, growing linearly to `p` at the top block.
 
