@@ -329,3 +329,13 @@ def test_batches_of_like_length_need_little_padding():
 
     assert padding(Order(8000, batch_size=32, seed=0, lengths=lengths)) < 0.1
     assert padding(Order(8000, batch_size=32, seed=0)) > 0.5
+
+
+@pytest.mark.parametrize("count", [64, 160, 1000])
+def test_few_items_of_different_lengths_meet_others_in_each_epoch(count):
+    order, each = Order(count, batch_size=32, seed=0, lengths=list(range(count))), count // 32
+    epochs = [
+        {frozenset(order.batch_at(step)[1]) for step in range(epoch * each, (epoch + 1) * each)}
+        for epoch in range(4)
+    ]
+    assert len(frozenset.union(*map(frozenset, epochs))) == 4 * each

@@ -12,8 +12,9 @@ from hashlib import blake2b
 
 import torch
 
-POOL = 100
-"""Batches whose items are sorted by length together."""
+POOL, FEWEST_POOLS = 100, 4
+"""Most batches whose items are sorted by length together, and how many such pools an epoch has at
+least: in a single one the same items would make the same batches in every epoch."""
 
 
 def permutation(n: int, seed: int, epoch: int) -> list[int]:
@@ -59,7 +60,7 @@ class Order:
 
     With lengths, an epoch's items are drawn as without, sorted by length within pools of batches,
     and cut into batches, which come in random order: little is padded, and neighbours in length
-    meet anew in each epoch.
+    meet anew in each epoch. Few items are hardly sorted: an epoch has four pools or more.
     """
 
     def __init__(
@@ -86,9 +87,9 @@ class Order:
     def batch_at(self, step: int) -> tuple[int, list[int]]:
         """The epoch and the items of the batch that optimizer step `step` trains on.
 
-        >>> order = Order(6, batch_size=2, seed=0, lengths=[9, 1, 8, 2, 7, 3])
-        >>> sorted(sorted(order.batch_at(step)[1]) for step in range(3))
-        [[0, 2], [1, 3], [4, 5]]
+        >>> order = Order(16, batch_size=2, seed=0, lengths=[*range(8), *range(8)])
+        >>> [order.batch_at(step)[1] for step in range(3)]
+        [[12, 15], [4, 14], [1, 11]]
         """
         if self.lengths is None:
             return batch_at(step, self.n, self.batch_size, self.seed)
@@ -102,7 +103,7 @@ class Order:
         lengths, size = self.lengths, self.batch_size
         count = max(self.n // size, 1)
         drawn = _order(self.n, self.seed, epoch)[: count * size]
-        pool = POOL * size
+        pool = max(min(POOL, count // FEWEST_POOLS), 1) * size
         sorted_ = [
             item
             for start in range(0, len(drawn), pool)
