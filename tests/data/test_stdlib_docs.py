@@ -183,3 +183,15 @@ def test_the_rest_of_the_language_is_what_no_topic_has():
     assert set(rest.ids) == set(every.train.ids) - set(plain.train.ids)
     with pytest.raises(ValueError, match=r"dataset\.of=topic"):
         stdlib_docs(about="language", source_text="rest")
+
+
+def test_texts_of_whole_modules_hold_the_same_docstrings():
+    each = stdlib_docs(about="language", of="topic", source_text="rest")
+    whole = stdlib_docs(about="language", of="topic", source_text="rest", text="module")
+    pairs = {**named(each), "source": each.extra["source"]}
+    found = {**named(whole), "source": whole.extra["source"]}
+    for name, split in pairs.items():
+        assert set(found[name].ids) == modules(split)
+        assert "\n\n".join(found[name].inputs) == "\n\n".join(split.inputs)
+    with pytest.raises(ValueError, match=r"dataset\.text='module'"):
+        stdlib_docs(about="topic", text="module")

@@ -1,6 +1,7 @@
 """Texts that need no download: docstrings and code of the Python standard library."""
 
 import platform
+from collections.abc import Sequence
 from typing import Literal
 
 from tlx.data import stdlib_sources as library
@@ -11,12 +12,15 @@ from tlx.data.subset import Draw
 from tlx.data.texts import Texts, from_texts
 
 MODALITY = "text"
+BETWEEN = "\n\n"
+"""Stands between the docstrings of a module."""
 
 
 def stdlib_docs(
     *,
     about: Literal["topic", "tags", "language"] = "topic",
     of: Literal["all", "topic"] = "all",
+    text: Literal["docstring", "module"] = "docstring",
     source_text: Literal["rest"] | None = None,
     labels_per_class: int | None = None,
     fraction: float | None = None,
@@ -35,6 +39,8 @@ def stdlib_docs(
             replaced by `module`; `tags`: kinds of words in code; `language`: the docstrings
             themselves, for language models.
         of: of `language`: docstrings of `all` modules, or of those only that `topic` trains on.
+        text: of `language`: each `docstring`, or all of a `module` as one text, whose windows then
+            reach over several.
         source_text: `rest`, of `language` `of=topic`: docstrings of the modules of no topic, which
             `of=all` trains on, are evaluated before and after training as `source`; None: nothing
             is.
@@ -54,6 +60,10 @@ def stdlib_docs(
             f"dataset.source_text={source_text!r}; give rest, with dataset.about=language and "
             "dataset.of=topic, or null"
         )
+    if text not in ("docstring", "module") or (text == "module" and about != "language"):
+        raise ValueError(
+            f"dataset.text={text!r}; give docstring, or, with dataset.about=language, module"
+        )
     draw = Draw(
         labels_per_class=labels_per_class,
         fraction=fraction,
@@ -67,9 +77,9 @@ def stdlib_docs(
         pools = _documents(parts, topics_only=True, classes=labels.names)
     elif about == "language":
         labels = Labels("text", ())
-        pools = _documents(parts, topics_only=of == "topic", classes=None)
+        pools = _documents(parts, topics_only=of == "topic", classes=None, whole=text == "module")
         if source_text is not None:
-            pools[SOURCE] = _rest()
+            pools[SOURCE] = _rest(whole=text == "module")
     elif about == "tags":
         labels = Labels("tags", TAGS)
         pools = _code(parts)
@@ -86,9 +96,16 @@ def stdlib_docs(
 
 
 def _documents(
-    parts: Division, *, topics_only: bool, classes: tuple[str, ...] | None
+    parts: Division, *, topics_only: bool, classes: tuple[str, ...] | None, whole: bool = False
 ) -> dict[str, Texts]:
-    """Docstrings of each split, with their topics as targets where there are classes."""
+    """Docstrings of each split, with their topics as targets where there are classes.
+
+    Args:
+        parts: the division of modules.
+        topics_only: leave out modules of no topic.
+        classes: the topics, or None.
+        whole: make one text of a module's docstrings; there are no classes then.
+    """
     found = {}
     for split in ("train", "val", "test"):
         kept = [
@@ -96,6 +113,9 @@ def _documents(
             for each in library.documents(topics_only=topics_only)
             if parts.split(each.module) == split
         ]
+        if whole:
+            found[split] = _modules(kept)
+            continue
         found[split] = Texts.of(
             [each.id for each in kept],
             [each.text for each in kept],
@@ -104,9 +124,20 @@ def _documents(
     return found
 
 
-def _rest() -> Texts:
+def _modules(documents: Sequence[library.Document]) -> Texts:
+    """The docstrings of each module as one text, without targets."""
+    texts: dict[str, list[str]] = {}
+    for each in documents:
+        texts.setdefault(each.module, []).append(each.text)
+    joined = [BETWEEN.join(each) for each in texts.values()]
+    return Texts.of(list(texts), joined, [None] * len(texts))
+
+
+def _rest(*, whole: bool) -> Texts:
     """Docstrings of the modules of no topic."""
     kept = [each for each in library.documents(topics_only=False) if each.topic is None]
+    if whole:
+        return _modules(kept)
     return Texts.of([d.id for d in kept], [d.text for d in kept], [None] * len(kept))
 
 
