@@ -435,3 +435,14 @@ def test_metrics_are_written_at_the_steps_that_the_config_says(train):
     evaluated = [int(row["step"]) for row in metrics(folder) if row.get("val/accuracy")]
     assert evaluated == [*range(3, STEPS, 3), STEPS]
     assert Path(folder / "predictions" / "test.csv").is_file()
+
+
+@pytest.mark.parametrize("final", ["best", "last"])
+def test_what_validation_says_is_said_of_the_weights_that_are_kept(final, train):
+    overrides = ["trainer.eval_every_steps=1", "optimizer.lr=0.3", f"final_weights={final}"]
+    found, folder = train(*overrides)
+    values = [float(row["val/accuracy"]) for row in metrics(folder) if row.get("val/accuracy")]
+    assert values[-1] < max(values)
+    assert found.selected.value == pytest.approx(max(values) if final == "best" else values[-1])
+    assert found.selected.value == pytest.approx(found.splits["val"].metrics["accuracy"].value)
+    assert (found.selected.step == STEPS) is (final == "last")

@@ -25,7 +25,7 @@ from tlx.tasks.classification import Classification
 from tlx.tasks.task import Collected
 from tlx.training import probe, pruning, sharding, tables
 from tlx.training.collect import Collector, broadcast
-from tlx.training.course import Course, Progress
+from tlx.training.course import Course, Progress, Selection
 from tlx.training.fit import fit, peak_memory_bytes
 from tlx.training.loaders import Share
 from tlx.training.loggers import RunInfo
@@ -335,14 +335,6 @@ def record_of(
     trained = {name for span in plan.spans for name in span.stage.trains}
     sizes = {name: p.numel() for name, p in plan.model.network.named_parameters()}
     train_s = sum(stage.wall_s for stage in stages)
-    selected = None
-    if progress.best_step is not None and progress.best_value is not None:
-        selected = Selected(
-            monitor=f"val/{plan.selection.metric}",
-            mode=plan.selection.mode,
-            value=progress.best_value,
-            step=progress.best_step,
-        )
     return Record(
         run=folder.name,
         name=config["name"] or folder.name,
@@ -361,13 +353,25 @@ def record_of(
         wall_s=max(wall_s, progress.wall_s),
         peak_memory_bytes=peak_memory_bytes(),
         samples_per_s=progress.step * plan.pace.batch_size / max(train_s, 1e-9),
-        selected=selected,
+        selected=_selected(plan.selection, progress, reports),
         weights_id=plan.model.backbone.weights_id,
         lineage=tuple(facts.get("lineage", [])),
         fused_with=fused_with,
         cached=any(stage.boundary is not None for stage in stages),
         notes={**plan.splits.notes, **progress.notes},
     )
+
+
+def _selected(
+    selection: Selection, progress: Progress, reports: Mapping[str, Mapping[str, Any]]
+) -> Selected | None:
+    """What validation says of the weights that were kept; None where nothing was validated."""
+    if progress.best_step is None or progress.best_value is None:
+        return None
+    value, step = progress.best_value, progress.best_step
+    if selection.final == "last":
+        value, step = reports["val"]["metrics"][selection.metric]["value"], progress.step
+    return Selected(monitor=f"val/{selection.metric}", mode=selection.mode, value=value, step=step)
 
 
 def split_record(report: Mapping[str, Any]) -> SplitRecord:

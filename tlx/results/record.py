@@ -148,7 +148,7 @@ class Record:
         wall_s: seconds of training and evaluation, over all restarts.
         peak_memory_bytes: of the device, or of the process on a CPU.
         samples_per_s: training samples a second, over the whole run.
-        selected: the best validation, whose weights were evaluated unless `final_weights=last`.
+        selected: the validation of the weights that were kept: the best one, or the last.
         weights_id: identity of the starting weights.
         lineage: ids of the runs that the weights came through, oldest first.
         fused_with: ids of the runs trained in the same vectorised job.

@@ -245,7 +245,7 @@ def _levels(levels: list[Any]) -> list[Any]:
 
 
 def _selected(record: Record | None) -> float:
-    """The best validation, turned so that less is better; NaN where the run gave none."""
+    """The kept weights' validation, turned so that less is better; NaN where the run gave none."""
     if record is None or record.status != "finished" or record.selected is None:
         return math.nan
     return -record.selected.value if record.selected.mode == "max" else record.selected.value
