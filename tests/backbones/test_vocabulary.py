@@ -124,3 +124,14 @@ def test_the_vocabulary_of_a_run_is_read_from_its_weights(tmp_path):
 def test_wrong_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         vocabulary.learn(lambda: TEXTS, **options)
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_identifiers_are_taken_apart_at_underscores_and_capitals(lowercase):
+    texts = ["call read_file, readFile or _ReadFile2x(HTTPServer)"]
+    made = vocabulary.learn(
+        lambda: texts, kind="identifiers", size=100, lowercase=lowercase, causal=True
+    )
+    found = Tokenizer.from_str(made).encode(texts[0]).tokens
+    want = "call read file , read File or Read File2x ( HTTPServer )"
+    assert " ".join(found) == (want.lower() if lowercase else want)

@@ -20,7 +20,7 @@ def awd_lstm(
     /,
     *,
     init: str = "none",
-    vocabulary: Literal["words", "whitespace", "characters", "wordpiece"] = "words",
+    vocabulary: Literal["words", "identifiers", "whitespace", "characters", "wordpiece"] = "words",
     vocabulary_size: int = 30000,
     lowercase: bool = False,
     least_count: int = 1,

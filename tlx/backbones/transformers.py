@@ -32,7 +32,9 @@ def transformers(
     max_length: int | None = None,
     dropout: float | None = None,
     padding_side: Literal["right", "left"] = "right",
-    vocabulary: Literal["wordpiece", "words", "whitespace", "characters"] = "wordpiece",
+    vocabulary: Literal[
+        "wordpiece", "words", "identifiers", "whitespace", "characters"
+    ] = "wordpiece",
     vocabulary_size: int = 8000,
     lowercase: bool = False,
     kwargs: dict[str, Any] | None = None,

@@ -18,7 +18,7 @@ from tokenizers import (
     trainers,
 )
 
-KINDS = ("wordpiece", "words", "whitespace", "characters")
+KINDS = ("wordpiece", "words", "identifiers", "whitespace", "characters")
 PAD, UNKNOWN, FIRST, SEPARATOR, MASK, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[EOS]"
 NAMES = {
     "pad": (PAD, "<pad>", "<|pad|>", "<|padding|>", "<|endoftext|>", "<|im_end|>"),
@@ -29,9 +29,12 @@ NAMES = {
 """What tokenizers call their special tokens, the likelier first."""
 SPLITTING = {
     "words": pre_tokenizers.Whitespace(),
+    "identifiers": pre_tokenizers.Whitespace(),
     "whitespace": pre_tokenizers.WhitespaceSplit(),
     "characters": pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated"),
 }
+APART = normalizers.Replace(Regex(r"(?<=[a-z0-9])(?=[A-Z])|_"), " ")
+"""Takes identifiers apart at underscores, and where a capital follows a small letter."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ def learn(
     Args:
         texts: gives them, each time it is called.
         kind: `wordpiece` (Devlin et al. 2019), `words` (letters apart from punctuation),
-            `whitespace` (words as blanks part them), `characters`.
+            `identifiers` (words, and `read_file` and `readFile` are two of them), `whitespace`
+            (words as blanks part them), `characters`.
         size: most entries, special tokens included.
         lowercase: of all texts, now and later.
         least_count: units that occur less often are unknown.
@@ -84,8 +88,11 @@ def learn(
     else:
         tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
         tokenizer.pre_tokenizer = SPLITTING[kind]
+        changes: list[normalizers.Normalizer] = [APART] if kind == "identifiers" else []
         if lowercase:
-            tokenizer.normalizer = normalizers.Lowercase()
+            changes.append(normalizers.Lowercase())
+        if changes:
+            tokenizer.normalizer = normalizers.Sequence(changes)
         if kind == "characters":
             tokenizer.decoder = decoders.Fuse()
         trainer = trainers.WordLevelTrainer(
