@@ -369,7 +369,7 @@ def _selected(
     if progress.best_step is None or progress.best_value is None:
         return None
     value, step = progress.best_value, progress.best_step
-    if selection.final == "last":
+    if selection.final == "last" and reports:  # other ranks report nothing
         value, step = reports["val"]["metrics"][selection.metric]["value"], progress.step
     return Selected(monitor=f"val/{selection.metric}", mode=selection.mode, value=value, step=step)
 
