@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tlx.data import stdlib_sources as library
 from tlx.data.embedded_text import stdlib_docs
-from tlx.data.source_tags import TAGS, chunks
+from tlx.data.source_tags import TAGS, chunks, words_of
 
 SPLITS = ("train", "val", "test")
 
@@ -195,3 +195,40 @@ def test_texts_of_whole_modules_hold_the_same_docstrings():
         assert "\n\n".join(found[name].inputs) == "\n\n".join(split.inputs)
     with pytest.raises(ValueError, match=r"dataset\.text='module'"):
         stdlib_docs(about="topic", text="module")
+
+
+def test_texts_of_code_hold_names_strings_and_comments_but_nothing_that_is_tested_on():
+    docs = stdlib_docs(about="language", of="topic", text="module")
+    code = stdlib_docs(about="language", of="topic", text="code")
+    assert code.train.ids == docs.train.ids
+    assert code.test.ids == docs.test.ids
+    words = dict(zip(code.train.ids, code.train.inputs, strict=True))["random"].split()
+    assert {"getrandbits", "Mersenne", "hashlib", "heavy"} <= {*words}  # names, a string, a comment
+    assert "random" not in words
+    held = {
+        library.same_words(each.text)
+        for each in library.documents(topics_only=True)
+        if library.division(split_seed=0).split(each.module) != "train"
+    }
+    repeated = {
+        library.same_words(library.masked(word, module))
+        for module in code.train.ids
+        for word in words_of(library.sources()[module])
+    } & held
+    assert repeated  # or this tests nothing
+    texts = "\n".join(library.same_words(text) for text in code.train.inputs)
+    assert not [words for words in repeated if len(words.split()) > 8 and words in texts]
+
+
+def test_words_of_a_file_are_names_strings_and_comments(tmp_path):
+    path = tmp_path / "some.py"
+    path.write_text("""if x != 3:  # why not
+    call(r"raw", "it's", \'\'\'long\n\nquote"\'\'\', "")
+""")
+    assert words_of(path) == ("x", "why not", "call", "raw", "it's", 'long\n\nquote"')
+
+
+@pytest.mark.parametrize("content", [b"def (:\n  'text", b"# \xff\n", b"'''open\n"])
+def test_a_file_that_is_no_python_has_no_words(tmp_path, content):
+    (tmp_path / "some.py").write_bytes(content)
+    assert words_of(tmp_path / "some.py") == ()

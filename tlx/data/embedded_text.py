@@ -1,7 +1,7 @@
 """Texts that need no download: docstrings and code of the Python standard library."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Literal
 
 from tlx.data import stdlib_sources as library
@@ -20,7 +20,7 @@ def stdlib_docs(
     *,
     about: Literal["topic", "tags", "language"] = "topic",
     of: Literal["all", "topic"] = "all",
-    text: Literal["docstring", "module"] = "docstring",
+    text: Literal["docstring", "module", "code"] = "docstring",
     source_text: Literal["rest"] | None = None,
     labels_per_class: int | None = None,
     fraction: float | None = None,
@@ -40,7 +40,8 @@ def stdlib_docs(
             themselves, for language models.
         of: of `language`: docstrings of `all` modules, or of those only that `topic` trains on.
         text: of `language`: each `docstring`, or all of a `module` as one text, whose windows then
-            reach over several.
+            reach over several, or a module's `code` as one text: names, strings and comments, in
+            order, without docstrings that are validated or tested on.
         source_text: `rest`, of `language` `of=topic`: docstrings of the modules of no topic, which
             `of=all` trains on, are evaluated before and after training as `source`; None: nothing
             is.
@@ -60,9 +61,10 @@ def stdlib_docs(
             f"dataset.source_text={source_text!r}; give rest, with dataset.about=language and "
             "dataset.of=topic, or null"
         )
-    if text not in ("docstring", "module") or (text == "module" and about != "language"):
+    if text != "docstring" and (about != "language" or text not in ("module", "code")):
         raise ValueError(
-            f"dataset.text={text!r}; give docstring, or, with dataset.about=language, module"
+            f"dataset.text={text!r}; give docstring, or, with dataset.about=language, module or "
+            "code"
         )
     draw = Draw(
         labels_per_class=labels_per_class,
@@ -74,12 +76,12 @@ def stdlib_docs(
     parts = library.division(split_seed=split_seed)
     if about == "topic":
         labels = Labels("single", tuple(sorted(library.TOPICS)))
-        pools = _documents(parts, topics_only=True, classes=labels.names)
+        pools = _topics(parts, labels.names)
     elif about == "language":
         labels = Labels("text", ())
-        pools = _documents(parts, topics_only=of == "topic", classes=None, whole=text == "module")
+        pools = _language(parts, of=of, text=text)
         if source_text is not None:
-            pools[SOURCE] = _rest(whole=text == "module")
+            pools[SOURCE] = _rest(text)
     elif about == "tags":
         labels = Labels("tags", TAGS)
         pools = _code(parts)
@@ -95,50 +97,64 @@ def stdlib_docs(
     )
 
 
-def _documents(
-    parts: Division, *, topics_only: bool, classes: tuple[str, ...] | None, whole: bool = False
-) -> dict[str, Texts]:
-    """Docstrings of each split, with their topics as targets where there are classes.
-
-    Args:
-        parts: the division of modules.
-        topics_only: leave out modules of no topic.
-        classes: the topics, or None.
-        whole: make one text of a module's docstrings; there are no classes then.
-    """
-    found = {}
-    for split in ("train", "val", "test"):
-        kept = [
-            each
-            for each in library.documents(topics_only=topics_only)
-            if parts.split(each.module) == split
-        ]
-        if whole:
-            found[split] = _modules(kept)
-            continue
-        found[split] = Texts.of(
-            [each.id for each in kept],
-            [each.text for each in kept],
-            [None if classes is None else classes.index(str(each.topic)) for each in kept],
+def _topics(parts: Division, names: Sequence[str]) -> dict[str, Texts]:
+    """Docstrings of each split, their topics as targets."""
+    return {
+        split: Texts.of(
+            [each.id for each in found],
+            [each.text for each in found],
+            [names.index(str(each.topic)) for each in found],
         )
+        for split, found in _divided(parts, topics_only=True).items()
+    }
+
+
+def _language(parts: Division, *, of: str, text: str) -> dict[str, Texts]:
+    """Texts of each split, without targets."""
+    divided = _divided(parts, topics_only=of == "topic")
+    held = {library.same_words(each.text) for name in ("val", "test") for each in divided[name]}
+    return {
+        split: _texts(found, text, without=held if split == "train" else frozenset())
+        for split, found in divided.items()
+    }
+
+
+def _rest(text: str) -> Texts:
+    """Texts of the modules of no topic."""
+    documents = library.documents(topics_only=False)
+    return _texts([each for each in documents if each.topic is None], text)
+
+
+def _divided(parts: Division, *, topics_only: bool) -> dict[str, list[library.Document]]:
+    found: dict[str, list[library.Document]] = {"train": [], "val": [], "test": []}
+    for document in library.documents(topics_only=topics_only):
+        found[parts.split(document.module)].append(document)
     return found
 
 
-def _modules(documents: Sequence[library.Document]) -> Texts:
-    """The docstrings of each module as one text, without targets."""
-    texts: dict[str, list[str]] = {}
-    for each in documents:
-        texts.setdefault(each.module, []).append(each.text)
-    joined = [BETWEEN.join(each) for each in texts.values()]
-    return Texts.of(list(texts), joined, [None] * len(texts))
+def _texts(
+    documents: Sequence[library.Document], text: str, *, without: Set[str] = frozenset()
+) -> Texts:
+    """Documents, or their modules as one text each, without targets.
 
-
-def _rest(*, whole: bool) -> Texts:
-    """Docstrings of the modules of no topic."""
-    kept = [each for each in library.documents(topics_only=False) if each.topic is None]
-    if whole:
-        return _modules(kept)
-    return Texts.of([d.id for d in kept], [d.text for d in kept], [None] * len(kept))
+    Args:
+        documents: the docstrings.
+        text: `docstring`, `module` or `code`.
+        without: `same_words` of strings that no code is to hold.
+    """
+    if text == "docstring":
+        texts = {each.id: each.text for each in documents}
+    else:
+        modules: dict[str, list[str]] = {}
+        for each in documents:
+            modules.setdefault(each.module, []).append(each.text)
+        texts = {
+            module: BETWEEN.join(found)
+            if text == "module"
+            else library.code(module, without=without)
+            for module, found in modules.items()
+        }
+    return Texts.of(list(texts), list(texts.values()), [None] * len(texts))
 
 
 def _code(parts: Division) -> dict[str, Texts]:

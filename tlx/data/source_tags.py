@@ -1,7 +1,8 @@
-"""Words of Python code with what they are, by `tokenize` and `keyword`, in BIO."""
+"""Words of Python code, and what they are, by `tokenize` and `keyword`, in BIO."""
 
 import builtins
 import keyword
+import re
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ LEAST_WORDS, MOST_WORDS = 40, 120
 """A chunk ends with the line of code that makes it as long as the first; longer lines are cut."""
 MOST_CHUNKS = 20
 """Of a file, from its beginning, so that large files do not outweigh others."""
+QUOTES = re.compile(r"^[A-Za-z]*(\"{3}|'{3}|\"|')|(\"{3}|'{3}|\"|')$")
+"""A string's first ones with its prefix, and its last ones."""
+F_STRING = getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)
+"""A token of its own since Python 3.12."""
 LAYOUT = frozenset(
     {
         tokenize.ENCODING,
@@ -67,6 +72,30 @@ def chunks(path: Path) -> tuple[Chunk, ...]:
     if words and len(found) < MOST_CHUNKS:
         found.append(_chunk(words))
     return tuple(found)
+
+
+@cache
+def words_of(path: Path) -> tuple[str, ...]:
+    """A file's names, strings (without their quotes) and comments in order; nothing if no Python.
+
+    Args:
+        path: of a file of Python code.
+    """
+    found = []
+    try:
+        with tokenize.open(path) as stream:
+            for token in tokenize.generate_tokens(stream.readline):
+                if token.type == tokenize.COMMENT:
+                    found.append(token.string.lstrip("#"))
+                elif token.type == tokenize.STRING:
+                    found.append(QUOTES.sub("", token.string))
+                elif token.type in (tokenize.NAME, F_STRING) and not keyword.iskeyword(
+                    token.string
+                ):
+                    found.append(token.string)
+    except (SyntaxError, tokenize.TokenError, UnicodeDecodeError):
+        return ()
+    return tuple(text for each in found if (text := each.strip()))
 
 
 def tagged(

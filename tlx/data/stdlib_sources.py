@@ -9,11 +9,12 @@ import re
 import sys
 import sysconfig
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tlx.data.source_tags import words_of
 from tlx.data.subset import shuffled
 
 TOPICS: Mapping[str, tuple[str, ...]] = {
@@ -125,7 +126,7 @@ def documents(*, topics_only: bool) -> tuple[Document, ...]:
     found = []
     for module in [*by_topic[True], *([] if topics_only else by_topic[False])]:
         for document in _docstrings(module):
-            words = " ".join(re.findall(r"\w+", document.text.lower()))
+            words = same_words(document.text)
             if words not in seen:
                 seen.add(words)
                 found.append(document)
@@ -141,10 +142,10 @@ def _docstrings(module: str) -> tuple[Document, ...]:
             tree = ast.parse(sources()[module].read_bytes())
     except (SyntaxError, ValueError):  # files that are wrong on purpose
         return ()
-    topic, mask = topic_of(module), _masking(module)
+    topic = topic_of(module)
     found: dict[str, Document] = {}
     for name, node in _named(tree, ""):
-        text = mask.sub(MASK, ast.get_docstring(node) or "").strip()
+        text = masked(ast.get_docstring(node) or "", module).strip()
         if len(text.split()) < FEWEST_WORDS:
             continue
         number, unique = 2, f"{module}:{name}" if name else module
@@ -152,6 +153,27 @@ def _docstrings(module: str) -> tuple[Document, ...]:
             unique, number = f"{module}:{name}#{number}", number + 1
         found[unique] = Document(unique, module, topic, text)
     return tuple(found.values())
+
+
+def same_words(text: str) -> str:
+    """What texts have in common that are taken for one."""
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def code(module: str, *, without: Set[str] = frozenset()) -> str:
+    """A module's names, strings and comments as one text, with the module's own name replaced.
+
+    Args:
+        module: dotted name.
+        without: `same_words` of strings to leave out.
+    """
+    words = (masked(word, module) for word in words_of(sources()[module]))
+    return " ".join(word for word in words if same_words(word) not in without)
+
+
+def masked(text: str, module: str) -> str:
+    """A text with the name of its module replaced."""
+    return _masking(module).sub(MASK, text)
 
 
 Named = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -173,6 +195,7 @@ def _named(node: ast.AST, prefix: str) -> list[tuple[str, Named]]:
     return found
 
 
+@cache
 def _masking(module: str) -> re.Pattern[str]:
     """Matches a module's name and its parts, as words of their own, in any case."""
     parts = {part.strip("_") for part in module.split(".")} - {""}
