@@ -1,15 +1,15 @@
 # Needs only Python >= 3.11 and make. Everything is installed into .venv, from constraints.txt.
 .DELETE_ON_ERROR:
-.PHONY: setup run test test-slow test-all check bench docs clean
+.PHONY: setup run test test-slow test-matrix test-all check bench docs clean
 
 # the first Python that is new enough; say PYTHON=... to choose another
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
-# files of tests side by side, one thread each; say JOBS=0 for one process
+# tests side by side, one thread each, neighbours mostly in one process; say JOBS=0 for one process
 JOBS ?= $(shell "$(PYTHON)" -c 'import os; print(min(os.cpu_count() or 1, 4))')
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 setup: $(STAMP)
 
@@ -26,11 +26,15 @@ run: $(STAMP)
 test: $(STAMP)
 	$(PYTEST)
 
-# what `test` leaves out for its length
+# what `test` leaves out for its length; of large grids some of each row and each column
 test-slow: $(STAMP)
 	$(PYTEST) -m "slow and not gpu and not network and not cluster"
 
-test-all: test test-slow
+# the rest of those grids
+test-matrix: $(STAMP)
+	$(PYTEST) -m "matrix and not gpu and not network and not cluster"
+
+test-all: test test-slow test-matrix
 
 check: $(STAMP)
 	$(BIN)/python -m ruff format --check .

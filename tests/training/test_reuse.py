@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import launching
+from grids import mark
 from launching import KillAt
 from tlx import execute
 from tlx.config.compose import compose
@@ -83,9 +84,14 @@ def test_stored_equals_computed(name, strategy, tmp_path):
     same(plain, stored)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", list(STRATEGIES))
-@pytest.mark.parametrize("name", list(FAMILIES))
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [
+        pytest.param(name, strategy, marks=mark(row, column, every=4))
+        for row, name in enumerate(FAMILIES)
+        for column, strategy in enumerate(STRATEGIES)
+    ],
+)
 def test_stored_equals_computed_in_every_family(name, strategy, tmp_path):
     own = [
         *(f"backbone.name={name}", f"backbone.image_size={FAMILIES[name]}", "trainer.steps=6"),
