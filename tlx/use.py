@@ -268,6 +268,8 @@ def _texts(inputs: Iterable[str | Path]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for given in inputs:
         path = Path(given).expanduser()
+        if given == "":  # as a path, the working directory
+            raise ValueError(f"text {len(found) + 1} is empty; leave it out")
         if isinstance(given, str) and not path.exists():
             found.append((f"text {len(found) + 1}", given))
             continue

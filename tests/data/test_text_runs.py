@@ -111,3 +111,5 @@ def test_prediction_of_texts_is_that_of_the_run(files, kind):
     assert [row["prediction"] for row in found] == [row["prediction"] for row in told]
     for mine, theirs in zip(found, told, strict=True):
         assert mine["probabilities"] == pytest.approx(json.loads(theirs["probabilities"]), abs=1e-5)
+    with pytest.raises(ValueError, match="text 2 is empty"):
+        use.Predictor(folder).predict([texts[0], ""])
