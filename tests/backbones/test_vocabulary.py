@@ -128,10 +128,10 @@ def test_wrong_arguments_are_refused(options, message):
 
 @pytest.mark.parametrize("lowercase", [False, True])
 def test_identifiers_are_taken_apart_at_underscores_and_capitals(lowercase):
-    texts = ["call read_file, readFile or _ReadFile2x(HTTPServer)"]
+    texts = ["call read_file, readFile or _ReadFile2x(HTTPServer) straßeÉcole"]
     made = vocabulary.learn(
         lambda: texts, kind="identifiers", size=100, lowercase=lowercase, causal=True
     )
     found = Tokenizer.from_str(made).encode(texts[0]).tokens
-    want = "call read file , read File or Read File2x ( HTTPServer )"
+    want = "call read file , read File or Read File2x ( HTTPServer ) straße École"
     assert " ".join(found) == (want.lower() if lowercase else want)

@@ -33,8 +33,8 @@ SPLITTING = {
     "whitespace": pre_tokenizers.WhitespaceSplit(),
     "characters": pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated"),
 }
-APART = normalizers.Replace(Regex(r"(?<=[a-z0-9])(?=[A-Z])|_"), " ")
-"""Takes identifiers apart at underscores, and where a capital follows a small letter."""
+APART = normalizers.Replace(Regex(r"(?<=[\p{Ll}\p{Nd}])(?=\p{Lu})|_"), " ")
+"""Takes identifiers apart at underscores, and where a capital follows a small letter or digit."""
 
 
 @dataclass(frozen=True)
