@@ -29,8 +29,10 @@ def features(module, inputs):
 
 
 def test_the_norm_is_torchs_batch_norm_and_has_no_parameters():
-    head, theirs = normed(), nn.BatchNorm1d(5).train()
-    for seed in range(3):
+    """At first with torch's cumulative average, from the tenth batch on with its moving one."""
+    head, theirs = normed(), nn.BatchNorm1d(5, momentum=None).train()
+    for seed in range(15):
+        theirs.momentum = None if seed < 10 else 0.1
         torch.manual_seed(seed)
         pooled = 0.1 * torch.randn(8, 5) + 4
         want = head.linear(theirs(pooled))

@@ -10,6 +10,10 @@ from torch.nn import functional as F
 from tlx.backbones.backbone import Backbone, Features
 
 
+MOMENTUM = 0.1
+"""Of a norm's statistics, torch's default."""
+
+
 @final
 class LinearHead(nn.Module):
     """Dropout and one linear layer on the pooled features; parameters `linear.weight`, `.bias`.
@@ -53,6 +57,10 @@ class LinearHead(nn.Module):
             return pooled
         if self.training and len(pooled) == 1:  # one item has no variance
             return F.batch_norm(pooled, norm.running_mean, norm.running_var, eps=norm.eps)
+        if self.training and norm.momentum is not None:
+            # the zeros and ones of the start are no statistics: the first batches are averaged
+            seen = int(norm.num_batches_tracked or 0)
+            norm.momentum = max(MOMENTUM, 1 / (seen + 1))
         normed: Tensor = norm(pooled)
         return normed
 
@@ -70,7 +78,7 @@ def add_norm(head: nn.Module) -> None:
             f"regularization.head_norm is for one vector an item, and this task's head is "
             f"{type(head).__name__}; leave it out"
         )
-    head.norm = nn.BatchNorm1d(head.linear.in_features, affine=False)
+    head.norm = nn.BatchNorm1d(head.linear.in_features, affine=False, momentum=MOMENTUM)
 
 
 def without_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
