@@ -36,7 +36,7 @@ TINY = ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"]
 FAMILIES = {
     **{name: 32 for name in ("vgg11_bn", "resnet18", "densenet121", "convnext_atto")},
     **{name: 32 for name in ("mobilenetv2_100", "efficientnet_b0")},
-    **{"inception_v3": 75, "vit_tiny_patch16_224": 32, "swin_tiny_patch4_window7_224": 224},
+    **{"inception_v3": 75, "vit_tiny_patch16_224": 32, "swin_tiny_patch4_window7_224": 56},
 }
 
 
