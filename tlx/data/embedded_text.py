@@ -112,7 +112,7 @@ def _topics(parts: Division, names: Sequence[str]) -> dict[str, Texts]:
 def _language(parts: Division, *, of: str, text: str) -> dict[str, Texts]:
     """Texts of each split, without targets."""
     divided = _divided(parts, topics_only=of == "topic")
-    held = {library.same_words(each.text) for name in ("val", "test") for each in divided[name]}
+    held = frozenset[str]().union(*(each.keys for s in ("val", "test") for each in divided[s]))
     return {
         split: _texts(found, text, without=held if split == "train" else frozenset())
         for split, found in divided.items()
@@ -140,7 +140,7 @@ def _texts(
     Args:
         documents: the docstrings.
         text: `docstring`, `module` or `code`.
-        without: `same_words` of strings that no code is to hold.
+        without: keys of documents that no code is to hold.
     """
     if text == "docstring":
         texts = {each.id: each.text for each in documents}

@@ -71,12 +71,14 @@ class Document:
         module: dotted name.
         topic: of its module; None for modules of none.
         text: with the module's own name replaced.
+        keys: what it is told from others by: its words with that name, and without.
     """
 
     id: str
     module: str
     topic: str | None
     text: str
+    keys: frozenset[str]
 
 
 def topic_of(module: str) -> str | None:
@@ -114,7 +116,7 @@ def sources() -> dict[str, Path]:
 def documents(*, topics_only: bool) -> tuple[Document, ...]:
     """All docstrings of five words or more, those of topics first.
 
-    Of docstrings with the same words, only the first is there.
+    Of docstrings with the same words, whatever their modules' names, only the first is there.
 
     Args:
         topics_only: leave out modules of no topic, which are then not even read.
@@ -126,9 +128,8 @@ def documents(*, topics_only: bool) -> tuple[Document, ...]:
     found = []
     for module in [*by_topic[True], *([] if topics_only else by_topic[False])]:
         for document in _docstrings(module):
-            words = same_words(document.text)
-            if words not in seen:
-                seen.add(words)
+            if not document.keys & seen:
+                seen |= document.keys
                 found.append(document)
     return tuple(found)
 
@@ -145,19 +146,20 @@ def _docstrings(module: str) -> tuple[Document, ...]:
     topic = topic_of(module)
     found: dict[str, Document] = {}
     for name, node in _named(tree, ""):
-        text = masked(ast.get_docstring(node) or "", module).strip()
+        plain = ast.get_docstring(node) or ""
+        text = _masking(module).sub(MASK, plain).strip()
         if len(text.split()) < FEWEST_WORDS:
             continue
         number, unique = 2, f"{module}:{name}" if name else module
         while unique in found:
             unique, number = f"{module}:{name}#{number}", number + 1
-        found[unique] = Document(unique, module, topic, text)
+        found[unique] = Document(unique, module, topic, text, _keys(plain, text))
     return tuple(found.values())
 
 
-def same_words(text: str) -> str:
-    """What texts have in common that are taken for one."""
-    return " ".join(re.findall(r"\w+", text.lower()))
+def _keys(*texts: str) -> frozenset[str]:
+    """The words of each text: of texts that have one of these in common, one is used."""
+    return frozenset(" ".join(re.findall(r"\w+", text.lower())) for text in texts)
 
 
 def code(module: str, *, without: Set[str] = frozenset()) -> str:
@@ -165,15 +167,10 @@ def code(module: str, *, without: Set[str] = frozenset()) -> str:
 
     Args:
         module: dotted name.
-        without: `same_words` of strings to leave out.
+        without: keys of documents to leave out.
     """
-    words = (masked(word, module) for word in words_of(sources()[module]))
-    return " ".join(word for word in words if same_words(word) not in without)
-
-
-def masked(text: str, module: str) -> str:
-    """A text with the name of its module replaced."""
-    return _masking(module).sub(MASK, text)
+    words = ((word, _masking(module).sub(MASK, word)) for word in words_of(sources()[module]))
+    return " ".join(text for plain, text in words if not _keys(plain, text) & without)
 
 
 Named = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
