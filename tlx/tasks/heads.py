@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from tlx.backbones.backbone import Backbone, Features
 
-
 MOMENTUM = 0.1
 """Of a norm's statistics, torch's default."""
 
