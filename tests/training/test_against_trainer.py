@@ -30,12 +30,15 @@ from tlx.config.identity import normalise
 from tlx.results import record
 
 STEPS, WARMUP, BATCH, BLOCK = 50, 10, 8, 32
-LR, DECAY, CLIP = 0.01, 0.05, 0.7
+LR, DECAY, CLIP = 0.01, 0.05, 0.9
+EPS = 1e-5
+"""With Adam's 1e-8, a gradient that is zero but for rounding moves its weight by a whole step."""
 BASE = [
     *("dataset=stdlib_docs", "backbone=transformers", "backbone.init=none", "backbone.dropout=0"),
     *("backbone.vocabulary_size=500", "trainer=cpu", "trainer.epochs=null"),
     *(f"trainer.steps={STEPS}", f"trainer.batch_size={BATCH}", "trainer.log_every_steps=1"),
     *(f"trainer.eval_every_steps={STEPS}", "final_weights=last", "optimizer=adamw"),
+    f"optimizer.eps={EPS}",
     *(f"optimizer.lr={LR}", "schedule=linear", "schedule.warmup_fraction=0"),
     *(f"schedule.warmup_steps={WARMUP}", "regularization=[weight_decay,grad_clip]"),
     *(f"regularization.weight_decay.value={DECAY}", f"regularization.grad_clip.max_norm={CLIP}"),
@@ -125,6 +128,7 @@ def reference(config, plan, folder, *, frozen):
             learning_rate=LR,
             weight_decay=DECAY,
             max_grad_norm=CLIP,
+            adam_epsilon=EPS,
             logging_steps=1,
             report_to="none",
             save_strategy="no",
