@@ -1,6 +1,6 @@
 # Needs only Python >= 3.11 and make. Everything is installed into .venv, from constraints.txt.
 .DELETE_ON_ERROR:
-.PHONY: setup run test test-slow test-matrix test-all check bench docs clean
+.PHONY: setup run test test-slow test-all check bench docs clean
 
 # the first Python that is new enough; say PYTHON=... to choose another
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -26,15 +26,11 @@ run: $(STAMP)
 test: $(STAMP)
 	$(PYTEST)
 
-# what `test` leaves out for its length; of large grids some of each row and each column
+# what `test` leaves out for its length
 test-slow: $(STAMP)
 	$(PYTEST) -m "slow and not gpu and not network and not cluster"
 
-# the rest of those grids
-test-matrix: $(STAMP)
-	$(PYTEST) -m "matrix and not gpu and not network and not cluster"
-
-test-all: test test-slow test-matrix
+test-all: test test-slow
 
 check: $(STAMP)
 	$(BIN)/python -m ruff format --check .

@@ -14,7 +14,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import tiny
-from grids import mark
 from texts import alternating
 from tlx import build, execute, runs
 from tlx.backbones.timm import least_image_size
@@ -290,12 +289,18 @@ def texts(folder, wanted):
 
 
 @pytest.mark.parametrize(
-    ("kind", "strategy"),
+    "strategy",
     [
-        pytest.param(kind, name, marks=[] if usual else mark(row, column, every=4))
-        for row, kind in enumerate([*tiny.ALL, "awd_lstm"])
-        for column, name in enumerate(sorted({*options("freeze_strategy")} - SPARED))
-        for usual in [kind in {"bert", "gpt2", "awd_lstm"} and name in {"gradual", "lora"}]
+        pytest.param(name, marks=[] if name in {"gradual", "lora"} else pytest.mark.slow)
+        for name in options("freeze_strategy")
+        if name not in SPARED
+    ],
+)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind in {"bert", "gpt2", "awd_lstm"} else pytest.mark.slow)
+        for kind in [*tiny.ALL, "awd_lstm"]
     ],
 )
 def test_strategy_on_texts(kind, strategy, train, tmp_path):

@@ -9,7 +9,6 @@ import yaml
 from torch import Tensor, nn
 
 import made
-from grids import mark
 from tlx import build
 from tlx.methods import freezing
 from tlx.methods.stages import Layout, Stage
@@ -41,9 +40,8 @@ PAIRS = [
     if s not in OF_TEXTS and (s != "vera" or n not in NOTHING_LINEAR)
 ]
 CASES = [
-    pytest.param(network, strategy, marks=mark(row, column, every=3) if network in LARGE else [])
-    for row, network in enumerate(NETWORKS)
-    for column, strategy in enumerate(s for n, s in PAIRS if n == network)
+    pytest.param(network, strategy, marks=[pytest.mark.slow] if network in LARGE else [])
+    for network, strategy in PAIRS
 ]
 
 
