@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ ORIGIN = ("_target_", "root", "path", "name", "revision", "kwargs", "train")
 """Keys of a dataset that say which training data it has."""
 LIMITS = ("labels_per_class", "fraction", "protocol")
 """Keys of a dataset that leave a part of its training data, and of validation with it."""
+TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".parquet"})
+"""Ends of names of files that hold more than texts."""
 
 
 def facts(folder: Path) -> dict[str, Any]:
@@ -127,7 +130,7 @@ def evaluate(
 
     Raises:
         CheckError: the overrides are wrong.
-        RunError: the data has other labels than the run.
+        RunError: the data has other labels than the run, or nothing to evaluate on.
     """
     config, made = load(folder)
     if overrides:
@@ -141,7 +144,12 @@ def evaluate(
     spec = made.backbone.input_spec
     data = build.ready(data, spec)
     reports = {}
-    for name, split in {"val": data.val, "test": data.test, **data.extra}.items():
+    splits = {"val": data.val, "test": data.test, **data.extra}
+    if not any(len(split) for split in splits.values()):
+        raise runs.RunError(f"the data is too small to divide: {', '.join(splits)} hold nothing")
+    for name, split in splits.items():
+        if not len(split):
+            continue
         loader = build.encoded_loader(config, data, spec, split, Share())
         reports[name] = made.task.report(outputs(made.network, loader, Collector(made.task)))
     return reports
@@ -165,7 +173,8 @@ def _on_other_data(
             )
     if "dataset" in keys:
         given = [f"seed={config['seed']}", *overrides]
-        dataset = compose(given, config_dir=config_dir)["dataset"]
+        # unchecked: it is the run's network that has to read the data
+        dataset = compose(given, config_dir=config_dir, check=False)["dataset"]
     else:
         changes = OmegaConf.from_dotlist([text.lstrip("+") for text in overrides])
         dataset = {**config["dataset"], **OmegaConf.to_container(changes)["dataset"]}  # type: ignore[index,call-overload,dict-item]
@@ -271,9 +280,16 @@ def _texts(inputs: Iterable[str | Path]) -> list[tuple[str, str]]:
         if given == "":  # as a path, the working directory
             raise ValueError(f"text {len(found) + 1} is empty; leave it out")
         if isinstance(given, str) and not path.exists():
+            if path.suffix in {".txt", *TABLES} and not re.search(r"\s", given):
+                raise FileNotFoundError(f"{given} does not exist")
             found.append((f"text {len(found) + 1}", given))
             continue
         for file in _files([path]):
+            if file.suffix in TABLES:
+                raise ValueError(
+                    f"{file} is a table; tlx predict takes a text in each line of a .txt file, and "
+                    "tlx evaluate RUN dataset.path=... takes tables"
+                )
             lines = file.read_text(encoding="utf-8").splitlines()
             found += [(f"{file}:{n}", line) for n, line in enumerate(lines, 1) if line.strip()]
     if not found:

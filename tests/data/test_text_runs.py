@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tlx import execute, use
+from tlx import execute, runs, use
 from tlx.config.check import check
 from tlx.config.compose import compose
 from tlx.results import predictions
@@ -113,3 +113,12 @@ def test_prediction_of_texts_is_that_of_the_run(files, kind):
         assert mine["probabilities"] == pytest.approx(json.loads(theirs["probabilities"]), abs=1e-5)
     with pytest.raises(ValueError, match="text 2 is empty"):
         use.Predictor(folder).predict([texts[0], ""])
+    with pytest.raises(FileNotFoundError, match=r"missing\.txt does not exist"):
+        use.Predictor(folder).predict([str(files / "missing.txt")])
+    with pytest.raises(ValueError, match=r"a\.csv is a table"):
+        use.Predictor(folder).predict([files / "a.csv"])
+    other = ["dataset=text_csv", f"dataset.path={files}/a.csv"]
+    assert use.evaluate(folder, overrides=other).keys() == {"val", "test"}
+    (files / "one.csv").write_text("\n".join(lines[:1] + lines[1:3]) + "\n", "utf-8")
+    with pytest.raises(runs.RunError, match="too small to divide"):
+        use.evaluate(folder, overrides=[f"dataset.path={files}/one.csv"])
