@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 
 import pytest
 
@@ -57,13 +58,14 @@ def run(folder, *overrides):
 @pytest.mark.parametrize(
     "kind", [pytest.param(k, marks=pytest.mark.slow if k == "gpt2" else []) for k in OF]
 )
-def test_before_is_the_starting_run_and_after_the_final_one(kind, old, new, tmp_path):
+def test_before_is_the_starting_run_and_after_the_final_one(kind, old, new, tmp_path, capsys):
     start = ["backbone.init=none", f"dataset.path={old}"]
     parent = run(tmp_path, *network(kind), *start, "trainer.steps=40")
     child = run(
         *(tmp_path, *network(kind), f"dataset.path={new}", f"dataset.source_text={old}"),
         *(f"backbone.init=run:{parent.run}", "init_head=keep"),
     )
+    assert re.search(r"^│ source_before +│ +60 │", capsys.readouterr().out, re.MULTILINE)
     asked = [f"dataset.path={new}", f"dataset.source_text={old}"]
     for name, owner in {"source_before": parent, "source": child}.items():
         found = use.evaluate(tmp_path / "runs" / owner.run, overrides=asked)["source"]

@@ -101,16 +101,20 @@ def result(made: Any, folder: Path) -> str:
         cells = [_value(found.metrics[name]) for name in shown if name in found.metrics]
         table.add_row(split, str(found.n), *cells)
     seconds = f"{made.used_steps} of {made.budget_steps} steps in {made.wall_s:.0f} s"
-    return (
-        f"{_text(table)}\n{seconds}, {made.samples_per_s:.0f} samples/s; everything is in {folder}"
-    )
+    pace = f"{seconds}, {made.samples_per_s:.0f} samples/s"
+    return f"{_text(table, whole=True)}\n{pace}; everything is in {folder}"
 
 
 def _value(value: Any) -> str:
+    if abs(value.value) >= 1e5:  # perplexity by word of a model of characters
+        return f"{value.value:.4g} [{value.low:.3g}, {value.high:.3g}]"
     return f"{value.value:.4f} [{value.low:.3f}, {value.high:.3f}]"
 
 
-def _text(table: Table) -> str:
+def _text(table: Table, *, whole: bool = False) -> str:
+    """A table as text, as wide as its figures need where they are to be read whole."""
     buffer = io.StringIO()
-    Console(file=buffer, width=WIDTH, highlight=False).print(table)
+    console = Console(file=buffer, width=10 * WIDTH, highlight=False)
+    needed = console.measure(table).maximum if whole else WIDTH
+    console.print(table, width=max(WIDTH, needed))
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
