@@ -57,7 +57,7 @@ def targets_of(
         what = "linear layer" if kind == "vera" else "linear layer or dense convolution"
         raise ValueError(
             f"{kind}: there is no {what} to adapt; choose other freeze_strategy.targets or layers, "
-            "or another strategy, such as lora, last_k or bitfit"
+            "or another strategy, such as last_k, discriminative or gradual"
         )
     return tuple(found)
 
