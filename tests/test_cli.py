@@ -430,6 +430,7 @@ def test_a_run_starts_from_an_experiment_and_from_a_run(own, tmp_path, capsys):
     assert out.splitlines()[-1] == "every figure is equal"
 
 
+@pytest.mark.slow
 def test_a_study_of_one_seed_claims_no_interval(own, tmp_path, capsys):
     text = EXPERIMENT.format(backbone="tiny", init="none")
     text += "study:\n  arms: {one: [], two: [freeze_strategy=linear_probe]}\n  seeds: [5]\n"
@@ -800,6 +801,7 @@ def test_a_rerun_computes_with_the_runs_threads(trained, tmp_path, monkeypatch):
     assert asked == [execute.provenance_of(trained)["threads"]]
 
 
+@pytest.mark.slow
 def test_the_same_study_from_python(own, tmp_path):
     text = EXPERIMENT.format(backbone="tiny", init="none")
     text += "study:\n  arms: {one: [], two: [freeze_strategy=linear_probe]}\n  seeds: [5]\n"

@@ -86,7 +86,9 @@ def same(alone: Path, stacked: Path, *, losses: tuple[str, ...] = ("train/loss",
         assert ids == [line.split(",")[:3] for line in theirs_.splitlines()]
 
 
-@pytest.mark.parametrize("name", list(STACKS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(s, marks=pytest.mark.slow if s == "adamw" else []) for s in STACKS]
+)
 def test_a_stack_equals_separate_runs(name, tmp_path):
     alone = frozen(tmp_path / "alone", STACKS[name], "cache=off", "fuse=off")
     stacked = frozen(tmp_path / "stacked", STACKS[name])

@@ -324,6 +324,7 @@ def test_a_run_without_adapters_has_none_to_write(tmp_path):
         export_adapters({}, tmp_path, facts={}, class_names=(), input_spec={})
 
 
+@pytest.mark.slow
 def test_peft_is_imported_with_adapters_only():
     code = (
         "import sys; from tlx import build, use, execute; from tlx.backbones.timm import timm; "

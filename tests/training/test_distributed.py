@@ -67,7 +67,13 @@ def test_killed_in_stage_two_two_ranks_end_bit_identical(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("optimizer", [SGD, ADAMW], ids=["sgd", "adamw"])
-@pytest.mark.parametrize("network", [CONVNEXT, RESNET], ids=["convnext", "resnet"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(CONVNEXT, id="convnext", marks=pytest.mark.slow),
+        pytest.param(RESNET, id="resnet"),
+    ],
+)
 def test_two_ranks_equal_one(network: list[str], optimizer: list[str], tmp_path: Path) -> None:
     one = launching.freeze([*BASE, *network, *optimizer], runs_dir=tmp_path / "one")
     two = two_ranks([*network, *optimizer], tmp_path / "two")
@@ -109,6 +115,7 @@ def test_without_all_reduce_two_ranks_do_not_equal_one(tmp_path: Path) -> None:
     assert largest_difference(*ranks) > 1e-4
 
 
+@pytest.mark.slow
 def test_fully_sharded_ranks_equal_one_and_resume(tmp_path: Path) -> None:
     """Lightning's own FSDP2 strategy, on a CPU mesh: stages, best weights, kill and resume."""
     sharded = [*CONVNEXT, *ADAMW, "final_weights=best"]
