@@ -18,6 +18,7 @@ from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
 from tlx.config.identity import normalise
 from tlx.data.splits import Labels
+from tlx.data.text_rows import FORMATS
 from tlx.results import record
 from tlx.tasks.heads import without_norm
 from tlx.tasks.task import Collected
@@ -30,7 +31,7 @@ ORIGIN = ("_target_", "root", "path", "name", "revision", "kwargs", "train")
 """Keys of a dataset that say which training data it has."""
 LIMITS = ("labels_per_class", "fraction", "protocol")
 """Keys of a dataset that leave a part of its training data, and of validation with it."""
-TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".parquet"})
+TABLES = frozenset({*FORMATS, ".json"})
 """Ends of names of files that hold more than texts."""
 
 
@@ -276,12 +277,11 @@ def _texts(inputs: Iterable[str | Path]) -> list[tuple[str, str]]:
     """Places and texts, a text in each line of a file."""
     found: list[tuple[str, str]] = []
     for given in inputs:
-        path = Path(given).expanduser()
         if given == "":  # as a path, the working directory
             raise ValueError(f"text {len(found) + 1} is empty; leave it out")
-        if isinstance(given, str) and not path.exists():
-            if path.suffix in {".txt", *TABLES} and not re.search(r"\s", given):
-                raise FileNotFoundError(f"{given} does not exist")
+        path = Path(given).expanduser()
+        file_name = path.suffix in {".txt", *TABLES} and not re.search(r"\s", str(given))
+        if isinstance(given, str) and not path.exists() and not file_name:
             found.append((f"text {len(found) + 1}", given))
             continue
         for file in _files([path]):

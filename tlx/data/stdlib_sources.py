@@ -169,8 +169,10 @@ def code(module: str, *, without: Set[str] = frozenset()) -> str:
         module: dotted name.
         without: keys of documents to leave out.
     """
-    words = ((word, _masking(module).sub(MASK, word)) for word in words_of(sources()[module]))
-    return " ".join(text for plain, text in words if not _keys(plain, text) & without)
+    words = words_of(sources()[module])
+    masked = {word: _masking(module).sub(MASK, word) for word in {*words}}
+    kept = {word for word, text in masked.items() if not _keys(word, text) & without}
+    return " ".join(masked[word] for word in words if word in kept)
 
 
 Named = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
