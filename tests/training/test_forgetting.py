@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
 from tlx.results import record
 from tlx.train import START
+from tlx.training import tables
 
 BASE = [
     *("trainer=cpu", "trainer.epochs=null", "trainer.steps=4", "trainer.batch_size=8"),
@@ -82,6 +84,9 @@ def test_before_is_the_starting_run_and_after_the_final_one(kind, old, new, tmp_
     nats = sum(float(row["loss"]) * float(row["tokens"]) for row in rows)
     mean = nats / sum(float(row["tokens"]) for row in rows)
     assert math.exp(mean) == pytest.approx(worse[0], rel=1e-5)
+    for name, value in child.splits["source"].metrics.items():
+        child.splits["source"].metrics[name] = replace(value, low=-54321.0, high=98765.0)
+    assert re.search(r"^│ source_before +│ +60 │", tables.result(child, tmp_path), re.MULTILINE)
 
 
 def test_evaluating_the_start_changes_nothing_of_training(old, new, tmp_path):
