@@ -127,7 +127,7 @@ def rerun(args: argparse.Namespace) -> int:
         raise runs.RunError(f"{folder.name} has not finished; train it first")
     config = runs.read_config(folder)
     into = args.into or folder.parent / "rerun"
-    after = execute.rerun(config, into=into, parents=folder.parent)
+    after = execute.rerun(config, into=into, parents=folder.parent, original=folder)
     for line in execute.changed_inputs(folder, config):
         print(line)
     different = 0

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx import launch, runs
+from tlx.config import changes
 from tlx.config.check import CheckError, check
 from tlx.config.identity import normalise, run_id
 from tlx.lineage import Located, Locator, finished, known
@@ -202,6 +203,7 @@ def prepare(
                 "inputs": facts.inputs(input_paths(config)),
                 "init": found.init,
                 "lineage": lineage,
+                "changes": changes.marks(normalise(config)),
             },
         )
 
@@ -439,14 +441,40 @@ def fail(folder: Path, reason: str) -> None:
             _end(folder, runs.read_config(folder), "failed", reason)
 
 
-def rerun(config: Config, *, into: Path, parents: Path) -> Record:
+def refuse_changed(config: Config, folder: Path) -> None:
+    """Refuses to take up a run whose config means something else since it was trained.
+
+    Raises:
+        RunError: with each change, the commit that trained the run, and the key that still says
+            the old meaning, where there is one.
+    """
+    before = provenance_of(folder)
+    lacking = changes.lacking(normalise(config), before.get("changes", []))
+    if not lacking:
+        return
+    commit = before.get("code", {}).get("sha")
+    lines = [f"{folder.name} was trained when its config meant something else:"]
+    for change in lacking:
+        lines.append(f"  {change.mark} (since tlx {change.since}): {change.what}")
+        if change.old:
+            lines.append(f"    {change.old} asks for the old meaning: train that as a new run")
+    lines.append(f"  it was trained at commit {commit or 'unknown'}; rerun it there")
+    raise runs.RunError("\n".join(lines))
+
+
+def rerun(config: Config, *, into: Path, parents: Path, original: Path) -> Record:
     """Trains a frozen config anew in another runs folder.
 
     Args:
         config: resolved, as read from a run's folder.
         into: runs folder of the copy; what lies there of this run is replaced.
         parents: runs folder where the run that this one starts from is looked for.
+        original: the run's folder, whose provenance says what the config meant then.
+
+    Raises:
+        RunError: the config means something else since.
     """
+    refuse_changed(config, original)
     config = {**config, "logger": {}}  # the original's W&B run stays as it is
     _take_threads(provenance_of(parents / run_id(config)))
     init, parent = config["backbone"]["init"], None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from tlx.config import schema
+from tlx.config import changes, schema
 from tlx.config.check import schema_signature, target_nodes
 from tlx.config.signatures import OPAQUE, Signature, signature
 from tlx.config.types import Misfit, conform
@@ -113,7 +113,10 @@ def _essence(full: Node) -> dict[str, Any]:
             kept[head] = {k: v for k, v in kept[head].items() if k != tail}
     # an empty node says nothing, whether it is written or not
     kept = {key: value for key, value in kept.items() if value not in ({}, None)}
-    return {"identity_version": IDENTITY_VERSION, **{k: _plain(v) for k, v in kept.items()}}
+    essence = {"identity_version": IDENTITY_VERSION, **{k: _plain(v) for k, v in kept.items()}}
+    if marked := changes.marks(full):
+        essence["changes"] = marked
+    return essence
 
 
 def _signature(node: Any) -> Signature | None:
