@@ -797,7 +797,9 @@ def test_a_rerun_computes_with_the_runs_threads(trained, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    execute.rerun(runs.read_config(trained), into=tmp_path, parents=trained.parent, original=trained)
+    execute.rerun(
+        runs.read_config(trained), into=tmp_path, parents=trained.parent, original=trained
+    )
     assert asked == [execute.provenance_of(trained)["threads"]]
 
 

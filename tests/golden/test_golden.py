@@ -1,6 +1,6 @@
 """What must not change unless a change of meaning says so: ids of configs, figures of runs.
 
-ids.tsv: id at commit 6d35975, command line.
+ids.tsv: id at commit 6d35975, marks of the changes that concern the config since, command line.
 figures.json: of the runs of runs.py, as that commit gave them; `make golden` compares every bit.
 """
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from golden import runs
-from tlx.config import identity, schema
+from tlx.config import changes, identity, schema
 from tlx.config.compose import Composer
 from tlx.config.places import conf_dir
 
@@ -27,11 +27,22 @@ CONTINUOUS = {"loss", "brier", "perplexity", "word_perplexity", "bits_per_charac
 @pytest.fixture(scope="module")
 def configs():
     composer = Composer(None)
-    return {line: composer.compose(shlex.split(line), check=False) for _, line in LINES}
+    return {line: composer.compose(shlex.split(line), check=False) for _, _, line in LINES}
 
 
-def test_configs_keep_their_ids(configs):
-    assert [line for was, line in LINES if identity.run_id(configs[line]) != was] == []
+def test_configs_that_no_change_concerns_keep_their_ids(configs, monkeypatch):
+    with_changes = {line: identity.run_id(config) for line, config in configs.items()}
+    monkeypatch.setattr(changes, "CHANGES", ())
+    assert [line for was, _, line in LINES if identity.run_id(configs[line]) != was] == []
+    monkeypatch.undo()
+    assert [line for was, marks, line in LINES if (with_changes[line] == was) is bool(marks)] == []
+
+
+def test_each_change_concerns_the_configs_that_it_is_meant_for(configs):
+    concerned = {
+        line: changes.marks(identity.normalise(config)) for line, config in configs.items()
+    }
+    assert {line: marks.split() for _, marks, line in LINES} == concerned
 
 
 def test_the_lines_choose_every_option_of_every_group():
