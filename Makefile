@@ -1,6 +1,6 @@
 # Needs only Python >= 3.11 and make. Everything is installed into .venv, from constraints.txt.
 .DELETE_ON_ERROR:
-.PHONY: setup run test test-slow test-all check golden bench docs clean
+.PHONY: setup run test test-slow test-all test-cpus check golden bench docs clean
 
 # the first Python that is new enough; say PYTHON=... to choose another
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -9,7 +9,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 # tests side by side, one thread each, neighbours mostly in one process; say JOBS=0 for one process
 JOBS ?= $(shell "$(PYTHON)" -c 'import os; print(min(os.cpu_count() or 1, 4))')
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+THREADS ?= 1
+PYTEST = OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 setup: $(STAMP)
 
@@ -31,6 +32,12 @@ test-slow: $(STAMP)
 	$(PYTEST) -m "slow and not gpu and not network and not cluster"
 
 test-all: test test-slow
+
+# the usual tests as other machines would run them: without AVX-512, without AVX2, with two threads
+test-cpus: $(STAMP)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST)
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST)
+	$(MAKE) test THREADS=2
 
 check: $(STAMP)
 	$(BIN)/python -m ruff format --check .

@@ -22,6 +22,7 @@ from tlx.config.check import check
 from tlx.config.compose import compose
 from tlx.config.identity import normalise, run_id
 from tlx.config.places import conf_dir
+from tlx.training.module import TransferModule
 
 GROUPS = (*schema.TARGET_GROUPS, *schema.LIST_GROUPS, *schema.SCHEMA_GROUPS)
 # Enough for two steps in each stage of any strategy on this network.
@@ -437,12 +438,29 @@ def test_metrics_are_written_at_the_steps_that_the_config_says(train):
     assert Path(folder / "predictions" / "test.csv").is_file()
 
 
+@pytest.fixture
+def _unlearns(monkeypatch):
+    """Training that climbs the loss from its middle on: its last weights are never its best."""
+    set_lr = TransferModule.set_lr
+
+    def up_again(module):
+        set_lr(module)
+        if module.step >= STEPS // 2:
+            for group in module.trainer.optimizers[0].param_groups:
+                group["lr"] *= -3
+
+    monkeypatch.setattr(TransferModule, "set_lr", up_again)
+
+
+@pytest.mark.usefixtures("_unlearns")
 @pytest.mark.parametrize("final", ["best", "last"])
 def test_what_validation_says_is_said_of_the_weights_that_are_kept(final, train):
-    overrides = ["trainer.eval_every_steps=1", "optimizer.lr=0.3", f"final_weights={final}"]
-    found, folder = train(*overrides)
-    values = [float(row["val/accuracy"]) for row in metrics(folder) if row.get("val/accuracy")]
-    assert values[-1] < max(values)
-    assert found.selected.value == pytest.approx(max(values) if final == "best" else values[-1])
-    assert found.selected.value == pytest.approx(found.splits["val"].metrics["accuracy"].value)
+    found, folder = train(
+        *("trainer.eval_every_steps=1", f"final_weights={final}", "monitor=val/loss"),
+        *("optimizer=sgd", "optimizer.lr=0.02", "optimizer.momentum=0.0", "schedule=constant"),
+    )
+    values = [float(row["val/loss"]) for row in metrics(folder) if row.get("val/loss")]
+    assert values[-1] > min(values)
+    assert found.selected.value == pytest.approx(min(values) if final == "best" else values[-1])
+    assert found.selected.value == pytest.approx(found.splits["val"].metrics["loss"].value)
     assert (found.selected.step == STEPS) is (final == "last")
