@@ -10,11 +10,12 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tlx"
 MODEL_ROOMS = {"tasks", "backbones", "data", "methods"}
 # execute.py and the files that it is divided into
 EXECUTION = {"execute", "fused", "launch", "leases", "lineage", "runs", "train", "use"}
-BELOW_EXECUTION = {"build", "config", "frozen", "results", "training", *MODEL_ROOMS}
+BELOW_EXECUTION = {"build", "config", "cores", "frozen", "results", "training", *MODEL_ROOMS}
 MAY_IMPORT: dict[str, set[str]] = {
     "methods": set(),
     "results": set(),
-    "data": {"methods"},
+    "cores": set(),
+    "data": {"cores", "methods"},
     "backbones": {"methods"},
     "tasks": {"backbones", "data", "methods"},
     "frozen": MODEL_ROOMS,
@@ -23,9 +24,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": MODEL_ROOMS | {"frozen"},
     "build": {"config", "training", "frozen", "sweeps", *MODEL_ROOMS},
     **{name: EXECUTION | BELOW_EXECUTION for name in EXECUTION},
-    "diagnose": {"results"},
+    "diagnose": {"cores", "results"},
     "sweeps": EXECUTION
-    | {"build", "config", "data.embedded", "frozen", "results"}
+    | {"build", "config", "cores", "data.embedded", "frozen", "results"}
     | {"training.pruning", "training.signals"},
     **{
         name: EXECUTION | BELOW_EXECUTION | {"sweeps", "report", "diagnose", "study_commands"}

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 
+from tlx import cores
 from tlx.results.provenance import versions
 
 SHOWN = (
@@ -89,7 +90,10 @@ def _devices() -> tuple[str, ...]:
     )
     gpus = done.stdout.splitlines() if done.returncode == 0 else []
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return (f"CPU: {os.cpu_count()} cores, {memory:.0f} GiB", *(gpus or ["GPU: none"]))
+    count = f"{os.cpu_count()} cores"
+    if (usable := cores.usable()) != os.cpu_count():
+        count += f", {usable} of them for this process"
+    return (f"CPU: {count}, {memory:.0f} GiB", *(gpus or ["GPU: none"]))
 
 
 def text(found: Findings) -> str:

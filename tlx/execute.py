@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tlx import launch, runs
+from tlx import cores, launch, runs
 from tlx.config import changes
 from tlx.config.check import CheckError, check
 from tlx.config.identity import normalise, run_id
@@ -303,6 +303,7 @@ def run_here(folder: Path, *, init: str | None = None, config: Config | None = N
     """
     from tlx.train import train as train_
 
+    cores.limit_torch()
     config = runs.read_config(folder) if config is None else config
     init = provenance_of(folder)["init"] if init is None else init
     rank, world = launch.join_ranks(config)

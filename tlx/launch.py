@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tlx import runs
+from tlx import cores, runs
 
 Config = Mapping[str, Any]
 PR_SET_PDEATHSIG = 1
@@ -63,7 +63,7 @@ def die_with_parent() -> None:
 
 
 def _threads_each(devices: int) -> int:
-    return max((os.cpu_count() or 1) // devices, 1)
+    return max(cores.usable() // devices, 1)
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> int:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from tlx import build, runs
+from tlx import build, cores, runs
 from tlx.build import Model
 from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
@@ -215,6 +215,7 @@ class Predictor:
 
     def __init__(self, folder: Path) -> None:
         """Loads the run's network."""
+        cores.limit_torch()
         self.folder = folder
         self.config, self.model = load(folder)
 

@@ -14,6 +14,7 @@ from typing import Literal
 import PIL
 from PIL import Image
 
+from tlx import cores
 from tlx.data.images import BadImage, load_image
 
 OnBadFile = Literal["error", "skip"]
@@ -91,7 +92,7 @@ def scan_each(
         except BadImage as error:
             return "", str(error)
 
-    threads = workers or min(os.cpu_count() or 1, 8)
+    threads = workers or min(cores.usable(), 8)
     if threads == 1:
         seen = [look(i) for i in range(count)]
     else:

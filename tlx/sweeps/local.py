@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
-from tlx import runs
+from tlx import cores, runs
 from tlx.sweeps import worker
 from tlx.sweeps.executor import Ended, Job, Outcome
 
@@ -74,7 +74,7 @@ class LocalExecutor:
             raise RuntimeError(f"no free slot for {job.folder.name}; ask `room` first")
         self.count += 1
         self.running[self.count] = Running(job, slots)
-        threads = self._threads(len(slots))
+        threads = self._threads(slots=len(slots), devices=job.devices)
         environment = {"OMP_NUM_THREADS": str(threads)}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(self.slots[s]) for s in slots)
@@ -134,9 +134,8 @@ class LocalExecutor:
             every = [gpu for _ in range(self.options["per_device"]) for gpu in self.gpus]
             self.slots = list(every[:workers] if workers else every)
         else:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-            cores = cores or os.cpu_count() or 1
-            self.slots = [None] * (workers or max(cores // (self.options["threads"] or 1), 1))
+            each = self.options["threads"] or cores.asked_for() or 1
+            self.slots = [None] * (workers or max(cores.usable() // each, 1))
 
     def _choose(self, job: Job) -> list[int] | None:
         """Free slots for a job, on different devices; None where there are not enough."""
@@ -153,9 +152,12 @@ class LocalExecutor:
         chosen = sorted(by_device.values())[: job.devices]
         return chosen if len(chosen) == job.devices else None
 
-    def _threads(self, slots: int) -> int:
-        share = (os.cpu_count() or 1) // max(len(self.slots), 1)
-        return max(self.options["threads"] or share, 1) * (1 if self.gpus else slots)
+    def _threads(self, *, slots: int, devices: int) -> int:
+        """Threads of each process of a run: as told, as the environment asks, or its share."""
+        said = self.options["threads"] or cores.asked_for()
+        # the ranks of a run divide what its slots are worth
+        share = cores.usable() * slots // (max(len(self.slots), 1) * max(devices, 1))
+        return said or max(share, 1)
 
     # -- the warm process ---------------------------------------------------------------------
 
