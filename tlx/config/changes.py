@@ -1,8 +1,8 @@
 """Where a mend has changed what a config means: which configs it concerns, and since when.
 
-A config that a change concerns bears its mark in the hash, and so gets another id than the runs that
-were trained before it; all others keep theirs. A run folder says in provenance.json under which
-changes it was trained, so that no reader takes one meaning for the other.
+A config that a change concerns bears its mark in the hash, and so gets another id than the runs
+that were trained before it; all others keep theirs. A run folder says in provenance.json under
+which changes it was trained, so that no reader takes one meaning for the other.
 """
 
 from collections.abc import Callable, Mapping, Sequence
