@@ -23,6 +23,7 @@ from tlx.training.progress import Display
 from tlx.training.trainer import make_trainer
 
 CLASSES = 3
+LABELS = Labels("single", tuple(f"class{i}" for i in range(CLASSES)))
 
 
 class Tensors:
@@ -69,7 +70,7 @@ def network(
     backbone = timm(name=name, init="none", image_size=size, **kwargs)
     if strategy is not None:
         backbone = build.with_adapters({"freeze_strategy": strategy, "seed": 0}, backbone)
-    task = classification(Labels("single", tuple(f"class{i}" for i in range(CLASSES))))
+    task = classification(LABELS)
     made = Network(backbone.module, task.head(backbone, dropout=0.0), backbone.features)
     return made, build.layout(made, backbone), backbone.head_level
 
@@ -94,7 +95,7 @@ def train(
     **recipe: Any,
 ) -> tuple[TransferModule, Progress]:
     """Trains through `fit`, as a run does."""
-    task = classification(Labels("single", tuple(f"class{i}" for i in range(CLASSES))))
+    task = recipe.pop("task", classification(LABELS))
     parts = {"optimizer": adam, "schedule": constant(), "lr": 0.01, **recipe}
     extra = {name: parts.pop(name) for name in ("ema", "early_stopping") if name in parts}
     made = Recipe(network=net, task=task, layout=layout, **parts)

@@ -394,6 +394,7 @@ def _plan(config: Config, data: Splits, made: Model, effects: effects_.Joined) -
         layer_scales=layer_scales(optimizer, made),
         carry=optimizer.get("carry", "previous"),
         penalties=effects.penalties,
+        rows=effects.rows,
         anchor=anchor if effects.needs_anchor else {},
         smoothing=effects.smoothing,
         mixing=tuple(a for a in augments if a.kind == "batch"),

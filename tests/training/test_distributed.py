@@ -193,3 +193,19 @@ def test_two_ranks_equal_one_on_texts(
         assert mine[split].n == theirs[split].n
         loss = mine[split].metrics["loss"].value
         assert theirs[split].metrics["loss"].value == pytest.approx(loss, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_parts_over_two_ranks_equal_a_batch_in_one_piece(
+    texts_in_files: dict[str, list[str]], tmp_path: Path
+) -> None:
+    given = [*TEXTS, *texts_in_files["language"], *TEXT_RUNS["language-gpt2"], *FAST["sgd"]]
+    one = launching.freeze(given, runs_dir=tmp_path / "one")
+    parts = [*given, "trainer.devices=2", "trainer.accumulate=2"]
+    two = launching.freeze(parts, runs_dir=tmp_path / "two")
+    assert launching.run(one, sabotage={0: dump_weights}) == [0], launching.log(one)
+    both = {0: dump_weights, 1: dump_weights}
+    assert launching.run(two, world=2, sabotage=both) == [0, 0], launching.log(two)
+    single = launching.rank_weights(one, 0)
+    for rank in range(2):
+        assert largest_difference(single, launching.rank_weights(two, rank)) <= 1e-4

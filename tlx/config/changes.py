@@ -32,7 +32,39 @@ class Change:
     old: str = ""
 
 
-CHANGES: tuple[Change, ...] = ()
+UNEQUAL = frozenset(
+    {
+        "tlx.tasks.token_classification.token_classification",
+        "tlx.tasks.language_modeling.language_modeling",
+        "tlx.data.augment.mixup",
+        "tlx.data.augment.cutmix",
+    }
+)
+"""Tasks whose items weigh differently, and what mixes a whole batch."""
+
+
+def _target(node: Any) -> str:
+    return str(node.get("_target_")) if isinstance(node, Mapping) else ""
+
+
+def _accumulates_unequal_weights(config: Node) -> bool:
+    """Whether a batch comes in parts, and its items may weigh differently, or are mixed."""
+    if config["trainer"].get("accumulate") == 1:
+        return False
+    weights = config["task"].get("class_weights") or [1.0]
+    used = {_target(node) for node in (config["task"], *config["augmentation"].values())}
+    return any(weight != weights[0] for weight in weights) or not used.isdisjoint(UNEQUAL)
+
+
+CHANGES: tuple[Change, ...] = (
+    Change(
+        mark="accumulated-weights",
+        since="0.2.0",
+        what="each part of a batch (trainer.accumulate) was divided by the weights of its own "
+        "items, and mixed by itself; now the batch is weighed and mixed as a whole",
+        concerns=_accumulates_unequal_weights,
+    ),
+)
 """All changes, oldest first. Only ever added to: ids of finished runs rest on it."""
 
 

@@ -11,7 +11,8 @@ MODALITY = "any"
 def feature_mixup(*, alpha: float = 1.0) -> Augmentation:
     """Blends each item's features and its target with those of another of the batch.
 
-    What lies below may be frozen and stored: nothing is mixed there.
+    What lies below may be frozen and stored: nothing is mixed there. Partners are among the items
+    that are computed at once: with `trainer.accumulate`, of the same part of the batch.
 
     Args:
         alpha: the share is drawn from Beta(alpha, alpha).

@@ -101,10 +101,17 @@ class Classification:
         loss_N = -(target * log_NC).sum(1) if soft else nll(log_NC, target, reduction="none")
         if smoothing:
             loss_N = (1 - smoothing) * loss_N - smoothing * log_NC.mean(1)
+        return loss_N, self.weight(batch)
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Of each item [N], by its class."""
+        target: Tensor = batch["target"]
         if self.class_weights is None:
-            return loss_N, torch.ones_like(loss_N)
-        weights_C = loss_N.new_tensor(self.class_weights)
-        return loss_N, target.to(weights_C.dtype) @ weights_C if soft else weights_C[target]
+            return torch.ones(len(target), device=target.device)
+        weights_C = torch.tensor(self.class_weights, device=target.device)
+        if target.is_floating_point():
+            return target.to(weights_C.dtype) @ weights_C
+        return weights_C[target]
 
     def soften(self, batch: Batch) -> Batch:
         """The batch with one-hot targets [N, C]."""

@@ -150,8 +150,13 @@ class LanguageModeling:
             label_smoothing=smoothing,
             reduction="none",
         ).view_as(labels_NT)
-        count_N = (labels_NT != IGNORED).sum(1).to(nll_NT.dtype)
+        count_N = self.weight(batch)
         return nll_NT.sum(1) / count_N.clamp(min=1), count_N
+
+    def weight(self, batch: Batch) -> Tensor:
+        """How many tokens of each window are asked [N]."""
+        labels_NT: Tensor = batch["target"]["labels"]
+        return (labels_NT != IGNORED).sum(1).float()
 
     def soften(self, batch: Batch) -> Batch:
         """Refused: windows of text have no average.

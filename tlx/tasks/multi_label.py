@@ -97,7 +97,11 @@ class MultiLabel:
         loss_N = F.binary_cross_entropy_with_logits(
             logits_NC, target_NC, pos_weight=weights_C, reduction="none"
         ).mean(1)
-        return loss_N, torch.ones_like(loss_N)
+        return loss_N, self.weight(batch)
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Ones [N]: `positive_weights` weigh labels, not items."""
+        return torch.ones(len(batch["target"]), device=batch["target"].device)
 
     def soften(self, batch: Batch) -> Batch:
         """The batch with float targets [N, C]."""

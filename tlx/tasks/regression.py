@@ -99,7 +99,11 @@ class Regression:
         if target_NK.shape != outputs.shape:
             raise ValueError(f"target {tuple(target_NK.shape)}, outputs {tuple(outputs.shape)}")
         loss_N = self._criterion(outputs.float(), target_NK.float())
-        return loss_N, torch.ones_like(loss_N)
+        return loss_N, self.weight(batch)
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Ones [N]."""
+        return torch.ones(len(batch["target"]), device=batch["target"].device)
 
     def soften(self, batch: Batch) -> Batch:
         """The batch with float targets [N, K], which can be averaged as they are."""

@@ -56,6 +56,13 @@ class Task(Protocol):
         """Loss per item [N] and its weight [N]; takes soft targets and label smoothing too."""
         ...
 
+    def weight(self, batch: Batch) -> Tensor:
+        """The weights [N] that `loss` gives, from a batch that no network has seen.
+
+        They are linear in soft targets, so that mixing a batch leaves their sum as it is.
+        """
+        ...
+
     def soften(self, batch: Batch) -> Batch:
         """The same batch with targets that can be averaged (one-hot), for mixing."""
         ...

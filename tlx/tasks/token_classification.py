@@ -97,11 +97,13 @@ class TokenClassification:
         nll_NW = -(soft_NWC * log_NWC).sum(2)
         if smoothing:
             nll_NW = (1 - smoothing) * nll_NW - smoothing * log_NWC.mean(2)
-        weight_NW = soft_NWC.sum(2) - (1 - self.outside_weight) * soft_NWC[..., self._outside]
-        if isinstance(batch.get("input"), Mapping):
-            weight_NW = weight_NW * (batch["input"]["words"] >= 0)
+        weight_NW = self._weight_of_words(batch, soft_NWC)
         weight_N = weight_NW.sum(1)
         return (nll_NW * weight_NW).sum(1) / weight_N.clamp(min=1e-9), weight_N
+
+    def weight(self, batch: Batch) -> Tensor:
+        """The weight of each item's words [N]."""
+        return self._weight_of_words(batch, self._soft(batch["target"])).sum(1)
 
     def soften(self, batch: Batch) -> Batch:
         """The batch with one-hot targets [N, W, C]; zeros where there is no word."""
@@ -150,6 +152,13 @@ class TokenClassification:
     @property
     def _outside(self) -> int:
         return self.labels.names.index("O")
+
+    def _weight_of_words(self, batch: Batch, soft_NWC: Tensor) -> Tensor:
+        """Of each word [N, W]; 0 where there is none, or where it was cut off."""
+        weight_NW = soft_NWC.sum(2) - (1 - self.outside_weight) * soft_NWC[..., self._outside]
+        if isinstance(batch.get("input"), Mapping):
+            weight_NW = weight_NW * (batch["input"]["words"] >= 0)
+        return weight_NW
 
     def _soft(self, target: Tensor) -> Tensor:
         """Targets as probabilities [N, W, C]."""

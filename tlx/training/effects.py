@@ -1,6 +1,6 @@
 """What a regularization option may change: the seams between options and training."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -10,6 +10,8 @@ from torch import Tensor
 from tlx.methods.step import Step
 
 Penalty = Callable[[Step], Tensor]
+Rows = Callable[[Mapping[str, Any], str], Tensor]
+"""(batch, unit that the task reads) -> how many rows of it a penalty is the mean of."""
 T = TypeVar("T")
 
 
@@ -35,6 +37,8 @@ class Effects:
 
     Attributes:
         penalty: function of a Step, added to the task's loss.
+        rows: what the penalty is a mean of, where that is not the batch's items; what depends on
+            weights alone needs none either.
         needs_anchor: whether the penalty reads the starting weights.
         smoothing: label smoothing of the task's loss.
         weight_decay: of the parameters that take any; None leaves it alone.
@@ -53,6 +57,7 @@ class Effects:
     """
 
     penalty: Penalty | None = None
+    rows: Rows | None = None
     needs_anchor: bool = False
     smoothing: float | None = None
     weight_decay: float | None = None
@@ -74,6 +79,7 @@ class Joined:
     """The effects of all options together, with the neutral value where none speaks."""
 
     penalties: dict[str, Penalty]
+    rows: dict[str, Rows]
     needs_anchor: bool
     smoothing: float
     weight_decay: float
@@ -99,6 +105,7 @@ def join(options: dict[str, Effects]) -> Joined:
     named = options.items()
     return Joined(
         penalties={name: e.penalty for name, e in named if e.penalty is not None},
+        rows={name: e.rows for name, e in named if e.rows is not None},
         needs_anchor=any(e.needs_anchor for e in options.values()),
         smoothing=_only("smoothing", ((n, e.smoothing) for n, e in named)) or 0.0,
         weight_decay=_only("weight_decay", ((n, e.weight_decay) for n, e in named)) or 0.0,

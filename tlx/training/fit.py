@@ -22,7 +22,7 @@ from tlx.training import checkpoints, sharding
 from tlx.training.collect import broadcast
 from tlx.training.course import Course, Pace, Progress, Selection
 from tlx.training.effects import Ema
-from tlx.training.loaders import StepBatches
+from tlx.training.loaders import InSteps, StepBatches
 from tlx.training.module import TransferModule, state_by_name
 from tlx.training.progress import Display
 from tlx.training.reuse import Reuse
@@ -100,8 +100,10 @@ def fit(
         while not conductor.course.over:
             if not conductor.progress.stage_over:
                 conductor.enter_stage(recalibrate)
-                loaders = conductor.choose_loaders(train_loader, val_loader)
-                trainer.fit(module, *loaders)
+                train, val = conductor.choose_loaders(train_loader, val_loader)
+                if module.recipe.accumulate > 1:
+                    train = InSteps(train, module.settle)
+                trainer.fit(module, train, val)
             conductor.leave_stage()
     finally:
         conductor.stop.restore()

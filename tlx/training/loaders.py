@@ -5,8 +5,10 @@ ranks take interleaved shares of it, and the randomness of a sample depends on i
 """
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, final
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -112,6 +114,50 @@ class Collate:
         """Collates encoded samples."""
         index = torch.tensor([sample["index"] for sample in samples])
         return {**self.splits.collate(samples), "index": index}
+
+
+@final
+class InSteps:
+    """A training loader that gives the parts of a step once it has seen all of them.
+
+    What depends on the whole batch is settled before its first part is trained on. For each part
+    that is given another is read, so that workers go on while the device trains.
+    """
+
+    def __init__(
+        self, parts: "DataLoader[Batch]", settle: Callable[[list[Batch], int, int], list[Batch]]
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            parts: over `StepBatches`.
+            settle: from the parts of a step, the step and the rank to the parts that are given.
+        """
+        self.parts, self.settle = parts, settle
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yields a pass of the loader."""
+        batches: StepBatches = self.parts.batch_sampler  # type: ignore[assignment]
+        step = batches.cursor.step
+        whole: list[Batch] = []
+        ready: deque[Batch] = deque()
+        for part in self.parts:
+            whole.append(part)
+            if len(whole) == batches.accumulate:
+                ready.extend(self.settle(whole, step, batches.share.rank))
+                whole, step = [], step + 1
+            if ready:
+                yield ready.popleft()
+        yield from ready
+
+    @property
+    def _iterator(self) -> Any:
+        """By which Lightning ends a loader's workers after a stage."""
+        return self.parts._iterator
+
+    @_iterator.setter
+    def _iterator(self, value: Any) -> None:
+        self.parts._iterator = value
 
 
 def loader(

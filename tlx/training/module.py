@@ -22,7 +22,10 @@ from tlx.methods.step import Step
 from tlx.tasks.task import Network, Task
 from tlx.training import sharding
 from tlx.training.collect import Collector
-from tlx.training.effects import Penalty
+from tlx.training.effects import Penalty, Rows
+
+WHOLE = "whole"
+"""Key of a part, under which it has what the loss of all parts is divided by."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Recipe:
         layer_scales: parameter name -> learning-rate scale of layer-wise decay.
         carry: whose optimizer state enters the next stage: `previous`, `all` or `none`.
         penalties: added to the loss, by name.
+        rows: what a penalty is a mean of, by its name; of those that are missing, items.
         anchor: starting weights of the trunk, where a penalty reads them.
         smoothing: label smoothing.
         mixing: augmentations of whole batches; one is drawn each step.
@@ -63,6 +67,7 @@ class Recipe:
     layer_scales: Mapping[str, float] = field(default_factory=dict)
     carry: str = "previous"
     penalties: Mapping[str, Penalty] = field(default_factory=dict)
+    rows: Mapping[str, Rows] = field(default_factory=dict)
     anchor: Mapping[str, Tensor] = field(default_factory=dict)
     smoothing: float = 0.0
     mixing: tuple[Augmentation, ...] = ()
@@ -93,6 +98,7 @@ class TransferModule(pl.LightningModule):
         self._run: Callable[..., tuple[Features, Tensor]] = self.network.with_features
         self._stored = False
         self._micro = 0
+        self._whole = torch.zeros(0)
 
     def enter(self, span: Span, *, start: int, states: dict[str, dict[str, Any]]) -> None:
         """Freezes, thaws and sets modes for a stage that starts at step `start`.
@@ -199,14 +205,14 @@ class TransferModule(pl.LightningModule):
                 group["lr"] = group["base_lr"] * factor
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one micro-batch: weighted mean over the items of *all* ranks."""
+        """A micro-batch's part in the step's loss: the weighted mean of *all* parts and ranks."""
         recipe = self.recipe
         rank, world = self._share
         if self._micro == 0:
             self.set_lr()
         seed = step_seed(recipe.seed, self.step * recipe.accumulate + self._micro, rank)
         reseed(seed)
-        if recipe.mixing:
+        if recipe.mixing and recipe.accumulate == 1:
             batch = mix(recipe.mixing, recipe.task.soften(batch), seed)
         features, outputs = self._run(batch["input"])
         if recipe.feature_mixing:
@@ -215,10 +221,15 @@ class TransferModule(pl.LightningModule):
             )
             outputs = self.network.head(features)
         per_item, weight = recipe.task.loss(outputs, batch, smoothing=recipe.smoothing)
-        total = weight.sum()
-        if world > 1:
-            dist.all_reduce(total)
-        loss = torch.dot(per_item, weight) * (world / total)
+        parts = world * recipe.accumulate  # Lightning and DDP average the gradients of so many
+        if self._micro == 0:
+            whole = batch[WHOLE] if recipe.accumulate > 1 else self._counts(batch, weight)
+            if world > 1:
+                whole = whole.clone()
+                dist.all_reduce(whole)
+            # where no item weighs anything there is nothing to learn, and no 0 / 0
+            self._whole = whole.clamp(min=1e-30)
+        loss = torch.dot(per_item, weight) * (parts / self._whole[0])
         self._add("loss", loss.detach())
         if recipe.penalties:
             seen = {k: v for k, v in batch.items() if k != "input"} if self._stored else batch
@@ -231,11 +242,43 @@ class TransferModule(pl.LightningModule):
                 anchor=self._anchor,
                 global_step=self.step,
             )
-            for name, penalty in recipe.penalties.items():
+            # each is a mean over its part, which may be larger than others
+            shares = self._counts(batch, weight) * parts / self._whole if parts > 1 else None
+            for place, (name, penalty) in enumerate(recipe.penalties.items(), start=1):
                 value = penalty(step)
+                if shares is not None:
+                    value = value * shares[place]
                 self._add(name, value.detach())
                 loss = loss + value
         return loss
+
+    def settle(self, parts: list[Batch], step: int, rank: int) -> list[Batch]:
+        """The parts of this rank's share of a batch, with what its loss is divided by.
+
+        Args:
+            parts: as they are loaded.
+            step: of the run.
+            rank: of this process; loaders are read before training starts, which tells it.
+        """
+        recipe = self.recipe
+        if recipe.mixing:
+            soft = [recipe.task.soften(part) for part in parts]
+            parts = mix_parts(recipe.mixing, soft, step_seed(recipe.seed, step, rank))
+        counts = [self._counts(part, recipe.task.weight(part)) for part in parts]
+        whole = torch.stack(counts).sum(0)
+        return [{**part, WHOLE: whole} for part in parts]
+
+    def _counts(self, batch: Batch, weight: Tensor) -> Tensor:
+        """What the loss and each penalty are divided by, of one part: [1 + penalties]."""
+        recipe = self.recipe
+        if self._share[1] * recipe.accumulate == 1:
+            return weight.sum()[None]
+        unit = recipe.task.input_spec.get("unit", "pooled")
+        rows = [
+            recipe.rows[name](batch, unit) if name in recipe.rows else len(batch["index"])
+            for name in recipe.penalties
+        ]
+        return torch.stack([weight.sum(), *(torch.as_tensor(n).to(weight) for n in rows)])
 
     def count_batch(self) -> bool:
         """Counts a micro-batch; True when it completed an optimizer step."""
@@ -284,6 +327,24 @@ def mix(mixing: tuple[Augmentation, ...], batch: Batch, seed: int) -> Batch:
     pick = int(torch.randint(len(mixing), (1,), generator=generator))
     mixed: Batch = mixing[pick].make(batch, generator)
     return mixed
+
+
+def mix_parts(mixing: tuple[Augmentation, ...], parts: list[Batch], seed: int) -> list[Batch]:
+    """The parts of a batch after a mixing augmentation of all of it, as if it were in one piece.
+
+    Item i of the batch is in part i modulo their number, as `StepBatches` divides it.
+    """
+    order = sorted(
+        (place, number) for number, part in enumerate(parts) for place in range(len(part["target"]))
+    )
+    sizes = [len(part["target"]) for part in parts]
+    index = torch.tensor([sum(sizes[:number]) + place for place, number in order])
+    whole = {key: torch.cat([part[key] for part in parts])[index] for key in ("input", "target")}
+    mixed = mix(mixing, whole, seed)
+    return [
+        {**part, **{key: mixed[key][number :: len(parts)] for key in ("input", "target")}}
+        for number, part in enumerate(parts)
+    ]
 
 
 def mix_features(

@@ -1,5 +1,9 @@
 """Regularization options: one function each, returning its effects."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from tlx.methods import penalties
@@ -76,7 +80,8 @@ def l2_sp(*, alpha: float = 0.01, beta: float = 0.01) -> Effects:
 def r_drop(*, alpha: float = 1.0) -> Effects:
     """Pulls two passes with different dropout to the same probabilities; for classes alone.
 
-    Twice the time of a step. Without dropout in the network it is zero.
+    Twice the time of a step. Without dropout in the network it is zero. The mean is over items, or
+    over the words or tokens of all of them.
 
     Raises:
         ValueError: `alpha` is negative.
@@ -91,11 +96,14 @@ def r_drop(*, alpha: float = 1.0) -> Effects:
         mask = step.features.mask if step.outputs.ndim > 2 else None
         return penalties.r_drop(step.outputs, again, alpha=alpha, mask=mask)
 
-    return Effects(penalty=penalty, reads_inputs=True, kinds=("single", "tags", "text"))
+    return Effects(penalty=penalty, rows=_real, reads_inputs=True, kinds=("single", "tags", "text"))
 
 
 def neftune(*, alpha: float = 5.0) -> Effects:
     """Uniform noise on the embeddings of tokens, in training only; for texts alone.
+
+    It shrinks with the longest text of those that are computed at once: with `trainer.accumulate`
+    or on several devices, of a part of the batch.
 
     Raises:
         ValueError: `alpha` is negative.
@@ -135,6 +143,15 @@ def ema(*, decay: float = 0.999, start_fraction: float = 0.0) -> Effects:
             f"regularization.ema.start_fraction={start_fraction}; give a fraction in [0, 1)"
         )
     return Effects(ema=Ema(decay, start_fraction))
+
+
+def _real(batch: Mapping[str, Any], unit: str) -> Tensor:
+    """How many outputs of a batch the network gives, padding aside."""
+    if unit == "pooled":
+        return torch.tensor(len(batch["index"]))
+    inputs: Mapping[str, Tensor] = batch["input"]
+    there = inputs["words"] >= 0 if unit == "word" else inputs["attention_mask"].bool()
+    return there.sum()
 
 
 def _probability(option: str, value: float, *, name: str = "p") -> float:
