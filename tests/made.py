@@ -97,7 +97,8 @@ def train(
     """Trains through `fit`, as a run does."""
     task = recipe.pop("task", classification(LABELS))
     parts = {"optimizer": adam, "schedule": constant(), "lr": 0.01, **recipe}
-    extra = {name: parts.pop(name) for name in ("ema", "early_stopping") if name in parts}
+    own = ("ema", "early_stopping", "select_from")
+    extra = {name: parts.pop(name) for name in own if name in parts}
     made = Recipe(network=net, task=task, layout=layout, **parts)
     module = TransferModule(made, total_steps=steps)
     share, splits = Share(), Made()
@@ -114,7 +115,11 @@ def train(
         spans=spans(tuple(stages), total_steps=steps, steps_per_epoch=per_epoch),
         pace=Pace(steps, per_epoch, batch_size, eval_every, log_every=5),
         selection=Selection(
-            "accuracy", "max", final=final, early_stopping=extra.get("early_stopping")
+            "accuracy",
+            "max",
+            final=final,
+            select_from=extra.get("select_from", "last_stage"),
+            early_stopping=extra.get("early_stopping"),
         ),
         train_loader=loader(dataset, batches, splits=splits, workers=0, pin=False),
         val_loader=loader(dataset, evaluated, splits=splits, workers=0, pin=False),

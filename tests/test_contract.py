@@ -393,6 +393,7 @@ KNOBS = {
     "checkpoint_every_steps": ["trainer.checkpoint_every_steps=2"],
     "eval_batch_size": ["trainer.eval_batch_size=7"],
     "best": ["final_weights=best", "trainer.eval_every_steps=5"],
+    "best_of_the_run": ["final_weights=best", "select_from=run", "freeze_strategy=lp_ft"],
     "monitor": ["monitor=val/macro_f1"],
     "order_seed": ["order_seed=3"],
     "cache_off": ["cache=off", "freeze_strategy=linear_probe"],

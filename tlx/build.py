@@ -304,6 +304,7 @@ def selection(config: Config, task: Task, effects: effects_.Joined) -> Selection
         metric=metric,
         mode=task.directions[metric],
         final=config["final_weights"],
+        select_from=config.get("select_from", "run"),  # a config of before the key meant that
         early_stopping=effects.early_stopping,
     )
 

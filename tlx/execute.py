@@ -458,7 +458,7 @@ def refuse_changed(config: Config, folder: Path) -> None:
     for change in lacking:
         lines.append(f"  {change.mark} (since tlx {change.since}): {change.what}")
         if change.old:
-            lines.append(f"    {change.old} asks for the old meaning: train that as a new run")
+            lines.append(f"    {change.old} in its config asks for the old meaning")
     lines.append(f"  it was trained at commit {commit or 'unknown'}; rerun it there")
     raise runs.RunError("\n".join(lines))
 

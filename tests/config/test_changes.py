@@ -1,13 +1,18 @@
 """Changed meanings: only the configs that a change concerns get another id."""
 
+import importlib
 import json
+from dataclasses import replace
 
 import pytest
+import yaml
 
 from tlx import execute, runs
 from tlx.config import changes, identity
 from tlx.config.changes import Change
-from tlx.config.compose import compose
+from tlx.config.compose import Composer, compose
+from tlx.config.places import conf_dir
+from tlx.methods.stages import layout_of
 
 OLD = compose(["trainer.accumulate=2"])
 OTHER = compose([])
@@ -28,8 +33,6 @@ def test_only_the_configs_concerned_get_a_new_id(monkeypatch):
 
 
 def test_marks_are_unique_and_documented():
-    from tlx.config.places import conf_dir
-
     marks = [change.mark for change in changes.CHANGES]
     assert len(set(marks)) == len(marks)
     docs = (conf_dir().parent / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -46,3 +49,62 @@ def test_a_run_of_before_is_not_taken_up_under_the_new_meaning(tmp_path, monkeyp
     facts = {"changes": changes.marks(identity.normalise(OLD))}
     (folder / execute.PROVENANCE).write_text(json.dumps(facts), encoding="utf-8")
     execute.refuse_changed(OLD, folder)
+
+
+# -- the best of the last stage -----------------------------------------------------------------
+
+# ids of commit 6d35975
+OF_BEFORE = {
+    ("freeze_strategy=lp_ft",): "digits-resnet10t-lp_ft-s0-672182fe7e",
+    ("freeze_strategy=chain_thaw",): "digits-resnet10t-chain_thaw-s0-e1e62a9dc8",
+    ("freeze_strategy=freezeout",): "digits-resnet10t-freezeout-s0-82bfa08c39",
+    (
+        "freeze_strategy=gradual",
+        "freeze_strategy.restore_best=true",
+        "final_weights=last",
+    ): "digits-resnet10t-gradual-s0-2fe0dcd59c",
+    ("freeze_strategy=full",): "digits-resnet10t-full-s0-a538052d40",
+    ("freeze_strategy=lora",): "digits-resnet10t-lora-s0-072490e390",
+    (
+        "freeze_strategy=freezeout",
+        "final_weights=last",
+    ): "digits-resnet10t-freezeout-s0-2d7624cf28",
+    (
+        "freeze_strategy=gradual",
+        "freeze_strategy.stages=2",
+        "freeze_strategy.restore_best=true",
+        "final_weights=last",
+    ): "digits-resnet10t-gradual-s0-573dacaf80",
+}
+UNCONCERNED = list(OF_BEFORE)[4:]
+
+
+def test_only_what_selects_among_stages_has_another_id_than_before():
+    composer = Composer(None)
+    for line, before in OF_BEFORE.items():
+        config = composer.compose([*line])
+        assert (identity.run_id(config) == before) is (line in UNCONCERNED), line
+        assert identity.run_id({**config, "select_from": "run"}) == before
+        assert config["select_from"] == "last_stage"
+
+
+def test_somebodys_own_strategy_may_have_several_stages():
+    config = identity.normalise(compose([]))
+    config["freeze_strategy"] = {"_target_": "mycode.strategies.top_half"}
+    assert changes.marks(config) == ["best_of_last_stage"]
+    assert changes.marks({**config, "select_from": "run"}) == []
+
+
+def test_the_strategies_of_several_stages_are_those_that_are_listed():
+    """Held against what every option gives on a network of three layer groups."""
+    groups = {name: [f"{name}.weight", f"{name}.bias"] for name in ("stem", "top", "neck", "head")}
+    layout = replace(layout_of(groups), norms=("top.weight",), adapters=("top.bias",))
+    several = set()
+    options = sorted((conf_dir() / "freeze_strategy").glob("*.yaml"))
+    assert options
+    for path in options:
+        node = yaml.safe_load(path.read_text(encoding="utf-8"))
+        module, _, name = node.pop("_target_").rpartition(".")
+        if len(getattr(importlib.import_module(module), name)(layout, **node)) > 1:
+            several.add(name)
+    assert several == changes.SEVERAL_STAGES

@@ -107,6 +107,7 @@ WRONG = [
     ("seed", "range(5)", "seeds_per_trial"),
     ("trainer.workers", "range(5)", "cannot change what a run finds out"),
     ("logger.wandb.mode", "a,b", "cannot change what a run finds out"),
+    ("select_from", "last_stage,run", "set it for all trials alike"),
 ]
 
 

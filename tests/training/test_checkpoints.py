@@ -53,6 +53,13 @@ def test_keep_counts_each_tag_by_itself(tmp_path):
     assert checkpoints.load_newest(tmp_path, tag="best")[0]["step"] == 2
 
 
+def test_a_step_that_is_saved_again_crowds_out_no_other(tmp_path):
+    for step in (4, 10, 10, 10):
+        checkpoints.save(tmp_path, step, payload(step), keep=2, tag="best")
+    assert [found.step for found in checkpoints.found_in(tmp_path)] == [10, 4]
+    assert checkpoints.load_step(tmp_path, 4, tag="best")["step"] == 4
+
+
 def test_what_was_written_last_is_newest_even_at_an_older_step(tmp_path):
     checkpoints.save(tmp_path, 200, payload(200))
     checkpoints.save(tmp_path, 100, payload(100))

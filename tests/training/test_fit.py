@@ -18,11 +18,12 @@ from tlx.data.splits import Labels
 from tlx.methods import strategies
 from tlx.methods.penalties import l2_sp
 from tlx.methods.schedules import cosine
-from tlx.methods.stages import Group, Layout, Stage, Until
+from tlx.methods.stages import Group, Layout, Stage, Until, spans
 from tlx.tasks.classification import classification
 from tlx.tasks.task import Network
+from tlx.training.course import Course, Pace, Selection
 from tlx.training.effects import EarlyStopping, Ema
-from tlx.training.fit import Diverged
+from tlx.training.fit import Conductor, Diverged
 from tlx.training.module import TransferModule
 from tlx.training.signals import Interrupted
 
@@ -122,6 +123,141 @@ def test_best_weights_are_those_of_the_best_validation(tmp_path: Path) -> None:
     assert progress.best_value == pytest.approx(values[best])
     assert all(torch.equal(final[name], seen[best][name]) for name in final)
     assert not all(torch.equal(final[name], seen[40][name]) for name in final)
+
+
+# -- stages: the head alone does best, as it often does where labels are few -----------------------
+
+FALLS = {4: 0.7, 8: 0.9, 12: 0.8, 16: 0.4, 20: 0.6, 24: 0.5}
+
+
+@pytest.fixture
+def falling(monkeypatch: pytest.MonkeyPatch) -> dict[int, dict[str, Tensor]]:
+    """Validations give FALLS; the weights of each validation, by step."""
+    seen: dict[int, dict[str, Tensor]] = {}
+
+    def judged(self: Conductor, collected: Any) -> tuple[dict[str, float], bool]:
+        seen[self.progress.step] = weights(self.module.network)
+        return {"loss": 1.0, "accuracy": FALLS[self.progress.step]}, False
+
+    monkeypatch.setattr(Conductor, "_judged", judged)
+    return seen
+
+
+def staged(folder: Path, *, restore_best: bool = False, **options: Any) -> Any:
+    """Three stages of 12, 4 and 8 steps: of 3, 1 and 2 validations."""
+    net, layout = small()
+    head, *_ = strategies.full(layout)
+    parts = [(layout.groups[2:], 12), (layout.groups[1:], 4), (layout.groups, None)]
+    stages = [
+        replace(
+            head,
+            name=f"stage {number}",
+            trains={name: 1.0 for group in groups for name in group.parameters},
+            until=Until(steps=steps),
+            restore_best=restore_best,
+        )
+        for number, (groups, steps) in enumerate(parts)
+    ]
+    return made.train(
+        net, layout, stages, DATA, folder, steps=24, eval_every=4, final="best", **options
+    )
+
+
+@pytest.mark.parametrize(("select_from", "step"), [("last_stage", 20), ("run", 8)])
+def test_the_best_is_looked_for_in_the_last_stage(
+    select_from: str, step: int, falling: dict[int, dict[str, Tensor]], tmp_path: Path
+) -> None:
+    module, progress = staged(tmp_path, select_from=select_from)
+    assert (progress.best_step, progress.best_value) == (step, FALLS[step])
+    final = weights(module.network)
+    assert all(torch.equal(final[name], seen) for name, seen in falling[step].items())
+
+
+@pytest.mark.parametrize(("select_from", "before"), [("last_stage", 16), ("run", 8)])
+def test_a_stage_starts_from_the_best_of_the_stage_before(
+    select_from: str,
+    before: int,
+    falling: dict[int, dict[str, Tensor]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    starts = []
+    enter = Conductor.enter_stage
+
+    def watched(self: Conductor, recalibrate: Any) -> None:
+        starts.append(weights(self.module.network))
+        enter(self, recalibrate)
+
+    monkeypatch.setattr(Conductor, "enter_stage", watched)
+    staged(tmp_path, restore_best=True, select_from=select_from)
+    for start, step in zip(starts[1:], (8, before), strict=True):
+        assert all(torch.equal(start[name], seen) for name, seen in falling[step].items())
+
+
+@pytest.mark.parametrize("save", [3, 5])
+def test_runs_that_are_killed_again_and_again_keep_the_same_best(
+    save: int, falling: dict[int, dict[str, Tensor]], tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Between a validation, whose best is written, and the checkpoint that knows of it."""
+    calm, _ = staged(tmp_path / "calm", restore_best=True)
+    saves, real = iter(range(99)), Conductor._save
+
+    def killed(self: Conductor, trainer: Any) -> None:
+        if self.progress.step == 4 * (save + 1) and next(saves) < 3:
+            raise KeyboardInterrupt
+        real(self, trainer)
+
+    monkeypatch.setattr(Conductor, "_save", killed)
+    for _ in range(3):
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            staged(tmp_path / "killed", restore_best=True)
+    again, progress = staged(tmp_path / "killed", restore_best=True)
+    assert progress.best_step == 20
+    final = weights(again.network)
+    assert all(torch.equal(final[name], w) for name, w in weights(calm.network).items())
+
+
+def test_one_stage_has_the_same_best_either_way(
+    falling: dict[int, dict[str, Tensor]], tmp_path: Path
+) -> None:
+    best = []
+    for select_from in ("last_stage", "run"):
+        net, layout = small()
+        _, progress = made.train(
+            net, layout, strategies.full(layout), DATA, tmp_path / select_from, steps=24,
+            eval_every=4, final="best", select_from=select_from,
+        )  # fmt: skip
+        best.append(progress.best_step)
+    assert best == [8, 8]
+
+
+def test_a_last_stage_that_is_shorter_than_the_interval_is_validated(tmp_path: Path) -> None:
+    net, layout = small()
+    _, progress = made.train(
+        net, layout, strategies.lp_ft(layout, head_steps=19), DATA, tmp_path, steps=20,
+        eval_every=7, final="best",
+    )  # fmt: skip
+    assert progress.best_step == 20
+
+
+def test_early_stopping_in_a_stage_keeps_the_best_of_that_stage() -> None:
+    stages = [Stage("head", {"w": 1.0}, Until(steps=8)), Stage("all", {"w": 1.0})]
+    selection = Selection("accuracy", "max", early_stopping=EarlyStopping(2, 0.0))
+    course = Course(
+        spans(stages, total_steps=40, steps_per_epoch=4), pace=Pace(40, 4, 1, 4),
+        selection=selection,
+    )  # fmt: skip
+    values = iter([0.9, 0.95, 0.5, 0.6, 0.55, 0.55])
+    while not course.over:
+        course.enter_stage()
+        while not course.progress.stage_over:
+            course.progress.step = course.segment_end()
+            value = next(values)
+            course.select(value)
+            course.decide(value)
+        course.leave_stage({"w": 1})
+    assert [stage["ended_by"] for stage in course.progress.stages] == ["budget", "early_stopping"]
+    assert (course.progress.best_step, course.progress.best_value) == (16, 0.6)
 
 
 @pytest.mark.parametrize("start", [0.0, 0.5, 0.99])

@@ -231,5 +231,5 @@ def test_only_batches_whose_items_weigh_differently_have_got_a_new_id(
     config = compose(overrides, check=False)
     for accumulate in (1, 2):
         config["trainer"]["accumulate"] = accumulate
-        marked = "accumulated-weights" in changes.marks(config)
+        marked = "accumulated_weights" in changes.marks(config)
         assert marked == (concerned and accumulate > 1)

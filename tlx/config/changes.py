@@ -56,13 +56,46 @@ def _accumulates_unequal_weights(config: Node) -> bool:
     return any(weight != weights[0] for weight in weights) or not used.isdisjoint(UNEQUAL)
 
 
+STRATEGIES = "tlx.methods.strategies."
+SEVERAL_STAGES = frozenset({"lp_ft", "gradual", "chain_thaw", "freeze_unfreeze", "freezeout"})
+"""Strategies of tlx that give more than one stage; the others give one."""
+
+
+def _best_of_last_stage(config: Node) -> bool:
+    """Whether the best is looked for in one stage of several that there are, or may be."""
+    node = config.get("freeze_strategy") or {}
+    target = str(node.get("_target_"))
+    if config.get("select_from") != "last_stage":
+        return False
+    if not target.startswith("tlx."):
+        return True  # somebody's own strategy: nobody knows its stages, and which restore the best
+    if target.removeprefix(STRATEGIES) not in SEVERAL_STAGES:
+        return False
+    # with two stages, the best so far at the first one's end is the best of that stage
+    restores = bool(node.get("restore_best")) and (
+        target == f"{STRATEGIES}chain_thaw"
+        or (target == f"{STRATEGIES}gradual" and node.get("stages") != 2)
+    )
+    return config.get("final_weights") == "best" or restores
+
+
 CHANGES: tuple[Change, ...] = (
     Change(
-        mark="accumulated-weights",
+        mark="accumulated_weights",
         since="0.2.0",
         what="each part of a batch (trainer.accumulate) was divided by the weights of its own "
         "items, and mixed by itself; now the batch is weighed and mixed as a whole",
         concerns=_accumulates_unequal_weights,
+    ),
+    Change(
+        mark="best_of_last_stage",
+        since="0.2.0",
+        what=(
+            "the best weights on validation were those of any stage, and are now those of the last "
+            "one (with restore_best: those of the stage that ends)"
+        ),
+        concerns=_best_of_last_stage,
+        old="select_from=run",
     ),
 )
 """All changes, oldest first. Only ever added to: ids of finished runs rest on it."""

@@ -28,6 +28,7 @@ EXCLUDED = (
     "cache_dir",
     "cache_gb",
     "fuse",
+    "select_from",
     "study",
     "search",
     "logger",
@@ -42,7 +43,10 @@ EXCLUDED = (
     "trainer.checkpoint_every_steps",
     "trainer.log_every_steps",
 )
-"""What cannot change the result. Precision, batch size, accumulation, compile and the like can."""
+"""What cannot change the result. Precision, batch size, accumulation, compile and the like can.
+
+`select_from` can: the mark of a changed meaning stands for it, where there are several stages.
+"""
 
 
 def normalise(config: Node) -> dict[str, Any]:

@@ -29,6 +29,8 @@ class Config:
         tags: shown by loggers; a study sets them to the run's factors.
         monitor: what selection looks at, like `val/accuracy`; null: the task's own.
         final_weights: which weights are evaluated and kept.
+        select_from: where the best weights are looked for, in the last stage or in the whole run;
+            `restore_best` likewise, in the stage that ends or in the run so far.
         init_head: whether a run that starts from a run keeps that run's head as well.
         runs_dir: folder of the run folders.
         keep: what is left on disk of a finished run: also its checkpoints, its final weights, or
@@ -48,6 +50,7 @@ class Config:
     tags: list[str] | None = None
     monitor: str | None = None
     final_weights: Literal["best", "last"] = "best"
+    select_from: Literal["last_stage", "run"] = "last_stage"
     init_head: Literal["new", "keep"] = "new"
     runs_dir: str = "runs"
     keep: Literal["checkpoints", "weights", "record"] = "weights"

@@ -79,7 +79,7 @@ class Stage:
         name: as printed and recorded, `head` or `layer4+`.
         trains: parameter name -> learning-rate scale; what is not named is frozen.
         until: when it ends.
-        restore_best: start the *next* stage from the best weights on validation so far.
+        restore_best: start the *next* stage from this one's best weights on validation.
         anneal: parameter name -> fraction of the run's budget at which its own cosine
             reaches zero (FreezeOut); others follow the run's schedule.
     """

@@ -2,7 +2,7 @@
 
 Every strategy fits every budget: a stage's end is a fraction of the run unless steps or epochs
 are asked for, of which at most one may be given. `plateau` ends a stage early, after so many
-validations without improvement; `restore_best` starts the next one from the best weights so far.
+validations without improvement; `restore_best` starts the next one from the stage's best weights.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -287,7 +287,7 @@ def gradual(
         stages: how many stages in all, so that several groups thaw at once; None: one a group.
         decay: each layer group learns at the rate of the one above over this (ULMFiT: 2.6).
         plateau: validations without improvement that thaw the next group early.
-        restore_best: start each stage from the best weights on validation.
+        restore_best: start each stage from the best weights on validation of the one before.
 
     Raises:
         ValueError: the time between thaws is given twice; `stages` is not in 2 ... groups, `decay`
@@ -343,7 +343,7 @@ def chain_thaw(
         every_epochs: the same in epochs.
         every_steps: the same in optimizer steps.
         plateau: validations without improvement that end a stage early.
-        restore_best: start each stage from the best weights on validation.
+        restore_best: start each stage from the best weights on validation of the one before.
         head: whether the head trains along with each group (the paper: no).
 
     Raises:

@@ -128,6 +128,8 @@ def _check_key(key: str, found: Mapping[str, Entry]) -> None:
         raise _Wrong("is given twice; leave one")
     if key == "seed":
         raise _Wrong("is not searched over; give search.seeds_per_trial, whose mean is judged")
+    if key == "select_from":
+        raise _Wrong("says which weights a trial's figures are of: set it for all trials alike")
     if any(key == place or key.startswith(f"{place}.") for place in EXCLUDED):
         raise _Wrong("cannot change what a run finds out, and is no part of its id; leave it out")
 

@@ -59,7 +59,7 @@ def save(
         folder: made where it is missing.
         step: global step, 0 or more.
         payload: tensors and plain containers only.
-        keep: how many of this tag are left, this one included.
+        keep: how many steps of this tag are left, this one included, each once.
         tag: `last` or `best`.
 
     Raises:
@@ -86,8 +86,14 @@ def save(
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(folder)
-    for old in found_in(folder, tag=tag)[keep:]:
-        old.path.unlink(missing_ok=True)
+    steps: list[int] = []
+    for found in found_in(folder, tag=tag):
+        # one of the same step replaces it: a run that is killed again and again between a best and
+        # the checkpoint that names it must not crowd out the best that it goes on from
+        if found.step in steps or len(steps) == keep:
+            found.path.unlink(missing_ok=True)
+        else:
+            steps.append(found.step)
     return path
 
 

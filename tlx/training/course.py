@@ -38,12 +38,15 @@ class Selection:
         metric: name of the validation metric.
         mode: `max` or `min`.
         final: `best` on validation or `last`.
+        select_from: the best is that of the `last_stage` to train, and at a stage's end that of the
+            stage; or of the `run` so far.
         early_stopping: ends the run.
     """
 
     metric: str
     mode: str
     final: str = "best"
+    select_from: str = "last_stage"
     early_stopping: EarlyStopping | None = None
 
 
@@ -114,13 +117,25 @@ class Course:
         return min((self.progress.step // every + 1) * every, self.span.end)
 
     def select(self, value: float) -> bool:
-        """Whether a validation is the best so far, which is noted."""
+        """Whether a validation is the best of those that are compared, which is noted."""
         progress = self.progress
         progress.last_value = value
-        better = Plateau.improves(value, progress.best_value, mode=self.selection.mode)
+        better = Plateau.improves(value, self._to_beat(), mode=self.selection.mode)
         if better:
             progress.best_value, progress.best_step = value, progress.step
         return better
+
+    def _to_beat(self) -> float | None:
+        """The best value so far of those that are compared; None before the first of them.
+
+        What stages before have reached counts no longer once this one is validated: their weights
+        would pass for those of a strategy that was never carried out. Until then the best is
+        theirs, for a restart at a stage's end restores it once more.
+        """
+        progress = self.progress
+        within = self.selection.select_from == "last_stage" and progress.stage > 0
+        earlier = progress.best_step is None or progress.best_step <= progress.stage_start
+        return None if within and earlier else progress.best_value
 
     def decide(self, value: float) -> None:
         """Notes whether a validation ends the stage or the run."""
