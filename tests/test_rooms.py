@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backbones": {"methods"},
     "tasks": {"backbones", "data", "methods"},
     "frozen": MODEL_ROOMS,
-    "config": {"methods.stages", "results.grammar"},
+    "config": {"data.split_folders", "data.split_names", "methods.stages", "results.grammar"},
     "report": {"results"},
     "training": MODEL_ROOMS | {"frozen"},
     "build": {"config", "training", "frozen", "sweeps", *MODEL_ROOMS},
@@ -34,7 +34,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "cache_commands": {"frozen"},
 }
-STANDARD_LIBRARY_ONLY = ("methods/stages.py", "methods/strategies.py")
+STANDARD_LIBRARY_ONLY = (
+    *("methods/stages.py", "methods/strategies.py"),
+    *("data/split_folders.py", "data/split_names.py"),
+)
 NO_TORCH = ("config", "cli.py", "__init__.py")
 HEAVY = {"torch", "torchvision", "pytorch_lightning", "timm", "transformers", "wandb", "ray"}
 
@@ -90,10 +93,13 @@ def test_the_table_notices_a_wrong_import(tmp_path):
 
 
 @pytest.mark.parametrize("path", [PACKAGE / name for name in STANDARD_LIBRARY_ONLY], ids=str)
-def test_stages_need_only_the_standard_library(path):
+def test_what_config_imports_needs_only_the_standard_library(path):
+    own = tuple(
+        f"tlx.{name.removesuffix('.py').replace('/', '.')}" for name in STANDARD_LIBRARY_ONLY
+    )
     for name in imports(path):
         top = name.split(".")[0]
-        assert top in sys.stdlib_module_names or name.startswith("tlx.methods."), name
+        assert top in sys.stdlib_module_names or name.startswith(("tlx.methods.", *own)), name
 
 
 def test_methods_need_only_torch_numpy_and_the_standard_library():

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tlx.data import split_folders
 from tlx.data.folder import image_folder
 from tlx.data.table import image_csv
 
 NUMBER = iter(range(10**9))
+NAMED = {"train": "train", "val": "val", "test": "test"}
 
 
 def write(path, pixels=None):
@@ -276,8 +278,8 @@ def test_wrong_trees_are_named(tmp_path):
     refused("lacks: 'cat'")
     (tmp_path / "train/cat").mkdir()
     refused("classes without an image in .*'cat'")
-    tree(tmp_path, ["train", "valid"], n=4)
-    refused("dataset.val=valid")
+    tree(tmp_path, ["train", "valid", "dev"], n=4)
+    refused("dev and valid; give the one that is meant, as dataset.val=dev")
     refused("dataset.val='vla' is no folder", val="vla")
     refused("serves more than one split", val="test")
     refused("'val' is a split already", val=None, extra={"val": "valid"})
@@ -285,6 +287,100 @@ def test_wrong_trees_are_named(tmp_path):
     refused("on_bad_file='ignore'", val="valid", on_bad_file="ignore")
     assert len(image_folder(root=str(tmp_path), val="valid").val) == 8
     assert len(image_folder(root=str(tmp_path), val=None, val_fraction=0.25).val) == 2
+
+
+# -- names of splits ------------------------------------------------------------------------------
+
+
+NAMES = [
+    (["Training", "Testing"], ["train", "test"]),
+    (["TRAIN", "Validation", "TEST"], ["train", "val", "test"]),
+    (["train", "dev", "test_set"], ["train", "val", "test"]),
+    (["training_set", "tst"], ["train", "test"]),
+    (["seg_train", "seg_test"], ["train", "test"]),
+    (["mine_train", "mine_valid", "mine_test"], ["train", "val", "test"]),
+    (["train2017", "val2017"], ["train", "val"]),
+    (["tr", "val", "te"], ["train", "val", "test"]),
+]
+
+
+@pytest.mark.parametrize(("folders", "splits"), NAMES, ids=str)
+def test_usual_names_are_splits(tmp_path, folders, splits):
+    tree(tmp_path, folders, n=2)
+    (tmp_path / "README").write_text("photographs")
+    places = split_folders.find(tmp_path, NAMED, {})
+    assert {split: p.name for split, p in places.folders.items()} == dict(
+        zip(splits, folders, strict=True)
+    )
+    assert places.unused == ["README"]
+
+
+CLASSES = [
+    ["cat", "dog"],
+    ["valid", "invalid"],
+    ["de", "tr", "te"],
+    ["dev", "ops"],
+    ["trainer", "x"],
+]
+
+
+@pytest.mark.parametrize("folders", CLASSES, ids=str)
+def test_classes_of_such_names_stay_classes(tmp_path, folders):
+    """The splits are those of a tree of other names, whatever these look like."""
+    for folder in folders:
+        write(tmp_path / folder / "00.png")
+    assert split_folders.find(tmp_path, NAMED, {}) == split_folders.Places({"train": tmp_path}, [])
+
+
+UNSURE = [
+    (["Testing", "cat", "dog"], "but no train/"),
+    (["Training", "walking"], "may be splits or classes"),
+    (["tr", "te"], "may be splits or classes"),
+    (["train_old", "train_new"], "may be splits or classes"),
+    (["train", "eval"], "dataset.val=eval takes it, dataset.val=null splits off"),
+    (["train", "val", "test_easy", "test_hard"], "dataset.test=test_easy takes it"),
+    (["train", "Testing", "TST"], "TST and Testing; give the one"),
+    (["Training", "training_set", "test"], "Training and training_set; give the one"),
+    (["cat/train", "cat/test", "dog/train", "dog/test"], "is divided itself: test/, train/"),
+]
+
+
+@pytest.mark.parametrize(("folders", "says"), UNSURE, ids=str)
+def test_what_may_be_a_split_is_refused_with_what_settles_it(tmp_path, folders, says):
+    for folder in folders:
+        for name in ("cat", "dog"):
+            (tmp_path / folder / name).mkdir(parents=True)
+    with pytest.raises(ValueError, match=says):
+        split_folders.find(tmp_path, NAMED, {})
+    settled = split_folders.find(tmp_path, {"train": ".", "val": None, "test": None}, {})
+    assert settled.folders["train"].samefile(tmp_path)
+
+
+def test_what_lies_beside_the_splits_is_named(tmp_path, caplog):
+    tree(tmp_path, ["in/Training", "in/Testing", "in/night"], n=2)
+    tree(tmp_path, ["old"], n=1)
+    made = image_folder(root=str(tmp_path), train="in/Training", val_fraction=0.5)
+    assert made.test.ids[0] == "in/Testing/cat/00.png"
+    assert made.notes["unused"] == ["old/", "in/night/"]
+    assert "not used: old/, in/night/" in caplog.text
+    image_folder(root=str(tmp_path / "in/Training"), val_fraction=0.5, test_fraction=0.5)
+    assert "not used: ../Testing/" in caplog.text
+
+
+def test_other_splits_in_a_tree_of_classes_are_no_classes(tmp_path):
+    tree(tmp_path, ["."], n=4)
+    tree(tmp_path, ["Testing", "night"], n=1)
+    keys = {"train": ".", "test": "Testing", "extra": {"fog": "night"}}
+    made = image_folder(root=str(tmp_path), val_fraction=0.25, **keys)
+    assert made.labels.names == ("cat", "dog")
+    assert sizes(made) == {"train": 6, "val": 2, "test": 2}
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "", ".", "..", " x", "a\\b", "x" * 200, "c:d"])
+def test_names_of_further_sets_are_names_of_files(tmp_path, name):
+    tree(tmp_path, ["train", "test"], n=2)
+    with pytest.raises(ValueError, match=r"dataset\.extra: .* names files of the run"):
+        image_folder(root=str(tmp_path), extra={name: "test"})
 
 
 # -- tables ---------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import IO, Any
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant
 from tlx.config.suggest import listed, nearest
+from tlx.data import split_folders, split_names
 
 Node = Mapping[str, Any]
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -32,7 +33,23 @@ HARMLESS = re.compile(
 def check(config: Node) -> list[Problem]:
     """Problems of the files and folders that a config names."""
     dataset = config.get("dataset")
-    return [*_weights(config.get("backbone")), *_data(dataset), *_texts(dataset)]
+    extra = list(_extra(dataset))
+    return [
+        *_weights(config.get("backbone")),
+        *extra,
+        *([] if extra else _data(dataset)),
+        *_texts(dataset),
+    ]
+
+
+def _extra(dataset: Any) -> Iterator[Problem]:
+    """Names of further evaluation sets that cannot be names of files."""
+    extra = dataset.get("extra") if isinstance(dataset, Mapping) else None
+    if isinstance(extra, Mapping | list | tuple):
+        try:
+            split_names.check_extra(map(str, extra))
+        except ValueError as error:
+            yield Problem("dataset.extra", str(error).removeprefix("dataset.extra: "))
 
 
 def _weights(backbone: Any) -> Iterator[Problem]:
@@ -195,20 +212,24 @@ def _usual(folder: Path) -> bool:
 
 def _classes(dataset: Node, folder: Path) -> Iterator[Problem]:
     """Fewer than two class folders, or an evaluation folder that is named and is not there."""
-    for key in ("train", "val", "test"):
-        name = dataset.get(key)
-        if isinstance(name, str) and name != key and not (folder / name).is_dir():
-            yield Problem(
-                f"dataset.{key}", f"{folder / name} is no folder", _name_beside(folder / name)
-            )
+    named = {key: dataset.get(key, key) for key in split_names.SPLITS}
     extra = dataset.get("extra")
-    for name, sub in (extra or {}).items() if isinstance(extra, Mapping) else ():
-        place = folder / str(sub)
-        if not place.is_dir():
-            yield Problem(f"dataset.extra.{name}", f"{place} is no folder", _name_beside(place))
-    train = folder / str(dataset.get("train") or "train")
-    base = train if train.is_dir() else folder
-    classes = [p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    further = dict(extra.items()) if isinstance(extra, Mapping) else {}
+    wrong = [
+        (key, folder / str(name))
+        for key, name in [*named.items(), *((f"extra.{k}", v) for k, v in further.items())]
+        if name is not None and name != key and not (folder / str(name)).is_dir()
+    ]
+    for key, path in wrong:
+        yield Problem(f"dataset.{key}", f"{path} is no folder", _name_beside(path))
+    if wrong:
+        return
+    try:
+        base = split_folders.find(folder, named, further).folders["train"]
+    except ValueError as error:
+        yield Problem("dataset.root", str(error))
+        return
+    classes = [path.name for path in split_folders.folders_in(base)]
     if len(classes) < 2:
         found = f"only the folder {classes[0]!r}" if classes else "no folders"
         yield Problem(

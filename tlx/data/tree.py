@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tlx.data import split_folders, split_names
 from tlx.data.divide import A, Noun
-from tlx.data.files import MAX_SHOWN, Listed, quoted
+from tlx.data.files import Listed, quoted
 
 LOG = logging.getLogger(__name__)
 
@@ -33,8 +34,12 @@ def listing(
     Raises:
         ValueError: no folders of classes, or different classes in the splits.
     """
-    places = _folders(base, splits, extra)
-    found = {name: _classes(place, endings=endings, noun=noun) for name, place in places.items()}
+    found_places = split_folders.find(base, splits, extra)
+    places = found_places.folders
+    found = {
+        name: _classes(place, endings=endings, noun=noun, others=places.values())
+        for name, place in places.items()
+    }
     names = tuple(sorted(found["train"].classes))
     _check_classes(names, found, places, strict=frozenset(extra), noun=noun)
     listed = {
@@ -52,7 +57,8 @@ def listing(
             ", ".join(ignored[:3]),
             ", ..." if len(ignored) > 3 else "",
         )
-    return listed, names, {"ignored": ignored} if ignored else {}
+    notes: dict[str, Any] = {"ignored": ignored} if ignored else {}
+    return listed, names, {**notes, **split_names.unused(base, found_places.unused)}
 
 
 @dataclass(frozen=True)
@@ -63,69 +69,22 @@ class Content:
     ignored: Sequence[Path]
 
 
-def _folders(
-    base: Path, splits: Mapping[str, str | None], extra: Mapping[str, str]
-) -> dict[str, Path]:
-    """The folder of each split that there is.
-
-    Raises:
-        ValueError: a folder is missing, or serves two splits.
-    """
-    if not base.is_dir():
-        raise ValueError(f"dataset.root={str(base)!r} is no folder; give one that exists")
-    reserved = sorted({"train", "val", "test"} & set(extra))
-    if reserved:
-        raise ValueError(f"dataset.extra: {reserved[0]!r} is a split already; use another name")
-    found = {}
-    for split, name in splits.items():
-        if name is None:
-            continue
-        if (base / name).is_dir():
-            found[split] = base / name
-        elif name != split:
-            raise ValueError(
-                f"dataset.{split}={name!r} is no folder in {base}; there are {_shown(base)}"
-            )
-    if "train" not in found:
-        if found:
-            raise ValueError(
-                f"{base} has {', '.join(f'{folder.name}/' for folder in found.values())} but no "
-                f"train/; set dataset.train to one of {_shown(base)}"
-            )
-        found["train"] = base
-    elif "val" not in found and splits["val"] is not None:
-        for name in {"valid", "validation", "dev"} - set(extra.values()):
-            if (base / name).is_dir():
-                raise ValueError(f"{base} has {name}/; set dataset.val={name}, or to null")
-    for name, folder in extra.items():
-        if not (base / folder).is_dir():
-            raise ValueError(f"dataset.extra: {name}={folder!r} is no folder in {base}")
-        found[name] = base / folder
-    resolved = [folder.resolve() for folder in found.values()]
-    for name, real in zip(found, resolved, strict=True):
-        if resolved.count(real) > 1:
-            raise ValueError(f"dataset.{name}: {real} serves more than one split")
-    return found
-
-
-def _shown(base: Path) -> str:
-    names = [path.name for path in _visible(base) if path.is_dir()]
-    return ", ".join(names[:MAX_SHOWN]) or "no folders"
-
-
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _classes(folder: Path, *, endings: Collection[str] | None, noun: Noun) -> Content:
+def _classes(
+    folder: Path, *, endings: Collection[str] | None, noun: Noun, others: Collection[Path]
+) -> Content:
     """Files by the first folder below; of some endings, or all for None.
+
+    Folders of other splits in it are no classes.
 
     Raises:
         ValueError: there are no such folders, or no such files in them.
     """
     found: dict[str, list[Path]] = {}
     ignored: list[Path] = []
-    for entry in _visible(folder):
+    elsewhere = {place.resolve() for place in others} - {folder.resolve()}
+    for entry in split_folders.visible(folder):
+        if elsewhere and entry.resolve() in elsewhere:
+            continue
         if not entry.is_dir():
             ignored.append(entry)
             continue
@@ -137,8 +96,8 @@ def _classes(folder: Path, *, endings: Collection[str] | None, noun: Noun) -> Co
         raise ValueError(f"{folder} has no folders of classes; {noun}s go to {folder}/<class>/")
     if not any(found.values()):
         raise ValueError(
-            f"the folders in {folder} ({_shown(folder)}) hold no {noun}s; known suffixes are "
-            f"{', '.join(sorted(endings or ()))}"
+            f"the folders in {folder} ({split_folders.shown(folder)}) hold no {noun}s; known "
+            f"suffixes are {', '.join(sorted(endings or ()))}"
         )
     return Content(found, ignored)
 

@@ -1,0 +1,283 @@
+"""What splits are called: by folders, tables, columns and libraries. Standard library only.
+
+A name is read word by word, in any case: `Training`, `test_set` and `val2017` are splits,
+`test_matched` may be one, and `contest` is none. All sources ask here, so that none takes for a
+class, or leaves out, what another takes for a split.
+"""
+
+import logging
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+LOG = logging.getLogger(__name__)
+SPLITS = ("train", "val", "test")
+
+Grade = Literal["sure", "short", "maybe"]
+"""`short` words mean other things too: `valid` is a class beside `invalid`, `tr` is Turkish."""
+
+WORDS: Mapping[str, tuple[Grade, tuple[str, ...]]] = {
+    **dict.fromkeys(("train", "training", "trn"), ("sure", ("train",))),
+    **dict.fromkeys(("val", "validation", "validate", "validating"), ("sure", ("val",))),
+    **dict.fromkeys(("test", "tests", "testing", "tst"), ("sure", ("test",))),
+    "tr": ("short", ("train",)),
+    **dict.fromkeys(("valid", "va", "dev", "devel", "development"), ("short", ("val",))),
+    "te": ("short", ("test",)),
+    "trainval": ("maybe", ("train", "val")),
+    # some call what selection looks at so, and some what is looked at once
+    **dict.fromkeys(("eval", "evaluation", "heldout", "holdout"), ("maybe", ("val", "test"))),
+    **dict.fromkeys(("devtest", "testdev"), ("maybe", ("val", "test"))),
+}
+"""Word of a name -> the splits that it may mean."""
+ALONE = frozenset({"tr", "te", "va"})
+"""Words that mean nothing beside others."""
+FILLERS = frozenset(
+    [
+        *("set", "sets", "data", "dataset", "datasets", "split", "splits", "image", "images"),
+        *("img", "imgs", "picture", "pictures", "pic", "pics", "photo", "photos", "text", "texts"),
+        *("folder", "dir", "file", "files", "sample", "samples", "example", "examples", "seg"),
+    ]
+)
+"""Words that say nothing of which split it is, and so do numbers."""
+WHOLE: Mapping[str, str] = {
+    **{"eng.train": "train", "eng.testa": "val", "eng.testb": "test"},
+    **{"wnut17train": "train", "emerging.dev": "val", "emerging.test": "test"},
+}
+"""Whole names of files that CoNLL's and WNUT's shared tasks gave."""
+COLUMNS = frozenset(
+    ["split", "splits", "set", "subset", "partition", "usage", "phase", "dataset", "datasplit"]
+)
+"""Names of columns, in small letters, that say to which split a line belongs."""
+TORCHVISION: Mapping[str, Sequence[str]] = {
+    "train": ("train", "trainval", "train-standard"),
+    "val": ("val", "valid"),
+    "test": ("test",),
+}
+"""Values of torchvision's argument `split`, in the order in which they are tried."""
+FORBIDDEN = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
+"""In names of files, on one system or another."""
+LONGEST_NAME = 100
+MAX_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a name may mean.
+
+    Attributes:
+        splits: that it may be; one, unless the grade is `maybe`.
+        grade: how sure that is.
+        rest: words of it that are no split's.
+    """
+
+    splits: tuple[str, ...]
+    grade: Grade
+    rest: frozenset[str] = frozenset()
+
+
+def read(name: str) -> Reading | None:
+    """What a name may mean; None where it is no split's.
+
+    >>> [read(name).splits for name in ("Training_Set", "val2017", "DEV")]
+    [('train',), ('val',), ('val',)]
+    >>> read("test_matched").grade, read("contest"), read("Tr").grade
+    ('maybe', None, 'short')
+    """
+    plain = unicodedata.normalize("NFKC", name).strip()
+    if plain.casefold() in WHOLE:
+        return Reading((WHOLE[plain.casefold()],), "sure")
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", plain).casefold()
+    words = {_without_filler(word) for word in re.findall(r"[^\W\d_]+", parted)} - FILLERS
+    if {"held", "out"} <= words or {"hold", "out"} <= words:
+        words = words - {"held", "hold", "out"} | {"heldout"}
+    rest = frozenset(
+        word for word in words if word not in WORDS or (word in ALONE and words - {word})
+    )
+    meant = [WORDS[word] for word in sorted(words - rest)]
+    splits = tuple(split for split in SPLITS if any(split in each for _, each in meant))
+    if not splits:
+        return None
+    if rest or len(splits) > 1:
+        return Reading(splits, "maybe", rest)
+    return Reading(splits, min((grade for grade, _ in meant), key=("short", "sure").index))
+
+
+def _without_filler(word: str) -> str:
+    """`trainset` and `testdata` without their second half."""
+    halves = (word.removesuffix(end) for end in FILLERS if word.endswith(end))
+    return next((half for half in halves if half in WORDS and half not in ALONE), word)
+
+
+def readings(names: Iterable[str]) -> dict[str, Reading]:
+    """What the names of one place may mean, those that mean nothing left out.
+
+    What all have in common says nothing: `imdb_train` and `imdb_test` are as good as `train` and
+    `test`.
+    """
+    found = {name: reading for name in names if (reading := read(name)) is not None}
+    whole = {reading.splits for reading in found.values()}
+    rests = {reading.rest for reading in found.values()}
+    if len(rests) == 1 and len(whole) > 1 and ("train",) in whole:
+        return {
+            name: replace(reading, grade="sure", rest=frozenset())
+            if reading.rest and len(reading.splits) == 1
+            else reading
+            for name, reading in found.items()
+        }
+    return found
+
+
+def find(
+    stems: Mapping[str, str],
+    wanted: Sequence[str],
+    *,
+    place: object,
+    usual: Mapping[str, Sequence[str]] | None = None,
+    off: str = "null",
+) -> dict[str, str]:
+    """Which entry of a place is which split, for the splits that no argument names.
+
+    Args:
+        stems: entries that no argument names -> what of each may name a split.
+        wanted: the splits that are looked for.
+        place: where, for messages.
+        usual: names of each split that are taken before all others.
+        off: what an argument says for a part of train to be split off.
+
+    Raises:
+        ValueError: several entries may be meant, or it is not sure that one is.
+    """
+    read_as = readings(stems.values())
+    found: dict[str, str] = {}
+    for split in wanted:
+        tiers: list[list[str]] = [
+            [entry for entry, stem in stems.items() if stem in (usual or {}).get(split, ())]
+        ]
+        for grade in ("sure", "short", "maybe"):
+            fitting = {
+                stem for stem, r in read_as.items() if split in r.splits and r.grade == grade
+            }
+            tiers.append([entry for entry, stem in stems.items() if stem in fitting])
+        *clear, unsure = tiers
+        chosen = next((tier for tier in clear if tier), [])
+        if len(chosen) > 1:
+            raise ValueError(
+                f"dataset.{split}: {place} has {' and '.join(chosen[:MAX_SHOWN])}; give the one "
+                f"that is meant, as dataset.{split}={chosen[0]}"
+            )
+        if chosen:
+            found[split] = chosen[0]
+        elif unsure and split != "train":
+            raise ValueError(
+                f"dataset.{split}: {place} has {', '.join(unsure[:MAX_SHOWN])}, and it is not sure "
+                f"what for; dataset.{split}={unsure[0]} takes it, dataset.{split}={off} splits off "
+                "a part of train"
+            )
+    return found
+
+
+def cell_reader(named: Mapping[str, str | None]) -> Callable[[str], str | None]:
+    """A function from a cell of a split column to the split that it means, or None.
+
+    Args:
+        named: split -> what the cells call it, None where it is not wanted. Where that is the
+            split's own name, other spellings of it count too.
+    """
+
+    def split_of(cell: str) -> str | None:
+        exact = next((split for split, name in named.items() if name == cell), None)
+        reading = read(cell)
+        if exact is not None or reading is None or reading.grade == "maybe":
+            return exact
+        (split,) = reading.splits
+        return split if named.get(split) == split else None
+
+    return split_of
+
+
+def split_column(
+    columns: Mapping[str, Iterable[Any]], *, but: Collection[str], place: object
+) -> str | None:
+    """The column that divides a table where no argument names one; None: none does.
+
+    Args:
+        columns: names -> cells.
+        but: columns that are something else.
+        place: the table, for messages.
+
+    Raises:
+        ValueError: a column holds names of splits, and its own name does not say that it is one.
+    """
+    if "split" in columns:
+        return "split"
+    for name, values in columns.items():
+        cells = {str(value).strip() for value in values if value is not None} - {""}
+        meant = [read(cell) for cell in cells] if name not in but and len(cells) > 1 else []
+        splits = {split for reading in meant if reading for split in reading.splits}
+        if None in meant or "train" not in splits or len(splits) < 2:
+            continue
+        clear = all(reading is not None and reading.grade != "maybe" for reading in meant)
+        if clear and re.sub(r"[\W_]+", "", name).casefold() in COLUMNS:
+            return name
+        raise ValueError(
+            f"{place}: the column {name!r} holds names of splits ({', '.join(sorted(cells))}); "
+            f"dataset.split_column={name!r} divides by it, dataset.split_column=null does not"
+        )
+    return None
+
+
+def beside(path: Path) -> list[str]:
+    """Files beside a file of training data that are called as val or test, and train is.
+
+    >>> beside(Path("nowhere/train.csv"))
+    []
+    """
+    if not path.is_file():
+        return []
+    names = [p.name for p in sorted(path.parent.iterdir()) if not p.name.startswith(".")]
+    read_as = readings([stem_of(name) for name in names])
+    own = read_as.get(stem_of(path.name))
+    if own is None or own.splits != ("train",) or own.grade == "maybe":
+        return []
+    return [
+        name
+        for name in names
+        if (reading := read_as.get(stem_of(name))) and "train" not in reading.splits
+    ]
+
+
+def stem_of(name: str) -> str:
+    """A file's name without its ending."""
+    return Path(name).stem
+
+
+def unused(place: object, names: Sequence[str], *, hint: str = "") -> dict[str, list[str]]:
+    """Notes for the record of what lies beside the data and is not used, with a warning."""
+    if not names:
+        return {}
+    more = f", ... ({len(names)} in all)" if len(names) > MAX_SHOWN else ""
+    LOG.warning("%s: not used: %s%s%s", place, ", ".join(names[:MAX_SHOWN]), more, hint)
+    return {"unused": list(names)}
+
+
+def check_extra(names: Iterable[str]) -> None:
+    """Names of further evaluation sets, which become names of files and columns.
+
+    Raises:
+        ValueError: one is a split's, or no name of a file.
+    """
+    for name in map(str, names):
+        if name in SPLITS:
+            raise ValueError(f"dataset.extra: {name!r} is a split already; use another name")
+        if (
+            FORBIDDEN.search(name)
+            or name.strip(" .") != name
+            or not 0 < len(name.encode("utf-8", "replace")) <= LONGEST_NAME
+        ):
+            raise ValueError(
+                f"dataset.extra: {name!r} names files of the run, as predictions/NAME.csv; use a "
+                "name without slashes and the like, as night_photos"
+            )
