@@ -376,6 +376,14 @@ def test_other_splits_in_a_tree_of_classes_are_no_classes(tmp_path):
     assert sizes(made) == {"train": 6, "val": 2, "test": 2}
 
 
+def test_classes_that_are_never_tested_are_named(tmp_path, caplog):
+    tree(tmp_path, ["train"], classes=("cat", "dog", "unsup"), n=4)
+    tree(tmp_path, ["test"], n=2)
+    made = image_folder(root=str(tmp_path), val_fraction=0.25)
+    assert "test has none of 1 classes of train: 'unsup' (3)" in caplog.text
+    assert made.notes["classes_without_test"] == ["unsup"]
+
+
 @pytest.mark.parametrize("name", ["../evil", "a/b", "", ".", "..", " x", "a\\b", "x" * 200, "c:d"])
 def test_names_of_further_sets_are_names_of_files(tmp_path, name):
     tree(tmp_path, ["train", "test"], n=2)

@@ -107,7 +107,12 @@ def divide(
     _check_classes(made, labels, draw, noun)
     if not len(train):
         raise ValueError(f"too few {noun}s: train has none once val and test are split off")
-    noted = {**(notes or {}), "sizes": {name: len(split) for name, split in made.items()}}
+    untested = _untested(train, test, labels, noun)
+    noted = {
+        **(notes or {}),
+        **untested,
+        "sizes": {name: len(split) for name, split in made.items()},
+    }
     others = {name: split for name, split in made.items() if name != "train"}
     if pairs := duplicates(train, others, noun=noun):
         noted["duplicates"] = pairs
@@ -177,6 +182,35 @@ def _check(name: str, pool: Pool, labels: Labels, noun: Noun) -> None:
                 )
         elif labels.kind != "text" and len(target) != width:
             raise ValueError(f"{name}: {item} has {len(target)} values for {width} names")
+
+
+def _untested(train: Pool, test: Pool, labels: Labels, noun: Noun) -> dict[str, Any]:
+    """Notes on classes that are trained and never tested, with a warning."""
+    if labels.kind not in ("single", "multi", "tags"):
+        return {}
+    trained, tested = _held(train.targets, labels.kind), _held(test.targets, labels.kind)
+    lacking = sorted(set(trained) - set(tested))
+    if not lacking:
+        return {}
+    shown = ", ".join(f"{labels.names[c]!r} ({trained[c]})" for c in lacking[:8])
+    LOG.warning(
+        "test has none of %d classes of train: %s%s; its figures say nothing of them (%ss without "
+        "a label belong to no class)",
+        len(lacking),
+        shown,
+        ", ..." if len(lacking) > 8 else "",
+        noun,
+    )
+    return {"classes_without_test": [labels.names[c] for c in lacking]}
+
+
+def _held(targets: Sequence[Any], kind: str) -> Counter[int]:
+    """How many items have each class; of tags, words."""
+    if kind == "single":
+        return Counter(targets)
+    if kind == "tags":
+        return Counter(c for row in targets for c in row)
+    return Counter(c for row in targets for c, value in enumerate(row) if value)
 
 
 def _check_classes(splits: Mapping[str, Pool], labels: Labels, draw: Draw, noun: Noun) -> None:
