@@ -140,7 +140,8 @@ def test_other_data_is_evaluated_whole_though_it_is_small(trained, tmp_path):
     root = photos(tmp_path / "other", n=10, seed=1)
     found = use.evaluate(trained, overrides=[f"dataset.root={root}"])
     whole = use.evaluate(trained, overrides=["dataset=image_folder", f"dataset.root={root}"])
-    assert found["test"]["n"] == whole["test"]["n"]
+    assert found["test"]["n"] == whole["test"]["n"] == 20
+    assert found.keys() == {"test"}
     limited = [f"dataset.root={root}", "dataset.labels_per_class=1"]
     assert use.evaluate(trained, overrides=limited)["val"]["n"] == 2
 
@@ -149,6 +150,24 @@ def test_other_classes_are_what_is_complained_of(trained, tmp_path):
     root = photos(tmp_path / "other", classes=("ant", "bee"), n=8)
     with pytest.raises(runs.RunError, match="same classes"):
         use.evaluate(trained, overrides=[f"dataset.root={root}"])
+
+
+def test_data_of_one_class_and_of_new_ones(trained, tmp_path, caplog):
+    root = photos(tmp_path / "dogs", classes=("dog",), n=5, seed=3)
+    found = use.evaluate(trained, overrides=[f"dataset.root={root}"])
+    assert [row["support"] for row in found["test"]["per_class"]] == [0, 5]
+    assert "no item of 'cat'" in caplog.text
+    photos(tmp_path / "dogs2", classes=("dog", "emu"), n=2)
+    with pytest.raises(runs.RunError, match=r"not trained on: 'emu' \(2\)"):
+        use.evaluate(trained, overrides=[f"dataset.root={tmp_path / 'dogs2'}"])
+
+
+def test_a_copy_of_the_runs_own_data_is_divided_as_it_was(trained, tmp_path, caplog):
+    copy = shutil.copytree(runs.read_config(trained)["dataset"]["root"], tmp_path / "copy")
+    found = use.evaluate(trained, overrides=[f"dataset.root={copy}"])
+    kept = record.read(trained).splits
+    assert {name: each["n"] for name, each in found.items()} == {n: kept[n].n for n in found}
+    assert "the data that" in caplog.text
 
 
 def test_the_runs_own_data_stays_limited(trained, tmp_path):

@@ -1,6 +1,7 @@
 """Using a finished run: evaluation on other data, prediction, export."""
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,8 +17,11 @@ from tlx import build, cores, runs
 from tlx.build import Model
 from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
+from tlx.config.files import TWO_CLASSES
 from tlx.config.identity import normalise
-from tlx.data.splits import Labels
+from tlx.data.divide import whole
+from tlx.data.relabel import relabelled
+from tlx.data.splits import Labels, Splits
 from tlx.data.text_rows import FORMATS
 from tlx.results import record
 from tlx.tasks.heads import without_norm
@@ -27,10 +31,13 @@ from tlx.training.collect import Collector
 from tlx.training.loaders import Share
 
 Config = Mapping[str, Any]
+LOG = logging.getLogger(__name__)
 ORIGIN = ("_target_", "root", "path", "name", "revision", "kwargs", "train")
 """Keys of a dataset that say which training data it has."""
 LIMITS = ("labels_per_class", "fraction", "protocol")
 """Keys of a dataset that leave a part of its training data, and of validation with it."""
+DIVISION = (*LIMITS, "val_fraction", "test_fraction", "split_seed")
+"""Keys of a dataset that say how it is to be divided."""
 TABLES = frozenset({*FORMATS, ".json"})
 """Ends of names of files that hold more than texts."""
 
@@ -134,16 +141,12 @@ def evaluate(
         RunError: the data has other labels than the run, or nothing to evaluate on.
     """
     config, made = load(folder)
-    if overrides:
-        config = _on_other_data(config, overrides, config_dir=config_dir)
-    data = build.splits(config)
-    if data.labels != made.task.labels:
-        raise runs.RunError(
-            f"the data has labels {data.labels.names[:10]}, {folder.name} was trained on "
-            f"{made.task.labels.names[:10]}; evaluate on data with the same classes"
-        )
+    data = _data(folder, config, overrides, config_dir=config_dir)
     spec = made.backbone.input_spec
-    data = build.ready(data, spec)
+    try:
+        data = relabelled(build.ready(data, spec), made.task.labels)
+    except ValueError as error:
+        raise runs.RunError(f"{folder.name}: {error}") from None
     reports = {}
     splits = {"val": data.val, "test": data.test, **data.extra}
     if not any(len(split) for split in splits.values()):
@@ -154,6 +157,63 @@ def evaluate(
         loader = build.encoded_loader(config, data, spec, split, Share())
         reports[name] = made.task.report(outputs(made.network, loader, Collector(made.task)))
     return reports
+
+
+def _data(folder: Path, config: Config, overrides: list[str], *, config_dir: str | None) -> Splits:
+    """The run's own data, divided as it was for training, or other data, all of it.
+
+    Other data was not trained on, so nothing of it is set aside, unless the overrides say how to
+    divide it.
+    """
+    if not overrides:
+        return build.splits(config)
+    keys = [text.lstrip("+").partition("=")[0] for text in overrides]
+    changed = _on_other_data(config, overrides, config_dir=config_dir)
+    if _same(changed["dataset"], config["dataset"]):
+        return build.splits(changed)
+    if _is_own(folder, config, changed["dataset"]):
+        LOG.warning("this is the data that %s was trained on, divided as it was", folder.name)
+        changed["dataset"] = _limited(
+            changed["dataset"], own=config["dataset"], keys=keys, same=True
+        )
+        return build.splits(changed)
+    if any(f"dataset.{key}" in keys for key in DIVISION):
+        data = build.splits(changed)
+    else:
+        with whole():
+            data = build.splits(changed)
+    rest = f"; the {len(data.train)} items of its train are not" if len(data.train) else ""
+    judged = {"val": data.val, "test": data.test, **data.extra}
+    counts = ", ".join(f"{name} ({len(split)})" for name, split in judged.items() if len(split))
+    LOG.warning("judged of the other data: %s%s", counts, rest)
+    return data
+
+
+def _same(dataset: Config, own: Config) -> bool:
+    """Whether training data is taken from the same place."""
+    return all(_place(dataset.get(key)) == _place(own.get(key)) for key in ORIGIN)
+
+
+def _is_own(folder: Path, config: Config, dataset: Config) -> bool:
+    """Whether data at another place is a copy of what the run was trained on.
+
+    Then most of it must not be judged. Divided as for the run, it has the fingerprint of its data.
+    """
+    own = config["dataset"]
+    if dataset["_target_"] != own["_target_"]:
+        return False
+    there = {**own, **{key: dataset[key] for key in ORIGIN if key in dataset}}
+    logger = logging.getLogger("tlx.data")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # what a mere trial has to say is of no concern
+    try:
+        fingerprint = build.splits({**config, "dataset": there}).fingerprint
+        facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return False
+    finally:
+        logger.setLevel(level)
+    return bool(fingerprint == facts.get("data_fingerprint"))
 
 
 def _on_other_data(
@@ -182,12 +242,14 @@ def _on_other_data(
     trunk = {**config["backbone"], "init": "none"}
     made = normalise({**config, "dataset": dataset, "backbone": trunk})
     made["dataset"] = _limited(made["dataset"], own=config["dataset"], keys=keys)
-    if problems := check(made):
+    if problems := [each for each in check(made) if TWO_CLASSES not in str(each)]:
         raise CheckError(problems)
     return made
 
 
-def _limited(dataset: Config, *, own: Config, keys: list[str]) -> dict[str, Any]:
+def _limited(
+    dataset: Config, *, own: Config, keys: list[str], same: bool | None = None
+) -> dict[str, Any]:
     """The data, limited as the run's where that is its training data, and whole where it is other.
 
     Limits hold for what is trained on, which other data is not: drawing from it could only fail.
@@ -197,9 +259,10 @@ def _limited(dataset: Config, *, own: Config, keys: list[str]) -> dict[str, Any]
         dataset: normalised.
         own: of the run.
         keys: that the person gave; limits among them hold as they are.
+        same: whether it is the run's; None: where it is at the same place.
     """
     given = {key for key in LIMITS if f"dataset.{key}" in keys}
-    same = all(_place(dataset.get(key)) == _place(own.get(key)) for key in ORIGIN)
+    same = _same(dataset, own) if same is None else same
     if same and given:
         return dict(dataset)
     free = {key for key in LIMITS if key in dataset} - given

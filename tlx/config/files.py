@@ -16,6 +16,8 @@ from tlx.data import split_folders, split_names
 
 Node = Mapping[str, Any]
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+TWO_CLASSES = "at least 2 classes are needed"
+"""To train; a finished run can be judged on one."""
 HARMLESS = re.compile(
     r"collections (OrderedDict|Counter|defaultdict)"
     r"|torch\._utils _rebuild_\w+"
@@ -234,8 +236,7 @@ def _classes(dataset: Node, folder: Path) -> Iterator[Problem]:
         found = f"only the folder {classes[0]!r}" if classes else "no folders"
         yield Problem(
             "dataset.root",
-            f"{base} holds {found}; there must be a folder for each class, and at least 2 "
-            "classes are needed",
+            f"{base} holds {found}; there must be a folder for each class, and {TWO_CLASSES}",
         )
 
 

@@ -69,6 +69,7 @@ def assemble(
     label_changing: frozenset[str] = frozenset(),
     notes: Mapping[str, Any] | None = None,
     content: str = "",
+    own_division: bool = False,
 ) -> Splits:
     """The Splits of a source.
 
@@ -80,6 +81,7 @@ def assemble(
         label_changing: augmentations that change the labels.
         notes: of the source, for the record.
         content: hash of the source, where not every image has a key.
+        own_division: whether the division by `split_seed` is the data set's own, for all runs.
 
     Raises:
         ValueError: a split is empty, targets do not fit the labels, or there are too few items.
@@ -92,6 +94,7 @@ def assemble(
         drop_duplicates=drop_duplicates,
         notes=notes,
         content=content,
+        own_division=own_division,
     )
     return Splits(
         train=made.train,

@@ -4,7 +4,9 @@ import hashlib
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
@@ -14,6 +16,7 @@ from tlx.data.splits import Labels, Split
 from tlx.data.subset import Draw, Items
 
 LOG = logging.getLogger(__name__)
+_WHOLE: ContextVar[bool] = ContextVar("whole", default=False)
 MAX_PAIRS = 1000
 """Of duplicates in the record, for each split."""
 
@@ -54,6 +57,25 @@ class Divided(Generic[P]):
     notes: Mapping[str, Any]
 
 
+@contextmanager
+def whole() -> Iterator[None]:
+    """Within it, sources give other data than a run was trained on, to be judged: all of it.
+
+    Nothing is split off, drawn or dropped: what is not divided is all test. Only a division that
+    belongs to a data set stays, since a run may have been trained on the other part.
+    """
+    token = _WHOLE.set(True)
+    try:
+        yield
+    finally:
+        _WHOLE.reset(token)
+
+
+def is_whole() -> bool:
+    """Whether data is wanted whole, for a source that divides by itself."""
+    return _WHOLE.get()
+
+
 def divide(
     pools: Mapping[str, P],
     labels: Labels,
@@ -63,6 +85,7 @@ def divide(
     drop_duplicates: bool = False,
     notes: Mapping[str, Any] | None = None,
     content: str = "",
+    own_division: bool = False,
 ) -> Divided[P]:
     """Divides what a source has not divided yet, and thins it out.
 
@@ -74,13 +97,19 @@ def divide(
         drop_duplicates: remove from training what is in an evaluation split, by key.
         notes: of the source, for the record.
         content: hash of the source, where not every item has a key.
+        own_division: whether the division by `split_seed` is the data set's own, for all runs.
 
     Raises:
         ValueError: a split is empty, targets do not fit the labels, or there are too few items.
     """
     named = dict(pools)
-    for name, pool in named.items():
+    entire = is_whole() and not own_division
+    if entire and not len(named["train"]) and any(map(len, named.values())):
+        pools = {name: pool for name, pool in pools.items() if name != "train"}
+    for name, pool in pools.items():
         _check(name, pool, labels, noun)
+    if entire:
+        return _undivided(named, labels, notes=notes, content=content)
     train, val, test = named.pop("train"), named.pop("val", None), named.pop("test", None)
     if test is None:
         chosen = subset.test_positions(_items(train, labels), draw)
@@ -120,6 +149,20 @@ def divide(
         noted["duplicates_removed"] = removed
     mark = fingerprint(made, labels, content=content)
     return Divided(train, val, test, named, mark, noted)
+
+
+def _undivided(
+    pools: Mapping[str, P], labels: Labels, *, notes: Mapping[str, Any] | None, content: str
+) -> Divided[P]:
+    """The splits as they are; where there is only train, that is the test."""
+    none = pools["train"].take([])
+    made = {"train": pools["train"], "val": none, "test": none, **pools}
+    if "val" not in pools and "test" not in pools:
+        made |= {"train": none, "test": pools["train"]}
+    mark = fingerprint(made, labels, content=content)
+    noted = {**(notes or {}), "sizes": {name: len(split) for name, split in made.items()}}
+    train, val, test = (made.pop(name) for name in ("train", "val", "test"))
+    return Divided(train, val, test, made, mark, noted)
 
 
 def duplicates(
@@ -188,24 +231,24 @@ def _untested(train: Pool, test: Pool, labels: Labels, noun: Noun) -> dict[str, 
     """Notes on classes that are trained and never tested, with a warning."""
     if labels.kind not in ("single", "multi", "tags"):
         return {}
-    trained, tested = _held(train.targets, labels.kind), _held(test.targets, labels.kind)
+    trained, tested = held(train.targets, labels.kind), held(test.targets, labels.kind)
     lacking = sorted(set(trained) - set(tested))
     if not lacking:
         return {}
     shown = ", ".join(f"{labels.names[c]!r} ({trained[c]})" for c in lacking[:8])
+    hint = f" ({noun}s without a label belong to no class)" if labels.kind == "single" else ""
     LOG.warning(
-        "test has none of %d classes of train: %s%s; its figures say nothing of them (%ss without "
-        "a label belong to no class)",
+        "test has none of %d classes of train: %s%s; its figures say nothing of them%s",
         len(lacking),
         shown,
         ", ..." if len(lacking) > 8 else "",
-        noun,
+        hint,
     )
     return {"classes_without_test": [labels.names[c] for c in lacking]}
 
 
-def _held(targets: Sequence[Any], kind: str) -> Counter[int]:
-    """How many items have each class; of tags, words."""
+def held(targets: Sequence[Any], kind: str) -> Counter[int]:
+    """How many items have each class or label; of tags, how many words."""
     if kind == "single":
         return Counter(targets)
     if kind == "tags":

@@ -191,6 +191,7 @@ def _splits(
         Labels("single", tuple(names)),
         draw=draw,
         label_changing=FLIPS,
+        own_division=True,
     )
 
 

@@ -179,7 +179,7 @@ def _check_once(found: Mapping[str, Path]) -> None:
     resolved = [folder.resolve() for folder in found.values()]
     for name, real in zip(found, resolved, strict=True):
         if resolved.count(real) > 1:
-            raise ValueError(f"dataset.{name}: {real} serves more than one split")
+            raise ValueError(f"dataset.{name}: {real} serves more than one split; set one to null")
 
 
 def _unused(base: Path, used: Sequence[Path]) -> list[str]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from tlx.data.divide import is_whole
 from tlx.data.files import Listed
 from tlx.data.splits import SOURCE, Labels, Splits
 from tlx.data.subset import Draw
@@ -158,6 +159,8 @@ def text_file(
     middle = _cut(text, 1 - test_fraction - val_fraction)
     train = text[: _cut(text[:middle], fraction)] if fraction else text[:middle]
     parts = {"train": train, "val": text[middle:end], "test": text[end:]}
+    if is_whole():
+        parts = {"train": text}
     if not all(part.strip() for part in parts.values()):
         raise ValueError(f"{place} is too short to be cut in three: {len(text)} characters")
     names = {name: f"{place.name}/{name}" for name in parts}

@@ -83,7 +83,7 @@ def _ready(split: Split, spec: Mapping[str, Any], *, evaluated: bool) -> "Tokeni
     if spec["unit"] != "token":
         return Tokenised(raw=split, tokens=tokens)
     cut = windows(tokens, spec, evaluated=evaluated)
-    if not len(cut):
+    if not len(cut) and len(split):
         raise ValueError(
             f"the texts {', '.join(split.ids[:3])}, ... are too short: there is no token to predict"
         )
