@@ -130,7 +130,7 @@ def test_other_encodings(corpus):
     for name in ("train", "val", "test"):
         (Path(root) / f"{name}.txt").write_bytes(text([[("a", "O")], *OTHER]).encode("latin-1"))
     (Path(root) / "val.txt").write_bytes("a\tO\nZürich\tO\n".encode("latin-1"))
-    assert "val.txt:2: not in utf-8" in refused(root)
+    assert "val.txt is not in utf-8: wrong bytes in line 2" in refused(root)
     made = conll(root=root, encoding="latin-1")
     assert made.val[0]["input"] == ["a", "Zürich"]
     assert "'klingon' is unknown" in refused(root, encoding="klingon")

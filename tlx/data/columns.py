@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tlx.data.text_files import decoded, lines_of
 from tlx.methods import tags
 from tlx.methods.tags import Scheme
 
@@ -81,16 +82,10 @@ class Columns:
 def read(path: Path, form: Format) -> Columns:
     """The sentences of a file, and what is wrong with its lines; never an error."""
     try:
-        content = path.read_bytes()
-        text = content.decode(form.encoding)
-    except OSError as error:
-        return Columns(path, (), (f"{path}: {error.strerror}",))
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        problem = f"{path}:{line}: not in {form.encoding}; set dataset.encoding, as latin-1"
-        return Columns(path, (), (problem,))
-    lines = text.removeprefix("\ufeff").split("\n")
-    sentences, problems = _sentences([line.removesuffix("\r") for line in lines], form)
+        text = decoded(path, form.encoding)
+    except ValueError as error:
+        return Columns(path, (), (str(error),))
+    sentences, problems = _sentences(lines_of(text), form)
     if not sentences and not problems:
         return Columns(path, (), (f"{path}: no sentences",))
     return Columns(path, sentences, [f"{path}{problem}" for problem in problems])

@@ -1,9 +1,10 @@
 """Labels as people write them: classes, lists of labels, numbers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tlx.data.spelling import MISSING, is_missing
 from tlx.data.splits import Labels
 
 WANTED = {"single": "no class", "multi": "no list of labels", "real": "no finite number"}
@@ -18,33 +19,42 @@ def check_kind(kind: str, separator: str) -> None:
         raise ValueError("dataset.separator is empty; give what stands between labels, as '|'")
 
 
-def parsed(value: Any, kind: str, separator: str) -> Any:
-    """A class, a tuple of labels or of numbers; None where it is none.
+def parsed(value: Any, kind: str, separator: str, *, missing: Iterable[str] = MISSING) -> Any:
+    """A class, a tuple of labels or of numbers; None where it is none, or missing.
 
     Args:
         value: a field of a table: text, or what a typed format gives.
         kind: `single`, `multi` or `real`.
         separator: between several labels or numbers in a text.
+        missing: texts that stand for no label.
 
     >>> parsed("a | b", "multi", "|"), parsed([1, 2.5], "real", "|"), parsed(3, "single", "|")
     (('a', 'b'), (1.0, 2.5), '3')
+    >>> parsed(float("nan"), "single", "|"), parsed("", "multi", "|"), parsed(None, "multi", "|")
+    (None, (), None)
     """
+    if value is None or isinstance(value, dict):
+        return None
     if kind == "single":
-        return (
-            None if value is None or isinstance(value, list | dict) else str(value).strip() or None
-        )
+        no_class = isinstance(value, list) or is_missing(value, missing)
+        return None if no_class else str(value).strip()
     if isinstance(value, list):
-        parts = ["" if part is None else str(part).strip() for part in value]
+        parts = value
     else:
-        text = "" if value is None else str(value).strip()
-        parts = [part.strip() for part in text.split(separator)] if text else []
+        text = value.strip() if isinstance(value, str) else value
+        parts = [] if text == "" else text.split(separator) if isinstance(text, str) else [text]
+    if any(is_missing(part, missing) for part in parts):
+        return None
+    words = [str(part).strip() for part in parts]
     if kind == "multi":
-        return None if "" in parts else tuple(parts)
+        return tuple(words)
     try:
-        numbers = tuple(float(part) for part in parts)
+        numbers = tuple(float(word) for word in words)
     except ValueError:
         return None
-    return numbers if numbers and all(math.isfinite(number) for number in numbers) else None
+    # Python reads 1_5 as 15, and nobody else does
+    right = all(math.isfinite(number) for number in numbers) and "_" not in "".join(words)
+    return numbers if numbers and right else None
 
 
 def encoded(labels: Sequence[Any], kind: str, column: str) -> tuple[Labels, list[Any]]:

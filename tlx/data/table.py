@@ -1,16 +1,15 @@
 """Images listed in a table of paths and labels."""
 
-import csv
-import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from tlx.data.files import Listed, from_files, quoted, refuse_lines
-from tlx.data.labels import WANTED, check_kind, encoded, parsed
+from tlx.data import text_rows
+from tlx.data.files import Listed, from_files
+from tlx.data.labels import check_kind, encoded
+from tlx.data.spelling import MISSING
 from tlx.data.splits import Splits
 from tlx.data.subset import Draw
+from tlx.data.text_items import Reading, check_on_alike
 
 
 def image_csv(
@@ -22,6 +21,12 @@ def image_csv(
     split_column: str | None = "split",
     kind: Literal["single", "multi", "real"] = "single",
     separator: str = "|",
+    format: Literal["csv", "tsv", "jsonl", "parquet"] | None = None,
+    quoting: Literal["standard", "none"] = "standard",
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
+    missing: list[str] | None = None,
+    on_alike: Literal["error", "merge", "keep"] = "error",
     extra: list[str] | None = None,
     val_fraction: float = 0.15,
     test_fraction: float = 0.15,
@@ -35,12 +40,12 @@ def image_csv(
     seed: int = 0,
     split_seed: int = 0,
 ) -> Splits:
-    """A table of images and labels, with a line of column names; .tsv is separated by tabs.
+    """A table of images and labels: CSV or TSV with a line of column names, JSON lines, Parquet.
 
     Ids are the paths as the table has them.
 
     Args:
-        path: the table, in UTF-8.
+        path: the table.
         root: what the paths in it start from; by default the table's own folder.
         image_column: column of the paths.
         label_column: column of the labels.
@@ -48,6 +53,12 @@ def image_csv(
             a column `split`; None looks at none.
         kind: one class (`single`), any number of labels (`multi`), or numbers (`real`).
         separator: between several labels or numbers; no label at all is an empty field.
+        format: of the table; None: by its ending, and CSV where that says nothing.
+        quoting: as for `text_csv`, and so are the next four.
+        encoding: see there.
+        delimiter: see there.
+        missing: see there.
+        on_alike: see there.
         extra: further values in `split_column`: evaluation sets of those names.
         val_fraction: as for `image_folder`, and so are those below.
         test_fraction: see there.
@@ -64,26 +75,37 @@ def image_csv(
     Raises:
         ValueError: columns are missing, lines are wrong (all are listed), or images are bad.
     """
-    table = Path(path).expanduser()
-    base = table.parent if root is None else Path(root).expanduser()
+    place = Path(path).expanduser()
+    base = place.parent if root is None else Path(root).expanduser()
     check_kind(kind, separator)
-    rows, split_column = _rows(table, image_column, label_column, split_column)
-    found = _parsed(
-        rows,
-        table=table,
-        columns=(image_column, label_column, split_column),
-        kind=kind,
-        separator=separator,
-        extra=extra or [],
+    check_on_alike(on_alike)
+    splits = ("train", "val", "test", *(extra or []))
+    columns = {"image_column": image_column, "label_column": label_column}
+    read = Reading(
+        kind,
+        separator,
+        splits=splits,
+        cells={name: name for name in splits},
+        images=True,
+        missing=MISSING if missing is None else missing,
+        on_alike=on_alike,
     )
-    labels, targets = encoded([row.label for row in found], kind, label_column)
+    table = text_rows.read(
+        place,
+        format=format or text_rows.FORMATS.get(place.suffix.lower(), "csv"),
+        header=True,
+        quoting=quoting,
+        encoding=encoding,
+        delimiter=delimiter,
+        wanted=list(columns.values()),
+    )
+    read.add(table, columns, split_column=split_column)
+    read.check()
+    labels, targets = encoded([item.label for item in read.items], kind, label_column)
     listed = {}
-    for split in ("train", "val", "test", *(extra or [])):
-        places = [i for i, row in enumerate(found) if row.split == split]
-        if places or split not in ("val", "test"):
-            ids = [found[i].path for i in places]
-            files = [base / name for name in ids]
-            listed[split] = Listed(ids, files, [targets[i] for i in places])
+    for split, places in read.by_split().items():
+        ids = [str(read.items[i].content) for i in places]
+        listed[split] = Listed(ids, [base / name for name in ids], [targets[i] for i in places])
     return from_files(
         listed,
         labels,
@@ -101,90 +123,3 @@ def image_csv(
         drop_duplicates=drop_duplicates,
         flips=flips,
     )
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of a table: path, split, and its label, labels or numbers."""
-
-    path: str
-    split: str
-    label: Any
-
-
-def _rows(
-    table: Path, image_column: str, label_column: str, split_column: str | None
-) -> tuple[list[tuple[int, dict[str, Any]]], str | None]:
-    """Lines with their numbers, and the split column if there is one.
-
-    Raises:
-        ValueError: the table cannot be read, is empty, or lacks a column.
-    """
-    delimiter = "\t" if table.suffix.lower() in {".tsv", ".tab"} else ","
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter=delimiter)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            rows = [(reader.line_num, row) for row in reader]
-    except OSError as error:
-        raise ValueError(f"dataset.path={str(table)!r}: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"dataset.path={str(table)!r} is no table in UTF-8: {error}") from None
-    if split_column == "split" and "split" not in columns:
-        split_column = None
-    wanted = {"image_column": image_column, "label_column": label_column}
-    if split_column is not None:
-        wanted["split_column"] = split_column
-    for argument, name in wanted.items():
-        if name not in columns:
-            near = difflib.get_close_matches(name, columns, 1, 0.5)
-            raise ValueError(
-                f"dataset.{argument}={name!r} is no column of {table}"
-                f"{f'; did you mean {near[0]!r}?' if near else ''}; there are {quoted(columns)}"
-            )
-    if not rows:
-        raise ValueError(f"{table} has no lines below its column names")
-    return rows, split_column
-
-
-def _parsed(
-    rows: Sequence[tuple[int, Mapping[str, Any]]],
-    *,
-    table: Path,
-    columns: tuple[str, str, str | None],
-    kind: str,
-    separator: str,
-    extra: Sequence[str],
-) -> list[Row]:
-    """The lines' contents.
-
-    Raises:
-        ValueError: lines are wrong; it lists them.
-    """
-    image_column, label_column, split_column = columns
-    allowed = ("train", "val", "test", *extra)
-    found, wrong = [], []
-    width = None
-    for line, row in rows:
-        name = (row[image_column] or "").strip()
-        text = row[label_column]
-        split = "train" if split_column is None else (row[split_column] or "").strip()
-        label = parsed(text, kind, separator)
-        if None in row:
-            wrong.append(f"line {line}: more fields than columns")
-        elif text is None:
-            wrong.append(f"line {line}: fewer fields than columns")
-        elif not name:
-            wrong.append(f"line {line}: no path")
-        elif split not in allowed:
-            wrong.append(f"line {line}: split {split!r} is none of {', '.join(allowed)}")
-        elif label is None:
-            wrong.append(f"line {line}: label {text!r} is {WANTED[kind]}")
-        elif kind == "real" and width not in (None, len(label)):
-            wrong.append(f"line {line}: {len(label)} numbers, others have {width}")
-        else:
-            width = len(label) if kind == "real" else None
-            found.append(Row(Path(name).as_posix(), split, label))
-    refuse_lines(wrong, f"{table}: {len(wrong)} of {len(rows)} lines are wrong")
-    return found

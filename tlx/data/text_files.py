@@ -11,6 +11,14 @@ from tlx.data.texts import Texts
 
 LOG = logging.getLogger(__name__)
 OnEmpty = Literal["error", "skip"]
+MARKS = (
+    (codecs.BOM_UTF8, ("utf-8", "utf-8-sig")),
+    (codecs.BOM_UTF32_LE, ("utf-32", "utf-32-le")),  # before UTF-16, whose mark begins it
+    (codecs.BOM_UTF32_BE, ("utf-32", "utf-32-be")),
+    (codecs.BOM_UTF16_LE, ("utf-16", "utf-16-le")),
+    (codecs.BOM_UTF16_BE, ("utf-16", "utf-16-be")),
+)
+"""Byte order marks, and names of the encodings that begin with them."""
 
 
 def read(
@@ -73,6 +81,9 @@ def refuse_empty(
 def decoded(path: Path, encoding: str) -> str:
     """The text of a file, without a byte order mark.
 
+    A mark tells UTF-16 and UTF-32 from UTF-8, where that is what was asked for. Other encodings
+    are not guessed: many bytes are right in several of them, and only one has the right letters.
+
     Raises:
         ValueError: there is no such encoding, or the file is in another one; lines are named.
     """
@@ -87,17 +98,52 @@ def decoded(path: Path, encoding: str) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
+    name = _marked(path, content, name)
     try:
-        return content.decode("utf-8-sig" if name == "utf-8" else name)
+        text = content.decode(name).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         lines = [_line_of(content, error.start, name)]
         if not name.startswith(("utf-16", "utf-32")):
             lines = list(_undecodable(content, name))
         shown = ", ".join(map(str, lines[:MAX_SHOWN])) + (", ..." if len(lines) > MAX_SHOWN else "")
         raise ValueError(
-            f"{path} is not in {encoding}: wrong bytes in line{'s' * (len(lines) > 1)} {shown}; "
+            f"{path} is not in {name}: wrong bytes in line{'s' * (len(lines) > 1)} {shown}; "
             "set dataset.encoding, as gb18030 (Chinese), cp1252 (Western) or shift_jis (Japanese)"
         ) from None
+    if text.count("\0") > len(text) // 10:  # ASCII in UTF-16 without a mark is valid UTF-8
+        raise ValueError(
+            f"{path} is not in {name}: it is full of null characters; set dataset.encoding, as "
+            "utf-16-le or utf-16-be"
+        )
+    if not name.startswith("utf") and _is_utf_8(content):
+        LOG.warning("%s is UTF-8 by its bytes, and read as dataset.encoding=%s", path, encoding)
+    return text
+
+
+def _marked(path: Path, content: bytes, name: str) -> str:
+    """The encoding that a byte order mark tells; without one, that of this name.
+
+    Raises:
+        ValueError: the mark says otherwise than `dataset.encoding`.
+    """
+    names = next((names for mark, names in MARKS if content.startswith(mark)), None)
+    if names is None or name in names:
+        return name
+    if name == "utf-8":
+        LOG.warning("%s is in %s by its byte order mark, and read so", path, names[0])
+        return names[0]
+    raise ValueError(
+        f"{path} is in {names[0]} by its byte order mark, and dataset.encoding={name}; set "
+        f"dataset.encoding={names[0]}"
+    )
+
+
+def _is_utf_8(content: bytes) -> bool:
+    """Whether bytes are UTF-8, and not only ASCII."""
+    try:
+        return not content.isascii() and bool(content.decode("utf-8"))
+    except UnicodeDecodeError:
+        return False
 
 
 def _line_of(content: bytes, place: int, encoding: str) -> int:
@@ -115,10 +161,12 @@ def _undecodable(content: bytes, encoding: str) -> Iterator[int]:
 def lines_of(text: str) -> list[str]:
     r"""Lines without their ends; only line feeds part them, as editors count.
 
-    >>> lines_of("a\r\nb\x85c\n")
-    ['a', 'b\x85c']
+    Where there are none, carriage returns do, as on old Macs.
+
+    >>> lines_of("a\r\nb\x85c\n"), lines_of("a\rb\r")
+    (['a', 'b\x85c'], ['a', 'b'])
     """
-    lines = text.split("\n")
+    lines = text.split("\n" if "\n" in text else "\r")
     if lines[-1] == "":
         lines.pop()
     return [line.removesuffix("\r") for line in lines]

@@ -1,28 +1,57 @@
-"""Lines of tables as texts and labels; what is wrong with them is collected."""
+"""Lines of tables as items with labels; what is wrong with them is collected."""
 
+import csv
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, final
 
 from tlx.data.files import quoted
 from tlx.data.labels import WANTED, parsed
+from tlx.data.separated import Column, Row, Table
+from tlx.data.spelling import MISSING, NUMBER, alike, told_apart, warn_of_case
 from tlx.data.text_files import refuse_empty
-from tlx.data.text_rows import Row, Table
-from tlx.data.texts import Texts
 
-Column = str | int
-"""Its name, or its position from 0."""
+USUAL_NAMES = frozenset(
+    {
+        *("label", "labels", "class", "classes", "category", "target", "targets", "y", "gold"),
+        *("sentiment", "polarity", "rating", "stars", "score", "topic", "intent", "emotion"),
+        *("text", "texts", "sentence", "sentence1", "review", "comment", "question", "premise"),
+        *("title", "content", "body", "message", "tweet", "document", "utterance", "query"),
+    }
+)
+"""Names of columns, by which a first line is known that is no item."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """A line of a table: id, split, text or pair, and its label, labels or numbers."""
+    """A line of a table.
 
-    id: str
+    Attributes:
+        place: file and line.
+        split: that it belongs to.
+        content: a text, a pair of texts, or the path of an image.
+        label: label, labels or numbers.
+    """
+
+    place: str
     split: str
-    text: str | tuple[str, str]
+    content: str | tuple[str, str]
     label: Any
+
+
+@dataclass(frozen=True)
+class Long:
+    """A row of several lines: its place, its lines, and how a row of the table is read."""
+
+    place: str
+    lines: Sequence[str]
+    delimiter: str
+    width: int
+    label: int
 
 
 @final
@@ -35,20 +64,32 @@ class Reading:
         separator: between several.
         splits: their names.
         cells: what a split column may say -> the split that it means.
+        images: whether items are paths of images; else they are texts.
+        missing: texts that stand for no label.
+        on_alike: what becomes of a label that is written in two ways, see `text_csv`.
         items: that are right.
-        empty: ids of lines without text.
+        empty: places of lines without text.
         wrong: lines, and what is wrong with them.
         total: number of lines.
+        first: items of lines that nobody said are no names of columns.
+        named: what stands in the place of the label in lines that were taken for names.
+        long: rows of several lines.
     """
 
     kind: str
     separator: str
     splits: Sequence[str]
     cells: Mapping[str, str]
+    images: bool = False
+    missing: Sequence[str] = MISSING
+    on_alike: str = "error"
     items: list[Item] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     total: int = 0
+    first: list[Item] = field(default_factory=list)
+    named: list[tuple[str, str]] = field(default_factory=list)
+    long: list[Long] = field(default_factory=list)
 
     def add(
         self,
@@ -57,92 +98,227 @@ class Reading:
         *,
         split: str = "train",
         split_column: Column | None = None,
+        header: bool | None = True,
     ) -> None:
-        """Reads a table's lines into this."""
-        places = {k: _place(table, k, c) for k, c in columns.items() if c is not None}
+        """Reads a table's lines into this.
+
+        Args:
+            table: the lines.
+            columns: name of an argument -> the column that it names.
+            split: of all lines, where no column says it.
+            split_column: that does.
+            header: whether somebody said that there is a line of names, or none.
+        """
+        places = {k: place_of(table, k, c) for k, c in columns.items() if c is not None}
         if split_column is not None and (
             split_column != "split" or "split" in (table.columns or ())
         ):
-            places["split_column"] = _place(table, "split_column", split_column)
+            places["split_column"] = place_of(table, "split_column", split_column)
+        if table.delimiter == self.separator and self.kind != "single":
+            raise ValueError(
+                f"{table.path}: {self.separator!r} parts the fields, and the labels too; set "
+                "dataset.separator to what stands between labels, or dataset.delimiter"
+            )
         self.wrong += table.wrong
         self.total += len(table.rows) + len(table.wrong)
+        name, before = table.path.name, len(self.items)
         for row in table.rows:
-            self._line(table.path.name, row, places, split)
+            self._line(table, row, places, split)
+        label = places["label_column"]
+        if table.columns and isinstance(columns["label_column"], int):
+            self.named.append((name, table.columns[label]))
+        if table.delimiter and header is None and not table.columns:
+            self.first += self.items[before : before + 1]
+        for line, lines in table.long.items():
+            self.long.append(
+                Long(f"{name}:{line}", lines, table.delimiter or "", table.width, label)
+            )
 
-    def _line(self, file: str, row: Row, places: Mapping[str, int], split: str) -> None:
+    def _line(self, table: Table, row: Row, places: Mapping[str, int], split: str) -> None:
         number, fields = row
-        where = f"{file}:{number}"
-        columns = [places[k] for k in ("text_column", "pair_column") if k in places]
-        texts = [fields[place] for place in columns]
+        where = f"{table.path.name}:{number}"
+        columns = ("text_column", "pair_column", "image_column")
+        contents = [fields[places[k]] for k in columns if k in places]
         given = fields[places["label_column"]]
-        label = parsed(given, self.kind, self.separator)
+        label = parsed(given, self.kind, self.separator, missing=self.missing)
         if "split_column" in places:
             cell = str(fields[places["split_column"]] or "").strip()
             split = self.cells.get(cell, "")
-        odd = next((t for t in texts if not isinstance(t, str | None)), None)
-        if not split:
+        odd = next((c for c in contents if not isinstance(c, str | None)), None)
+        if table.delimiter and [str(name).strip() for name in fields] == table.columns:
+            self.wrong.append(f"{where}: the names of the columns once more")
+        elif not split:
             self.wrong.append(f"{where}: split {cell!r} is none of {', '.join(self.cells)}")
         elif odd is not None:
-            self.wrong.append(f"{where}: {odd!r} is no text")
-        elif not all(text and text.strip() for text in texts):
-            self.empty.append(where)
+            self.wrong.append(f"{where}: {odd!r} is no {'path' if self.images else 'text'}")
+        elif not all(content and content.strip() for content in contents):
+            (self.wrong if self.images else self.empty).append(
+                f"{where}: no path" if self.images else where
+            )
         elif label is None:
-            self.wrong.append(f"{where}: label {given!r} is {WANTED[self.kind]}")
+            self.wrong.append(f"{where}: label {given!r} is {WANTED[self.kind]}{self._why(given)}")
+        elif table.delimiter and self.kind != "real" and _broken(label):
+            self.wrong.append(
+                f"{where}: label {given!r} goes over several lines; a quote that is not closed?"
+            )
         elif self.kind == "real" and self.items and len(label) != len(self.items[0].label):
             width = len(self.items[0].label)
             self.wrong.append(f"{where}: {len(label)} numbers, others have {width}")
         else:
-            first, *second = [text.strip() for text in texts]
-            text = (first, second[0]) if second else first
-            self.items.append(Item(where, split, text, label))
+            first, *second = [content.strip() for content in contents]
+            if self.images:
+                first = Path(first).as_posix()
+            self.items.append(Item(where, split, (first, second[0]) if second else first, label))
 
-    def check(self, on_empty: str) -> None:
-        """Raises a ValueError that lists what is wrong; warns of what is left out."""
-        wrong = [*self.wrong, *self._never_trained()]
+    def _why(self, given: Any) -> str:
+        """What to do where a label that stands for none is one."""
+        parts = given.split(self.separator) if isinstance(given, str) else []
+        word = self.kind != "real" and any(part.strip() in self.missing for part in parts)
+        return " but stands for none; where it is one, set dataset.missing=[]" if word else ""
+
+    def check(self, on_empty: str = "error") -> None:
+        """Takes labels that look the same as one where that was asked for (a mutator).
+
+        Raises:
+            ValueError: lines are wrong, all of which are listed; it warns of what is left out.
+        """
+        wrong = [*self.wrong, *self._swallowed(), *self._headers()]
+        if self.kind != "real":
+            wrong += self._spelt_twice() or self._never_trained()
         refuse_empty(self.empty, wrong, on_empty=on_empty, total=self.total, noun="line")
         if not self.items:
             raise ValueError("no line has a text")
 
+    # -- what only all lines together show -----------------------------------------------------
+
+    def _held(self, items: Iterable[Item]) -> list[tuple[str, str]]:
+        """Classes with the places of their items, in order."""
+        return [
+            (label, item.place)
+            for item in items
+            for label in ((item.label,) if self.kind == "single" else item.label)
+        ]
+
+    def _spelt_twice(self) -> list[str]:
+        """Labels that look the same, with the places of both; or what was asked for is done."""
+        held = self._held(self.items)
+        counts = Counter(label for label, _ in held)
+        places: dict[str, str] = {}
+        for label, place in held:
+            places.setdefault(label, place)
+        groups = alike(counts)
+        if self.on_alike == "merge":
+            one = {
+                spelling: max(group, key=counts.__getitem__)
+                for group in groups.values()
+                for spelling in group
+            }
+            self.items = [replace(item, label=_renamed(item.label, one)) for item in self.items]
+        if self.on_alike != "error":
+            return []
+        if not groups:
+            warn_of_case(places)
+        return [
+            f"{', '.join(places[each] for each in group)}: labels {told_apart(group)} look the "
+            "same; write them in one way, or set dataset.on_alike=merge (one class) or keep "
+            "(several)"
+            for group in groups.values()
+        ]
+
     def _never_trained(self) -> list[str]:
         """Labels of evaluation sets that no training line has, once each."""
-        if self.kind == "real":
-            return []
-
-        def held(item: Item) -> Sequence[str]:
-            return (item.label,) if self.kind == "single" else item.label
-
-        trained = {label for item in self.items if item.split == "train" for label in held(item)}
+        trained = {label for label, _ in self._held(i for i in self.items if i.split == "train")}
         found: dict[str, str] = {}
-        for item in self.items if trained else ():
-            for label in held(item):
-                if label not in trained and label not in found:
-                    near = difflib.get_close_matches(label, trained, 1, 0.6)
-                    found[label] = (
-                        f"{item.id}: label {label!r} is in no line of train"
-                        f"{f'; did you mean {near[0]!r}?' if near else ''}"
-                    )
+        for label, place in self._held(self.items) if trained else ():
+            if label not in trained and label not in found:
+                near = difflib.get_close_matches(label, trained, 1, 0.6)
+                found[label] = (
+                    f"{place}: label {label!r} is in no line of train"
+                    f"{f'; did you mean {near[0]!r}?' if near else ''}"
+                )
         return list(found.values())
 
-    def pools(self, targets: Sequence[Any]) -> dict[str, Texts]:
-        """The texts of each split; of train at least, others where there are some."""
-        found = {}
-        for split in self.splits:
-            places = [i for i, item in enumerate(self.items) if item.split == split]
-            if places or split not in ("val", "test"):
-                items = [self.items[i] for i in places]
-                found[split] = Texts.of(
-                    [item.id for item in items],
-                    [item.text for item in items],
-                    [targets[i] for i in places],
+    def _headers(self) -> list[str]:
+        """First lines that are names of columns and were taken for items, and the reverse."""
+        firsts = {item.place for item in self.first}
+        rest: set[str] = set()
+        if self.kind != "real":
+            rest |= {
+                label for label, _ in self._held(i for i in self.items if i.place not in firsts)
+            }
+        numbers = bool(rest) and all(NUMBER.fullmatch(label) for label in rest)
+        wrong = []
+        for item in self.first if self.kind == "single" else ():
+            contents = item.content if isinstance(item.content, tuple) else (item.content,)
+            usual = USUAL_NAMES & {text.lower() for text in (*contents, item.label)}
+            other = numbers and not NUMBER.fullmatch(item.label)
+            if item.label not in rest and (usual or other):
+                wrong.append(
+                    f"{item.place}: looks like the names of columns; set dataset.header=true, or "
+                    "false where it is an item"
                 )
-        return found
+        for file, name in self.named:
+            label = parsed(name, self.kind, self.separator, missing=self.missing)
+            if label is not None and (self.kind == "real" or label in rest):
+                wrong.append(
+                    f"{file}:1: was taken for names of columns, and its label {name!r} is that of "
+                    "other lines; set dataset.header=false, or name the columns"
+                )
+        return wrong
+
+    def _swallowed(self) -> list[str]:
+        """Rows of several lines each of which could be a row, as where two quotes are missing."""
+        if self.kind == "real":
+            return []
+        long = {each.place for each in self.long}
+        labels = {label for label, _ in self._held(i for i in self.items if i.place not in long)}
+
+        def row(text: str, like: Long) -> bool:
+            fields = next(csv.reader([text], delimiter=like.delimiter), [])
+            if len(fields) != like.width:
+                return False
+            label = parsed(fields[like.label], self.kind, self.separator, missing=self.missing)
+            held = (label,) if self.kind == "single" else label
+            return bool(held) and labels.issuperset(held)
+
+        return [
+            f"{each.place}: a quoted field goes on over {len(each.lines)} lines that look like "
+            "rows; close its quote, or set dataset.quoting=none"
+            for each in self.long
+            if all(row(text.replace('"', ""), each) for text in each.lines)
+        ]
+
+    def by_split(self) -> dict[str, list[int]]:
+        """Places of each split's items; of train and further sets at least, others if any."""
+        places = {
+            split: [i for i, item in enumerate(self.items) if item.split == split]
+            for split in self.splits
+        }
+        return {s: held for s, held in places.items() if held or s not in ("val", "test")}
 
 
-def _place(table: Table, argument: str, column: Column) -> int:
+def check_on_alike(on_alike: str) -> None:
+    """Raises a ValueError where it is no choice."""
+    if on_alike not in ("error", "merge", "keep"):
+        raise ValueError(f"dataset.on_alike={on_alike!r}; give error, merge or keep")
+
+
+def _broken(label: str | tuple[str, ...]) -> bool:
+    """Whether a label has the end of a line in it."""
+    return bool(re.search(r"[\r\n]", label if isinstance(label, str) else "".join(label)))
+
+
+def _renamed(label: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(label, str):
+        return names.get(label, label)
+    return tuple(names.get(each, each) for each in label)
+
+
+def place_of(table: Table, argument: str, column: Column) -> int:
     """Position of a column.
 
     Raises:
-        ValueError: there is no such column.
+        ValueError: there is no such column, or there are two.
     """
     names = table.columns or ()
     if isinstance(column, int):
@@ -151,11 +327,14 @@ def _place(table: Table, argument: str, column: Column) -> int:
         raise ValueError(
             f"dataset.{argument}={column}: {table.path} has {table.width} columns, counted from 0"
         )
+    if list(names).count(column) > 1:
+        raise ValueError(f"{table.path} has two columns {column!r}; rename one")
     if column in names:
-        return names.index(column)
+        return list(names).index(column)
     near = difflib.get_close_matches(column, names, 1, 0.5)
+    parted = f", parted by {table.delimiter!r} (dataset.delimiter)" if table.delimiter else ""
     there = (
-        f"there are {quoted(names)}, and positions from 0"
+        f"there are {quoted(names)}{parted}, and positions from 0"
         if names
         else "it has no line of names (dataset.header)"
     )

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tlx.data import text_rows
 from tlx.data.files import quoted
 from tlx.data.labels import check_kind, encoded
+from tlx.data.spelling import MISSING
 from tlx.data.splits import Splits
 from tlx.data.subset import Draw
 from tlx.data.text_files import check_on_empty
-from tlx.data.text_items import Reading
+from tlx.data.text_items import Reading, check_on_alike
 from tlx.data.text_rows import FORMATS
-from tlx.data.texts import from_texts
+from tlx.data.texts import Texts, from_texts
 
 MODALITY = "text"
 STEMS = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
@@ -35,8 +36,11 @@ def text_csv(
     header: bool | None = None,
     quoting: Literal["standard", "none"] = "standard",
     encoding: str = "utf-8",
+    delimiter: str | None = None,
     kind: Literal["single", "multi", "real"] = "single",
     separator: str = "|",
+    missing: list[str] | None = None,
+    on_alike: Literal["error", "merge", "keep"] = "error",
     on_empty: Literal["error", "skip"] = "error",
     val_fraction: float = 0.15,
     test_fraction: float = 0.15,
@@ -68,9 +72,15 @@ def text_csv(
             lack a column `split`; None looks at none.
         header: whether CSV and TSV begin with a line of names; None: where a column is named.
         quoting: `none`: quotes are characters as others.
-        encoding: of the files.
+        encoding: of the files; a byte order mark tells UTF-16 and UTF-32.
+        delimiter: between fields of CSV and TSV: `comma`, `semicolon`, `tab`, `bar`, or another
+            character; None: the usual one, or the only other that gives the columns.
         kind: one class (`single`), any number of labels (`multi`), or numbers (`real`).
         separator: between several labels or numbers; no label at all is an empty field.
+        missing: texts that stand for no label, and are refused; None: those of pandas, as `NaN`,
+            `NA`, `null`, `None`.
+        on_alike: labels that look the same, as 1 and 1.0, or one with a blank that cannot be
+            seen: `error` lists them, `merge` takes them as one, `keep` as several.
         on_empty: `error` lists lines without text; `skip` leaves them out.
         val_fraction: share of the training texts for validation, where that is split off.
         test_fraction: share of all texts for the test, where that is split off.
@@ -87,13 +97,21 @@ def text_csv(
     """
     check_kind(kind, separator)
     check_on_empty(on_empty)
+    check_on_alike(on_alike)
     columns = {"text_column": text_column, "pair_column": pair_column, "label_column": label_column}
     named = [c for c in (*columns.values(), split_column) if isinstance(c, str) and c != "split"]
     splits = {"train": train, "val": val, "test": test, **(extra or {})}
     reserved = sorted({"train", "val", "test"} & set(extra or {}))
     if reserved:
         raise ValueError(f"dataset.extra: {reserved[0]!r} is a split already; use another name")
-    read = Reading(kind, separator, splits=list(splits), cells=_cells(splits))
+    read = Reading(
+        kind,
+        separator,
+        splits=list(splits),
+        cells=_cells(splits),
+        missing=MISSING if missing is None else missing,
+        on_alike=on_alike,
+    )
     for split, file in _files(path, root, splits).items():
         table = text_rows.read(
             file,
@@ -101,15 +119,18 @@ def text_csv(
             header=bool(named) if header is None else header,
             quoting=quoting,
             encoding=encoding,
+            delimiter=delimiter,
+            wanted=[column for column in columns.values() if column is not None],
         )
+        told = True if named else header
         if path is None:
-            read.add(table, columns, split=split)
+            read.add(table, columns, split=split, header=told)
         else:
-            read.add(table, columns, split_column=split_column)
+            read.add(table, columns, split_column=split_column, header=told)
     read.check(on_empty)
     labels, targets = encoded([item.label for item in read.items], kind, str(label_column))
     return from_texts(
-        read.pools(targets),
+        _pools(read, targets),
         labels,
         draw=Draw(
             val_fraction=val_fraction,
@@ -124,6 +145,18 @@ def text_csv(
         length_buckets=length_buckets,
         notes={"empty": read.empty} if read.empty else None,
     )
+
+
+def _pools(read: Reading, targets: Sequence[Any]) -> dict[str, Texts]:
+    """The texts of each split."""
+    return {
+        split: Texts.of(
+            [read.items[i].place for i in places],
+            [read.items[i].content for i in places],
+            [targets[i] for i in places],
+        )
+        for split, places in read.by_split().items()
+    }
 
 
 # -- files ----------------------------------------------------------------------------------

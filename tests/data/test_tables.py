@@ -1,0 +1,286 @@
+"""Tables of images and of texts are read by one reader: delimiters, encodings, quotes, labels."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlx.data.table import image_csv
+from tlx.data.text_table import text_csv
+
+N = 12
+
+
+@pytest.fixture(autouse=True)
+def pictures(tmp_path):
+    """Images 0.png to 11.png, unlike one another."""
+    pixels = np.random.default_rng(0).integers(0, 256, (N, 4, 5, 3), dtype=np.uint8)
+    for i, each in enumerate(pixels):
+        Image.fromarray(each).save(tmp_path / f"{i}.png")
+
+
+@pytest.fixture(params=["images", "texts"])
+def reader(request, tmp_path):
+    """Reads a table by either source; gives what it says of itself and its classes."""
+
+    def read(content, name="t.csv", **keys):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        if request.param == "images":
+            return image_csv(path=str(path), image_column="item", **keys)
+        return text_csv(path=str(path), text_column="item", **keys)
+
+    return read
+
+
+def lines(labels, *, between=",", head=True):
+    rows = [f"{i}.png{between}{label}" for i, label in enumerate(labels)]
+    return "\n".join([f"item{between}label"] * head + rows) + "\n"
+
+
+def refusal(read, *args, **keys):
+    with pytest.raises(ValueError, match=r".") as error:
+        read(*args, **keys)
+    return str(error.value)
+
+
+AB = ["a", "b"] * 6
+
+
+# -- one reader -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("between", [";", "\t", "|"])
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
+def test_delimiters_are_found(reader, between, name, caplog):
+    with caplog.at_level(logging.WARNING):
+        made = reader(lines(AB, between=between), name)
+    assert made.labels.names == ("a", "b")
+    usual = (name, between) == ("t.tsv", "\t")
+    assert ("fields are parted by" in caplog.text) != usual
+    made = reader("sep=;\n" + lines(AB, between=";"), name)
+    assert made.labels.names == ("a", "b")
+    assert "parted by ','" in refusal(reader, lines(AB, between="~"))
+    assert reader(lines(AB, between="~"), delimiter="~").labels.names == ("a", "b")
+    assert "dataset.delimiter='~~'" in refusal(reader, lines(AB), delimiter="~~")
+
+
+def test_delimiters_are_found_by_position(tmp_path):
+    (tmp_path / "t.csv").write_text(
+        "".join(f"one, two{' more,' * i};{'ab'[i % 2]}\n" for i in range(20))
+    )
+    made = text_csv(path=str(tmp_path / "t.csv"), text_column=0, label_column=1)
+    assert made.labels.names == ("a", "b")
+    assert "one, two" in {*made.train.inputs, *made.val.inputs, *made.test.inputs}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32", "cp1252", "gb18030"])
+def test_encodings(reader, encoding, caplog):
+    content = lines(["é", "b"] * 6).encode(encoding)
+    if not encoding.startswith("utf"):
+        assert "not in utf-8: wrong bytes in lines 2, 4" in refusal(reader, content)
+        with caplog.at_level(logging.WARNING):
+            assert reader(lines(["é", "b"] * 6), encoding=encoding)
+        assert "is UTF-8 by its bytes" in caplog.text
+        assert reader(content, encoding=encoding).labels.names == ("b", "é")
+        return
+    assert reader(content).labels.names == ("b", "é")
+    assert "by its byte order mark, and dataset.encoding" in refusal(
+        reader, content, encoding="cp1252"
+    )
+
+
+def test_utf_16_without_a_mark_is_no_utf_8(reader):
+    content = lines(AB).encode("utf-16-le")
+    assert "full of null characters" in refusal(reader, content)
+    assert reader(content, encoding="utf-16-le").labels.names == ("a", "b")
+
+
+def test_old_ends_of_lines(reader):
+    assert reader(lines(AB).replace("\n", "\r")).labels.names == ("a", "b")
+    assert reader(lines(AB).replace("\n", "\r\n")).labels.names == ("a", "b")
+
+
+def test_quotes_that_do_not_close(reader):
+    labels = [*AB[:6], '"a', *AB[7:]]
+    assert "t.csv:8: unexpected end of data" in refusal(reader, lines(labels))
+    # a second one ends what the first began
+    closed = refusal(reader, lines([*labels[:10], 'a"', "b"]))
+    assert "t.csv:8: a quoted field goes on over 5 lines that look like rows" in closed
+    assert reader(lines(labels), quoting="none").labels.names == ('"a', "a", "b")
+
+
+def test_texts_of_several_lines_are_no_rows(tmp_path):
+    for head, row in (
+        ("text,label", '"one {0}, {1}\ntwo, {1}\n{0}",{1}'),
+        ("label,text", '{1},"one {0}\ntwo"'),
+    ):
+        rows = "\n".join(row.format(i, "ab"[i % 2]) for i in range(20))
+        (tmp_path / "t.csv").write_text(f"{head}\n{rows}\n")
+        assert sum(map(len, (made := text_csv(path=str(tmp_path / "t.csv"))).train.inputs)) > 20
+        assert made.labels.names == ("a", "b")
+
+
+def test_fields_too_many_and_too_few(reader):
+    said = refusal(reader, lines([*AB[:9], "a,b", "b"]) + "11.png\n")
+    assert "t.csv:11: 3 fields, and there are 2 columns" in said
+    assert "t.csv:13: 1 fields" in said
+
+
+def test_classes_that_train_lacks_are_named_by_line(reader):
+    rows = lines([f"{label},train" for label in AB[:10]] + ["a|c,test", "d,val"]).replace(
+        "label", "label,split", 1
+    )
+    for kind in ("single", "multi"):
+        said = refusal(reader, rows, kind=kind)
+        assert "t.csv:13: label 'd' is in no line of train" in said
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.parquet"])
+def test_typed_formats_of_images(tmp_path, name):
+    rows = [{"path": f"{i}.png", "label": i % 2} for i in range(N)]
+    if name == "t.jsonl":
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
+    else:
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / name)
+    made = image_csv(path=str(tmp_path / name))
+    assert made.labels.names == ("0", "1")
+    assert made.train[0]["input"].size == (5, 4)
+
+
+def test_one_character_for_fields_and_labels(reader):
+    assert "parts the fields, and the labels too" in refusal(
+        reader, lines(AB, between="|"), kind="multi"
+    )
+    assert reader(lines(["a,b", "b"] * 6, between="|"), kind="multi", separator=",")
+
+
+# -- labels that are missing -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "None", "null", "NA", "<NA>", " ", "\u200b"])
+def test_words_for_nothing_are_no_classes(reader, word):
+    labels = [*AB[:9], word, "a", "b"]
+    for kind in ("single", "multi"):
+        if kind == "multi" and word == " ":
+            continue  # an empty field: no label at all
+        assert "t.csv:11: label" in (said := refusal(reader, lines(labels), kind=kind))
+        assert ("dataset.missing=[]" in said) == word.isalpha() or word == "<NA>"
+    if word.isalpha():
+        many = lines([word, "b"] * 6)
+        assert reader(many, missing=[]).labels.names == tuple(sorted([word, "b"]))
+    assert "label '?'" in refusal(reader, lines([*AB[:9], "?", "a", "b"]), missing=["?"])
+
+
+def test_none_is_a_word(reader):
+    assert reader(lines(["none", "severe"] * 6)).labels.names == ("none", "severe")
+
+
+@pytest.mark.parametrize("nothing", ["NaN", "null", '"nan"', '""', '" "', "[]", "{}", None])
+def test_missing_labels_of_json_lines(reader, nothing):
+    rows = [f'{{"item": "{i}.png", "label": "{"ab"[i % 2]}"}}' for i in range(N)]
+    rows[4] = '{"item": "4.png"}' if nothing is None else f'{{"item": "4.png", "label": {nothing}}}'
+    assert "t.jsonl:5: label" in refusal(reader, "\n".join(rows), "t.jsonl")
+    if nothing not in ('""', '" "', "[]"):  # no label at all, said as such
+        assert "t.jsonl:5: label" in refusal(reader, "\n".join(rows), "t.jsonl", kind="multi")
+    rows[4] = '{"item": "4.png", "label": ["a", NaN]}'
+    assert "t.jsonl:5: label" in refusal(reader, "\n".join(rows), "t.jsonl", kind="multi")
+
+
+def test_missing_labels_of_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    for labels in ([1.0, float("nan")], [1, None], ["a", None], ["a", "nan"]):
+        table = {"text": [f"text {i}" for i in range(8)], "label": labels * 4}
+        parquet.write_table(pyarrow.table(table), tmp_path / "t.parquet")
+        assert "t.parquet:2: label" in refusal(text_csv, path=str(tmp_path / "t.parquet"))
+
+
+def test_keys_that_are_twice_in_json_are_refused(reader):
+    rows = [f'{{"item": "{i}.png", "label": "{"ab"[i % 2]}"}}' for i in range(N)]
+    rows[2] = '{"item": "2.png", "label": "a", "label": "b"}'
+    assert "t.jsonl:3: no JSON: 'label' is there twice" in refusal(
+        reader, "\n".join(rows), "t.jsonl"
+    )
+
+
+# -- labels that are written in two ways -----------------------------------------------------------
+
+ALIKE = {
+    "numbers": ("1", "1.0"),
+    "zeros": ("01", "1"),
+    "forms": ("caf\u00e9", "cafe\u0301"),
+    "zero width": ("a", "a\u200b"),
+    "soft hyphen": ("ab", "a\u00adb"),
+    "mark": ("a", "\ufeffa"),
+    "blanks within": ("a b", "a\u00a0b"),
+    "wide": ("A1", "\uff21\uff11"),
+    "quotes": ("a", " 'a'"),
+    "truth": ("True", "true"),
+}
+
+
+@pytest.mark.parametrize("pair", ALIKE.values(), ids=ALIKE)
+def test_one_label_in_two_spellings(reader, pair):
+    first, second = pair
+    content = lines([first, "b", first, "c", second, "b", "c", first, "b", "c", first, "b"])
+    said = refusal(reader, content)
+    assert f"t.csv:2, t.csv:6: labels {first!a} and {second.strip()!a} look the same" in said
+    assert reader(content, on_alike="merge").labels.names == tuple(sorted([first, "b", "c"]))
+    assert len(reader(content, on_alike="keep", fraction=1.0).labels.names) == 4
+
+
+def test_labels_that_only_seem_alike(reader, caplog):
+    for labels in (["a", "a."], ["1.10", "1.11"], ["x²", "x2"], ["caf\u00e9", "cafe"], ["é", "è"]):
+        assert reader(lines(labels * 6)).labels.names == tuple(sorted(labels))
+    with caplog.at_level(logging.WARNING):
+        assert reader(lines(["a", "A"] * 6)).labels.names == ("A", "a")
+    assert "'a' (t.csv:2), 'A' (t.csv:3)" in caplog.text
+
+
+def test_typed_labels_in_two_spellings(reader):
+    rows = [f'{{"item": "{i}.png", "label": {i % 2}}}' for i in range(N)]
+    rows[3] = '{"item": "3.png", "label": "1"}'
+    assert reader("\n".join(rows), "t.jsonl").labels.names == ("0", "1")
+    rows[5] = '{"item": "5.png", "label": 1.0}'
+    assert "t.jsonl:2, t.jsonl:6: labels '1' and '1.0'" in refusal(
+        reader, "\n".join(rows), "t.jsonl"
+    )
+    rows = [f'{{"item": "{i}.png", "label": {["true", "false"][i % 2]}}}' for i in range(N)]
+    assert reader("\n".join(rows), "t.jsonl").labels.names == ("False", "True")
+
+
+# -- lines of names --------------------------------------------------------------------------------
+
+
+def test_a_line_of_names_is_no_text(tmp_path):
+    keys = {"root": str(tmp_path), "text_column": 0, "label_column": 1}
+    for head in ("sentence\tlabel", "utt\tcls"):
+        for name in ("train", "test"):
+            rows = "".join(f"text {i}\t{i % 2}\n" for i in range(20))
+            (tmp_path / f"{name}.tsv").write_text(f"{head}\n{rows}")
+        said = refusal(text_csv, **keys)
+        assert "train.tsv:1: looks like the names of columns; set dataset.header" in said
+        assert "test.tsv:1" in said
+        assert text_csv(**keys, header=True).labels.names == ("0", "1")
+        assert len(text_csv(**keys, header=False).labels.names) == 3
+
+
+def test_a_text_is_no_line_of_names(tmp_path):
+    (tmp_path / "t.csv").write_text("".join(f"text {i},{i % 2}\n" for i in range(20)))
+    keys = {"path": str(tmp_path / "t.csv"), "text_column": 0, "label_column": 1}
+    assert "t.csv:1: was taken for names" in refusal(text_csv, **keys, header=True)
+    assert "t.csv:1: was taken for names" in refusal(text_csv, **keys, header=True, kind="real")
+    assert len(text_csv(**keys).train) == 14
+
+
+def test_names_once_more(reader):
+    assert "t.csv:8: the names of the columns once more" in refusal(
+        reader, lines(AB[:6]) + lines(AB[6:])
+    )
