@@ -35,7 +35,7 @@ from tlx.training.loaders import Encoded, EvalBatches, Share, StepBatches, loade
 from tlx.training.module import Recipe, TransferModule
 from tlx.training.optimizers import Lbfgs
 from tlx.training.reuse import Reuse, Wishes
-from tlx.training.transform import Transform, transform_facts
+from tlx.training.transform import draws, transform
 
 Config = Mapping[str, Any]
 STORE = ".cache"
@@ -431,9 +431,7 @@ def reuse(config: Config, made: Plan, trainer: pl.Trainer, module: TransferModul
     spec = made.model.backbone.input_spec
     augments = [a for a in made.augmentations if a.kind not in IN_STEP]
     encode, plain = made.splits.encoder(spec, augments, True), made.splits.encoder(spec, [], False)
-    named = zip((config.get("augmentation") or {}).items(), made.augmentations, strict=True)
-    nodes = {name: dict(node) for (name, node), a in named if a.kind not in IN_STEP}
-    draws = draws_anew(spec, augments)
+    seed = config["seed"] if draws(encode) else None
     folder = Path(config["cache_dir"] or Path(config["runs_dir"]) / STORE)
     budget = None if config["cache_gb"] is None else int(config["cache_gb"] * 1e9)
     kind = frozen["stored_as"]
@@ -441,13 +439,11 @@ def reuse(config: Config, made: Plan, trainer: pl.Trainer, module: TransferModul
         trainer,
         module,
         splits=made.splits,
-        training=Transform(
-            encode, config["seed"] if draws else None, transform_facts(encode, spec, nodes)
-        ),
-        evaluation=Transform(plain, None, transform_facts(plain, spec, {})),
+        training=transform(encode, seed=seed, collate=made.splits.collate),
+        evaluation=transform(plain, seed=None, collate=made.splits.collate),
         wishes=Wishes(
             store=None if config["cache"] == "off" else Store(folder, budget_bytes=budget),
-            views=frozen["views"] if draws else 0,
+            views=0 if seed is None else frozen["views"],
             dtype=None if kind == "same" else getattr(torch, kind),
             facts={
                 "precision": config["trainer"]["precision"],
@@ -458,6 +454,7 @@ def reuse(config: Config, made: Plan, trainer: pl.Trainer, module: TransferModul
         loading=_loading(config),
         batch_size=config["trainer"]["eval_batch_size"],
         reads_inputs=made.effects.reads_inputs,
+        padding_side=str(spec.get("padding_side", "right")),
     )
 
 
@@ -468,8 +465,7 @@ def train_loader(config: Config, made: Plan, share: Share) -> Any:
     batches = StepBatches(
         order_of(config, made), accumulate=config["trainer"]["accumulate"], share=share
     )
-    draws = draws_anew(made.model.backbone.input_spec, augments)
-    dataset = Encoded(made.splits.train, encode, seed=config["seed"] if draws else None)
+    dataset = Encoded(made.splits.train, encode, seed=config["seed"] if draws(encode) else None)
     return loader(dataset, batches, splits=made.splits, **_loading(config))
 
 
@@ -488,11 +484,6 @@ def lengths_of(data: Splits, split: Split) -> Sequence[int] | None:
     """Lengths by which a split's batches are made; None where they are not."""
     found: Sequence[int] | None = getattr(split, "lengths", None)
     return found if data.bucketed else None
-
-
-def draws_anew(spec: Mapping[str, Any], augmentations: Iterable[Augmentation]) -> bool:
-    """Whether a training sample is another in each epoch."""
-    return spec.get("objective") == "masked" or any(not a.deterministic for a in augmentations)
 
 
 def eval_loader(config: Config, made: Plan, split: Split, share: Share) -> Any:

@@ -2,15 +2,18 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import launching
 from launching import KillAt
 from tlx import execute
 from tlx.config.compose import compose
+from tlx.data import embedded
 from tlx.results import record
 from tlx.results.record import Record
 from tlx.training import reuse, transform
@@ -143,9 +146,46 @@ def test_a_change_finds_no_stale_activation(change, tmp_path):
 def test_a_changed_encoder_finds_no_stale_activation(tmp_path, monkeypatch):
     own = ["backbone.name=test_resnet", "freeze_strategy=linear_probe"]
     run(tmp_path, *own)
-    monkeypatch.setattr(transform, "_hash_of", lambda path: "another source")
+    monkeypatch.setattr(transform, "source_of", lambda kind: "another source")
     _, other = run(tmp_path, *own, "optimizer.lr=0.01")
     assert other.stages[0].reused == 0
+
+
+def test_what_a_plain_function_encodes_is_computed_each_time(tmp_path, monkeypatch, capsys):
+    original = embedded.assemble
+
+    def plainly(*args, **options):
+        made = original(*args, **options)
+        return replace(made, encoder=lambda *asked: lambda sample: made.encoder(*asked)(sample))
+
+    own = ["backbone.name=test_resnet", "freeze_strategy=linear_probe"]
+    expected, _ = run(tmp_path / "plain", *own, "cache=off")
+    monkeypatch.setattr(embedded, "assemble", plainly)
+    folder, done = run(tmp_path / "function", *own)
+    assert not done.cached
+    assert "encoder '<lambda>' does not say what its outputs depend on" in capsys.readouterr().out
+    one, two = launching.weights(expected), launching.weights(folder)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_the_data_s_flips_find_no_stale_activation(tmp_path):
+    own = ["backbone.name=test_resnet", "augmentation=[standard]", "frozen.views=2"]
+    own += ["freeze_strategy=linear_probe", *pictured(tmp_path / "images")]
+    _, mirrored = run(tmp_path, *own, "dataset.flips=true")
+    _, upright = run(tmp_path, *own, "dataset.flips=false")
+    items = upright.splits["val"].n
+    assert mirrored.stages[0].computed > items
+    assert upright.stages[0].reused == items  # what validation sees is the same
+
+
+def pictured(folder: Path) -> list[str]:
+    """The overrides of a run on a few images in folders."""
+    pixels = torch.randint(256, (40, 9, 9, 3), generator=torch.Generator().manual_seed(0))
+    for i, each in enumerate(pixels.to(torch.uint8).numpy()):
+        path = folder / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(each).save(path)
+    return ["dataset=image_folder", "dataset.labels_per_class=null", f"dataset.root={folder}"]
 
 
 NOTHING_STORED = {

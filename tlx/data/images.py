@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from tlx.data.augment import Augmentation
-from tlx.data.splits import Batch, Encode, Sample
+from tlx.data.splits import Batch, Sample
 
 EXTENSIONS = frozenset(
     {
@@ -185,6 +185,7 @@ class ImageEncoder:
         tensor: augmentations of normalised tensors.
         scale: [C, 1, 1], what a byte is multiplied with.
         shift: [C, 1, 1], what is added then.
+        random: whether an augmentation draws.
     """
 
     fit: Callable[[Image.Image], Image.Image]
@@ -193,6 +194,7 @@ class ImageEncoder:
     tensor: tuple[Callable[[Tensor], Tensor], ...]
     scale: Tensor
     shift: Tensor
+    random: bool
 
     def __call__(self, sample: Sample) -> Sample:
         """The sample with input [C, H, W] float32 and its target as a tensor."""
@@ -208,6 +210,10 @@ class ImageEncoder:
         for change in self.tensor:
             tensor = change(tensor)
         return {"id": sample["id"], "input": tensor, "target": target_tensor(sample["target"])}
+
+    def facts(self) -> Mapping[str, Any]:
+        """All of its parts."""
+        return vars(self)
 
 
 def target_tensor(target: Any) -> Tensor:
@@ -228,7 +234,7 @@ def image_encoder(
     train: bool,
     *,
     label_changing: frozenset[str] = frozenset(),
-) -> Encode:
+) -> ImageEncoder:
     """The function from raw to encoded samples for a backbone's input.
 
     Evaluation, and training without a geometry: scaled by 1/crop_pct and cropped at the centre,
@@ -270,6 +276,7 @@ def image_encoder(
         tensor=tuple(a.make for a in used if a.kind == "tensor"),
         scale=1 / (255 * std),
         shift=-mean / std,
+        random=any(not a.deterministic for a in used),
     )
 
 

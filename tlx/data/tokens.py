@@ -15,7 +15,7 @@ from torch import Tensor
 from tlx.data import token_files
 from tlx.data.augment import Augmentation
 from tlx.data.masking import Masking
-from tlx.data.splits import IGNORED, Batch, Encode, Sample, Split, Splits
+from tlx.data.splits import IGNORED, Batch, Sample, Split, Splits
 from tlx.data.tokenise import Tokens, tokenised
 from tlx.data.windows import Windows, windows
 
@@ -199,7 +199,7 @@ class WindowedText:
 
 def encoder(
     spec: Mapping[str, Any], augmentations: Sequence[Augmentation], train: bool, *, kind: str = ""
-) -> Encode:
+) -> "TextEncoder":
     """The function from tokenised to encoded samples.
 
     Args:
@@ -218,7 +218,9 @@ def encoder(
         raise ValueError(f"augmentation.{wrong[0]} is for images, and the data is texts")
     masking = Masking.of(spec, random=train) if spec.get("objective") == "masked" else None
     changes = tuple(each.make(spec) for each in augmentations) if train else ()
-    return TextEncoder(changes, masking, kind)
+    draws = masking is not None and masking.random
+    draws |= train and any(not each.deterministic for each in augmentations)
+    return TextEncoder(changes, masking, kind, dict(spec), draws)
 
 
 @final
@@ -230,11 +232,15 @@ class TextEncoder:
         changes: functions of token ids [T], in order.
         masking: of masked language models.
         kind: of the labels.
+        spec: that the texts were tokenised by.
+        random: whether it draws what it changes or hides.
     """
 
     changes: tuple[Callable[[Tensor], Tensor], ...]
     masking: Masking | None
     kind: str
+    spec: Mapping[str, Any]
+    random: bool
 
     def __call__(self, sample: Sample) -> Sample:
         """The encoded sample."""
@@ -252,6 +258,10 @@ class TextEncoder:
             inputs["input_ids"], labels = self.masking(inputs["input_ids"], sample["id"])
             target = {**target, "labels": labels}
         return {**sample, "input": inputs, "target": target}
+
+    def facts(self) -> Mapping[str, Any]:
+        """All of its parts; its samples' tokens follow from the texts and the spec."""
+        return vars(self)
 
 
 def target_tensor(target: Any, *, kind: str = "single") -> Tensor:

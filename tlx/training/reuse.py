@@ -105,6 +105,7 @@ class Reuse:
         loading: Mapping[str, Any],
         batch_size: int,
         reads_inputs: bool = False,
+        padding_side: str = "right",
         say: Callable[[str], object] = log.info,
     ) -> None:
         """Computes nothing yet.
@@ -119,12 +120,14 @@ class Reuse:
             loading: `workers` and `pin` of loaders.
             batch_size: in which activations are computed.
             reads_inputs: whether something in training needs the inputs themselves.
+            padding_side: on which texts are padded, `right` or `left`.
             say: is told what is done, and why not.
         """
         self.trainer, self.module, self.splits = trainer, module, splits
         self.training, self.evaluation = training, evaluation
         self.wishes, self.loading, self.batch_size = wishes, dict(loading), batch_size
         self.reads_inputs, self.say = reads_inputs, say
+        self._padding_side = padding_side
         self._before: Mapping[str, Any] = {}
         self._computed, self._reused = 0, 0
         self._served: Counter[str] = Counter()
@@ -205,6 +208,8 @@ class Reuse:
             return f"{recipe.mixing[0].name} mixes inputs anew in each step"
         if self.reads_inputs:
             return "regularization needs the inputs in each step"
+        if self.training.facts is None and not self.wishes.views:
+            return self.training.why_unknown
         if self.training.seed is not None and not self.wishes.views:
             return "augmentation draws anew in each epoch (frozen.views=K stores K draws)"
         if self.splits.encode_target is None:
@@ -260,7 +265,7 @@ class Reuse:
     def _may_store_inputs(self) -> bool:
         """Whether decoded and resized inputs are the same in each epoch, and few enough."""
         alike = self.training.seed is None and self.splits.encode_target is not None
-        return self.wishes.store is not None and alike
+        return self.wishes.store is not None and self.training.facts is not None and alike
 
     def _find_inputs(self) -> None:
         """Takes the inputs themselves for what is stored."""
@@ -303,6 +308,9 @@ class Reuse:
     def _both(self, samples: int, views: int) -> list[Rows]:
         if self.wishes.store is None:
             raise _NotWorthIt("cache=off")
+        for each in (self.training, self.evaluation):
+            if each.facts is None:  # of random ones, whose views are repeated all the same
+                raise _NotWorthIt(each.why_unknown)
         count = len(self.splits.train) * max(views, 1)
         if samples < count:
             raise _NotWorthIt(f"{count} activations would serve {samples} samples")
@@ -335,21 +343,20 @@ class Reuse:
         assert self._split is not None
         return self._split.dtype.itemsize * torch.Size(self._shape()).numel()
 
-    @property
-    def _padding_side(self) -> str:
-        return str(self.training.facts["input"].get("padding_side", "right"))
-
     # -- rows ---------------------------------------------------------------------------------
 
     def rows(self, split: Split, transform: Transform, *, views: int = 0) -> Rows:
         """Activations of a split, view by view for each item.
 
         Raises:
-            StoreError: they do not fit, or the store cannot be used.
+            StoreError: they do not fit, the store cannot be used, or it cannot be known what the
+                activations depend on.
         """
         found, store = self._split, self.wishes.store
         assert found is not None
         assert store is not None
+        if transform.facts is None:
+            raise StoreError(transform.why_unknown)
         every = [(index, view) for index in range(len(split)) for view in range(max(views, 1))]
         keys = item_keys(split, self.splits)
         if views:

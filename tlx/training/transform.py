@@ -2,19 +2,16 @@
 
 import hashlib
 import importlib.metadata
-import inspect
-from collections.abc import Mapping, Sequence
+import platform
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from tlx.data.splits import Encode, Split, Splits
+from tlx.data.encoder import Undescribed, described, source_of
+from tlx.data.splits import Batch, Encode, Sample, Split, Splits
 
-LIBRARIES = ("torch", "torchvision", "timm", "transformers", "pillow", "numpy")
-
-LONGEST_FACT = 200
-"""Longer texts are known by their hash."""
+LIBRARIES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "pillow", "numpy")
 
 
 @dataclass(frozen=True)
@@ -24,12 +21,64 @@ class Transform:
     Attributes:
         encode: raw to encoded sample.
         seed: of its random draws; None: it draws none.
-        facts: all that it depends on, as plain data.
+        facts: all that it depends on, as plain data; None: it cannot be known.
+        why_unknown: a sentence for the log, where there are no facts.
     """
 
     encode: Encode
     seed: int | None
-    facts: Mapping[str, Any]
+    facts: Mapping[str, Any] | None
+    why_unknown: str = ""
+
+
+def draws(encode: Encode) -> bool:
+    """Whether a sample may be another in each epoch: what does not say so may."""
+    return bool(getattr(encode, "random", True))
+
+
+def transform(
+    encode: Encode, *, seed: int | None, collate: Callable[[list[Sample]], Batch]
+) -> Transform:
+    """An encoder with what it says of itself.
+
+    Args:
+        encode: raw to encoded sample.
+        seed: of its random draws, None where it draws none.
+        collate: of the splits; makes batches of encoded samples.
+    """
+    try:
+        return Transform(encode, seed, _facts(encode, collate))
+    except Undescribed as reason:
+        return Transform(encode, seed, None, str(reason))
+
+
+def _facts(encode: Encode, collate: Callable[[list[Sample]], Batch]) -> dict[str, Any]:
+    """What inputs depend on beside the items: encoder, its source, collate, libraries.
+
+    Raises:
+        Undescribed: that cannot be known.
+    """
+    ask = getattr(encode, "facts", None)
+    told = ask() if callable(ask) else None
+    kind = type(encode)
+    if told is None:
+        name = getattr(encode, "__name__", kind.__name__)
+        raise Undescribed(
+            f"the data's encoder {name!r} does not say what its outputs depend on (it has no "
+            "facts(), see docs/performance.md)"
+        )
+    try:
+        parts = {"facts": described(told), "collate": described(collate)}
+    except Undescribed as reason:
+        raise Undescribed(
+            f"what the data's encoder does cannot be told in full: {reason}"
+        ) from None
+    return {
+        "encoder": f"{kind.__module__}.{kind.__qualname__}",
+        "source": source_of(kind),
+        "versions": _versions(),
+        **parts,
+    }
 
 
 def item_keys(split: Split, splits: Splits) -> list[str]:
@@ -43,33 +92,9 @@ def item_keys(split: Split, splits: Splits) -> list[str]:
     ]
 
 
-def transform_facts(encode: Encode, spec: Mapping[str, Any], nodes: Mapping[str, Any]) -> Any:
-    """What an encoder's outputs depend on: input spec, augmentations, its source, libraries."""
-    source = inspect.getsourcefile(type(encode)) or ""
-    return {
-        "input": {key: _short(value) for key, value in spec.items()},
-        "augmentation": {name: dict(node) for name, node in nodes.items()},
-        "encoder": f"{type(encode).__module__}.{type(encode).__qualname__}",
-        "source": _hash_of(source),
-        "versions": _versions(),
-    }
-
-
-def _short(value: Any) -> Any:
-    """A plain value of an input spec; the hash of a long text, as a tokenizer's."""
-    if isinstance(value, str) and len(value) > LONGEST_FACT:
-        return f"sha256:{hashlib.sha256(value.encode()).hexdigest()}"
-    return list(value) if isinstance(value, tuple) else value
-
-
-@cache
-def _hash_of(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path else ""
-
-
 @cache
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
             found[name] = importlib.metadata.version(name)

@@ -1,0 +1,324 @@
+"""What stored activations are known by: all that an encoder's outputs depend on."""
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import json
+import random
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from texts import Few, spec
+from tlx.config.places import conf_dir
+from tlx.data import augment, embedded, text_augment, tokens
+from tlx.data.assemble import FLIPS
+from tlx.data.encoder import Undescribed, described
+from tlx.data.images import image_encoder
+from tlx.training.loaders import Encoded
+from tlx.training.transform import draws, item_keys, transform
+
+LINES = [f"The {'good' if i % 2 else 'bad'} Cat number {i} sat there, {i * i}" for i in range(24)]
+IMAGE = {
+    **{"kind": "image", "size": [3, 8, 8], "mean": [0.5] * 3, "std": [0.25] * 3},
+    **{"interpolation": "bilinear", "crop_pct": 0.875, "crop_mode": "center"},
+}
+OTHER_IMAGE = {
+    "size": ([3, 9, 8], [1, 8, 8]),
+    "mean": ([0.4, 0.5, 0.5],),
+    "std": ([0.2, 0.25, 0.25],),
+    "interpolation": ("bicubic", "nearest"),
+    "crop_pct": (1.0,),
+    "crop_mode": ("squash", "border"),
+}
+OTHER_TEXT = {
+    "max_length": (7,),
+    "type_ids": (True,),
+    "tokenizer": (spec(["other words here"])["tokenizer"],),
+    "pad_id": (2,),
+}
+USUAL = {"kwargs": {"size": 20, "image_size": (3, 9, 9), "num_classes": 2}}
+OTHERS = {  # of keywords whose type does not say what else there is
+    "kwargs": ({**USUAL["kwargs"], "random_offset": 3},),
+    "classes": ([1, 2, 5],),
+    "pair_column": ("more",),
+    "text_column": ("more",),
+    "labels_per_class": (2,),
+    "fraction": (0.5,),
+}
+
+
+def pictures(folder, *, count=24):
+    """Folders of two classes, and a table of their files."""
+    pixels = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (count, 9, 12, 3), np.uint8)
+    rows = ["path,label"]
+    for i, each in enumerate(pixels):
+        path = folder / "tree" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(each).save(path)
+        rows.append(f"{path},{'ab'[i % 2]}")
+    (folder / "table.csv").write_text("\n".join(rows), encoding="utf-8")
+
+
+def given(folder):
+    """Keywords of every source that needs no download."""
+    pictures(folder)
+    rows = [f"{i % 2}\t{line}\t{line[::-1]}" for i, line in enumerate(LINES)]
+    (folder / "texts.tsv").write_text("\n".join(["label\ttext\tmore", *rows]), encoding="utf-8")
+    tagged = ["\n".join(f"{w} {'B-x' if w == 'Cat' else 'O'}" for w in x.split()) for x in LINES]
+    for name, content in {
+        "train.conll": "\n\n".join(tagged),
+        "lines.txt": "\n".join(LINES),
+    }.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    for i, line in enumerate(LINES):
+        path = folder / "texts" / "ab"[i % 2] / f"{i}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(line, encoding="utf-8")
+    few = {"labels_per_class": 2}
+    return {
+        "tlx.data.embedded.digits": few,
+        "tlx.data.embedded.digits_shifted": few,
+        "tlx.data.embedded.glyphs": {"images_per_class": 10, **few},
+        "tlx.data.embedded_text.stdlib_docs": few,
+        "tlx.data.folder.image_folder": {"root": str(folder / "tree")},
+        "tlx.data.table.image_csv": {"path": str(folder / "table.csv")},
+        "tlx.data.torchvision.torchvision": {"name": "FakeData", **USUAL},
+        "tlx.data.text_table.text_csv": {"path": str(folder / "texts.tsv")},
+        "tlx.data.text_folder.text_folder": {"root": str(folder / "texts")},
+        "tlx.data.text_lines.text_lines": {"path": str(folder / "lines.txt")},
+        "tlx.data.text_lines.text_file": {"path": str(folder / "lines.txt")},
+        "tlx.data.conll.conll": {"root": str(folder)},
+    }
+
+
+SOURCES = sorted(
+    {
+        yaml.safe_load(path.read_text(encoding="utf-8"))["_target_"]
+        for path in (conf_dir() / "dataset").glob("*.yaml")
+    }
+)
+LONG = {"tlx.data.embedded_text.stdlib_docs"}
+
+
+def function(target):
+    module, _, name = target.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def other_values(name, hint, default):
+    """Other values of a keyword, by its type."""
+    if name in OTHERS:
+        return OTHERS[name]
+    kinds = [hint, *get_args(hint)]
+    choices = [v for k in kinds if get_origin(k) is Literal for v in get_args(k)]
+    if choices:
+        return tuple(value for value in choices if value != default)
+    if isinstance(default, bool):
+        return (not default,)
+    if isinstance(default, int):
+        return (default + 1,)
+    return (default * 0.7,) if isinstance(default, float) else ()
+
+
+def variants(target, base):
+    """The base keywords, and these with each other value of each keyword."""
+    yield base
+    source = function(target)
+    hints, defaults = get_type_hints(source), source.__kwdefaults__ or {}
+    for name, hint in hints.items():
+        if name != "return":
+            for value in other_values(name, hint, base.get(name, defaults.get(name))):
+                yield {**base, name: value}
+
+
+def augmentations(module):
+    """Each augmentation of samples as it is, and with each other value of each keyword."""
+    names = {path.stem for path in (conf_dir() / "augmentation").glob("*.yaml")}
+    for name in sorted(names & vars(module).keys()):
+        make = getattr(module, name)
+        for keywords in variants(f"{module.__name__}.{name}", {}):
+            try:
+                made = make(**keywords)
+            except ValueError:
+                continue
+            if made.kind not in augment.IN_STEP:
+                yield made
+
+
+@dataclass
+class Seen:
+    """Outputs by the key under which the store would hold what is computed of them."""
+
+    outputs: dict[str, tuple[str, Any]]
+
+    def add(self, splits, spec, augments, *, note):
+        """Looks at the first items of two splits, as training and as evaluation give them."""
+        for split, train in ((splits.train, True), (splits.train, False), (splits.val, False)):
+            encode = splits.encoder(spec, augments if train else [], train)
+            seed = 0 if draws(encode) else None
+            facts = transform(encode, seed=seed, collate=splits.collate).facts
+            keys = item_keys(split, splits)
+            for index in range(min(2, len(split))):
+                key = json.dumps([facts, keys[index], seed and split.ids[index]], sort_keys=True)
+                output = digest(Encoded(split, encode, seed=seed)[index, 0]["input"])
+                before = self.outputs.setdefault(key, (output, note))
+                assert before[0] == output, f"{before[1]} and {note} share {key[:60]}"
+
+
+def digest(value):
+    parts = value if isinstance(value, dict) else {"": value}
+    text = repr([(name, part.dtype, part.tolist()) for name, part in sorted(parts.items())])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def ready(splits, **changes):
+    """Splits made ready, and the spec that they are read by."""
+    if splits.prepare is None:
+        return splits, {**IMAGE, **changes}
+    unit = {"tags": "word", "text": "token"}.get(splits.labels.kind, "pooled")
+    more = {"objective": "masked", "mask_rate": 0.3, "block": 16} if unit == "token" else {}
+    wanted = {**spec(LINES, unit=unit, **more), **changes}
+    return splits.prepare(wanted), wanted
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in LONG else [])
+        for name in SOURCES
+        if "huggingface" not in name  # in tests/data/test_huggingface.py
+    ],
+)
+def test_configs_with_other_inputs_share_no_key(target, tmp_path, monkeypatch):
+    images, targets = embedded._digits()
+    monkeypatch.setattr(embedded, "_digits", lambda: (images[:100], targets[:100]))
+    base, seen = given(tmp_path)[target], Seen({})
+    image = "text" not in target and "conll" not in target
+    flips = augment.standard() if image else text_augment.word_dropout(p=0.5)
+    built = 0
+    for keywords in variants(target, base):
+        try:
+            splits = function(target)(**keywords)
+        except ValueError:  # a combination that the source refuses
+            continue
+        built += 1
+        seen.add(*ready(splits), [flips], note=keywords)
+    assert built > 3
+    assert len({output for output, _ in seen.outputs.values()}) > 8
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_specs_and_augmentations_with_other_inputs_share_no_key(modality, tmp_path):
+    target = {"image": "tlx.data.folder.image_folder", "text": "tlx.data.text_table.text_csv"}
+    splits, seen = function(target[modality])(**given(tmp_path)[target[modality]]), Seen({})
+    module = augment if modality == "image" else text_augment
+    for key, values in (OTHER_IMAGE if modality == "image" else OTHER_TEXT).items():
+        for value in values:
+            changed, wanted = ready(splits, **{key: value})
+            if key == "size" and value[0] == 1:
+                wanted |= {"mean": [0.5], "std": [0.25]}
+            seen.add(changed, wanted, [], note={key: value})
+    plain, wanted = ready(splits)
+    count = 0
+    for made in augmentations(module):
+        seen.add(plain, wanted, [made], note=made)
+        count += 1
+    assert count > (20 if modality == "image" else 5)
+
+
+def test_the_data_s_flips_are_part_of_the_key(tmp_path):
+    facts = [
+        image_encoder(IMAGE, [augment.standard()], True, label_changing=changing).facts()
+        for changing in (frozenset(), FLIPS)
+    ]
+    assert described(facts[0]) != described(facts[1])
+    plain = [
+        image_encoder(IMAGE, [augment.standard()], False, label_changing=changing).facts()
+        for changing in (frozenset(), FLIPS)
+    ]
+    assert described(plain[0]) == described(plain[1])  # what is evaluated is shared
+
+
+def test_masking_is_random_in_training_alone():
+    masked = spec(LINES, unit="token", objective="masked", mask_rate=0.3)
+    assert tokens.encoder(masked, [], True).random
+    assert not tokens.encoder(masked, [], False).random
+    assert (
+        tokens.encoder(masked, [], False).facts() != tokens.encoder(spec(LINES), [], False).facts()
+    )
+
+
+def test_a_plain_function_is_not_stored():
+    made = transform(lambda sample: sample, seed=0, collate=list)
+    assert made.facts is None
+    assert "'<lambda>' does not say what its outputs depend on" in made.why_unknown
+    assert draws(made.encode)
+
+
+class Scaled:
+    """An encoder of somebody's own."""
+
+    random = False
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, sample):
+        return {**sample, "input": sample["input"] * self.factor}
+
+    def facts(self):
+        return {"factor": self.factor}
+
+
+def test_an_encoder_of_one_s_own_says_what_it_depends_on():
+    one, same, two = (transform(Scaled(f), seed=None, collate=list).facts for f in (1, 1, 2))
+    assert one == same != two
+    hidden = transform(Scaled(random.Random(0)), seed=None, collate=list)
+    assert hidden.facts is None
+    assert "random.Random may hold more" in hidden.why_unknown
+
+
+def closing(strength):
+    return lambda image: image * strength
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (closing(1), closing(2)),
+        ((lambda x: x + 1), (lambda x: x + 2)),
+        (functools.partial(closing, 1), functools.partial(closing, 2)),
+        (torch.zeros(2), torch.zeros(3)),
+        (torch.zeros(2), torch.zeros(2).double()),
+        (np.zeros(2), np.ones(2)),
+        (torch.nn.Dropout(0.1), torch.nn.Dropout(0.2)),
+        (Scaled(1), Scaled(2)),
+        (Scaled(1).__call__, Scaled(2).__call__),
+        ({1: "a"}, {1: "b"}),
+        ({"a"}, {"b"}),
+        (torch.Size([1]), torch.Size([2])),
+        ("a" * 300, "a" * 299 + "b"),
+        (1, True),
+        (Few(["a"], [0]), Few(["b"], [0])),
+    ],
+)
+def test_what_acts_otherwise_is_described_otherwise(one, two):
+    assert json.dumps(described(one)) != json.dumps(described(two))
+    assert json.dumps(described(one)) == json.dumps(described(one))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [random.Random(0), np.random.default_rng(0), torch.Generator(), Image.new("L", (1, 1))],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_hides_its_state_is_refused(value):
+    with pytest.raises(Undescribed):
+        described(value)
