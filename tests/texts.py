@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer, processors
+
 from tlx.backbones import vocabulary
 from tlx.data import tokens
 from tlx.data.embedded_text import stdlib_docs
@@ -79,6 +81,17 @@ def spec(texts: Sequence[str], *, unit: str = "pooled", kind: str = "words", **m
         "unit": unit,
         **more,
     }
+
+
+def with_ends(tokenizer: str, template: str) -> str:
+    """A tokenizer that puts `<s>` and `</s>` around a text, as `<s> $A` says."""
+    made = Tokenizer.from_str(tokenizer)
+    made.add_special_tokens([word for word in template.split() if word != "$A"])
+    made.post_processor = processors.TemplateProcessing(
+        single=template,
+        special_tokens=[(w, made.token_to_id(w)) for w in set(template.split()) - {"$A"}],
+    )
+    return str(made.to_str())
 
 
 def alternating(folder: Path, lines: Sequence[str]) -> list[str]:

@@ -108,3 +108,27 @@ def test_the_strategies_of_several_stages_are_those_that_are_listed():
         if len(getattr(importlib.import_module(module), name)(layout, **node)) > 1:
             several.add(name)
     assert several == changes.SEVERAL_STAGES
+
+
+LM = ["task=language_modeling", "dataset=text_file", "dataset.path=a.txt"]
+NAMED = ["backbone=transformers", "backbone.init=none"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "concerned"),
+    [
+        ([*LM, *NAMED, "backbone.name=/some/llama"], True),
+        ([*LM, "backbone=transformers", "backbone.name=meta-llama/Llama-3.2-1B"], True),
+        ([*LM, "backbone=transformers", "backbone.name=folder"], True),
+        ([*LM, *NAMED, "backbone.name=llama"], False),  # its vocabulary is learnt
+        ([*LM, "backbone=gpt2"], False),
+        ([*LM, "backbone=qwen3"], False),
+        ([*LM, "backbone=smollm"], False),
+        ([*LM, "backbone=char_lm"], False),
+        (["task=masked_language_modeling", *LM[1:], *NAMED, "backbone.name=/some/bert"], False),
+        (["dataset=stdlib_docs", "backbone=transformers", "backbone.name=/some/llama"], False),
+    ],
+)
+def test_beginnings_concern_language_models_whose_tokenizer_may_have_one(overrides, concerned):
+    config = identity.normalise(compose(overrides, check=False))
+    assert ("text_beginnings" in changes.marks(config)) is concerned

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from texts import Few, spec, splits
+from texts import Few, spec, splits, with_ends
 from tlx.data import token_files, tokenise, tokens, windows
 from tlx.data.masking import Masking
 from tlx.data.splits import Labels
@@ -230,6 +230,45 @@ def test_windows_are_slices_of_the_text_between_its_ends():
             labels = whole[start + 1 : stop + 1]
             asked = [-100] * (first - start) + labels[first - start :]
             assert target["labels"].tolist() == asked
+
+
+@pytest.mark.parametrize("template", ["<s> $A", "<s> $A </s>", "<a> <s> $A </s>", "$A </s>"])
+def test_texts_begin_and_end_as_the_tokenizer_has_it(template):
+    """Every window begins so; where nothing is put before a text, it begins after an end."""
+    texts = [" ".join(f"w{number}" for number in range(length)) for length in (1, 5, 23)]
+    wanted = spec(texts, unit="token", objective="causal", block=8, stride=3)
+    wanted["tokenizer"] = with_ends(wanted["tokenizer"], template)
+    whole = [Tokenizer.from_str(wanted["tokenizer"]).encode(text).ids for text in texts]
+    first, last = tokenise.around(wanted["tokenizer"])
+    if not first:
+        whole = [[wanted["eos_id"], *ids] for ids in whole]
+    found = tokenise.tokenised(texts, wanted)
+    for evaluated in (False, True):
+        made = windows.windows(found, wanted, evaluated=evaluated)
+        asked = [[] for _ in texts]
+        for index, (text, number) in enumerate(made.names):
+            inputs, target = made.of(index)
+            ids, labels = inputs["input_ids"].tolist(), target["labels"].tolist()
+            assert len(ids) == len(labels) == made.lengths[index] <= 8
+            assert tuple(ids[: len(first)]) == first
+            answers = [label for label in labels if label != -100]
+            assert labels[len(labels) - len(answers) :] == answers
+            place = len(asked[text]) + max(len(first), 1)
+            assert answers == whole[text][place : place + len(answers)]
+            inside = ids[len(first) :] if number else ids
+            assert inside == whole[text][place + len(answers) - 1 - len(inside) :][: len(inside)]
+            if number and evaluated:
+                assert len(ids) - len(answers) >= 8 - 3
+            asked[text] += answers
+        assert asked == [ids[max(len(first), 1) :] for ids in whole]
+    sums = [sum(made.of(i)[1][key] for i in range(len(made))) for key in ("words", "characters")]
+    assert sums == [sum(len(text.split()) for text in texts), sum(map(len, texts))]
+    assert last == tuple(i for i in whole[0][-1:] if template.endswith("</s>"))
+
+
+def test_what_stands_around_a_text_is_known_of_vocabularies_that_drop_letters():
+    tokenizer = Tokenizer(models.BPE(vocab={"z": 0}, merges=[]))
+    assert tokenise.around(with_ends(tokenizer.to_str(), "<s> $A </s>")) == ((1,), (2,))
 
 
 def test_a_window_does_not_read_the_rest_of_its_text():

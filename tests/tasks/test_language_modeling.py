@@ -5,9 +5,16 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+import texts
+import tiny
+from tlx.backbones import transformers, vocabulary
+from tlx.backbones.backbone import Reading
 from tlx.data.splits import Labels
 from tlx.tasks.language_modeling import language_modeling
+from tlx.tasks.task import Network
 from tlx.training.collect import Collector
 
 TEXT = Labels("text", ())
@@ -56,6 +63,46 @@ def test_figures_are_what_their_names_say():
     report = task.report(collected)
     assert report["metrics"]["loss"]["value"] == pytest.approx(found["loss"])
     assert [row["tokens"] for row in task.rows(collected)] == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "template"),
+    [("llama", "<s> $A"), ("llama", "<s> $A </s>"), ("gpt2", "$A"), ("bert", "[CLS] $A [SEP]")],
+)
+def test_figures_before_training_are_those_of_plain_transformers(kind, template, tmp_path):
+    """A text as the tokenizer gives it; where it puts nothing around a text: between two ends."""
+    torch.manual_seed(0)
+    lines = ["the cat sat on the mat", "a dog ran after the cat and the cat ran away"]
+    learnt = texts.spec(lines, objective="causal")["tokenizer"]
+    tokenizer = texts.with_ends(learnt, template)
+    more = {"is_decoder": True} if kind == "bert" else {}
+    sizes = {**tiny.ALL[kind], **more, "vocab_size": vocabulary.size_of(tokenizer)}
+    full = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes)).eval()
+    for parameter in full.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    full.save_pretrained(tmp_path)
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(tokenizer), pad_token="[PAD]", eos_token="[EOS]"
+    )
+    made.save_pretrained(tmp_path)
+    backbone = transformers.transformers(Reading("token"), name=str(tmp_path))
+    task = language_modeling(TEXT, block=32)
+    network = Network(backbone.module, task.head(backbone, dropout=0.0), backbone.features)
+    few = texts.splits(texts.Few(lines, [None] * 2), labels=TEXT)
+    data = few.prepare({**backbone.input_spec, **task.input_spec})
+    encode = data.encoder({**backbone.input_spec, **task.input_spec}, [], False)
+    batch = data.collate([encode(data.test[i]) for i in range(2)])
+    nats = asked = 0
+    with torch.no_grad():
+        collected = task.collect(network.eval()(batch["input"]), batch)
+        for line in lines:
+            ids = made(line)["input_ids"]
+            ids = ids if template != "$A" else [made.eos_token_id, *ids, made.eos_token_id]
+            given = torch.tensor([ids])
+            nats += float(full(given, labels=given).loss) * (len(ids) - 1)
+            asked += len(ids) - 1
+    assert int(collected["tokens"].sum()) == asked
+    assert task.metrics(collected)["loss"] == pytest.approx(nats / asked, rel=1e-5)
 
 
 def test_masked_tokens_have_no_figures_of_words():

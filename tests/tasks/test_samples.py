@@ -70,6 +70,25 @@ def test_greedy_text_is_that_of_transformers(spec):
     assert len(set(ours[0, samples.PROMPT_TOKENS :].tolist())) > 2
 
 
+def test_text_goes_on_behind_the_beginning_that_a_tokenizer_gives_it(spec):
+    """Also where the window has moved on: it begins as all windows do."""
+    spec = {**spec, "tokenizer": texts.with_ends(spec["tokenizer"], "<s> $A"), "block": 30}
+    split, seen = ready(spec), []
+    start = Tokenizer.from_str(spec["tokenizer"]).token_to_id("<s>")
+
+    class Watched(Reference):
+        def forward(self, inputs):
+            seen.append(inputs["input_ids"])
+            return super().forward(inputs)
+
+    network = Watched(start + 1, spec["eos_id"]).eval()
+    found = samples.samples(network, split, spec, seed=0)
+    assert all((ids[:, 0] == start).all() and not (ids[:, 1:] == start).any() for ids in seen[:3])
+    assert all((ids[:, 0] == start).all() for ids in seen)
+    assert max(ids.shape[1] for ids in seen) == 30
+    assert all(CORPUS[0].startswith(row["prompt"][:11]) for row in found)
+
+
 def made(kind):
     """A network that is a language model of ours, its spec, and a split for it."""
     task = language_modeling(TEXT, block=32)

@@ -79,6 +79,37 @@ def _best_of_last_stage(config: Node) -> bool:
     return config.get("final_weights") == "best" or restores
 
 
+NO_BEGINNING = (
+    *("openai-community/", "gpt2", "distilgpt2", "distilbert/distilgpt2", "Qwen/"),
+    *("HuggingFaceTB/SmolLM2", "EleutherAI/pythia", "EleutherAI/gpt", "bigscience/bloom"),
+)
+"""How names on the hub begin whose tokenizers put nothing before a text: they keep their ids."""
+
+
+def _leaf(node: Any) -> str:
+    """Last part of a node's target."""
+    return str(node.get("_target_", "")).rpartition(".")[2] if isinstance(node, Mapping) else ""
+
+
+def _causal_text(config: Node) -> bool:
+    task = config.get("task")
+    return _leaf(task) == "language_modeling" and task.get("objective") == "causal"  # type: ignore[union-attr]
+
+
+def _begins_texts(config: Node) -> bool:
+    """A causal language model whose tokenizer may be one that puts tokens before a text.
+
+    A kind of network (a bare name that starts from random weights, or from a run) learns its
+    vocabulary, which puts none there.
+    """
+    trunk = config.get("backbone")
+    if not isinstance(trunk, Mapping) or _leaf(trunk) != "transformers":
+        return False
+    name = str(trunk.get("name") or "")
+    kind = trunk.get("init") != "hub" and not name.startswith(("/", "~", ".")) and "/" not in name
+    return _causal_text(config) and not kind and not name.startswith(NO_BEGINNING)
+
+
 CHANGES: tuple[Change, ...] = (
     Change(
         mark="accumulated_weights",
@@ -96,6 +127,14 @@ CHANGES: tuple[Change, ...] = (
         ),
         concerns=_best_of_last_stage,
         old="select_from=run",
+    ),
+    Change(
+        mark="text_beginnings",
+        since="0.2.0",
+        what="language models whose tokenizers put a token before a text (Llama, Gemma) read texts "
+        "after the end token, and were asked for it at the end; now each window begins, and each "
+        "text ends, as the tokenizer has it",
+        concerns=_begins_texts,
     ),
 )
 """All changes, oldest first. Only ever added to: ids of finished runs rest on it."""

@@ -1,5 +1,6 @@
 """Texts to token ids, all of a split at once."""
 
+import functools
 import json
 import re
 from array import array
@@ -159,16 +160,20 @@ def special_ids(tokenizer: str) -> list[int]:
     return sorted(number for number, token in added.items() if token.special)
 
 
-def around(tokenizer: str) -> tuple[list[int], list[int]]:
+@functools.lru_cache(maxsize=4)
+def around(tokenizer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Ids that a tokenizer puts before a text, and after it."""
     made = Tokenizer.from_str(tokenizer)
     made.no_padding()
     made.no_truncation()
-    found = made.encode("a")
-    inner = [place for place, special in enumerate(found.special_tokens_mask) if not special]
-    if not inner:
-        return found.ids, []
-    return found.ids[: inner[0]], found.ids[inner[-1] + 1 :]
+    entries = sorted(made.get_vocab(with_added_tokens=False))
+    # a text of which something is left: some vocabularies drop what they do not know
+    for text in ("a", *entries[:: max(len(entries) // 50, 1)]):
+        found = made.encode(text)
+        inner = [place for place, special in enumerate(found.special_tokens_mask) if not special]
+        if inner:
+            return tuple(found.ids[: inner[0]]), tuple(found.ids[inner[-1] + 1 :])
+    return tuple(found.ids), ()
 
 
 def _encodings(

@@ -27,6 +27,7 @@ class Windows:
         before: tokens that are put before a window; of causal models, before the text.
         after: tokens after it.
         causal: whether each token is asked of those before it.
+        each: whether causal windows inside a text begin with `before` too.
     """
 
     tokens: Tokens
@@ -35,6 +36,7 @@ class Windows:
     before: tuple[int, ...]
     after: tuple[int, ...]
     causal: bool
+    each: bool = False
 
     def __len__(self) -> int:
         return len(self.places)
@@ -42,13 +44,15 @@ class Windows:
     @property
     def lengths(self) -> list[int]:
         """Tokens of each window."""
-        more = 0 if self.causal else len(self.before) + len(self.after)
+        if self.causal:
+            return [end - start + len(self._first(start)) for _, start, end, _ in self.places]
+        more = len(self.before) + len(self.after)
         return [end - start + more for _, start, end, _ in self.places]
 
     def of(self, index: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Inputs and target of a window; of masked models the labels are yet to be chosen."""
         text, start, end, first = self.places[index]
-        # without an end token before the text, its first token is read and never asked
+        # with no token before the text, its first token is read and never asked
         late = int(self.causal and not self.before)
         own = (first + late, end + late)
         target: dict[str, Any] = {
@@ -60,15 +64,22 @@ class Windows:
             window = self._around(self.before, piece, self.after)
             return _inputs(window, self.tokens), {**target, "labels": window}
         # one token more than is read: each is asked after the one before it
-        shift, length = len(self.before), self.tokens.parts["input_ids"].length(text)
+        last, length = self.before[-1:], self.tokens.parts["input_ids"].length(text)
+        shift, ahead = len(last), self._first(start)
         piece = self._around(
-            self.before[start : end + 1],
+            (*ahead, *last[start : end + 1]),
             self._part("input_ids", text, max(start - shift, 0), end + 1 - shift),
             self.after[: max(end + 1 - shift - length, 0)],
         )
         labels = piece[1:].clone()
-        labels[: first - start] = IGNORED
+        labels[: len(ahead) + first - start] = IGNORED
         return _inputs(piece[:-1], self.tokens), {**target, "labels": labels}
+
+    def _first(self, start: int) -> tuple[int, ...]:
+        """What a causal window reads before its place in the text; nothing of it is asked."""
+        if start == 0:  # the last one is the place itself: it asks for the text's first token
+            return self.before[:-1]
+        return self.before if self.each else ()
 
     def _part(self, name: str, text: int, start: int, end: int) -> Tensor:
         """Some tokens of a text, or numbers of them; a text may be the whole corpus."""
@@ -88,10 +99,12 @@ def _inputs(ids: Tensor, tokens: Tokens) -> dict[str, Tensor]:
 def windows(tokens: Tokens, spec: Mapping[str, Any], *, evaluated: bool) -> Windows:
     """Cuts texts into windows.
 
-    Causal models read `block` tokens, and predict each one's successor; a text begins after the
-    end of another, and its own end is predicted as well. In evaluation windows overlap: each token
-    is asked once, with `block - stride` or more before it, but at a text's beginning. Masked models
-    read windows side by side, with the tokens around them that they were trained with.
+    Causal models read `block` tokens, and predict each one's successor. Where the tokenizer puts
+    tokens before a text, every window begins with them, and the text ends with what the tokenizer
+    puts after it, if anything. Where it puts none before, a text begins after the end of another,
+    and its own end is predicted as well. In evaluation windows overlap: each token is asked once,
+    with `block - stride` or more before it, but at a text's beginning. Masked models read windows
+    side by side, with the tokens around them that they were trained with.
 
     Args:
         tokens: of the texts.
@@ -99,37 +112,57 @@ def windows(tokens: Tokens, spec: Mapping[str, Any], *, evaluated: bool) -> Wind
         evaluated: whether windows overlap.
 
     Raises:
-        ValueError: a block is longer than the network can read.
+        ValueError: a block is longer than the network can read, or too short for any text.
     """
     block, causal = spec["block"], spec["objective"] == "causal"
     if block > spec["max_length"]:
         raise ValueError(
             f"task.block={block} is more than backbone.max_length={spec['max_length']}; lower it"
         )
-    before: tuple[int, ...] = ()
-    after: tuple[int, ...] = ()
-    if causal:
-        end = spec.get("eos_id")
-        before = after = () if end is None else (int(end),)
-        size, stride = block, spec["stride"] if evaluated else block
-    else:
-        first_ids, last_ids = around(spec["tokenizer"])
-        before, after = tuple(first_ids), tuple(last_ids)
-        size = stride = block - len(before) - len(after)
-    if size < 1:
-        raise ValueError(f"task.block={block} leaves no room for the text; raise it")
+    before, after, each = _ends(spec)
     places, names = [], []
+    if causal:
+        # a window at a text's beginning has room for one more: its place is the last one before
+        inside = block - len(before) if each else block
+        outset = block - max(len(before) - 1, 0)
+        stride = min(spec["stride"], inside) if evaluated else inside
+        more = len(after) - (0 if before else 1)
+    else:
+        inside = outset = stride = block - len(before) - len(after)
+        more = 0
+    if inside < 1:
+        raise ValueError(
+            f"task.block={block} leaves no room for the text beside the {len(before) + len(after)} "
+            "tokens that the tokenizer puts around it; raise it"
+        )
     for text, length in enumerate(tokens.lengths):
-        # with an end on both sides there is one more to predict than the text has; with none, less
-        count = length + (1 if before else -1) if causal else length
-        for number, (start, stop, first) in enumerate(_cut(count, size, stride)):
+        cuts = _cut(length + more, inside, stride, outset=outset)
+        for number, (start, stop, first) in enumerate(cuts):
             places.append((text, start, stop, first))
             names.append((text, number))
-    return Windows(tokens, places, names, before, after, causal)
+    return Windows(tokens, places, names, before, after, causal, each)
 
 
-def _cut(count: int, size: int, stride: int) -> list[tuple[int, int, int]]:
+def _ends(spec: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
+    """What stands before a text and after it, and whether each window begins so."""
+    before, after = map(tuple, around(spec["tokenizer"]))
+    if before or spec["objective"] != "causal":
+        return before, after, True
+    end = spec.get("eos_id")
+    ends = () if end is None else (int(end),)
+    return ends, after or ends, False
+
+
+def _cut(
+    count: int, size: int, stride: int, *, outset: int | None = None
+) -> list[tuple[int, int, int]]:
     """Start, end and first asked position of windows on `count` positions.
+
+    Args:
+        count: of all positions.
+        size: of a window.
+        stride: of windows; `size`: side by side.
+        outset: size of the first window; None: as the others.
 
     >>> _cut(10, 4, 4)
     [(0, 4, 0), (4, 8, 4), (8, 10, 8)]
@@ -138,7 +171,7 @@ def _cut(count: int, size: int, stride: int) -> list[tuple[int, int, int]]:
     """
     if count < 1:
         return []
-    found = [(0, min(size, count), 0)]
+    found = [(0, min(size if outset is None else outset, count), 0)]
     while found[-1][1] < count:
         asked = found[-1][1]
         end = min(asked + stride, count)

@@ -3,13 +3,14 @@
 Shapes: S texts, T tokens, V entries of the vocabulary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from tlx.data.tokenise import around
 from tlx.data.tokens import WindowedText
 
 TEXTS = 2
@@ -39,7 +40,8 @@ def samples(
     prompts_ST = torch.stack([each[:shortest] for each in ids])
     network.eval()
     tokenizer, end = Tokenizer.from_str(spec["tokenizer"]), spec["eos_id"]
-    texts = [_decoded(tokenizer, prompt, [], end)[0] for prompt in prompts_ST.tolist()]
+    silent = {end, *around(spec["tokenizer"])[0]}
+    texts = [_decoded(tokenizer, prompt, [], silent)[0] for prompt in prompts_ST.tolist()]
     written: list[dict[str, str]] = [{} for _ in chosen]
     ids_ST = continued(
         network,
@@ -53,7 +55,8 @@ def samples(
     for way, rows in zip(TEMPERATURES, ids_ST.split(len(chosen)), strict=True):
         for continuations, row in zip(written, rows.tolist(), strict=True):
             new = row[shortest:]
-            continuations[way] = _decoded(tokenizer, row[:shortest], new, end)[1]
+            new = new[: new.index(end)] if end in new else new
+            continuations[way] = _decoded(tokenizer, row[:shortest], new, silent)[1]
     return [
         {"id": split.ids[index], "prompt": prompt, "continuations": continuations}
         for index, prompt, continuations in zip(chosen, texts, written, strict=True)
@@ -80,20 +83,24 @@ def continued(
 ) -> Tensor | None:
     """The prompts and `NEW_TOKENS` more; None where a probability is no number.
 
-    Each token is computed from the last `block` tokens anew, as in training.
+    Each token is computed from the last `block` tokens anew, as in training: behind the tokens that
+    the tokenizer begins texts with, if it does.
 
     Args:
         network: from inputs to logits [S, T, V], in evaluation.
         prompts_ST: token ids.
-        spec: `block`, `type_ids`.
+        spec: `block`, `type_ids`, `tokenizer`.
         temperatures_S: that logits are divided by; 0 takes the likeliest token.
         generator: on the CPU.
     """
     device = next(network.parameters()).device
+    first = len(around(spec["tokenizer"])[0])
     ids_ST, drawn_S1 = prompts_ST, (temperatures_S > 0)[:, None]
     scales_S1 = torch.where(drawn_S1, temperatures_S[:, None], 1.0)
     for _ in range(NEW_TOKENS):
-        window = ids_ST[:, -spec["block"] :].to(device)
+        window = ids_ST.to(device)
+        if (late := window.shape[1] - spec["block"]) > 0:
+            window = torch.cat([window[:, :first], window[:, first + late :]], dim=1)
         inputs = {"input_ids": window, "attention_mask": torch.ones_like(window, dtype=torch.bool)}
         if spec["type_ids"]:
             inputs["token_type_ids"] = torch.zeros_like(window)
@@ -108,11 +115,10 @@ def continued(
 
 
 def _decoded(
-    tokenizer: Tokenizer, prompt: list[int], new: list[int], end: int | None
+    tokenizer: Tokenizer, prompt: list[int], new: list[int], silent: Collection[int | None]
 ) -> tuple[str, str]:
     """Both as text: what follows the prompt may depend on it, a blank before a word say."""
-    prompt = [token for token in prompt if token != end]
-    new = new[: new.index(end)] if end in new else new
+    prompt = [token for token in prompt if token not in silent]
     before: str = tokenizer.decode(prompt, skip_special_tokens=False)
     whole: str = tokenizer.decode([*prompt, *new], skip_special_tokens=False)
     if whole.startswith(before):
