@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tlx.methods import bootstrap
-from tlx.methods.bootstrap import intervals, resampled_weights
+from tlx.methods.bootstrap import intervals, intervals_each, resampled_weights
+from tlx.methods.shares import Share, unanimous_ends
 
 
 def mean_of(values):
@@ -78,3 +79,61 @@ def test_wrong_arguments(wrong):
 
 def test_interval_has_the_documented_default_level():
     assert bootstrap.LEVEL == 0.95
+
+
+@pytest.mark.parametrize("n", [1, 20, 60, 500])
+def test_all_right_or_nearly_is_the_exact_interval(n):
+    from scipy.stats import binomtest
+
+    for count in {0, min(3, n), max(n - 19, 0), n}:
+        right = (torch.arange(n) < count).double()
+        found = intervals(mean_of(right), n, shares={"mean": Share(counted=True)})["mean"]
+        expected = binomtest(int(right.sum()), n).proportion_ci(method="exact")
+        assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+
+
+def test_coverage_of_an_accuracy_near_its_end():
+    """Over all outcomes, weighted by their probability: exact, and nothing drawn but resamples."""
+    from scipy.stats import binom
+
+    lowest, means = 1.0, []
+    for n in (20, 50, 100, 500):
+        # of more wrong items than this, none of these accuracies has 1 chance in 1000
+        wrong = torch.arange(min(n, int(binom.ppf(0.9995, n, 0.1))) + 1)
+        right = (torch.arange(n) >= wrong[:, None]).double()
+        found = intervals_each(
+            lambda weights, right=right: {"accuracy": right @ weights.T / weights.sum(1)},
+            n,
+            shares={"accuracy": Share(counted=True)},
+        )
+        ends = [(each["accuracy"]["low"], each["accuracy"]["high"]) for each in found]
+        for truth in (0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.993, 0.995, 0.998, 0.999, 1.0):
+            chances = binom.pmf(wrong.numpy(), n, 1 - truth)
+            covers = [low - 1e-12 <= truth <= high + 1e-12 for low, high in ends]
+            means.append(float(sum(chances[covers])))
+            lowest = min(lowest, means[-1])
+    assert lowest > 0.93
+    assert sum(means) / len(means) > 0.95
+
+
+def test_a_mean_over_classes_that_all_agree_rests_on_the_smallest():
+    one = torch.ones(2, dtype=torch.float64)
+    alike = unanimous_ends(one, 30 * one, level=0.95)
+    assert alike == pytest.approx((0.025 ** (1 / 60), 1))
+    few = unanimous_ends(one, torch.tensor([100.0, 3.0]), level=0.95)
+    assert few[0] == pytest.approx(1 - (1 - 0.025 ** (1 / 3)) / 2, abs=0.03)
+    # always the first class: the second may be found in other items, the first missed
+    low, high = unanimous_ends(torch.tensor([1.0, 0.0]), 20 * one, level=0.95)
+    assert (low, high) == pytest.approx((0.5 - 0.0842, 0.5 + 0.0842), abs=1e-4)
+
+
+def test_what_has_no_end_and_does_not_vary_has_no_interval():
+    found = intervals(mean_of(torch.full((50,), 0.1)), 50)["mean"]
+    assert math.isnan(found["low"])
+    assert math.isnan(found["high"])
+
+
+def test_what_varies_keeps_the_bootstrap_of_before():
+    right = (torch.arange(100) % 4 > 0).double()
+    plain = intervals(mean_of(right), 100)
+    assert intervals(mean_of(right), 100, shares={"mean": Share(counted=True)}) == plain

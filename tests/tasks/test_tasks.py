@@ -142,6 +142,25 @@ def test_report_is_what_a_record_holds(made):
     assert task.report(collected) == report  # the same resamples
 
 
+@pytest.mark.parametrize("kind", ["single", "multi", "real"])
+@pytest.mark.parametrize("right", [True, False])
+def test_no_final_figure_has_an_interval_of_no_width(kind, right):
+    torch.manual_seed(0)
+    task, target = make(kind)
+    truth = {"single": lambda: F.one_hot(target, C).float(), "multi": lambda: target}
+    outputs = target if kind == "real" else 2000 * (truth[kind]() - 0.5) * (1 if right else -1)
+    found = task.report(task.collect(outputs, {"target": target}))["metrics"]
+    for name, figure in found.items():
+        none = math.isnan(figure["low"]) and math.isnan(figure["high"])
+        assert none or figure["low"] < figure["high"], name
+        assert none or figure["low"] <= figure["value"] + 1e-9, name
+        assert none or figure["value"] <= figure["high"] + 1e-9, name
+    if kind == "single" and right:
+        assert found["accuracy"]["low"] == pytest.approx(0.025 ** (1 / 50))
+        assert 0.8 < found["macro_f1"]["low"] == found["balanced_accuracy"]["low"] < 0.93
+        assert math.isnan(found["loss"]["low"])
+
+
 def test_half_precision_outputs_are_taken(made):
     task, batch, outputs = made
     assert task.loss(outputs.bfloat16(), batch)[0].dtype == torch.float32

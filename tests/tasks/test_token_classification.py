@@ -122,6 +122,16 @@ def test_the_report_has_intervals_and_each_kind():
     assert report["metrics"]["f1"]["low"] <= report["metrics"]["f1"]["value"]
 
 
+def test_intervals_of_what_is_all_right_rest_on_the_sentences_that_speak_for_it():
+    task = token_classification(Labels("tags", TAGS))
+    target = [[1, 2, 0]] * 20 + [[0, 0, 0]] * 30
+    found = task.report(collected(task, target, target))["metrics"]
+    assert found["f1"]["value"] == found["accuracy"]["value"] == 1
+    for name in ("f1", "precision", "recall", "macro_f1"):
+        assert found[name]["low"] == pytest.approx(0.025 ** (1 / 20)), name
+    assert found["accuracy"]["low"] == pytest.approx(0.025 ** (1 / 50))
+
+
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="choose task=image_classification"):
         token_classification(Labels("single", ("a", "b")))

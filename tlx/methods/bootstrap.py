@@ -1,13 +1,17 @@
-"""Percentile bootstrap over items, for any metric that is a function of item weights."""
+"""Percentile bootstrap over items, for any metric that is a function of item weights.
+
+Where no resample tells anything, because all items agree, the ends are exact ones or none at all.
+"""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from tlx.methods.metrics import ones
+from tlx.methods.shares import Share, exact_ends
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -34,17 +38,24 @@ def resampled_weights(n: int, *, resamples: int, seed: int) -> Iterator[Tensor]:
 
 
 def intervals(
-    metric: Metric, n: int, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+    metric: Metric,
+    n: int,
+    *,
+    shares: Mapping[str, Share] | None = None,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
 ) -> dict[str, dict[str, float | int]]:
     """Each figure that `metric` gives: its name -> `value`, `low`, `high`, `n`.
 
-    A figure that is NaN in a resample has no interval (NaN ends), nor has one of no items.
-    A figure on which all items agree (an accuracy of 1) has one of no width: few items then
-    say less than it looks.
+    A figure that is NaN in a resample has no interval (NaN ends), nor has one of no items. Nor
+    has one on which all items agree (an accuracy of 1), unless it is named in `shares`: then its
+    ends are exact ones, which tell how much so many items can have missed.
 
     Args:
         metric: from weights [B, N] to values [B] by name.
         n: items.
+        shares: by name, of figures that have a lowest and a highest value; of one run.
         resamples: how many.
         level: coverage, in (0, 1).
         seed: of the resampling.
@@ -59,17 +70,24 @@ def intervals(
     def alone(weights_BN: Tensor) -> dict[str, Tensor]:
         return {name: values_B[None] for name, values_B in metric(weights_BN).items()}
 
-    return intervals_each(alone, n, resamples=resamples, level=level, seed=seed)[0]
+    return intervals_each(alone, n, shares=shares, resamples=resamples, level=level, seed=seed)[0]
 
 
 def intervals_each(
-    metric: Metric, n: int, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+    metric: Metric,
+    n: int,
+    *,
+    shares: Mapping[str, Share] | None = None,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
 ) -> list[dict[str, dict[str, float | int]]]:
     """What `intervals` gives for each of G runs that were judged on the same items.
 
     Args:
         metric: from weights [B, N] to values [G, B] by name.
         n: items.
+        shares: by name, of figures that have a lowest and a highest value.
         resamples: how many.
         level: coverage, in (0, 1).
         seed: of the resampling.
@@ -84,6 +102,8 @@ def intervals_each(
         drawn = [torch.cat([block[name] for block in blocks], dim=1).double() for name in plain]
         ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
         ends_2KG = torch.stack(drawn).quantile(ends, dim=2)
+        named = [(shares or {}).get(name) for name in plain]
+        _mend(ends_2KG, values_KG, named, n=n, level=level)
     columns = [tensor.T.tolist() for tensor in (values_KG, *ends_2KG)]
     return [
         {
@@ -92,6 +112,19 @@ def intervals_each(
         }
         for row in zip(*columns, strict=True)
     ]
+
+
+def _mend(
+    ends_2KG: Tensor, values_KG: Tensor, shares: Sequence[Share | None], *, n: int, level: float
+) -> None:
+    """Writes exact ends, or NaN, over those that resampling cannot give (a mutator)."""
+    # a mean of equal values varies in its last bits
+    agreed_KG = ends_2KG[1] - ends_2KG[0] <= 1e-12 * values_KG.abs().clamp(min=1)
+    for k, share in enumerate(shares):
+        for run, agreed in enumerate(agreed_KG[k].tolist()):
+            ends = exact_ends(share, values_KG[k], run=run, n=n, agreed=agreed, level=level)
+            if ends is not None:
+                ends_2KG[:, k, run] = torch.tensor(ends, dtype=torch.float64)
 
 
 def _weights(n: int, resamples: int, seed: int) -> Iterable[Tensor]:

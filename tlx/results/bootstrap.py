@@ -27,7 +27,8 @@ def paired_bootstrap(
     """The mean of first - second over items, with its percentile bootstrap interval.
 
     It tells two *trained models* apart on this test set; it knows nothing of how training
-    varies with the seed (for that, `paired_t`).
+    varies with the seed (for that, `paired_t`). Where all differences are equal, resampling
+    tells nothing: of right and wrong (1 and 0) the ends then are exact ones, of others NaN.
 
     Args:
         first: one figure an item, 1 where the first model is right.
@@ -43,6 +44,14 @@ def paired_bootstrap(
     n = len(differences)
     if n == 0:
         return Interval(value=math.nan, low=math.nan, high=math.nan, n=0)
+    value = float(differences.mean())
+    if np.ptp(differences) == 0:
+        low, high = math.nan, math.nan
+        if np.isin(np.asarray([first, second]), (0, 1)).all():
+            # a share of items up to this may differ otherwise, and none of n was seen to
+            unseen = 1 - ((1 - level) / 2) ** (1 / n)
+            low, high = value - unseen * (1 + value), value + unseen * (1 - value)
+        return Interval(value=value, low=low, high=high, n=n)
     generator = np.random.default_rng(seed)
     shares = np.full(n, 1 / n)
     rows = max(1, 4_000_000 // n)  # at most 32 MB of weights at a time
@@ -53,7 +62,7 @@ def paired_bootstrap(
         ]
     )
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value=float(differences.mean()), low=float(low), high=float(high), n=n)
+    return Interval(value=value, low=float(low), high=float(high), n=n)
 
 
 def interquartile_mean(

@@ -17,6 +17,7 @@ from tlx.data.splits import Batch, Labels
 from tlx.methods import calibration, metrics
 from tlx.methods.bootstrap import intervals_each
 from tlx.methods.metrics import Counts
+from tlx.methods.shares import Share
 from tlx.tasks.checks import check_labels, check_smoothing, check_weights
 from tlx.tasks.heads import linear_head
 from tlx.tasks.task import Collected
@@ -150,8 +151,10 @@ class Classification:
         """What `report` gives for each of G runs that were judged on the same items."""
         n = len(target_N)
         items = self._items(logits_GNC, target_N)
-        found = intervals_each(lambda weights_BN: self._figures(items, weights_BN), n)
         counts = self._counts(items, metrics.ones(n))
+        found = intervals_each(
+            lambda weights_BN: self._figures(items, weights_BN), n, shares=_shares(counts)
+        )
         return [
             self._report(
                 items.of(run),
@@ -283,6 +286,19 @@ def per_class(names: tuple[str, ...], counts: Counts) -> list[dict[str, Any]]:
         {"name": name, "precision": p, "recall": r, "f1": f, "support": int(s)}
         for name, p, r, f, s in columns
     ]
+
+
+def _shares(counts: Counts) -> dict[str, Share]:
+    """What the figures are whose values have ends; counts [G, 1, C]."""
+    support_C = counts.support[0]
+    return {
+        "accuracy": Share(counted=True),
+        "top5": Share(counted=True),
+        "balanced_accuracy": Share(of=metrics.recall(counts)[:, 0], items=support_C),
+        "macro_f1": Share(of=metrics.f1(counts)[:, 0], items=support_C),
+        "ece": Share(),
+        "brier": Share(most=2.0),
+    }
 
 
 def _predicted(logits_NC: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from tlx.backbones.backbone import Backbone
 from tlx.data.splits import IGNORED, Batch, Labels
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
+from tlx.methods.shares import Share
 from tlx.tasks.checks import check_labels, check_smoothing
 from tlx.tasks.heads import LanguageHead
 from tlx.tasks.task import Collected
@@ -191,7 +192,11 @@ class LanguageModeling:
         n = len(collected["loss"])
         return {
             "n": n,
-            "metrics": intervals(lambda weights_BN: self._figures(collected, weights_BN), n),
+            "metrics": intervals(
+                lambda weights_BN: self._figures(collected, weights_BN),
+                n,
+                shares={"accuracy": Share()},
+            ),
             "per_class": [],
             "confusion": None,
             "calibration": {},

@@ -15,6 +15,7 @@ from tlx.backbones.backbone import Backbone
 from tlx.data.splits import Batch, Labels
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
+from tlx.methods.shares import Share
 from tlx.tasks.checks import check_labels, check_smoothing, check_weights
 from tlx.tasks.classification import EVERY_PROBABILITY, per_class
 from tlx.tasks.heads import linear_head
@@ -127,14 +128,25 @@ class MultiLabel:
         counts = metrics.label_counts(
             _present(collected["logits"]), collected["target"], weights_BN=weights_1N
         )
-        precision_C = _average_precisions(collected, weights_1N)[0].tolist()
+        precision_1C = _average_precisions(collected, weights_1N)
         classes = per_class(names, counts)
+        present_C = (_present(collected["logits"]) | collected["target"].bool()).sum(0)
+        shares = {
+            "map": Share(of=precision_1C, items=counts.support),
+            "micro_f1": Share(),
+            # of a label that is never there all items say so
+            "macro_f1": Share(
+                of=metrics.f1(counts), items=present_C.masked_fill(present_C == 0, n)
+            ),
+        }
         return {
             "n": n,
-            "metrics": intervals(lambda weights_BN: self._figures(collected, weights_BN), n),
+            "metrics": intervals(
+                lambda weights_BN: self._figures(collected, weights_BN), n, shares=shares
+            ),
             "per_class": [
                 {**line, "average_precision": value}
-                for line, value in zip(classes, precision_C, strict=True)
+                for line, value in zip(classes, precision_1C[0].tolist(), strict=True)
             ],
             "confusion": None,
             "calibration": {},

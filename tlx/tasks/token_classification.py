@@ -14,6 +14,8 @@ from tlx.backbones.backbone import Backbone
 from tlx.data.splits import IGNORED, Batch, Labels
 from tlx.methods import entities, metrics
 from tlx.methods.bootstrap import Metric, intervals
+from tlx.methods.metrics import Counts
+from tlx.methods.shares import Share
 from tlx.tasks.checks import check_labels, check_smoothing
 from tlx.tasks.classification import per_class
 from tlx.tasks.heads import TokenHead
@@ -134,10 +136,11 @@ class TokenClassification:
         """Final figures with intervals over sentences, and those of each kind of entity."""
         n = len(collected["target"])
         names = entities.kinds(self.labels.names)
-        counts = entities.weighted(self._counts(collected), metrics.ones(n))
+        each = self._counts(collected)
+        counts = entities.weighted(each, metrics.ones(n))
         return {
             "n": n,
-            "metrics": intervals(self._figures(collected), n),
+            "metrics": intervals(self._figures(collected), n, shares=_shares(each, counts)),
             "per_class": per_class(names, counts),
             "confusion": None,
             "calibration": {},
@@ -206,3 +209,20 @@ class TokenClassification:
             }
 
         return figures
+
+
+def _shares(each: tuple[Tensor, Tensor, Tensor], counts: Counts) -> dict[str, Share]:
+    """What the figures of entities are whose values have ends: sentences speak for them."""
+    _, predicted_NK, there_NK = (part > 0 for part in each)
+
+    def items(has_NK: Tensor) -> Tensor:
+        return has_NK.any(1).sum()[None]
+
+    one = entities.micro(counts)
+    return {
+        "f1": Share(of=metrics.f1(one), items=items(predicted_NK | there_NK)),
+        "precision": Share(of=metrics.precision(one), items=items(predicted_NK)),
+        "recall": Share(of=metrics.recall(one), items=items(there_NK)),
+        "macro_f1": Share(of=metrics.f1(counts), items=(predicted_NK | there_NK).sum(0)),
+        "accuracy": Share(),
+    }

@@ -1,6 +1,7 @@
 """What a person reads before and after training: the data, the stages, what trains, the result."""
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,8 @@ def result(made: Any, folder: Path) -> str:
 
 
 def _value(value: Any) -> str:
+    if math.isnan(value.low) and not math.isnan(value.value):
+        return f"{value.value:.4g} [no interval]"
     if abs(value.value) >= 1e5:  # perplexity by word of a model of characters
         return f"{value.value:.4g} [{value.low:.3g}, {value.high:.3g}]"
     return f"{value.value:.4f} [{value.low:.3f}, {value.high:.3f}]"
