@@ -76,7 +76,8 @@ class Timed:
     def __init__(self, data: Data) -> None:
         self.data = data
         node = compose(["freeze_strategy=linear_probe", "optimizer=lbfgs"])["optimizer"]
-        self.exact = optimizers.lbfgs(**{k: v for k, v in node.items() if k != "_target_"})
+        options = {k: v for k, v in node.items() if k != "_target_"}
+        self.exact = optimizers.lbfgs(**{**options, "extend": False})  # as many as rates
         self.right: dict[str, Tensor] = {}
         self.chosen: dict[str, float] = {}
         self.seconds: dict[str, list[float]] = {"lbfgs": [], "sequence": [], "stack": []}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +12,15 @@ from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 
 from tlx import build, execute, runs, train
+from tlx.config import changes
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
 from tlx.config.identity import normalise, run_id
+from tlx.methods.probes import Solution
 from tlx.training import probe
-from tlx.training.course import Course
+from tlx.training.course import Course, Selection
 from tlx.training.module import TransferModule
+from tlx.training.optimizers import lbfgs
 from tlx.training.progress import Display
 from tlx.training.signals import Interrupted, StopFlag
 
@@ -80,7 +84,8 @@ def test_accuracy_equals_sklearns_on_the_same_features(tmp_path):
 
 
 def test_the_record_tells_how_it_went(tmp_path):
-    made, folder, _ = run(tmp_path, "optimizer.penalties=[1e-4,1e-6,1e-5]")
+    path = ["optimizer.penalties=[1e-4,1e-6,1e-5]", "optimizer.extend=false"]
+    made, folder, _ = run(tmp_path, *path)
     (stage,) = made.stages
     assert (stage.name, stage.ended_by, stage.boundary) == ("head", "convergence", "backbone")
     assert stage.end == made.used_steps <= made.budget_steps
@@ -134,11 +139,11 @@ def test_it_says_where_it_has_not_converged(tmp_path, capsys):
     made, _, _ = run(
         tmp_path,
         *("optimizer.penalties=[1e-7,1e-8]", "dataset.labels_per_class=5"),
-        "optimizer.most_iterations=1",
+        *("optimizer.most_iterations=1", "optimizer.extend=false"),
     )
     said = capsys.readouterr().out
     assert "raise optimizer.most_iterations" in said
-    assert "of optimizer.penalties; a wider range may be better" in said
+    assert "that were tried; a wider range of optimizer.penalties may be better" in said
     assert made.stages[0].ended_by == "budget"
     assert not made.notes["lbfgs"]["converged"]
 
@@ -168,6 +173,83 @@ def test_weaker_penalties_are_left_out_when_validation_has_turned(tmp_path):
     assert 4 <= penalties.index(made.notes["lbfgs"]["penalty"]) < len(tried) < len(penalties)
     whole, _, _ = run(tmp_path, *few, f"optimizer.penalties={penalties}", "optimizer.patience=null")
     assert whole.notes["lbfgs"]["penalties"] == penalties
+
+
+class Solved:
+    """A problem whose solution for a penalty is the penalty; `starts` tells from which it began."""
+
+    def __init__(self):
+        self.starts = {}
+
+    def solve(self, penalty, *, start, tolerance, most_iterations):
+        self.starts.setdefault(penalty, None if start is None else start.penalty)
+        nothing = torch.zeros(0)
+        return Solution(nothing, nothing, penalty, passes=1, error=0.0, converged=True)
+
+
+def chosen(figures, *, metric="accuracy", mode="max", **options):
+    """The penalty that is chosen, those that were tried, and the step of the best validation.
+
+    Args:
+        figures: from a penalty's power of ten to accuracy and loss on validation.
+        metric: monitored.
+        mode: of it.
+        options: of lbfgs.
+    """
+    exact = lbfgs(**{"penalties": [1.0, 0.1, 0.01], "patience": None, **options})
+    course = Course((), pace=probe.pace(exact, 9), selection=Selection(metric, mode))
+    problem = Solved()
+    best, tried = probe.choose(
+        problem,
+        exact,
+        course=course,
+        judge=lambda found: dict(
+            zip(("accuracy", "loss"), figures(math.log10(found.penalty)), strict=True)
+        ),
+    )
+    assert course.progress.step <= exact.most_passes
+    return best.penalty, [round(math.log10(each)) for each in tried], problem.starts
+
+
+def test_of_equal_figures_the_lower_loss_counts():
+    best, tried, _ = chosen(lambda power: (0.9, abs(power + 1)))
+    assert (best, tried) == (0.1, [0, -1, -2])
+    best, _, _ = chosen(lambda power: (0.9 - (power < -1), power))
+    assert best == 0.1, "a worse figure is not mended by a lower loss"
+
+
+@pytest.mark.parametrize(
+    ("optimum", "tried"),
+    [(3, [0, -1, -2, 1, 2, 3, 4]), (-4, [0, -1, -2, -3, -4, -5]), (-1, [0, -1, -2])],
+)
+def test_the_path_goes_on_while_its_end_is_the_best(optimum, tried):
+    best, found, starts = chosen(lambda power: (1 - abs(power - optimum), 0.0))
+    assert best == pytest.approx(10.0**optimum)
+    assert found == tried
+    if optimum == 3:
+        assert starts[10.0] == 1.0, "beyond the strongest it starts from the strongest"
+    assert chosen(lambda power: (1 - abs(power - optimum), 0.0), extend=False)[1] == [0, -1, -2]
+
+
+def test_a_path_without_an_optimum_ends():
+    _, tried, _ = chosen(lambda power: (0.5, -power), metric="loss", mode="min")
+    assert tried == [0, -1, -2, *range(1, 13)]
+
+
+def test_a_single_penalty_stays_alone():
+    assert chosen(lambda power: (power, power), penalties=[1.0])[:2] == (1.0, [0])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "concerned"),
+    [
+        (["optimizer=lbfgs", "freeze_strategy=linear_probe"], True),
+        ([*BASE[-2:], "optimizer.penalties=[0.1]"], False),
+        (["optimizer=adamw"], False),
+    ],
+)
+def test_only_paths_have_got_a_new_id(overrides, concerned):
+    assert ("penalty_path" in changes.marks(compose(overrides))) == concerned
 
 
 REFUSED = {

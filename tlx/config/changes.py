@@ -110,6 +110,13 @@ def _begins_texts(config: Node) -> bool:
     return _causal_text(config) and not kind and not name.startswith(NO_BEGINNING)
 
 
+def _chooses_a_penalty(config: Node) -> bool:
+    """Whether a linear head is solved for several penalties, of which validation chooses."""
+    optimizer = config["optimizer"]
+    of_lbfgs = _target(optimizer) == "tlx.training.optimizers.lbfgs"
+    return of_lbfgs and len(optimizer.get("penalties") or ()) > 1
+
+
 CHANGES: tuple[Change, ...] = (
     Change(
         mark="accumulated_weights",
@@ -135,6 +142,14 @@ CHANGES: tuple[Change, ...] = (
         "after the end token, and were asked for it at the end; now each window begins, and each "
         "text ends, as the tokenizer has it",
         concerns=_begins_texts,
+    ),
+    Change(
+        mark="penalty_path",
+        since="0.2.0",
+        what="of penalties with the same figure on validation lbfgs took the strongest, and none "
+        "beyond optimizer.penalties; now the lower loss counts, and the path goes on while its "
+        "end is the best",
+        concerns=_chooses_a_penalty,
     ),
 )
 """All changes, oldest first. Only ever added to: ids of finished runs rest on it."""

@@ -4,7 +4,7 @@
 `group_scales` and the training loop read them from the same node, the optimizers ignore them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -149,6 +149,10 @@ def timm(
     return optimizer
 
 
+MOST_BEYOND = 12
+"""Steps of a path of penalties beyond its end: of the default one, six powers of ten."""
+
+
 @dataclass(frozen=True)
 class Lbfgs:
     """How a linear head is solved; see `lbfgs`, and `training.probe`, which does it.
@@ -159,6 +163,7 @@ class Lbfgs:
         path_tolerance: of those that validation chooses from.
         patience: penalties without a better validation, after which weaker ones are left out.
         most_iterations: of each.
+        extend: whether the path goes on beyond the penalties while its end is the best.
     """
 
     penalties: tuple[float, ...]
@@ -166,12 +171,25 @@ class Lbfgs:
     path_tolerance: float = 0.5
     patience: int | None = 3
     most_iterations: int = 1000
+    extend: bool = True
 
     @property
     def most_passes(self) -> int:
         """Passes over the training data that it takes at most."""
-        solutions = len(self.penalties) + (len(self.penalties) > 1)
+        several = len(self.penalties) > 1
+        solutions = len(self.penalties) + several + (MOST_BEYOND if several and self.extend else 0)
         return solutions * (self.most_iterations + 1)
+
+    def beyond(self, end: float) -> Iterator[float]:
+        """Penalties beyond the strongest or the weakest, in steps of the path's own mean ratio.
+
+        >>> [round(p, 3) for p in Lbfgs((1.0, 0.1, 0.01)).beyond(1.0)][:2]
+        [10.0, 100.0]
+        """
+        first, last = self.penalties[0], self.penalties[-1]
+        ratio = (last / first) ** (1 / (len(self.penalties) - 1))
+        for steps in range(1, MOST_BEYOND + 1):
+            yield end * ratio ** (steps if end == last else -steps)
 
 
 def lbfgs(
@@ -181,6 +199,7 @@ def lbfgs(
     path_tolerance: float = 0.5,
     patience: int | None = 3,
     most_iterations: int = 1000,
+    extend: bool = True,
 ) -> Lbfgs:
     """Solves a linear head on frozen features instead of training it, penalty by penalty.
 
@@ -195,6 +214,8 @@ def lbfgs(
         patience: when so many penalties in a row have given neither a better monitored figure nor a
             lower loss on validation, weaker ones are not tried; null: all are.
         most_iterations: of each; where they are not enough, a note says so.
+        extend: where the strongest or the weakest of several penalties is the best, the path goes
+            on beyond it while its end is the best, for 12 steps of its own mean ratio at most.
 
     Source: Kornblith et al. 2019, "Do Better ImageNet Models Transfer Better?", appendix; the range
     of penalties is ours.
@@ -205,4 +226,5 @@ def lbfgs(
         path_tolerance=path_tolerance,
         patience=patience,
         most_iterations=most_iterations,
+        extend=extend,
     )

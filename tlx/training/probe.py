@@ -95,6 +95,9 @@ def choose(
 ) -> tuple[Solution, list[float]]:
     """Solves for one penalty after another, and for the best on validation to the end.
 
+    Of equal figures the lower loss on validation counts. Where the path's strongest or weakest
+    penalty is the best, it goes on beyond it while its end is the best.
+
     Args:
         problem: to be solved.
         exact: how.
@@ -102,18 +105,16 @@ def choose(
         judge: a solution's figures on validation, `loss` among them.
 
     Returns:
-        The best, and the penalties that were tried.
+        The best, and the penalties that were tried, in their order.
 
     Raises:
         ValueError: the monitored figure is undefined for all.
     """
     progress, metric = course.progress, course.selection.metric
     several = len(exact.penalties) > 1
-    tolerance = exact.path_tolerance if several else exact.tolerance
-    found: Solution | None = None
     best: Solution | None = None
     tried: list[float] = []
-    least_loss, waited = math.inf, 0
+    best_loss = least_loss = math.inf
 
     def solved(penalty: float, start: Solution | None, tolerance: float) -> Solution:
         made = problem.solve(
@@ -122,18 +123,37 @@ def choose(
         progress.step += made.passes
         return made
 
-    for penalty in exact.penalties:
-        found = solved(penalty, found, tolerance)
+    def attempt(penalty: float, start: Solution | None) -> tuple[Solution, float]:
+        """A solution of the path, and its loss on validation; takes note if it is the best."""
+        nonlocal best, best_loss
+        made = solved(penalty, start, exact.path_tolerance if several else exact.tolerance)
         tried.append(penalty)
-        metrics, waited = judge(found), waited + 1
-        if metrics["loss"] < least_loss:
-            least_loss, waited = metrics["loss"], 0
-        if course.select(metrics[metric]):
-            best, waited = found, 0
+        figures = judge(made)
+        value, loss = figures[metric], figures["loss"]
+        tied = value == progress.best_value and loss < best_loss
+        if course.select(value) or tied:
+            best, best_loss, progress.best_step = made, loss, progress.step
+        return made, loss
+
+    latest: Solution | None = None
+    waited = 0
+    for penalty in exact.penalties:
+        latest, loss = attempt(penalty, latest)
+        waited += 1
+        if loss < least_loss:
+            least_loss, waited = loss, 0
+        if best is latest:
+            waited = 0
         if exact.patience is not None and waited >= exact.patience:
             break
     if best is None:
         raise ValueError(f"monitor=val/{metric} is undefined for each penalty; choose another")
+    if several and exact.extend and best.penalty in (exact.penalties[0], exact.penalties[-1]):
+        latest = best
+        for penalty in exact.beyond(best.penalty):
+            latest, _ = attempt(penalty, latest)
+            if best is not latest:
+                break
     if several:
         best = solved(best.penalty, best, exact.tolerance)
         progress.best_value, progress.best_step = judge(best)[metric], progress.step
@@ -172,7 +192,7 @@ class _Path:
         """Solves and chooses, and leaves the head in the network (a mutator); notes on it."""
         problem = Problem(self.train_ND, self.gradient, outputs=self.head.linear.out_features)
         best, tried = choose(problem, exact, course=self.course, judge=self.judge)
-        self.warn(best, exact)
+        self.warn(best, tried, exact)
         return {
             "penalty": best.penalty,
             "penalties": tried,
@@ -228,7 +248,7 @@ class _Path:
         for logger in self.trainer.loggers:
             logger.log_metrics(dict(row), step=self.course.progress.step)
 
-    def warn(self, best: Solution, exact: Lbfgs) -> None:
+    def warn(self, best: Solution, tried: list[float], exact: Lbfgs) -> None:
         """Says which penalty was chosen, and what is doubtful about it."""
         self.display.line(f"penalty {best.penalty:g} is chosen; error {best.error:.1e}")
         if not best.converged:
@@ -236,11 +256,11 @@ class _Path:
                 f"it has not converged to optimizer.tolerance={exact.tolerance:g} in "
                 f"{exact.most_iterations} iterations; raise optimizer.most_iterations"
             )
-        ends = {exact.penalties[0]: "strongest", exact.penalties[-1]: "weakest"}
-        if len(exact.penalties) > 1 and best.penalty in ends:
+        ends = {max(tried): "strongest", min(tried): "weakest"}
+        if len(tried) > 1 and best.penalty in ends:
             self.display.line(
-                f"it is the {ends[best.penalty]} of optimizer.penalties; a wider range may be "
-                "better"
+                f"it is the {ends[best.penalty]} of the {len(tried)} that were tried; a wider "
+                "range of optimizer.penalties may be better"
             )
 
 
