@@ -40,7 +40,10 @@ RUNS: dict[str, tuple[str, ...]] = {
     "accumulate": (*IMAGES, "trainer.accumulate=2", "trainer.batch_size=16"),
     "stored": (*IMAGES, "freeze_strategy=linear_probe"),
     "stack": (*IMAGES, "freeze_strategy=linear_probe"),
-    "lbfgs": (*IMAGES, "freeze_strategy=linear_probe", "optimizer=lbfgs"),
+    "lbfgs": (
+        *(*IMAGES, "freeze_strategy=linear_probe", "optimizer=lbfgs"),
+        "optimizer.penalties=[0.01]",
+    ),
     "ranks": (*IMAGES, "trainer.devices=2", "trainer.strategy=ddp"),
 }
 """Name to overrides. Stages and weights as no change of a config's meaning concerns them."""

@@ -53,7 +53,9 @@ def _accumulates_unequal_weights(config: Node) -> bool:
         return False
     weights = config["task"].get("class_weights") or [1.0]
     used = {_target(node) for node in (config["task"], *config["augmentation"].values())}
-    return any(weight != weights[0] for weight in weights) or not used.isdisjoint(UNEQUAL)
+    own = any(not target.startswith("tlx.") for target in used)  # nobody knows what they weigh
+    unequal = any(weight != weights[0] for weight in weights)
+    return own or unequal or not used.isdisjoint(UNEQUAL)
 
 
 STRATEGIES = "tlx.methods.strategies."
