@@ -18,14 +18,14 @@ from tlx.build import Plan
 from tlx.data import columns
 from tlx.data.splits import Split
 from tlx.data.tokens import WindowedText
-from tlx.results import predictions, record
+from tlx.results import kept_weights, predictions, record
 from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageRecord, Value
 from tlx.tasks import samples
 from tlx.tasks.classification import Classification
 from tlx.tasks.task import Collected
 from tlx.training import probe, pruning, sharding, tables
 from tlx.training.collect import Collector, broadcast
-from tlx.training.course import Course, Progress, Selection
+from tlx.training.course import Course, Progress
 from tlx.training.fit import fit, peak_memory_bytes
 from tlx.training.loaders import Share
 from tlx.training.loggers import RunInfo
@@ -80,7 +80,8 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
             save_weights(folder, plan, state)
             show(loggers, plan, made)
             record.write(folder, made)
-            print(tables.result(made, folder), flush=True)
+            kept = kept_weights.sentence(made)
+            print(tables.result(made, folder, kept=kept), flush=True)
         launch.wait_for_all()
         status = "finished"
     except BaseException as error:
@@ -353,7 +354,7 @@ def record_of(
         wall_s=max(wall_s, progress.wall_s),
         peak_memory_bytes=peak_memory_bytes(),
         samples_per_s=progress.step * plan.pace.batch_size / max(train_s, 1e-9),
-        selected=_selected(plan.selection, progress, reports),
+        selected=_selected(plan, progress, reports),
         weights_id=plan.model.backbone.weights_id,
         lineage=tuple(facts.get("lineage", [])),
         fused_with=fused_with,
@@ -363,15 +364,24 @@ def record_of(
 
 
 def _selected(
-    selection: Selection, progress: Progress, reports: Mapping[str, Mapping[str, Any]]
+    plan: Plan, progress: Progress, reports: Mapping[str, Mapping[str, Any]]
 ) -> Selected | None:
     """What validation says of the weights that were kept; None where nothing was validated."""
     if progress.best_step is None or progress.best_value is None:
         return None
+    selection = plan.selection
     value, step = progress.best_value, progress.best_step
     if selection.final == "last" and reports:  # other ranks report nothing
         value, step = reports["val"]["metrics"][selection.metric]["value"], progress.step
-    return Selected(monitor=f"val/{selection.metric}", mode=selection.mode, value=value, step=step)
+    place = max(i for i, stage in enumerate(progress.stages) if stage["start"] < step)
+    return Selected(
+        monitor=f"val/{selection.metric}",
+        mode=selection.mode,
+        value=value,
+        step=step,
+        stage=progress.stages[place]["name"],
+        last_stage=place == len(plan.spans) - 1,
+    )
 
 
 def split_record(report: Mapping[str, Any]) -> SplitRecord:

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tlx.results import record
+from tlx.results import kept_weights, reading, record
 from tlx.results.record import (
     Parameters,
     Record,
@@ -151,3 +151,50 @@ def test_a_failing_write_leaves_the_old_record(tmp_path, monkeypatch):
 def test_records_are_values():
     with pytest.raises(dataclasses.FrozenInstanceError):
         full_record().seed = 3
+
+
+# -- which weights were kept --------------------------------------------------------------------
+
+
+def of_stages(step, *, selected=None, names=("head", "all"), status="finished"):
+    stages = tuple(
+        StageRecord(
+            name=name, start=40 * place, end=40 * (place + 1), trainable=1, total=9, wall_s=1.0,
+            samples_per_s=1.0, ended_by="budget",
+        )
+        for place, name in enumerate(names)
+    )  # fmt: skip
+    said = {"monitor": "val/accuracy", "mode": "max", "value": 0.5, "step": step}
+    return full_record(stages=stages, selected=Selected(**said, **(selected or {})), status=status)
+
+
+@pytest.mark.parametrize(
+    ("made", "words", "count"),
+    [
+        # records of before: the steps of their stages tell
+        (of_stages(40), "step 40 (stage head), not of the last stage", "1 of 1"),
+        (of_stages(41), "step 41 (stage all)", "0 of 1"),
+        (of_stages(80), "step 80 (stage all)", "0 of 1"),
+        (of_stages(30, names=("all",)), "step 30 (stage all)", "0 of 0"),
+        # early stopping ended the first of two stages
+        (
+            of_stages(30, names=("head",), selected={"stage": "head", "last_stage": False}),
+            "step 30 (stage head), not of the last stage",
+            "1 of 1",
+        ),
+        (of_stages(40, status="failed"), "", "0 of 0"),
+        (full_record(selected=None), "", "0 of 0"),
+    ],
+)
+def test_a_record_tells_which_weights_were_kept(made, words, count):
+    assert kept_weights.sentence(made) == words
+    assert str(kept_weights.count([made, None])) == count
+
+
+def test_a_record_of_before_is_read_fast_and_strictly(tmp_path):
+    made = full_record()
+    data = json.loads(record.to_json(made))
+    del data["selected"]["stage"], data["selected"]["last_stage"]
+    (tmp_path / record.FILE).write_text(json.dumps(data))
+    assert record.read(tmp_path) == made
+    assert reading._quick(data) == made

@@ -68,7 +68,8 @@ def test_table_columns_do_not_depend_on_the_rows(tmp_path, made):
     assert list(columns.index) == [
         "run", "arm", "seed", "candidate", "status", "split", "metric", "value", "low", "high",
         "n_items", "task", "wall_s", "trainable", "total_parameters", "peak_memory_bytes",
-        "used_steps", "budget_steps", "selected", "trial",
+        "used_steps", "budget_steps", "selected", "kept_step", "kept_stage", "kept_last_stage",
+        "trial",
     ]  # fmt: skip
     assert columns["value"] == "float64"
     assert columns["seed"] == columns["n_items"] == "Int64"

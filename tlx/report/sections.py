@@ -8,6 +8,7 @@ from typing import Any
 from tlx.report import (
     curves,
     factors,
+    kept_stages,
     plot_arms,
     plot_classes,
     plot_search,
@@ -106,6 +107,8 @@ def _warnings(study: Study, found: Mapping[str, int]) -> list[str]:
     if diverged:
         listed = ", ".join(f"{s.nan} of {s.arm}" for s in diverged[:10])
         texts.append(f"Runs that finished without a number, left out of the means: {listed}.")
+    if earlier := kept_stages.warning(study):
+        texts.append(earlier)
     few = [s for s in study.summaries(study.manifest.metric) if 0 < s.interval.n < 3]
     if few:
         which = f"{len(few):,} of {len(study.arms):,} arms rest{'s' if len(few) == 1 else ''}"
@@ -172,7 +175,7 @@ def sections(study: Study, tables: Mapping[str, Table]) -> list[Part]:
             *listing("errors", marked=False, endings=("csv",)), *listing("entities"),
             *listing("samples", endings=("csv",)),
         ]),
-        Part(name="cost", title="Cost", text=reuse.sentences(study), items=[
+        Part(name="cost", title="Cost", text=_cost(study), items=[
             *_there(plot_arms.tradeoff(study, drawn)), *listing("cost", heading="Cost by arm"),
         ]),
         Part(name="figures", title="Every figure",
@@ -182,6 +185,10 @@ def sections(study: Study, tables: Mapping[str, Table]) -> list[Part]:
              items=listing("provenance", marked=False, endings=("csv",), heading="Runs")),
     ]  # fmt: skip
     return [part for part in parts if part.items]
+
+
+def _cost(study: Study) -> str:
+    return " ".join(text for text in (reuse.sentences(study), kept_stages.line(study)) if text)
 
 
 def _there(*figures: Figure | None) -> list[Figure]:

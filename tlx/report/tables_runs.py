@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tlx.report import data, reuse
+from tlx.report import data, kept_stages, reuse
 from tlx.report.data import MANY_RUNS, Study
 from tlx.report.formats import Column, Table
 from tlx.results.record import Record
@@ -29,6 +29,7 @@ def cost(study: Study) -> Table:
         Column(key="wall_s", label="Wall time", kind="seconds"),
         Column(key="peak_memory_bytes", label="Peak memory", kind="bytes"),
         Column(key="steps", label="Steps", kind="count"),
+        *kept_stages.columns_of_arms(),
         Column(key="budget_steps", label="Budget", kind="count"),
         Column(key="samples_per_s", label="Samples/s", kind="count"),
         *(reuse.columns_of_arms() if study.shared else []),
@@ -46,13 +47,18 @@ def cost(study: Study) -> Table:
                 mean(record.wall_s for record in found),
                 mean(record.peak_memory_bytes for record in found),
                 mean(record.used_steps for record in found),
+                *kept_stages.of_arm(found),
                 mean(record.budget_steps for record in found),
                 mean(record.samples_per_s for record in found),
                 *(reuse.of_arm(found) if study.shared else []),
                 len(found),
             ]
         )
-    note = "Means over the n finished runs of each arm's chosen candidate."
+    note = (
+        "Means over the n finished runs of each arm's chosen candidate. Kept: step of the weights "
+        "that a run was judged by. Early: how many runs of several stages kept those of a stage "
+        "before the last."
+    )
     if study.shared:
         note += SHARED
     title = f"{study.manifest.study}: cost"
@@ -103,6 +109,7 @@ def runs(study: Study) -> Table:
         Column(key="candidate", label="Tuned", kind="tuned"),
         Column(key="status", label="Status"),
         Column(key="selected", label="Best on val", kind="number", digits=4),
+        *kept_stages.columns_of_runs(),
         Column(key="trainable", label="Trainable", kind="count"),
         Column(key="wall_s", label="Wall time", kind="seconds"),
         *(reuse.columns_of_runs() if study.shared else []),
@@ -126,6 +133,7 @@ def provenance(study: Study) -> Table:
     """Where each number comes from: run, code, machine, and the lines that give it again."""
     columns = [
         Column(key="run", label="Run", kind="code"),
+        Column(key="kept", label="Kept", under="run"),
         *([Column(key="training", label="Training", under="run")] if study.shared else []),
         Column(key="arm", label="Arm"),
         Column(key="seed", label="Seed", kind="count"),
@@ -141,10 +149,10 @@ def provenance(study: Study) -> Table:
         record = study.records.get(planned.run)
         facts = data.provenance(study, planned.run) if record else {}
         rows.append(
-            [planned.run, *([reuse.hint(record)] if study.shared else []), planned.arm,
-             planned.seed, _figure(record, study.split, study.metric),
-             command(study, planned.overrides), again(study, "rerun", planned.run),
-             *_origin(facts)]
+            [planned.run, kept_stages.hint(record),
+             *([reuse.hint(record)] if study.shared else []), planned.arm, planned.seed,
+             _figure(record, study.split, study.metric), command(study, planned.overrides),
+             again(study, "rerun", planned.run), *_origin(facts)]
         )  # fmt: skip
     note = ""
     if study.many:
@@ -206,9 +214,10 @@ def _unreadable(study: Study, run: str) -> str:
 
 def _of_run(record: Record | None) -> list[Any]:
     if record is None:
-        return [None] * 3
+        return [None] * 6
     return [
         record.selected.value if record.selected else None,
+        *kept_stages.of_run(record),
         record.parameters.trainable if record.parameters else None,
         record.wall_s,
     ]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlx.report import data, formats, reuse, tables, tables_runs, trials
+from tlx.report import data, formats, kept_stages, reuse, tables, tables_runs, trials
 from tlx.report.data import Study
 from tlx.report.formats import Column, Table
 from tlx.report.numbers import counted
@@ -63,10 +63,10 @@ def of_study(study: Study, width: int, *, colour: bool = False) -> str:
         _print(console, found, MOST_TRIALS)
     for split in study.splits:
         _print(console, tables.main(study, split=split))
-    shared = reuse.line(study)
-    if shared:
-        console.print(Text(shared))
-        console.print()
+    for line in (reuse.line(study), kept_stages.line(study)):
+        if line:
+            console.print(Text(line))
+            console.print()
     if study.trouble:
         console.print(Text(study.trouble, style="red"))
     for verdict in study.verdicts:

@@ -24,6 +24,10 @@ _KEYS = {
     kind: frozenset(item.name for item in dataclasses.fields(kind))
     for kind in (Record, SplitRecord, StageRecord, Parameters, Selected, Value)
 }
+_NEEDED = {
+    kind: frozenset(item.name for item in dataclasses.fields(kind) if item.metadata != record.LATER)
+    for kind in _KEYS
+}
 _NUMBERS = (float, int)
 
 
@@ -107,6 +111,7 @@ def _value(data: Mapping[str, Any]) -> Value:
 
 
 def _made(kind: Any, data: dict[str, Any]) -> Any:
-    if data.keys() != _KEYS[kind]:
+    keys = data.keys()
+    if keys != _KEYS[kind] and not _NEEDED[kind] <= keys <= _KEYS[kind]:
         raise KeyError
     return kind(**data)

@@ -122,12 +122,16 @@ class Selected:
         mode: `max` or `min`.
         value: its best value.
         step: global step of that value.
+        stage: name of the stage that the step is in.
+        last_stage: whether that is the last stage of the strategy.
     """
 
     monitor: str
     mode: str
     value: float
     step: int
+    stage: str | None = field(default=None, metadata=LATER)
+    last_stage: bool | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tlx.results import kept_weights
 from tlx.results.manifest import Manifest, PlannedRun
 from tlx.results.reading import many_objects, read_many
 from tlx.results.record import FILE, Record, RecordError
@@ -19,6 +20,7 @@ FACTOR = "factor:"
 """What the names of the columns of factors start with."""
 MISSING, UNREADABLE = "missing", "unreadable"
 _OF_RUN = ("run", "arm", "seed", "candidate", "status")
+_KEPT = ("kept_step", "kept_stage", "kept_last_stage")
 _COUNTS = ("trainable", "total_parameters", "peak_memory_bytes", "used_steps", "budget_steps")
 
 
@@ -189,7 +191,7 @@ def _planned(run: PlannedRun) -> dict[str, Any]:
 def _line(found: Record | RecordError | None) -> dict[str, Any]:
     if not isinstance(found, Record):
         return {"status": MISSING if found is None else UNREADABLE}
-    parameters, selected = found.parameters, found.selected
+    parameters, selected, kept = found.parameters, found.selected, kept_weights.of(found)
     return {
         "status": found.status,
         "seed": found.seed,
@@ -201,6 +203,9 @@ def _line(found: Record | RecordError | None) -> dict[str, Any]:
         "used_steps": found.used_steps,
         "budget_steps": found.budget_steps,
         "selected": selected.value if selected else None,
+        "kept_step": kept.step if kept else None,
+        "kept_stage": kept.stage if kept else None,
+        "kept_last_stage": kept.last if kept else None,
     }
 
 
@@ -218,19 +223,20 @@ def _frame(
 ) -> "pandas.DataFrame":
     import pandas  # slow to import
 
-    level = ["task", "wall_s", *_COUNTS, "selected", "trial"]
+    level = ["task", "wall_s", *_COUNTS, "selected", *_KEPT, "trial"]
     factors = list(dict.fromkeys(key for line in lines for key in line if key.startswith(FACTOR)))
     runs = pandas.DataFrame(lines, columns=[*_OF_RUN, *level, *factors])
     for key in factors:
         runs[key] = _levels([line.get(key) for line in lines])
-    for key in ("run", "arm", "candidate", "status", "task"):
+    for key in ("run", "arm", "candidate", "status", "task", "kept_stage"):
         runs[key] = runs[key].astype("str")
-    whole = dict.fromkeys(("seed", "trial", *_COUNTS), "Int64")
-    runs = runs.astype({**whole, "wall_s": "float64", "selected": "float64"})
+    whole = dict.fromkeys(("seed", "trial", "kept_step", *_COUNTS), "Int64")
+    real = {"wall_s": "float64", "selected": "float64"}
+    runs = runs.astype({**whole, **real, "kept_last_stage": "boolean"})
     columns = ["place", "split", "metric", "value", "low", "high", "n_items"]
     rows = pandas.DataFrame(figures, columns=columns)
-    real = dict.fromkeys(("value", "low", "high"), "float64")
-    rows = rows.astype({"split": "str", "metric": "str", **real, "n_items": "Int64"})
+    ends = dict.fromkeys(("value", "low", "high"), "float64")
+    rows = rows.astype({"split": "str", "metric": "str", **ends, "n_items": "Int64"})
     wide = runs.take(rows.pop("place").to_numpy(dtype="int64")).reset_index(drop=True)
     table = pandas.concat([wide[list(_OF_RUN)], rows, wide[[*level, *factors]]], axis=1)
     table.attrs["problems"] = problems

@@ -84,12 +84,13 @@ def _decayed(recipe: Recipe, names: Sequence[str]) -> str:
     return f"{recipe.weight_decay:g} ({part}/{len(names)})"
 
 
-def result(made: Any, folder: Path) -> str:
-    """The final figures with their intervals, and where everything is.
+def result(made: Any, folder: Path, *, kept: str = "") -> str:
+    """The final figures with their intervals, which weights they are of, and where everything is.
 
     Args:
         made: a Record.
         folder: of the run.
+        kept: step and stage of the weights, in words.
     """
     table = Table(title=f"{made.run}: finished", title_justify="left", title_style="bold")
     names = list(dict.fromkeys(n for split in made.splits.values() for n in split.metrics))
@@ -103,7 +104,8 @@ def result(made: Any, folder: Path) -> str:
         table.add_row(split, str(found.n), *cells)
     seconds = f"{made.used_steps} of {made.budget_steps} steps in {made.wall_s:.0f} s"
     pace = f"{seconds}, {made.samples_per_s:.0f} samples/s"
-    return f"{_text(table, whole=True)}\n{pace}; everything is in {folder}"
+    weights = f"; weights of {kept}" if kept else ""
+    return f"{_text(table, whole=True)}\n{pace}{weights}; everything is in {folder}"
 
 
 def _value(value: Any) -> str:
