@@ -17,6 +17,7 @@ import yaml
 import launching
 import tlx
 from tlx import cli, diagnose, execute, runs, use
+from tlx.config.compose import compose
 from tlx.lineage import Located
 from tlx.results import record
 
@@ -801,6 +802,24 @@ def test_a_rerun_computes_with_the_runs_threads(trained, tmp_path, monkeypatch):
         runs.read_config(trained), into=tmp_path, parents=trained.parent, original=trained
     )
     assert asked == [execute.provenance_of(trained)["threads"]]
+
+
+def test_a_rerun_of_a_run_of_before_is_refused_where_it_meant_something_else(copied, capsys):
+    config, path = runs.read_config(copied), copied / execute.PROVENANCE
+    facts = json.loads(path.read_text())
+    del facts["changes"], config["select_from"]
+    runs.write_json(path, {**facts, "code": {"sha": "0123abc"}})
+    runs.write_config(copied, config)
+    execute.refuse_changed(config, copied)  # of one stage: it means what it meant
+    strategy = compose(["freeze_strategy=lp_ft"])["freeze_strategy"]
+    several = {**config, "freeze_strategy": strategy}
+    runs.write_config(copied, several)
+    _, err = tlx_says(capsys, "rerun", copied, status=2)
+    assert "best_of_last_stage" in err
+    assert "0123abc" in err
+    assert "select_from=run in its config" in err
+    assert not (copied.parent / "rerun").exists()
+    execute.refuse_changed({**several, "select_from": "run"}, copied)
 
 
 @pytest.mark.slow

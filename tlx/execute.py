@@ -277,11 +277,21 @@ def run_folder(folder: Path) -> Record:
     """Trains the run whose config is frozen in a folder, through torchrun where it has to be.
 
     Where the folder names others to be trained with it, they are all trained.
+
+    Raises:
+        RunError: the config means something else since it was frozen (a job that waited in a queue
+            while tlx was brought up to date); also what `run_here` and `run_together` raise.
     """
     if (folder / FUSED).exists():
         names = json.loads((folder / FUSED).read_text(encoding="utf-8"))
         return run_together([folder.parent / name for name in names])
     config = runs.read_config(folder)
+    try:
+        refuse_changed(config, folder)
+    except runs.RunError as error:
+        if launch.is_first():
+            fail(folder, str(error))
+        raise
     if launch.wants_torchrun(config):
         launch.start(folder, config)
         return after_launch(folder)
@@ -443,7 +453,7 @@ def fail(folder: Path, reason: str) -> None:
 
 
 def refuse_changed(config: Config, folder: Path) -> None:
-    """Refuses to take up a run whose config means something else since it was trained.
+    """Refuses to take up a run whose config means something else since it was frozen.
 
     Raises:
         RunError: with each change, the commit that trained the run, and the key that still says
@@ -454,12 +464,12 @@ def refuse_changed(config: Config, folder: Path) -> None:
     if not lacking:
         return
     commit = before.get("code", {}).get("sha")
-    lines = [f"{folder.name} was trained when its config meant something else:"]
+    lines = [f"{folder.name} was frozen when its config meant something else:"]
     for change in lacking:
         lines.append(f"  {change.mark} (since tlx {change.since}): {change.what}")
         if change.old:
             lines.append(f"    {change.old} in its config asks for the old meaning")
-    lines.append(f"  it was trained at commit {commit or 'unknown'}; rerun it there")
+    lines.append(f"  it was frozen at commit {commit or 'unknown'}; run it there")
     raise runs.RunError("\n".join(lines))
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tlx import build, launch, runs
 from tlx.build import Plan
+from tlx.config import changes
 from tlx.data import columns
 from tlx.data.splits import Split
 from tlx.data.tokens import WindowedText
@@ -359,8 +360,15 @@ def record_of(
         lineage=tuple(facts.get("lineage", [])),
         fused_with=fused_with,
         cached=any(stage.boundary is not None for stage in stages),
-        notes={**plan.splits.notes, **progress.notes},
+        notes={**plan.splits.notes, **progress.notes, **_meanings(facts)},
     )
+
+
+def _meanings(facts: Mapping[str, Any]) -> dict[str, dict[str, bool]]:
+    """Of each change that is known whether it concerns a run; {} where its provenance is older."""
+    if "changes" not in facts:
+        return {}
+    return {"changes": {known.mark: known.mark in facts["changes"] for known in changes.CHANGES}}
 
 
 def _selected(

@@ -13,6 +13,7 @@ from tlx.config.changes import Change
 from tlx.config.compose import Composer, compose
 from tlx.config.places import conf_dir
 from tlx.methods.stages import layout_of
+from tlx.results import record
 
 OLD = compose(["trainer.accumulate=2"])
 OTHER = compose([])
@@ -49,6 +50,19 @@ def test_a_run_of_before_is_not_taken_up_under_the_new_meaning(tmp_path, monkeyp
     facts = {"changes": changes.marks(identity.normalise(OLD))}
     (folder / execute.PROVENANCE).write_text(json.dumps(facts), encoding="utf-8")
     execute.refuse_changed(OLD, folder)
+
+
+def test_a_job_of_before_is_not_trained_under_the_new_meaning(tmp_path):
+    """It waited in a queue, say, while tlx was brought up to date."""
+    config = identity.normalise(compose(["freeze_strategy=lp_ft"]))
+    folder = tmp_path / "run"
+    runs.write_config(folder, {key: config[key] for key in config if key != "select_from"})
+    runs.write_json(folder / execute.PROVENANCE, {"code": {"sha": "abc123"}, "init": "none"})
+    with pytest.raises(runs.RunError, match="best_of_last_stage"):
+        execute.run_folder(folder)
+    failed = record.read(folder)
+    assert failed.status == "failed"
+    assert "abc123" in failed.error
 
 
 # -- the best of the last stage -----------------------------------------------------------------

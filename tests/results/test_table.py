@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -177,6 +178,24 @@ def test_load_sorts_good_broken_and_missing(tmp_path):
         str(tmp_path / "folder" / "record.json"),
     ]
     assert loaded.missing == ("empty", "gone")
+
+
+def test_runs_of_an_arm_that_meant_something_else_are_kept_apart(tmp_path):
+    """A record of before knows no change; one since says whether it concerns the run."""
+    marks = {"old": None, "new": {"mark": True}, "one_stage": {"mark": False}, "before": None}
+    runs = []
+    for name, known in marks.items():
+        notes = {} if known is None else {"changes": known}
+        written(tmp_path, made_record(name, {"test/accuracy": 0.5}, notes=notes))
+        arm = "lp_ft" if name in ("old", "new") else "full"
+        runs.append(PlannedRun(run=name, arm=arm, seed=len(runs)))
+    loaded = table.load(tmp_path, manifest=made_manifest(runs=tuple(runs)))
+    assert sorted(loaded.records) == ["before", "new", "one_stage"]
+    (problem,) = loaded.problems
+    assert re.search(r"old was trained when .* meant something else .* lp_ft \(mark\)", problem)
+    alone = table.load(tmp_path, manifest=made_manifest(runs=(runs[0], runs[3])))
+    assert sorted(alone.records) == ["before", "old"]
+    assert not alone.problems
 
 
 def tuned(scores, *, mode="max"):

@@ -271,6 +271,8 @@ def test_another_space_under_the_same_name_is_refused(opened):
         opened(objectives=[("val/loss", "max")])
     with pytest.raises(SearchError, match="another base"):
         opened(base="dataset=cifar10")
+    with pytest.raises(SearchError, match=r"another meaning of its configs .*since: a_mark\)"):
+        opened(base=" a_mark")
     opened(budget=99, sampler="random", pruner="median")
 
 

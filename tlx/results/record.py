@@ -158,7 +158,8 @@ class Record:
         fused_with: ids of the runs trained in the same vectorised job.
         cached: whether frozen activations were read from the store.
         notes: plain facts on the data: quarantined files, duplicates, subset sizes; `lbfgs`: which
-            penalty was chosen of which, and how nearly the head is solved.
+            penalty was chosen of which, and how nearly the head is solved; `changes`: of each
+            change of meaning that was known then, by its mark, whether it concerns the config.
         error: why it failed.
     """
 

@@ -42,6 +42,9 @@ class Loaded:
 def load(runs_dir: Path | str, *, manifest: Manifest) -> Loaded:
     """The records of a study's runs, whatever their status.
 
+    Runs of one arm whose config meant something else when they were trained than it does in others
+    of that arm are among the problems: no figure mixes both meanings.
+
     Args:
         runs_dir: where runs live.
         manifest: of the study.
@@ -56,6 +59,9 @@ def load(runs_dir: Path | str, *, manifest: Manifest) -> Loaded:
                 problems.append(str(found))
             else:
                 records[name] = found
+    for name, why in _of_another_meaning(manifest, records).items():
+        problems.append(why)
+        del records[name]
     return Loaded(records=records, problems=problems, missing=tuple(missing))
 
 
@@ -180,6 +186,34 @@ def runs_table(runs_dir: Path | str, *, manifest: Manifest | None = None) -> "pa
 
 def _all(runs_dir: Path) -> list[dict[str, Any]]:
     return [{"run": name} for name in sorted(p.parent.name for p in runs_dir.glob(f"*/{FILE}"))]
+
+
+def _of_another_meaning(manifest: Manifest, records: Mapping[str, Record]) -> dict[str, str]:
+    """Why runs do not belong beside others of their arm and candidate, by their ids.
+
+    All of those have one config but for the seed: a change of meaning concerns all or none.
+    """
+    alike: dict[tuple[str, str], list[Record]] = {}
+    for run in manifest.runs:
+        found = records.get(run.run)
+        if found is not None and found.status == "finished":
+            alike.setdefault((run.arm, run.candidate), []).append(found)
+    reasons = {}
+    for (arm, _), group in alike.items():
+        marks = {mark for found in group for mark, concerns in _meanings(found).items() if concerns}
+        for found in group:
+            if lacking := sorted(mark for mark in marks if not _meanings(found).get(mark)):
+                reasons[found.run] = (
+                    f"{found.run} was trained when its config meant something else than that of "
+                    f"other runs of {arm} ({', '.join(lacking)}): their figures do not compare; "
+                    "start the study again, which plans and trains it anew"
+                )
+    return reasons
+
+
+def _meanings(found: Record) -> Mapping[str, bool]:
+    known = found.notes.get("changes")
+    return known if isinstance(known, Mapping) else {}
 
 
 def _planned(run: PlannedRun) -> dict[str, Any]:

@@ -76,7 +76,8 @@ class Search:
             pruner_options: its arguments.
             seed: of the sampler.
             max_failed: so many failed trials end the search; None: as many as the budget.
-            base: what the trials share besides, hashed; another one is refused.
+            base: what the trials share besides, hashed, and marks of the changes of meaning that
+                concern some of them; another one is refused.
             beat_s: seconds between this worker's signs of life.
             stale_s: a worker on another machine that is silent for so long is gone.
 
@@ -124,6 +125,9 @@ class Search:
                 study.set_metric_names([figure for figure, _ in self.objectives])
         elif before != about:
             other = ", ".join(key for key in about if about[key] != before.get(key))
+            marks = base.removeprefix(str(before.get("base")))
+            if other == "base" and marks.startswith(" "):
+                other = f"meaning of its configs (what has changed since:{marks})"
             raise SearchError(
                 f"the search {self.name!r} in {self.storage} has another {other}, and its trials "
                 "would not compare; give this search another name, group=NAME, or delete the old "
@@ -357,7 +361,7 @@ def opened(
         name: of the study.
         folder: of the study, where the journal lies unless a storage is given.
         monitor: objective where none is given, `("val/accuracy", "max")`.
-        base: hash of what all trials share.
+        base: hash of what all trials share, and marks of changes of meaning.
 
     Raises:
         CheckError: the space is wrong.

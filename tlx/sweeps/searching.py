@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+from tlx.config import changes
 from tlx.config.check import CheckError
 from tlx.config.compose import Composer
 from tlx.config.design import SEARCH
-from tlx.config.identity import essence
+from tlx.config.identity import essence, normalise
 from tlx.config.limits import metrics_of
 from tlx.config.problems import Problem
 from tlx.lineage import Located, Locator, known
@@ -32,6 +33,7 @@ class Space:
         node: of the config, complete.
         seeds: of a trial's runs.
         config: what all trials share, composed.
+        changes: marks of the changes of meaning that concern some trials.
         metric: the study's primary figure.
         composer: of the runs.
         locator: of the runs.
@@ -45,6 +47,7 @@ class Space:
     metric: str
     composer: Composer
     locator: Locator
+    changes: tuple[str, ...] = ()
 
     @property
     def monitor(self) -> tuple[str, str]:
@@ -55,13 +58,15 @@ class Space:
 
     def open(self, folder: Path) -> Search:
         """Opens the search in a study's folder, or begins it."""
-        shared = json.dumps(essence({**self.config, "seed": 0}), sort_keys=True, default=str)
+        base = essence({**self.config, "seed": 0})
+        base.pop("changes", None)  # those of the trials count, whose config may be another
+        shared = json.dumps(base, sort_keys=True, default=str)
         return search.opened(
             self.node,
             name=self.study,
             folder=folder,
             monitor=self.monitor,
-            base=hashlib.sha256(shared.encode()).hexdigest()[:16],
+            base=" ".join([hashlib.sha256(shared.encode()).hexdigest()[:16], *self.changes]),
         )
 
     def runs_of(self, trial: Trial) -> list[tuple[PlannedRun, Located]]:
@@ -117,9 +122,12 @@ def space(
         raise CheckError(
             [Problem("search.seeds_per_trial", f"is more than study.seeds has: {list(seeds)}")]
         )
+    marks: set[str] = set()
     for overrides in spaces.examples(node["space"]):
-        composer.compose([*line, *overrides])
-    return Space(study, tuple(line), node, own, config, metric, composer, locator)
+        marks.update(changes.marks(normalise(composer.compose([*line, *overrides]))))
+    return Space(
+        study, tuple(line), node, own, config, metric, composer, locator, tuple(sorted(marks))
+    )
 
 
 @dataclass
