@@ -5,11 +5,13 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from report import synthetic
 from tlx.report import data, reuse, tables_runs, terminal
 from tlx.report.build import build
 from tlx.results import record
+from tlx.training.stored import Inputs
 
 SHARED_OF_ARMS = {"computed", "reused", "saved_s", "fused", "fused_jobs"}
 SHARED_OF_RUNS = {"boundary", "computed", "reused", "saved_s", "fused_with"}
@@ -43,10 +45,32 @@ def rows_of(path):
 def test_totals_are_those_of_all_records(shared):
     found = reuse.of(shared.records.values())
     stages = [stage for r in shared.records.values() for stage in r.stages]
-    assert found.computed == sum(stage.computed for stage in stages) == 2 * synthetic.ITEMS
-    assert found.reused == sum(stage.reused for stage in stages) == 18 * synthetic.ITEMS
-    assert found.saved_s == pytest.approx(sum(stage.saved_s for stage in stages))
-    assert found.cached == 20
+    frozen = found.frozen
+    assert frozen.computed == sum(stage.computed for stage in stages) == 2 * synthetic.ITEMS
+    assert frozen.reused == sum(stage.reused for stage in stages) == 18 * synthetic.ITEMS
+    assert frozen.saved_s == pytest.approx(sum(stage.saved_s for stage in stages))
+    assert (frozen.runs, found.decoded.runs) == (20, 0)
+
+
+def test_decoded_inputs_are_not_called_activations_of_frozen_parts(shared):
+    def decoded(found):
+        stages = tuple(
+            replace(s, boundary=s.boundary and record.DECODED, saved_s=0.0) for s in found.stages
+        )
+        return replace(found, fused_with=(), stages=stages)
+
+    inputs = with_records(shared, decoded)
+    said = "20 of 25 runs trained from stored inputs, decoded and resized once: 800 were computed"
+    assert reuse.sentences(inputs).startswith(said)
+    assert reuse.line(inputs) == (
+        "decoded once: 800 inputs computed, 7,200 reused, no computing spared"
+    )
+    assert reuse.hint(inputs.records["shared-lp_ft-s0"]) == "decoded once"
+    one = {**shared.records, "shared-full-s0": inputs.records["shared-lp_ft-s0"]}
+    both = reuse.sentences(replace(shared, records=one))
+    assert "20 of 25 runs trained from stored activations of frozen parts: 800 were" in both
+    assert "1 of 25 runs trained from stored inputs" in both
+    assert Inputs((), torch.float32).boundary == record.DECODED
 
 
 @pytest.mark.parametrize("left", [1, 3, 10])

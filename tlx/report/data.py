@@ -116,7 +116,7 @@ class Study:
 
     @cached_property
     def shared(self) -> bool:
-        """Whether a run trained from stored activations, or in a job with others."""
+        """Whether a run trained from stored activations or inputs, or in a job with others."""
         return any(record.cached or record.fused_with for record in self.records.values())
 
     @cached_property

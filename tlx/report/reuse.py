@@ -1,16 +1,33 @@
-"""What runs shared: activations of frozen parts, and jobs that trained several runs at once."""
+"""What runs shared: activations of frozen parts, decoded inputs, jobs of several runs at once."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tlx.report.data import Study
 from tlx.report.formats import Column
 from tlx.report.numbers import counted, seconds
-from tlx.results.record import Record
+from tlx.results.record import DECODED, Record, StageRecord
 
 NO_TIME = 0.05
 """Seconds that would be shown as 0.0 s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What some runs trained from that was stored.
+
+    Attributes:
+        runs: that did.
+        computed: activations, or inputs, that were computed for them.
+        reused: those that they found in the store.
+        saved_s: seconds of computing that the store spared them; negative where it cost some.
+    """
+
+    runs: int
+    computed: int
+    reused: int
+    saved_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,34 +35,43 @@ class Reuse:
     """What some runs computed, reused and fused.
 
     Attributes:
-        cached: runs that trained from stored activations.
-        computed: activations that were computed for them.
-        reused: activations that they found in the store.
-        saved_s: seconds of computing that the store spared them; negative where it cost some.
+        frozen: activations of frozen parts.
+        decoded: inputs, of runs that have no frozen part.
         fused: runs that trained in a job with others.
         jobs: such jobs.
     """
 
-    cached: int
-    computed: int
-    reused: int
-    saved_s: float
+    frozen: Stored
+    decoded: Stored
     fused: int
     jobs: int
+
+    @property
+    def stored(self) -> bool:
+        """Whether a run trained from the store."""
+        return bool(self.frozen.runs or self.decoded.runs)
 
 
 def of(records: Iterable[Record]) -> Reuse:
     """What these runs shared; a job counts once, however many of its runs are there."""
     found = list(records)
-    stages = [stage for record in found for stage in record.stages]
     fused = [record for record in found if record.fused_with]
     return Reuse(
-        cached=sum(record.cached for record in found),
+        frozen=_stored(found, lambda stage: stage.boundary not in (None, DECODED)),
+        decoded=_stored(found, lambda stage: stage.boundary == DECODED),
+        fused=len(fused),
+        jobs=len({frozenset((record.run, *record.fused_with)) for record in fused}),
+    )
+
+
+def _stored(records: Iterable[Record], which: Callable[[StageRecord], bool]) -> Stored:
+    by_run = [list(filter(which, record.stages)) for record in records]
+    stages = [stage for some in by_run for stage in some]
+    return Stored(
+        runs=sum(bool(some) for some in by_run),
         computed=sum(stage.computed for stage in stages),
         reused=sum(stage.reused for stage in stages),
         saved_s=math.fsum(stage.saved_s for stage in stages),
-        fused=len(fused),
-        jobs=len({frozenset((record.run, *record.fused_with)) for record in fused}),
     )
 
 
@@ -53,11 +79,15 @@ def line(study: Study) -> str:
     """What all runs of a study shared, in a line; empty where they shared nothing."""
     found = of(study.records.values())
     parts = []
-    if found.cached:
-        parts.append(
-            f"frozen parts: {counted(found.computed, 'activation')} computed, "
-            f"{found.reused:,} reused, {_spared(found.saved_s)}"
-        )
+    for what, noun, some in (
+        ("frozen parts", "activation", found.frozen),
+        ("decoded once", "input", found.decoded),
+    ):
+        if some.runs:
+            parts.append(
+                f"{what}: {counted(some.computed, noun)} computed, "
+                f"{some.reused:,} reused, {_spared(some.saved_s)}"
+            )
     if found.jobs:
         parts.append(_fused(study, found))
     return "; ".join(parts)
@@ -67,12 +97,16 @@ def sentences(study: Study) -> str:
     """The same for the page; empty where runs shared nothing."""
     found = of(study.records.values())
     texts = []
-    if found.cached:
-        texts.append(
-            f"{_share(study, found.cached)} trained from stored activations of frozen parts: "
-            f"{found.computed:,} were computed, {found.reused:,} found in the store; "
-            f"{_spared(found.saved_s)}."
-        )
+    for what, some in (
+        ("stored activations of frozen parts", found.frozen),
+        ("stored inputs, decoded and resized once", found.decoded),
+    ):
+        if some.runs:
+            texts.append(
+                f"{_share(study, some.runs)} trained from {what}: "
+                f"{some.computed:,} were computed, {some.reused:,} found in the store; "
+                f"{_spared(some.saved_s)}."
+            )
     if found.jobs:
         texts.append(f"{_fused(study, found)}; what fusing itself saves is not measured.")
     return " ".join(texts)
@@ -82,7 +116,8 @@ def hint(record: Record | None) -> str | None:
     """How a run came by its training in two or three words; None for a run of its own."""
     if record is None:
         return None
-    parts = ["cached"] if record.cached else []
+    found = of([record])
+    parts = ["cached"] if found.frozen.runs else ["decoded once"] if found.decoded.runs else []
     if record.fused_with:
         parts.append(f"fused with {len(record.fused_with):,}")
     return ", ".join(parts) or None
@@ -100,14 +135,13 @@ def columns_of_arms() -> list[Column]:
 
 
 def of_arm(records: Iterable[Record]) -> list[float | None]:
-    """Means of activations and of the time spared, then runs that were fused and their jobs.
+    """Means of what was stored and of the time spared, then runs that were fused and their jobs.
 
-    None stands where no run was cached, or fused.
+    None stands where no run trained from the store, or was fused.
     """
     there = list(records)
     found = of(there)
-    totals = (found.computed, found.reused, found.saved_s)
-    means = [total / len(there) if found.cached else None for total in totals]
+    means = [total / len(there) if found.stored else None for total in _totals(found)]
     return [*means, found.fused or None, found.jobs or None]
 
 
@@ -128,8 +162,15 @@ def of_run(record: Record | None) -> list[str | float | None]:
         return [None] * 5
     found = of([record])
     names = dict.fromkeys(stage.boundary for stage in record.stages if stage.boundary is not None)
-    activations = [found.computed, found.reused, found.saved_s] if found.cached else [None] * 3
-    return [", ".join(names) or None, *activations, len(record.fused_with)]
+    totals = _totals(found) if found.stored else [None] * 3
+    return [", ".join(names) or None, *totals, len(record.fused_with)]
+
+
+def _totals(found: Reuse) -> list[float]:
+    """Computed, reused and spared, of activations and inputs together."""
+    both = (found.frozen, found.decoded)
+    counts = [sum(each.computed for each in both), sum(each.reused for each in both)]
+    return [*counts, math.fsum(each.saved_s for each in both)]
 
 
 def _spared(saved_s: float) -> str:

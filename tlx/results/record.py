@@ -65,6 +65,10 @@ class SplitRecord:
     invalid: int = 0
 
 
+DECODED = "input"
+"""Boundary of a stage whose inputs were stored, rather than activations of what is frozen."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageRecord:
     """What one stage did.
@@ -78,9 +82,10 @@ class StageRecord:
         wall_s: seconds.
         samples_per_s: training samples a second.
         ended_by: `budget`, `plateau`, `early_stopping`, `convergence`.
-        boundary: name of the module whose stored activations it trained from; None: from the data.
-        computed: activations that were computed for it.
-        reused: activations that were in the store.
+        boundary: name of the module whose stored activations it trained from; `input`: its inputs
+            were stored, decoded and resized, and nothing that is frozen; None: from the data.
+        computed: activations, or inputs, that were computed for it.
+        reused: those that were in the store.
         saved_s: seconds of computing that the store spared it, as measured on its own network.
     """
 
@@ -156,7 +161,7 @@ class Record:
         weights_id: identity of the starting weights.
         lineage: ids of the runs that the weights came through, oldest first.
         fused_with: ids of the runs trained in the same vectorised job.
-        cached: whether frozen activations were read from the store.
+        cached: whether a stage has a boundary: activations, or decoded inputs, were stored.
         notes: plain facts on the data: quarantined files, duplicates, subset sizes; `lbfgs`: which
             penalty was chosen of which, and how nearly the head is solved; `changes`: of each
             change of meaning that was known then, by its mark, whether it concerns the config.
