@@ -19,7 +19,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backbones": {"methods"},
     "tasks": {"backbones", "data", "methods"},
     "frozen": MODEL_ROOMS,
-    "config": {"data.split_folders", "data.split_names", "methods.stages", "results.grammar"},
+    "config": {
+        *("data.split_files", "data.split_folders", "data.split_names"),
+        *("methods.stages", "results.grammar"),
+    },
     "report": {"results"},
     "training": MODEL_ROOMS | {"frozen"},
     "build": {"config", "training", "frozen", "sweeps", *MODEL_ROOMS},
@@ -36,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 STANDARD_LIBRARY_ONLY = (
     *("methods/stages.py", "methods/strategies.py"),
-    *("data/split_folders.py", "data/split_names.py"),
+    *("data/split_files.py", "data/split_folders.py", "data/split_names.py"),
 )
 NO_TORCH = ("config", "cli.py", "__init__.py")
 HEAVY = {"torch", "torchvision", "pytorch_lightning", "timm", "transformers", "wandb", "ray"}

@@ -231,3 +231,24 @@ def test_folders_and_files_of_texts(tmp_path):
     (problem,) = files.check(texts("text_file", path=str(tmp_path)))
     assert "give a file" in str(problem)
     assert files.check(texts("text_file", path="???")) == []
+
+
+def test_files_and_folders_of_usual_names_are_found(tmp_path):
+    for name in ("Training/cat", "Training/dog", "Testing/cat"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+    assert files.check(dataset(tmp_path / "photos")) == []
+    (tmp_path / "photos" / "training_set" / "cat").mkdir(parents=True)
+    (wrong,) = files.check(dataset(tmp_path / "photos"))
+    assert "Training and training_set; give the one" in str(wrong)
+    for name in ("Training.csv", "Training.conll"):
+        (tmp_path / name).write_text("a O\n")
+    table = {"_target_": "tlx.data.text_table.text_csv", "root": str(tmp_path), "train": "train"}
+    assert files.check({"dataset": table}) == []
+    assert files.check(columns(root=str(tmp_path), test="")) == []
+
+
+def test_names_of_further_sets_are_names_of_files(tmp_path):
+    (wrong,) = files.check(dataset(tmp_path, extra={"../evil": "night"}))
+    assert wrong.place == "dataset.extra"
+    (wrong,) = files.check({"dataset": {"_target_": "tlx.data.table.image_csv", "extra": ["a/b"]}})
+    assert "'a/b' names files of the run" in str(wrong)

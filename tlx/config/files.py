@@ -12,7 +12,7 @@ from typing import IO, Any
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant
 from tlx.config.suggest import listed, nearest
-from tlx.data import split_folders, split_names
+from tlx.data import split_files, split_folders, split_names
 
 Node = Mapping[str, Any]
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -197,19 +197,30 @@ def _columns(dataset: Node, folder: Path | None) -> Iterator[Problem]:
     }
     for place, name in named.items():
         path = base / Path(name).expanduser() if isinstance(name, str) else base
-        if isinstance(name, str) and not path.is_file():
+        if isinstance(name, str) and name and not path.is_file():
             near = _beside(path)
             yield Problem(place, f"{path} is no file", near and os.path.relpath(near, base))
-    if dataset.get("train") is None and not (folder and _usual(folder)):
+    if dataset.get("train") is None:
         found = f"{folder} has no file of a usual name" if folder else "no file to train on"
-        yield Problem("dataset.train", f"{found}, as train.txt or train.conll; name it here")
+        try:
+            train = _usual(folder) if folder else None
+        except ValueError as error:
+            yield Problem("dataset.train", str(error))
+            return
+        if train is None:
+            yield Problem("dataset.train", f"{found}, as train.txt or train.conll; name it here")
 
 
-def _usual(folder: Path) -> bool:
-    """Whether a folder has a training file that is found by its name."""
-    stems = constant("tlx.data.conll", "NAMES")["train"]
-    suffixes = constant("tlx.data.conll", "SUFFIXES")
-    return any((folder / f"{stem}{suffix}").is_file() for stem in stems for suffix in suffixes)
+def _usual(folder: Path) -> Path | None:
+    """The training file of a folder that is found by its name.
+
+    Raises:
+        ValueError: several files may be it.
+    """
+    whole = [name for name, meant in split_names.WHOLE.items() if meant == "train"]
+    usual = {"train": [*split_names.FIRST["train"], *whole]}
+    endings = constant("tlx.data.conll", "SUFFIXES")
+    return split_files.find(folder, ["train"], endings=endings, usual=usual).get("train")
 
 
 def _classes(dataset: Node, folder: Path) -> Iterator[Problem]:
@@ -272,16 +283,33 @@ def _tables(dataset: Node) -> Iterator[Problem]:
     yield from _missing("dataset.path", path)
     if path is None and isinstance(root, str) and Path(root).expanduser().is_dir():
         folder, extra = Path(root).expanduser(), dataset.get("extra")
-        named = {key: dataset.get(key, key) for key in ("train", "val", "test")}
+        named = {key: dataset.get(key, key) for key in split_names.SPLITS}
         for name, file in (extra or {}).items() if isinstance(extra, Mapping) else ():
             named[f"extra.{name}"] = file
         for key, name in named.items():
             found = isinstance(name, str) and list(folder.glob(f"{glob.escape(name)}*"))
             if isinstance(name, str) and not found and (name != key or key == "train"):
+                if key == "train" == name and _train_table(folder):
+                    continue
                 near = _beside(folder / name)
                 yield Problem(
                     f"dataset.{key}", f"{folder / name} is no table", near and Path(near).name
                 )
+
+
+def _train_table(folder: Path) -> bool:
+    """Whether a folder has a training table that is found by its name."""
+    try:
+        return bool(
+            split_files.find(
+                folder,
+                ["train"],
+                endings=constant("tlx.data.text_rows", "FORMATS"),
+                usual=split_names.FIRST,
+            )
+        )
+    except ValueError:  # several: the reader says which
+        return True
 
 
 def _missing(place: str, name: Any, *, folders: bool = False) -> Iterator[Problem]:

@@ -1,11 +1,11 @@
 """Sentences whose words have tags, in files of columns, as CoNLL's shared tasks give them."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from tlx.data import columns
+from tlx.data import columns, split_files, split_names
 from tlx.data.columns import Columns, Format
 from tlx.data.files import refuse_lines
 from tlx.data.splits import Labels, Splits
@@ -15,12 +15,11 @@ from tlx.methods import tags
 from tlx.methods.tags import Scheme
 
 MODALITY = "text"
-NAMES = {
-    "train": ("train", "eng.train", "wnut17train"),
-    "val": ("val", "valid", "dev", "validation", "eng.testa", "emerging.dev"),
-    "test": ("test", "eng.testb", "emerging.test"),
+USUAL = {
+    split: (*names, *(name for name, meant in split_names.WHOLE.items() if meant == split))
+    for split, names in split_names.FIRST.items()
 }
-"""Usual names of the files, before their suffix."""
+"""Names of the files, before their suffix, that come before all others."""
 SUFFIXES = ("", ".txt", ".conll", ".bio", ".iob", ".iob2", ".bioes", ".bmes", ".tsv", ".annotated")
 
 
@@ -54,7 +53,7 @@ def conll(
     Args:
         root: folder of the files; without it, paths are as they stand.
         train: file, below root or absolute; by default one of usual name below root.
-        val: likewise; split off train where there is none.
+        val: likewise; split off train where there is none, and for an empty name.
         test: likewise.
         extra: names of further evaluation sets -> their files.
         word_column: from 0; negative ones count from the last.
@@ -92,7 +91,11 @@ def conll(
     problems = [*_problems(files, used)]
     refuse_lines(problems, f"problems with the data ({len(problems)})")
     labels, pools = _pools(files, used)
-    notes = {"scheme": used, "files": {split: path.name for split, path in paths.items()}}
+    notes = {
+        "scheme": used,
+        "files": {split: path.name for split, path in paths.items()},
+        **_unused(root, paths),
+    }
     return from_texts(
         pools,
         labels,
@@ -111,26 +114,34 @@ def _paths(
     Raises:
         ValueError: there is no training file, or several files could be one split's.
     """
+    split_names.check_extra(extra)
     base = Path(root or "").expanduser()
-    found = {}
-    for split, name in given.items():
-        if name is not None:
-            found[split] = base / Path(name).expanduser()
-            continue
-        usual = [base / f"{stem}{suffix}" for stem in NAMES[split] for suffix in SUFFIXES]
-        there = [path for path in usual if path.is_file()] if root is not None else []
-        if len(there) > 1:
-            names = " and ".join(path.name for path in there)
-            raise ValueError(f"dataset.{split}: {base} has {names}; give one of them")
-        if there:
-            found[split] = there[0]
+    further = {split: base / Path(name).expanduser() for split, name in extra.items()}
+    found = {s: base / Path(name).expanduser() for s, name in given.items() if name}
+    if root is not None and base.is_dir():
+        wanted = [split for split, name in given.items() if name is None]
+        # a file of a usual name may be named for another split too
+        usual = {path for names in USUAL.values() for path in _called(base, names)}
+        used = {*found.values(), *further.values()} - usual
+        found |= split_files.find(base, wanted, endings=SUFFIXES, usual=USUAL, used=used, off="''")
     if "train" not in found:
         where = f"{base} has none of a usual name" if root else "give it, or dataset.root"
         raise ValueError(f"dataset.train names no file: {where}, as train.txt or train.conll")
-    reserved = sorted(set(NAMES) & set(extra))
-    if reserved:
-        raise ValueError(f"dataset.extra: {reserved[0]!r} is a split already; use another name")
-    return {**found, **{split: base / Path(name).expanduser() for split, name in extra.items()}}
+    return {**{split: found[split] for split in given if split in found}, **further}
+
+
+def _called(base: Path, names: Sequence[str]) -> list[Path]:
+    return [base / f"{name}{suffix}" for name in names for suffix in SUFFIXES]
+
+
+def _unused(root: str | None, paths: Mapping[str, Path]) -> dict[str, list[str]]:
+    """Notes on what lies beside the files."""
+    base = paths["train"].parent
+    if root is not None and base.samefile(Path(root).expanduser()):
+        return split_names.unused(base, split_files.unused(base, list(paths.values())))
+    names = {path.name for path in paths.values()}
+    beside = [name for name in split_names.beside(paths["train"]) if name not in names]
+    return split_names.unused(base, beside, hint="; name it by dataset.val or dataset.test")
 
 
 def _problems(files: Mapping[str, Columns], scheme: Scheme) -> Iterator[str]:

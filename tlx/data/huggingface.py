@@ -8,13 +8,11 @@ from typing import Any, Literal, final
 
 from PIL import Image
 
+from tlx.data import split_names
 from tlx.data.images import BadImage, load_image
 from tlx.data.library import Source, from_library
 from tlx.data.splits import Labels, Splits
 from tlx.data.subset import Draw
-
-USUAL = {"val": ("validation", "valid", "val", "dev"), "test": ("test",)}
-"""What splits are called, in the order in which they are looked for."""
 
 
 @final
@@ -67,8 +65,9 @@ def huggingface(
         path: `owner/name` on the hub, or a folder that `save_to_disk` wrote.
         name: configuration of the dataset, where it has several.
         train: name of the split.
-        val: likewise; None takes `validation`, `valid`, `val` or `dev`, else splits train.
-        test: likewise; None takes `test`, else splits train.
+        val: likewise; None takes `validation`, `valid`, `val`, `dev` or another usual name, else
+            splits train, and so does an empty name.
+        test: likewise; None takes `test` or another usual name.
         image_column: column of images.
         label_column: column of labels.
         revision: commit or tag on the hub; None takes the newest, which may change.
@@ -86,7 +85,7 @@ def huggingface(
     Raises:
         ValueError: `datasets` is not installed, or the splits or columns are not there.
     """
-    found = _chosen(_opened(path, name, revision), path, train, val, test)
+    found, notes = _chosen(_opened(path, name, revision), path, train, val, test)
     _check_columns(found["train"], path, image_column, label_column)
     labels, targets = _labels(found, label_column)
     return from_library(
@@ -108,6 +107,7 @@ def huggingface(
         ),
         drop_duplicates=drop_duplicates,
         flips=flips,
+        notes=notes,
     )
 
 
@@ -138,19 +138,32 @@ def _opened(path: str, name: str | None, revision: str | None) -> dict[str, Any]
 
 def _chosen(
     made: Mapping[str, Any], path: str, train: str, val: str | None, test: str | None
-) -> dict[str, Any]:
-    wanted = {"train": train, "val": val, "test": test}
-    found = {}
-    for split, name in wanted.items():
-        if name is None:
-            name = next((usual for usual in USUAL[split] if usual in made), None)
-        elif name not in made:
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The splits that are used, and notes on others.
+
+    Raises:
+        ValueError: a split is missing, or several may be meant.
+    """
+    named = {"train": train, "val": val, "test": test}
+    found = {split: name for split, name in named.items() if name is not None and name in made}
+    for split, name in named.items():
+        first = (usual for usual in split_names.FIRST[split] if usual in made)
+        if name is None and (usual := next(first, None)) is not None:
+            found[split] = usual
+        elif name and split not in found and (split, name) != ("train", "train"):
             raise ValueError(
                 f"dataset.{split}={name!r} is no split of {path}; there are {', '.join(made)}"
             )
-        if name is not None:
-            found[split] = made[name]
-    return found
+    wanted = [s for s, name in named.items() if name in (None, s) and s not in found]
+    free = {name: name for name in made if name not in found.values()}
+    found |= split_names.find(free, wanted, place=path, off="''")
+    if "train" not in found:
+        raise ValueError(
+            f"dataset.train={train!r} is no split of {path}; there are {', '.join(made)}"
+        )
+    unused = [name for name in made if name not in found.values()]
+    chosen = {split: made[found[split]] for split in named if split in found}
+    return chosen, split_names.unused(path, unused)
 
 
 def _check_columns(items: Any, path: str, image_column: str, label_column: str) -> None:

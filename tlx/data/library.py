@@ -34,6 +34,7 @@ def from_library(
     draw: Draw,
     drop_duplicates: bool,
     flips: bool,
+    notes: Mapping[str, Any] | None = None,
 ) -> Splits:
     """Splits of a library's dataset, with ids of name, split and position.
 
@@ -57,7 +58,11 @@ def from_library(
         draw=draw,
         drop_duplicates=drop_duplicates,
         label_changing=frozenset() if flips else FLIPS,
-        notes={"fingerprint": "ids, targets, pixels of some images", "looked_at": counts},
+        notes={
+            "fingerprint": "ids, targets, pixels of some images",
+            "looked_at": counts,
+            **(notes or {}),
+        },
         content=content,
     )
 

@@ -8,8 +8,9 @@ class, or leaves out, what another takes for a split.
 import logging
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +48,12 @@ WHOLE: Mapping[str, str] = {
     **{"wnut17train": "train", "emerging.dev": "val", "emerging.test": "test"},
 }
 """Whole names of files that CoNLL's and WNUT's shared tasks gave."""
+FIRST: Mapping[str, Sequence[str]] = {
+    "train": ("train",),
+    "val": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+"""Names of files, and of splits on the hub, that come before all other usual ones."""
 COLUMNS = frozenset(
     ["split", "splits", "set", "subset", "partition", "usage", "phase", "dataset", "datasplit"]
 )
@@ -78,6 +85,7 @@ class Reading:
     rest: frozenset[str] = frozenset()
 
 
+@lru_cache(maxsize=4096)
 def read(name: str) -> Reading | None:
     """What a name may mean; None where it is no split's.
 
@@ -179,23 +187,23 @@ def find(
     return found
 
 
-def cell_reader(named: Mapping[str, str | None]) -> Callable[[str], str | None]:
-    """A function from a cell of a split column to the split that it means, or None.
+def split_of(cell: str, named: Mapping[str, str | None]) -> str | None:
+    """The split that a cell of a split column means; None where it is none.
 
     Args:
-        named: split -> what the cells call it, None where it is not wanted. Where that is the
-            split's own name, other spellings of it count too.
+        cell: what a line says.
+        named: split -> what cells call it, None where it is not wanted. Where that is the split's
+            own name, other spellings of it count too.
+
+    >>> split_of("Validation", {"val": "val"}), split_of("dev", {"val": "validation"})
+    ('val', None)
     """
-
-    def split_of(cell: str) -> str | None:
-        exact = next((split for split, name in named.items() if name == cell), None)
-        reading = read(cell)
-        if exact is not None or reading is None or reading.grade == "maybe":
-            return exact
-        (split,) = reading.splits
-        return split if named.get(split) == split else None
-
-    return split_of
+    exact = next((split for split, name in named.items() if name == cell), None)
+    reading = read(cell) if exact is None else None
+    if reading is None or reading.grade == "maybe":
+        return exact
+    (split,) = reading.splits
+    return split if named.get(split) == split else None
 
 
 def split_column(
@@ -214,12 +222,10 @@ def split_column(
     if "split" in columns:
         return "split"
     for name, values in columns.items():
-        cells = {str(value).strip() for value in values if value is not None} - {""}
-        meant = [read(cell) for cell in cells] if name not in but and len(cells) > 1 else []
-        splits = {split for reading in meant if reading for split in reading.splits}
-        if None in meant or "train" not in splits or len(splits) < 2:
+        cells = None if name in but else _cells_of_splits(values)
+        if cells is None:
             continue
-        clear = all(reading is not None and reading.grade != "maybe" for reading in meant)
+        clear = all(reading.grade != "maybe" for reading in cells.values())
         if clear and re.sub(r"[\W_]+", "", name).casefold() in COLUMNS:
             return name
         raise ValueError(
@@ -229,14 +235,29 @@ def split_column(
     return None
 
 
+def _cells_of_splits(values: Iterable[Any]) -> dict[str, Reading] | None:
+    """What the cells of a column mean; None where one is no split's, or they do not divide."""
+    found: dict[str, Reading] = {}
+    for value in values:
+        cell = "" if value is None else str(value).strip()
+        if cell and cell not in found:
+            reading = read(cell)
+            if reading is None:
+                return None
+            found[cell] = reading
+    splits = {split for reading in found.values() for split in reading.splits}
+    return found if "train" in splits and len(splits) > 1 and len(found) > 1 else None
+
+
 def beside(path: Path) -> list[str]:
-    """Files beside a file of training data that are called as val or test, and train is.
+    """What lies beside training data, is called as val or test, where that is called as train.
 
     >>> beside(Path("nowhere/train.csv"))
     []
     """
-    if not path.is_file():
+    if not path.exists():
         return []
+    path = path.resolve()
     names = [p.name for p in sorted(path.parent.iterdir()) if not p.name.startswith(".")]
     read_as = readings([stem_of(name) for name in names])
     own = read_as.get(stem_of(path.name))
@@ -251,7 +272,7 @@ def beside(path: Path) -> list[str]:
 
 def stem_of(name: str) -> str:
     """A file's name without its ending."""
-    return Path(name).stem
+    return name if name.casefold() in WHOLE else Path(name).stem
 
 
 def unused(place: object, names: Sequence[str], *, hint: str = "") -> dict[str, list[str]]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from tlx.data import text_rows
+from tlx.data import split_names, text_rows
 from tlx.data.files import Listed, from_files
 from tlx.data.labels import check_kind, encoded
 from tlx.data.spelling import MISSING
@@ -49,8 +49,8 @@ def image_csv(
         root: what the paths in it start from; by default the table's own folder.
         image_column: column of the paths.
         label_column: column of the labels.
-        split_column: column with `train`, `val`, `test` or a name of `extra`. The table may lack
-            a column `split`; None looks at none.
+        split_column: column with `train`, `val`, `test` (or other usual names of these) or a
+            name of `extra`. The table may lack a column `split`; None looks at none.
         kind: one class (`single`), any number of labels (`multi`), or numbers (`real`).
         separator: between several labels or numbers; no label at all is an empty field.
         format: of the table; None: by its ending, and CSV where that says nothing.
@@ -79,7 +79,8 @@ def image_csv(
     base = place.parent if root is None else Path(root).expanduser()
     check_kind(kind, separator)
     check_on_alike(on_alike)
-    splits = ("train", "val", "test", *(extra or []))
+    split_names.check_extra(extra or [])
+    splits = (*split_names.SPLITS, *(extra or []))
     columns = {"image_column": image_column, "label_column": label_column}
     read = Reading(
         kind,
@@ -122,4 +123,9 @@ def image_csv(
         on_bad_file=on_bad_file,
         drop_duplicates=drop_duplicates,
         flips=flips,
+        notes=split_names.unused(
+            place.parent,
+            split_names.beside(place),
+            hint="; put all lines into one table, with a column split",
+        ),
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
+from tlx.data import split_names
 from tlx.data.files import quoted
 from tlx.data.labels import WANTED, parsed
 from tlx.data.separated import Column, Row, Table
@@ -63,7 +64,7 @@ class Reading:
         kind: of the labels.
         separator: between several.
         splits: their names.
-        cells: what a split column may say -> the split that it means.
+        cells: split -> what a split column calls it; None: it has no lines.
         images: whether items are paths of images; else they are texts.
         missing: texts that stand for no label.
         on_alike: what becomes of a label that is written in two ways, see `text_csv`.
@@ -79,7 +80,7 @@ class Reading:
     kind: str
     separator: str
     splits: Sequence[str]
-    cells: Mapping[str, str]
+    cells: Mapping[str, str | None]
     images: bool = False
     missing: Sequence[str] = MISSING
     on_alike: str = "error"
@@ -110,9 +111,13 @@ class Reading:
             header: whether somebody said that there is a line of names, or none.
         """
         places = {k: place_of(table, k, c) for k, c in columns.items() if c is not None}
-        if split_column is not None and (
-            split_column != "split" or "split" in (table.columns or ())
-        ):
+        if split_column == "split":
+            cells = {
+                c: (row[i] for _, row in table.rows) for i, c in enumerate(table.columns or ())
+            }
+            taken = [str(each) for each in columns.values()]
+            split_column = split_names.split_column(cells, but=taken, place=table.path)
+        if split_column is not None:
             places["split_column"] = place_of(table, "split_column", split_column)
         if table.delimiter == self.separator and self.kind != "single":
             raise ValueError(
@@ -143,12 +148,14 @@ class Reading:
         label = parsed(given, self.kind, self.separator, missing=self.missing)
         if "split_column" in places:
             cell = str(fields[places["split_column"]] or "").strip()
-            split = self.cells.get(cell, "")
+            split = split_names.split_of(cell, self.cells) or ""
         odd = next((c for c in contents if not isinstance(c, str | None)), None)
         if table.delimiter and [str(name).strip() for name in fields] == table.columns:
             self.wrong.append(f"{where}: the names of the columns once more")
         elif not split:
-            self.wrong.append(f"{where}: split {cell!r} is none of {', '.join(self.cells)}")
+            self.wrong.append(
+                f"{where}: split {cell!r} is none of {', '.join(filter(None, self.cells.values()))}"
+            )
         elif odd is not None:
             self.wrong.append(f"{where}: {odd!r} is no {'path' if self.images else 'text'}")
         elif not all(content and content.strip() for content in contents):

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from tlx.data import split_folders, split_names
 from tlx.data.divide import is_whole
 from tlx.data.files import Listed
 from tlx.data.splits import SOURCE, Labels, Splits
@@ -82,9 +83,17 @@ def text_lines(
         ),
         drop_duplicates=drop_duplicates,
         length_buckets=length_buckets,
-        notes={"empty": len(empty)} if empty else None,
+        notes={**({"empty": len(empty)} if empty else {}), **_beside(path, val, test)},
         source=None if source_text is None else SOURCE,
     )
+
+
+def _beside(path: str, *others: str | None) -> dict[str, list[str]]:
+    """Notes on what lies beside training documents, is called as val or test, and is not used."""
+    place = Path(path).expanduser()
+    used = {Path(name).expanduser().resolve() for name in others if name is not None}
+    names = [n for n in split_names.beside(place) if (place.parent / n).resolve() not in used]
+    return split_names.unused(place.parent, names, hint="; dataset.val and dataset.test take them")
 
 
 def _documents(
@@ -92,6 +101,8 @@ def _documents(
 ) -> tuple[Texts, list[str]]:
     """Documents, and the ids of those without text."""
     if place.is_dir():
+        if key == "path":
+            _check_undivided(place, ending)
         paths = sorted(
             path
             for path in place.rglob("*")
@@ -116,6 +127,28 @@ def _documents(
         refuse_empty(empty, [], on_empty=on_empty, total=len(named), noun="line")
     full = [(name, line) for name, line in named if line]
     return Texts.of([n for n, _ in full], [line for _, line in full], [None] * len(full)), empty
+
+
+def _check_undivided(folder: Path, ending: str | None) -> None:
+    """Raises a ValueError where a folder of documents holds splits, all of which would train."""
+    names = {
+        path.name: split_names.stem_of(path.name)
+        for path in split_folders.visible(folder)
+        if path.is_dir() or ending is None or path.suffix.lower() == ending.lower()
+    }
+    read_as = split_names.readings(names.values())
+    parts = {
+        name: read_as[stem].splits[0]
+        for name, stem in names.items()
+        if stem in read_as and read_as[stem].grade != "maybe"
+    }
+    if "train" in parts.values() and len(set(parts.values())) > 1:
+        keys = {"train": "path", "val": "val", "test": "test"}
+        lines = " ".join(f"dataset.{keys[split]}={folder / n}" for n, split in parts.items())
+        raise ValueError(
+            f"dataset.path={str(folder)!r} holds splits ({', '.join(parts)}), and would train on "
+            f"all of them; give {lines}"
+        )
 
 
 def text_file(

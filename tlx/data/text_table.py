@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tlx.data import text_rows
+from tlx.data import split_files, split_names, text_rows
 from tlx.data.files import quoted
 from tlx.data.labels import check_kind, encoded
 from tlx.data.spelling import MISSING
@@ -16,8 +16,6 @@ from tlx.data.text_rows import FORMATS
 from tlx.data.texts import Texts, from_texts
 
 MODALITY = "text"
-STEMS = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
-"""Names of a split's file, without its ending, or in a column, where no other is given."""
 
 
 def text_csv(
@@ -60,7 +58,7 @@ def text_csv(
         path: the only table; `split_column` divides it, or shares are split off.
         root: instead, the folder of several tables.
         train: file below root, with or without its ending; with `path`, value of `split_column`.
-        val: likewise; `val` finds valid, validation and dev too; split off train where there is
+        val: likewise; `val` finds validation, dev, … too; split off train where there is
             none, and for None (of whole files).
         test: likewise.
         extra: names of further evaluation sets -> likewise.
@@ -101,18 +99,17 @@ def text_csv(
     columns = {"text_column": text_column, "pair_column": pair_column, "label_column": label_column}
     named = [c for c in (*columns.values(), split_column) if isinstance(c, str) and c != "split"]
     splits = {"train": train, "val": val, "test": test, **(extra or {})}
-    reserved = sorted({"train", "val", "test"} & set(extra or {}))
-    if reserved:
-        raise ValueError(f"dataset.extra: {reserved[0]!r} is a split already; use another name")
+    split_names.check_extra(extra or {})
     read = Reading(
         kind,
         separator,
         splits=list(splits),
-        cells=_cells(splits),
+        cells=splits,
         missing=MISSING if missing is None else missing,
         on_alike=on_alike,
     )
-    for split, file in _files(path, root, splits).items():
+    files = _files(path, root, splits)
+    for split, file in files.items():
         table = text_rows.read(
             file,
             format=format,
@@ -143,7 +140,7 @@ def text_csv(
         ),
         drop_duplicates=drop_duplicates,
         length_buckets=length_buckets,
-        notes={"empty": read.empty} if read.empty else None,
+        notes={**({"empty": read.empty} if read.empty else {}), **_unused(path, files)},
     )
 
 
@@ -162,16 +159,6 @@ def _pools(read: Reading, targets: Sequence[Any]) -> dict[str, Texts]:
 # -- files ----------------------------------------------------------------------------------
 
 
-def _cells(splits: Mapping[str, str | None]) -> dict[str, str]:
-    """What a column may say -> the split that it means."""
-    named = [(split, name) for split, name in splits.items() if name is not None]
-    return {
-        cell: split
-        for split, name in named
-        for cell in (STEMS.get(split, (name,)) if name == split else (name,))
-    }
-
-
 def _files(path: str | None, root: str | None, splits: Mapping[str, str | None]) -> dict[str, Path]:
     """The file of each split; with `path`, that of all as train's.
 
@@ -185,36 +172,53 @@ def _files(path: str | None, root: str | None, splits: Mapping[str, str | None])
     base = Path(str(root)).expanduser()
     if not base.is_dir():
         raise ValueError(f"dataset.root={str(base)!r} is no folder; give one that exists")
-    found = {}
+    found: dict[str, Path] = {}
     for split, name in splits.items():
-        if name is None:
-            continue
-        place = _file(base, name, STEMS.get(split, (name,)) if name == split else (name,))
+        place = None if name is None else _file(base, name, split=split)
         if place is not None:
             found[split] = place
-        elif split == "train" or name != split:
-            there = [p.name for p in sorted(base.iterdir()) if p.is_file()]
-            raise ValueError(
-                f"dataset.{split}={name!r} is no table in {base}; there are {quoted(there)}"
-            )
+    wanted = [split for split, name in splits.items() if name == split and split not in found]
+    found |= split_files.find(
+        base, wanted, endings=FORMATS, usual=split_names.FIRST, used=list(found.values())
+    )
+    if "train" not in found:
+        there = [p.name for p in sorted(base.iterdir()) if p.is_file()]
+        raise ValueError(
+            f"dataset.train={splits['train']!r} is no table in {base}; there are {quoted(there)}"
+        )
     for split, place in found.items():
         if list(found.values()).count(place) > 1:
             raise ValueError(f"dataset.{split}: {place} serves more than one split")
-    return found
+    return {split: found[split] for split in splits if split in found}
 
 
-def _file(base: Path, name: str, stems: Sequence[str]) -> Path | None:
-    """A file by its name, or by its name without a known ending."""
+def _file(base: Path, name: str, *, split: str) -> Path | None:
+    """A file by its name, or by its name without a known ending; None where no name is given.
+
+    Raises:
+        ValueError: there is no such file, or there are several.
+    """
     if (base / name).is_file():
         return base / name
-    paths = [
-        base / f"{stem}{ending}"
-        for stem in stems
-        for ending in FORMATS
-        if (base / f"{stem}{ending}").is_file()
-    ]
+    if name == split and split in split_names.SPLITS:
+        return None
+    paths = [p for ending in FORMATS if (p := base / f"{name}{ending}").is_file()]
     if len(paths) > 1:
         raise ValueError(
             f"{base} has {' and '.join(p.name for p in paths)}; name the one that is meant"
         )
-    return paths[0] if paths else None
+    if not paths:
+        there = [p.name for p in sorted(base.iterdir()) if p.is_file()]
+        raise ValueError(
+            f"dataset.{split}={name!r} is no table in {base}; there are {quoted(there)}"
+        )
+    return paths[0]
+
+
+def _unused(path: str | None, files: Mapping[str, Path]) -> dict[str, list[str]]:
+    """Notes on what lies beside the tables."""
+    base = files["train"].parent
+    if path is None:
+        return split_names.unused(base, split_files.unused(base, list(files.values())))
+    hint = f"; dataset.root={base} in place of dataset.path reads one table a split"
+    return split_names.unused(base, split_names.beside(files["train"]), hint=hint)

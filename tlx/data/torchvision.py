@@ -12,6 +12,7 @@ from PIL import Image
 
 from tlx.data.images import to_rgb
 from tlx.data.library import Source, as_image, from_library, named_classes, sample
+from tlx.data.split_names import TORCHVISION
 from tlx.data.splits import Labels, Splits
 from tlx.data.subset import Draw
 
@@ -23,12 +24,6 @@ SETS = (
     *("EuroSAT", "RenderedSST2", "StanfordCars", "FakeData"),
 )
 """Those with one class an image."""
-VALUES = {
-    "train": ("train", "trainval", "train-standard"),
-    "val": ("val", "valid"),
-    "test": ("test",),
-}
-"""What the sets call their splits, in the order in which they are tried."""
 OURS = frozenset({"root", "train", "split", "download", "transform", "target_transform"})
 
 
@@ -159,7 +154,7 @@ def _parameters(made: Any) -> tuple[frozenset[str], bool]:
 
 def _by_split(made: Any, common: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
-    for split, values in VALUES.items():
+    for split, values in TORCHVISION.items():
         for value in values:
             try:
                 found[split] = _made(made, {**common, "split": value})
@@ -168,7 +163,7 @@ def _by_split(made: Any, common: Mapping[str, Any]) -> dict[str, Any]:
             break
     if "train" not in found:
         raise ValueError(
-            f"{made.__name__} has no split {' or '.join(VALUES['train'])}; set "
+            f"{made.__name__} has no split {' or '.join(TORCHVISION['train'])}; set "
             "dataset.kwargs.split to one that is then divided"
         )
     return found
