@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from tlx.config.identity import normalise
 from tlx.data.divide import whole
 from tlx.data.relabel import relabelled
 from tlx.data.splits import Labels, Splits
-from tlx.data.text_rows import FORMATS
 from tlx.results import record
 from tlx.tasks.heads import without_norm
 from tlx.tasks.task import Collected
@@ -38,8 +36,6 @@ LIMITS = ("labels_per_class", "fraction", "protocol")
 """Keys of a dataset that leave a part of its training data, and of validation with it."""
 DIVISION = (*LIMITS, "val_fraction", "test_fraction", "split_seed")
 """Keys of a dataset that say how it is to be divided."""
-TABLES = frozenset({*FORMATS, ".json"})
-"""Ends of names of files that hold more than texts."""
 
 
 def facts(folder: Path) -> dict[str, Any]:
@@ -142,6 +138,7 @@ def evaluate(
     """
     config, made = load(folder)
     data = _data(folder, config, overrides, config_dir=config_dir)
+    _check_pairs(data, runs.read_config(folder)["dataset"])
     spec = made.backbone.input_spec
     try:
         data = relabelled(build.ready(data, spec), made.task.labels)
@@ -216,6 +213,19 @@ def _is_own(folder: Path, config: Config, dataset: Config) -> bool:
     return bool(fingerprint == facts.get("data_fingerprint"))
 
 
+def _check_pairs(data: Splits, own: Config) -> None:
+    """Raises a RunError where the run reads pairs of texts and the data none, or the reverse."""
+    reads = "single texts" if own.get("pair_column") is None else "pairs"
+    for split in (data.train, data.val, data.test, *data.extra.values()):
+        for text in getattr(split, "inputs", ())[:1]:
+            has = "pairs" if isinstance(text, tuple) else "single texts"
+            if has != reads:
+                raise runs.RunError(
+                    f"the data has {has}, and the run was trained on {reads}; set "
+                    "dataset.pair_column"
+                )
+
+
 def _on_other_data(
     config: Config, overrides: list[str], *, config_dir: str | None
 ) -> dict[str, Any]:
@@ -288,8 +298,11 @@ class Predictor:
         """One row an item: its path (and line), and what the task says of it.
 
         Args:
-            inputs: files, or folders whose files are taken in order of their names. Of a network
-                of texts: files with a text in each line; what names no file is a text itself.
+            inputs: files, or folders whose visible files are taken in order of their names, read
+                as the run's training data was. Of a network of images: tables of paths too. Of a
+                network of texts: files with a text in each line (of a run of `text_folder`, with
+                one text), tables, and of words files of columns; what names no file is a text
+                itself.
             batch_size: items that go through the network at once.
 
         Raises:
@@ -299,7 +312,9 @@ class Predictor:
         spec = self.model.backbone.input_spec
         if spec.get("kind") == "text":
             return self._predict_texts(inputs, batch_size)
-        paths = _files(inputs)
+        from tlx.data.inputs import images
+
+        paths = images(inputs, self.config["dataset"])
         batches = _batches(paths, spec, self.model.task.labels, batch_size)
         collected = outputs(self.model.network, batches, Collector(self.model.task))
         rows = self.model.task.rows(collected)
@@ -307,16 +322,17 @@ class Predictor:
 
     def _predict_texts(self, inputs: Iterable[str | Path], batch_size: int) -> list[dict[str, Any]]:
         from tlx.data import tokens
+        from tlx.data.inputs import texts
         from tlx.data.texts import Texts
 
         labels, spec = self.model.task.labels, self.model.backbone.input_spec
         if labels.kind == "text":
             raise ValueError("the run is a language model: it has no labels to predict")
-        named = _texts(inputs)
         words = labels.kind == "tags"
-        given: list[Any] = [text.split() if words else text for _, text in named]
-        nothing = [_no_target(labels.kind, len(labels.names), text) for text in given]
-        raw = Texts.of([str(place) for place, _ in named], given, nothing)
+        known = self._words() if words else ()
+        given = texts(inputs, self.config["dataset"], words=words, known=known)
+        nothing = [_no_target(labels.kind, len(labels.names), each.content) for each in given]
+        raw = Texts.of([each.place for each in given], [each.content for each in given], nothing)
         made, collate = tokens.encoded(raw, spec, kind=labels.kind)
         batches = (
             {
@@ -327,38 +343,29 @@ class Predictor:
         )
         collected = outputs(self.model.network, batches, Collector(self.model.task))
         return [
-            {"path": name, "text": text, **_said(row)}
-            for (name, text), row in zip(named, self.model.task.rows(collected), strict=True)
+            {"path": each.place, **_shown(each.content), **_said(row)}
+            for each, row in zip(given, self.model.task.rows(collected), strict=True)
         ]
+
+    def _words(self) -> list[str]:
+        """Words of the run's data, as its predictions have them; none where they were deleted."""
+        from tlx.data import columns
+
+        place = self.folder / "predictions" / "test.conll"
+        held = columns.read(place, columns.Format(separator="blank"))
+        return [word for sentence in held.sentences for word in sentence.words]
+
+
+def _shown(content: Any) -> dict[str, str]:
+    """A text as a row has it: words with blanks between, of a pair both."""
+    if isinstance(content, tuple):
+        return {"text": content[0], "pair": content[1]}
+    return {"text": content if isinstance(content, str) else " ".join(content)}
 
 
 def _said(row: Mapping[str, Any]) -> dict[str, Any]:
     """What a row says of an item without a label."""
     return {key: value for key, value in row.items() if key not in {"label", "target", "correct"}}
-
-
-def _texts(inputs: Iterable[str | Path]) -> list[tuple[str, str]]:
-    """Places and texts, a text in each line of a file."""
-    found: list[tuple[str, str]] = []
-    for given in inputs:
-        if given == "":  # as a path, the working directory
-            raise ValueError(f"text {len(found) + 1} is empty; leave it out")
-        path = Path(given).expanduser()
-        file_name = path.suffix in {".txt", *TABLES} and not re.search(r"\s", str(given))
-        if isinstance(given, str) and not path.exists() and not file_name:
-            found.append((f"text {len(found) + 1}", given))
-            continue
-        for file in _files([path]):
-            if file.suffix in TABLES:
-                raise ValueError(
-                    f"{file} is a table; tlx predict takes a text in each line of a .txt file, and "
-                    "tlx evaluate RUN dataset.path=... takes tables"
-                )
-            lines = file.read_text(encoding="utf-8").splitlines()
-            found += [(f"{file}:{n}", line) for n, line in enumerate(lines, 1) if line.strip()]
-    if not found:
-        raise ValueError(f"no texts in {', '.join(map(str, inputs))}")
-    return found
 
 
 def _no_target(kind: str, width: int, text: Any) -> Any:
@@ -398,19 +405,6 @@ def _no_targets(labels: Labels, n: int) -> torch.Tensor:
     if labels.kind == "single":
         return torch.zeros(n, dtype=torch.long)
     return torch.zeros(n, len(labels.names))
-
-
-def _files(inputs: Iterable[str | Path]) -> list[Path]:
-    found: list[Path] = []
-    for given in inputs:
-        path = Path(given).expanduser()
-        if not path.exists():
-            raise FileNotFoundError(f"{path} does not exist")
-        inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-        found += inside if path.is_dir() else [path]
-    if not found:
-        raise ValueError(f"no files in {', '.join(map(str, inputs))}")
-    return found
 
 
 def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merge") -> list[Path]:

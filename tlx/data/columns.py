@@ -3,7 +3,7 @@
 import codecs
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tlx.data.text_files import decoded, lines_of
@@ -79,13 +79,22 @@ class Columns:
     problems: Sequence[str]
 
 
-def read(path: Path, form: Format) -> Columns:
-    """The sentences of a file, and what is wrong with its lines; never an error."""
+def read(path: Path, form: Format, *, tagged: bool = True) -> Columns:
+    """The sentences of a file, and what is wrong with its lines; never an error.
+
+    Args:
+        path: of the file.
+        form: how it is to be read.
+        tagged: whether there are tags; else lines may have nothing but a word.
+    """
     try:
         text = decoded(path, form.encoding)
     except ValueError as error:
         return Columns(path, (), (str(error),))
-    sentences, problems = _sentences(lines_of(text), form)
+    lines = lines_of(text)
+    if not tagged and _width(lines, form) == 1:
+        form = replace(form, word_column=0, tag_column=0)
+    sentences, problems = _sentences(lines, form)
     if not sentences and not problems:
         return Columns(path, (), (f"{path}: no sentences",))
     return Columns(path, sentences, [f"{path}{problem}" for problem in problems])

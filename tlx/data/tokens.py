@@ -71,6 +71,7 @@ def encoded(
         kind: of the labels.
     """
     made = Tokenised(raw=split, tokens=tokenised(_inputs(split), spec))
+    _warn({"those given": made.tokens.counts(spec)}, spec)
     encode = encoder(spec, [], False, kind=kind)
     left = spec["padding_side"] == "left"
     return [encode(made[index]) for index in range(len(made))], partial(

@@ -88,7 +88,7 @@ def _classes(
         if not entry.is_dir():
             ignored.append(entry)
             continue
-        files = _files(entry)
+        files = visible_files(entry)
         fits = [endings is None or path.suffix.lower() in endings for path in files]
         found[entry.name] = [path for path, fit in zip(files, fits, strict=True) if fit]
         ignored += [path for path, fit in zip(files, fits, strict=True) if not fit]
@@ -102,7 +102,7 @@ def _classes(
     return Content(found, ignored)
 
 
-def _files(folder: Path) -> list[Path]:
+def visible_files(folder: Path) -> list[Path]:
     """All visible files at any depth, links followed, each folder once."""
     files: list[Path] = []
     entered: set[str] = set()

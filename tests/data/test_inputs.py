@@ -1,0 +1,142 @@
+"""What is to be predicted is read as training data is: lines, tables, folders, columns, words."""
+
+import logging
+
+import pytest
+
+from tlx.data.inputs import images, parted, texts
+
+TABLES = {"_target_": "tlx.data.text_table.text_csv"}
+PAIRS = {**TABLES, "pair_column": "other"}
+FOLDERS = {"_target_": "tlx.data.text_folder.text_folder"}
+TAGGED = {"_target_": "tlx.data.conll.conll", "word_column": 1, "tag_column": -1}
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """A function that writes files in the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(**contents):
+        for name, content in contents.items():
+            path = tmp_path / name.replace("__", "/").replace("_dot_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    return write
+
+
+def read(*inputs, dataset=TABLES, words=False, known=()):
+    found = texts(inputs, dataset, words=words, known=known)
+    return [(each.place, each.content) for each in found]
+
+
+def test_lines_are_those_of_training(files):
+    files(new_dot_txt="\ufefffine\nlovely\u2028nice\n\nawful\x0cpoor\n sad\x85dull \nlast\n")
+    assert read("new.txt") == [
+        ("new.txt:1", "fine"),
+        ("new.txt:2", "lovely\u2028nice"),
+        ("new.txt:4", "awful\x0cpoor"),
+        ("new.txt:5", "sad\x85dull"),
+        ("new.txt:6", "last"),
+    ]
+    files(old_dot_txt="café\n".encode("cp1252"), wide_dot_txt="a\nb".encode("utf-16"))
+    assert read("wide.txt") == [("wide.txt:1", "a"), ("wide.txt:2", "b")]
+    assert read("old.txt", dataset={**TABLES, "encoding": "cp1252"}) == [("old.txt:1", "café")]
+    with pytest.raises(ValueError, match=r"old\.txt is not in utf-8: wrong bytes in line 1"):
+        read("old.txt")
+
+
+def test_texts_that_are_no_paths(files):
+    long, chinese = "a fine and lovely text " * 12, "好" * 100
+    inputs = [long, chinese, "x/" * 3000, "~nobody liked it", "read notes.txt", " a "]
+    assert [content for _, content in read(*inputs)] == [text.strip() for text in inputs]
+    for missing in ("gone.txt", "gone.csv", "a/gone.conll"):
+        with pytest.raises(FileNotFoundError, match="does not exist"):
+            read(missing)
+    for empty in ("", " \n"):
+        with pytest.raises(ValueError, match="text 2 is empty"):
+            read("a", empty)
+
+
+def test_hidden_files_are_not_read(files, caplog):
+    files(**{"d__a_dot_txt": "one\ntwo", "d___dot_cache__b_dot_txt": "x", "d___dot_c_dot_txt": "x"})
+    files(**{"d__e__f_dot_txt": "three", "d__notes_dot_md": "x"})
+    with caplog.at_level(logging.WARNING):
+        found = read("d")
+    assert found == [("d/a.txt:1", "one"), ("d/a.txt:2", "two"), ("d/e/f.txt:1", "three")]
+    assert "1 files are not used: 'd/notes.md'" in caplog.text
+    names = ("a_dot_png", "_dot_b_dot_png", "_dot_thumbs__c_dot_png", "e__f_dot_JPG", "g_dot_txt")
+    files(**{f"p__{name}": "" for name in names})
+    assert list(map(str, images(["p"], {}))) == ["p/a.png", "p/e/f.JPG"]
+    assert list(map(str, images(["p/.b.png"], {}))) == ["p/.b.png"]
+
+
+def test_a_file_is_a_text_where_it_was(files):
+    files(**{"d__a_dot_txt": "one\ntwo\n", "d__b_dot_txt": "three", "d__c_dot_md": "x"})
+    assert read("d", dataset=FOLDERS) == [("d/a.txt", "one\ntwo"), ("d/b.txt", "three")]
+    assert len(read("d", dataset={**FOLDERS, "ending": None})) == 3
+    files(empty_dot_txt=" \n", t_dot_csv="text\na\n")
+    with pytest.raises(ValueError, match=r"empty\.txt: no text"):
+        read("empty.txt", dataset=FOLDERS)
+    skipping = {**FOLDERS, "on_empty": "skip"}
+    assert read("empty.txt", "t.csv", dataset=skipping) == [("t.csv:2", "a")]
+
+
+def test_tables_need_no_labels(files):
+    files(t_dot_csv='text;x\n"a; b";1\nc;2\n', j_dot_jsonl='{"text": "a"}\n')
+    assert read("t.csv", "j.jsonl") == [("t.csv:2", "a; b"), ("t.csv:3", "c"), ("j.jsonl:1", "a")]
+    files(bad_dot_csv='text\nb\n""\n"open\n', head_dot_csv="text,label\na,b\n")
+    with pytest.raises(ValueError, match=r"bad\.csv:4: unexpected end of data"):
+        read("bad.csv")
+    with pytest.raises(ValueError, match=r"head\.csv:1 looks like the names of columns"):
+        read("head.csv", dataset={**TABLES, "text_column": 0, "label_column": 1})
+    files(p_dot_csv="path,label\nq/a.png,x\n")
+    assert list(map(str, images(["p.csv"], {}))) == ["q/a.png"]
+    assert list(map(str, images(["p.csv"], {"root": "r"}))) == ["r/q/a.png"]
+
+
+def test_pairs_are_asked_for(files):
+    files(t_dot_csv="text,other\na,b\n", one_dot_txt="a\n", o_dot_csv="text\na\n")
+    assert read("t.csv", dataset=PAIRS) == [("t.csv:2", ("a", "b"))]
+    for single in ("a text", "one.txt"):
+        with pytest.raises(ValueError, match=r"pairs of texts .*'text' and 'other'"):
+            read(single, dataset=PAIRS)
+    with pytest.raises(ValueError, match="pair_column='other' is no column"):
+        read("o.csv", dataset=PAIRS)
+
+
+# -- words ----------------------------------------------------------------------------------------
+
+
+def test_columns_are_read_as_in_training(files):
+    content = "1\tNew\tB-loc\n2\tYork\tI-loc\n\n3\tis\tO\n"
+    files(a_dot_conll=content, a_dot_txt=content, b_dot_conll="New\nYork\n\nis\n")
+    for name in ("a.conll", "a.txt", "b.conll"):
+        assert read(name, dataset=TAGGED, words=True) == [
+            (f"{name}:1", ["New", "York"]),
+            (f"{name}:4", ["is"]),
+        ]
+    files(c_dot_txt="New York is\nbig\n", d_dot_conll="1\ta\tO\nb\tO\n")
+    assert read("c.txt", dataset=TAGGED, words=True) == [
+        ("c.txt:1", ["New", "York", "is"]),
+        ("c.txt:2", ["big"]),
+    ]
+    with pytest.raises(ValueError, match=r"d\.conll:2: columns: 2"):
+        read("d.conll", dataset=TAGGED, words=True)
+
+
+def test_words_without_blanks():
+    characters = [*"中国人很多", "A", "2"]
+    assert parted("我在北京 a2", characters) == ["我", "在", "北", "京", "a", "2"]
+    assert parted("我在北京 a2", [*"中国人很多", "BBC"]) == ["我", "在", "北", "京", "a2"]
+    assert parted("我用Word写", [*"中国人很多", "BBC"]) == ["我", "用", "Word", "写"]
+    words = ["中国", "人", "很", "多"]
+    assert parted("北京 人", words) == ["北京", "人"]
+    for known in (words, ()):
+        with pytest.raises(ValueError, match="put blanks between words"):
+            parted("我在北京很高兴", known)
+    assert parted("ฉัน รัก", ["แมว", "รัก"]) == ["ฉัน", "รัก"]
+    with pytest.raises(ValueError, match="at most 3 characters"):
+        parted("ฉันรักแมว", ["แมว", "รัก"])
+    assert parted("the CEO, 北京", ["the", "a"]) == ["the", "CEO,", "北京"]
