@@ -136,6 +136,14 @@ def test_other_encodings(corpus):
     assert "'klingon' is unknown" in refused(root, encoding="klingon")
 
 
+def test_tags_that_look_the_same_are_refused(corpus):
+    rows = [[("a", "B-per"), ("b", "B-per\u200b")], [("c", "B-\uff50er")]]
+    said = refused(corpus(train=rows, val=OTHER, test=OTHER))
+    assert "train.txt:1" in said
+    assert "train.txt:2" in said
+    assert r"'B-per' and 'B-per\u200b' and 'B-\uff50er' look the same" in said
+
+
 def test_all_that_is_wrong_is_listed_at_once(corpus):
     message = refused(
         corpus(

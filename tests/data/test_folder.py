@@ -228,6 +228,19 @@ def test_extra_folders_have_the_same_classes(tmp_path):
         image_folder(root=str(tmp_path), extra={"more": "more"})
 
 
+def test_classes_that_look_the_same_are_refused(tmp_path):
+    tree(tmp_path, ["."], classes=("caf\u00e9", "cafe\u0301", "1.1", "1.10"), n=2)
+    with pytest.raises(ValueError, match=r"'cafe\\u0301' and 'caf\\xe9'; rename one"):
+        image_folder(root=str(tmp_path))
+
+
+def test_names_that_are_not_utf_8_are_named(tmp_path):
+    tree(tmp_path, ["."], n=2)
+    (tmp_path / "cat/00.png").rename(tmp_path / "cat" / os.fsdecode(b"caf\xe9.png"))
+    with pytest.raises(ValueError, match=r"1 files have names .*'cat/caf\\udce9\.png'; rename"):
+        image_folder(root=str(tmp_path))
+
+
 def test_few_labels(tmp_path):
     root = str(tree(tmp_path, ["train", "test"], n=12))
     made = image_folder(root=root, labels_per_class=3)

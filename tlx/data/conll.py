@@ -8,6 +8,7 @@ from typing import Literal
 from tlx.data import columns, split_files, split_names
 from tlx.data.columns import Columns, Format
 from tlx.data.files import refuse_lines
+from tlx.data.spelling import alike, name_key, told_apart
 from tlx.data.splits import Labels, Splits
 from tlx.data.subset import Draw
 from tlx.data.texts import Texts, from_texts
@@ -90,6 +91,8 @@ def conll(
     used = columns.scheme_of(list(files.values())) if scheme == "auto" else scheme
     problems = [*_problems(files, used)]
     refuse_lines(problems, f"problems with the data ({len(problems)})")
+    twice = list(_alike(files))
+    refuse_lines(twice, f"problems with the data ({len(twice)})")
     labels, pools = _pools(files, used)
     notes = {
         "scheme": used,
@@ -149,6 +152,18 @@ def _problems(files: Mapping[str, Columns], scheme: Scheme) -> Iterator[str]:
     for file in files.values():
         yield from file.problems
         yield from columns.tag_problems(file, scheme)
+
+
+def _alike(files: Mapping[str, Columns]) -> Iterator[str]:
+    """Tags that look the same in two spellings, with the places of both."""
+    places: dict[str, str] = {}
+    for file in files.values():
+        for sentence in file.sentences:
+            for line, tag in zip(sentence.lines, sentence.tags, strict=True):
+                places.setdefault(tag, f"{file.path}:{line}")
+    for group in alike(places, key=name_key).values():
+        where = ", ".join(places[tag] for tag in group)
+        yield f"{where}: tags {told_apart(group)} look the same; write them in one way"
 
 
 def _pools(files: Mapping[str, Columns], scheme: Scheme) -> tuple[Labels, dict[str, Texts]]:

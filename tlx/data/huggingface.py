@@ -11,6 +11,7 @@ from PIL import Image
 from tlx.data import split_names
 from tlx.data.images import BadImage, load_image
 from tlx.data.library import Source, from_library
+from tlx.data.spelling import is_missing, refuse_alike
 from tlx.data.splits import Labels, Splits
 from tlx.data.subset import Draw
 
@@ -196,12 +197,19 @@ def _labels(found: Mapping[str, Any], column: str) -> tuple[Labels, dict[str, li
     feature = found["train"].features[column]
     values = {split: list(items.with_format(None)[column]) for split, items in found.items()}
     for split, given in values.items():
-        if (missing := sum(value is None for value in given)) > 0:
+        # words such as NA may be classes here: no key could say so
+        if (missing := sum(is_missing(value, ("nan", "NaN")) for value in given)) > 0:
             raise ValueError(f"dataset.label_column={column!r}: {missing} empty in {split}")
     inner = getattr(feature, "feature", None)
     if inner is not None and hasattr(inner, "names"):
         names = tuple(inner.names)
         width = range(len(names))
+        for split, given in values.items():
+            if strange := sum(not {*held} <= {*width} for held in given):
+                raise ValueError(
+                    f"dataset.label_column={column!r}: {strange} rows of {split} have labels that "
+                    f"are none of the {len(names)} classes"
+                )
         return Labels("multi", names), {
             split: [tuple(float(i in held) for i in width) for held in given]
             for split, given in values.items()
@@ -212,6 +220,8 @@ def _labels(found: Mapping[str, Any], column: str) -> tuple[Labels, dict[str, li
     if kind.startswith("float"):
         return Labels("real", (column,)), {s: [(float(v),) for v in g] for s, g in values.items()}
     if kind.startswith(("int", "uint", "string", "large_string", "bool")):
+        words = [str(value) for given in values.values() for value in given]
+        refuse_alike(words, f"dataset.label_column={column!r}")
         return _from_values(values)
     raise ValueError(f"dataset.label_column={column!r} holds {feature}; give a column of classes")
 

@@ -275,7 +275,11 @@ def _path(given: str | Path) -> Path | None:
 
 
 def _there(path: Path) -> Path:
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError:  # too long for a name
+        there = False
+    if not there:
         raise FileNotFoundError(f"{path} does not exist")
     return path
 

@@ -11,8 +11,9 @@ from typing import Any
 LOG = logging.getLogger(__name__)
 
 MISSING = (
-    *("NaN", "nan", "-NaN", "-nan", "NA", "N/A", "n/a", "<NA>", "#NA", "#N/A", "#N/A N/A"),
-    *("None", "NULL", "Null", "null", "NaT", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+    *("NaN", "nan", "NAN", "Nan", "-NaN", "-nan", "NaT", "None", "NULL", "Null", "null"),
+    *("NA", "N/A", "n/a", "<NA>", "#NA", "#N/A", "#N/A N/A"),
+    *("1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
 )
 """What writers of tables put where there is no value; pandas reads all of these so.
 
@@ -21,8 +22,13 @@ MISSING = (
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\ufe00-\ufe0f\uffa0]")
 """Characters without a picture that Unicode does not count among formats."""
-WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-"""Full-width forms of ASCII."""
+PLAIN = {
+    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
+    **dict.fromkeys((*range(0x2010, 0x2016), 0x2212), ord("-")),
+    **dict.fromkeys((0x2018, 0x2019, 0x02BC, 0x00B4, 0x60), ord("'")),
+    **dict.fromkeys((0x201C, 0x201D), ord('"')),
+}
+"""Full-width forms of ASCII, dashes and quotes -> the character that they are written for."""
 
 
 def is_missing(value: Any, spellings: Iterable[str] = MISSING) -> bool:
@@ -42,8 +48,9 @@ def is_missing(value: Any, spellings: Iterable[str] = MISSING) -> bool:
 def key(label: str) -> Hashable:
     r"""What labels have in common that a reader takes for the same.
 
-    Unicode forms, full-width letters, blanks and quotes around, blanks of any kind and number
-    within, characters that cannot be seen, spellings of a number and of `true` do not count.
+    Unicode forms, full-width letters, kinds of dashes, blanks and quotes around, blanks of any
+    kind and number within, characters that cannot be seen, spellings of a number and of `true` do
+    not count.
 
     >>> key("caf\u00e9") == key("cafe\u0301 "), key("1") == key("1.0"), key("a") == key("A")
     (True, True, False)
@@ -59,7 +66,7 @@ def key(label: str) -> Hashable:
 
 def name_key(label: str) -> str:
     """The same for names: numbers are words there, as `1.1` and `1.10` are versions."""
-    return " ".join(unicodedata.normalize("NFC", _seen(label).translate(WIDE)).split())
+    return " ".join(unicodedata.normalize("NFC", _seen(label).translate(PLAIN)).split())
 
 
 def _seen(text: str) -> str:

@@ -130,7 +130,7 @@ class Reading:
         for row in table.rows:
             self._line(table, row, places, split)
         label = places["label_column"]
-        if table.columns and isinstance(columns["label_column"], int):
+        if table.delimiter and table.columns and isinstance(columns["label_column"], int):
             self.named.append((name, table.columns[label]))
         if table.delimiter and header is None and not table.columns:
             self.first += self.items[before : before + 1]
@@ -255,11 +255,12 @@ class Reading:
             }
         numbers = bool(rest) and all(NUMBER.fullmatch(label) for label in rest)
         wrong = []
-        for item in self.first if self.kind == "single" else ():
+        for item in self.first if self.kind != "real" else ():
             contents = item.content if isinstance(item.content, tuple) else (item.content,)
-            usual = USUAL_NAMES & {text.lower() for text in (*contents, item.label)}
-            other = numbers and not NUMBER.fullmatch(item.label)
-            if item.label not in rest and (usual or other):
+            held = {label for label, _ in self._held([item])}
+            usual = USUAL_NAMES & {text.lower() for text in (*contents, *held)}
+            other = numbers and not any(NUMBER.fullmatch(label) for label in held)
+            if rest.isdisjoint(held) and (usual or other):
                 wrong.append(
                     f"{item.place}: looks like the names of columns; set dataset.header=true, or "
                     "false where it is an item"

@@ -10,6 +10,7 @@ from typing import Any
 from tlx.data import split_folders, split_names
 from tlx.data.divide import A, Noun
 from tlx.data.files import Listed, quoted
+from tlx.data.spelling import refuse_alike
 
 LOG = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ def _classes(
             f"the folders in {folder} ({split_folders.shown(folder)}) hold no {noun}s; known "
             f"suffixes are {', '.join(sorted(endings or ()))}"
         )
+    refuse_alike(found, str(folder))
     return Content(found, ignored)
 
 
@@ -161,7 +163,20 @@ def _listed(content: Content, names: Sequence[str], base: Path, folder: Path, sp
             ids.append(f"{split}/{below}" if outside else _relative(path, base))
             paths.append(path)
             targets.append(target)
+    if odd := [ascii(name) for name in ids if not _writable(name)]:
+        raise ValueError(
+            f"{len(odd)} files have names that are not in UTF-8, as old archives leave them: "
+            f"{', '.join(odd[:3])}; rename them, as by convmv -f latin1 -t utf8 --notest"
+        )
     return Listed(ids, paths, targets)
+
+
+def _writable(name: str) -> bool:
+    """Whether records can hold a name: bytes that are no UTF-8 are half characters in Python."""
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _relative(path: Path, base: Path) -> str:

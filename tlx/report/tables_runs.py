@@ -15,8 +15,9 @@ RUNS_DIR = "runs"
 
 SHARED = (
     " Computed, reused: activations of frozen parts, and decoded inputs of runs that have none. "
-    "Spared: computing that the store saved, as each run measured it. Fused, jobs: how many of the n runs trained together with others, and "
-    "in how many jobs; their wall time is a share of the job's, their memory the whole job's."
+    "Spared: computing that the store saved, as each run measured it. Fused, jobs: how many of the "
+    "n runs trained together with others, and in how many jobs; their wall time is a share of the "
+    "job's, their memory the whole job's."
 )
 
 
