@@ -1,6 +1,7 @@
 """Using a run: what becomes of damaged or missing weights, of other data, of a missing network."""
 
 import http.server
+import json
 import shutil
 import socket
 import threading
@@ -81,6 +82,39 @@ def without_facts(path):
 
 def empty(path):
     path.write_bytes(b"")
+
+
+# -- what is stated beside the starting weights -----------------------------------------------
+
+
+def test_images_are_normalised_as_in_training_once_the_starting_weights_are_gone(tmp_path, capsys):
+    start = tmp_path / "start"
+    start.mkdir()
+    state = timm_lib.create_model("test_efficientnet", num_classes=2).state_dict()
+    save_file(state, start / "net.safetensors")
+    stated = {"mean": [0.1, 0.2, 0.3], "std": [0.6, 0.7, 0.8]}
+    arguments = {"model_args": {"pad_type": "same"}, "pretrained_cfg": stated}
+    (start / "config.json").write_text(
+        json.dumps({"architecture": "test_efficientnet", **arguments})
+    )
+    own = ["backbone.name=test_efficientnet", f"backbone.init={start / 'net.safetensors'}"]
+    own += [f"dataset.root={photos(tmp_path / 'photos', n=20)}", f"runs_dir={tmp_path / 'runs'}"]
+    assert cli.main(["train", *SMALL, *own, "backbone.image_size=33"]) == 0
+    assert f"mean 0.1, 0.2, 0.3; std 0.6, 0.7, 0.8 (of {start}" in capsys.readouterr().out
+    shutil.rmtree(start)
+    (folder,) = [path.parent for path in (tmp_path / "runs").glob("*/record.json")]
+    (row,) = use.Predictor(folder).predict([tmp_path / "photos" / "cat" / "00.png"])
+    out = tmp_path / "out"
+    assert use.export(folder, into=out)
+    plain = timm_lib.create_model(f"local-dir:{out}", pretrained=True).eval()
+    data = timm_lib.data.resolve_model_data_config(plain)
+    assert {key: list(data[key]) for key in stated} == stated
+    transform = timm_lib.data.create_transform(**data, is_training=False)
+    image = Image.open(tmp_path / "photos" / "cat" / "00.png")
+    with torch.no_grad():
+        expected = plain(transform(image)[None]).softmax(-1)[0]
+    given = [row["probabilities"][name] for name in ("cat", "dog")]
+    torch.testing.assert_close(torch.tensor(given), expected, rtol=0, atol=1e-5)
 
 
 # -- weights ----------------------------------------------------------------------------------

@@ -61,6 +61,8 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
     prepare_network(config, plan)
     if rank == 0:
         note_inputs(folder, plan)
+        for line in plan.model.backbone.notes:
+            print(line)
         print(tables.overview(folder.name, plan.splits, plan.pace, plan.spans), flush=True)
         if plan.exact is None:
             print(tables.groups_table(plan.recipe, plan.spans, module), flush=True)
@@ -141,6 +143,7 @@ def note_inputs(folder: Path, plan: Plan) -> None:
     facts = json.loads(path.read_text(encoding="utf-8"))
     facts["data_fingerprint"] = plan.splits.fingerprint
     facts["weights_id"] = plan.model.backbone.weights_id
+    facts["backbone"] = list(plan.model.backbone.notes)
     facts["threads"] = torch.get_num_threads()
     runs.write_json(path, facts)
 
@@ -409,11 +412,13 @@ def split_record(report: Mapping[str, Any]) -> SplitRecord:
 def save_weights(folder: Path, plan: Plan, state: Mapping[str, Tensor]) -> None:
     """The final network, for runs that start from it, prediction and export."""
     state = {name: tensor.contiguous() for name, tensor in state.items()}
+    export = plan.model.backbone.export
     facts = {
         "labels": plan.splits.labels.names,
         "kind": plan.splits.labels.kind,
         "input_spec": dict(plan.model.backbone.input_spec),
-        "adapters": plan.model.backbone.export.get("adapters"),
+        "adapters": export.get("adapters"),
+        "network": {k: v for k, v in export.items() if k in ("name", "kwargs")},
     }
     temporary = folder / f".{runs.WEIGHTS}.tmp"
     save_file(state, temporary, metadata={"tlx": json.dumps(facts)})

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from tlx import build, cores, runs
+from tlx.backbones import stated
 from tlx.build import Model
 from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
@@ -91,10 +93,22 @@ def load(folder: Path) -> tuple[dict[str, Any], Model]:
         effects=build.regularization(config),
         tokenizer=said["input_spec"].get("tokenizer"),
         init="none",
+        **_taken(config, said),
     )
+    # what it was trained on, wherever that was stated: beside weights that may be gone
+    spec = {**made.backbone.input_spec, **said["input_spec"]}
+    made = replace(made, backbone=replace(made.backbone, input_spec=spec))
     made.network.load_state_dict(load_file(folder / runs.WEIGHTS))
     made.network.eval()
     return config, made
+
+
+def _taken(config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of timm's network that were stated beside its starting weights."""
+    form = said.get("network") or {}
+    if form.get("kwargs") is None or "kwargs" not in config["backbone"]:
+        return {}
+    return {"kwargs": {key: v for key, v in form["kwargs"].items() if key not in stated.OURS}}
 
 
 def outputs(network: torch.nn.Module, batches: Iterable[Any], collector: Collector) -> Collected:

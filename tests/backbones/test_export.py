@@ -5,6 +5,7 @@ import json
 import pytest
 import timm as timm_lib
 import torch
+from timm.models._hub import save_for_hf
 from torch import nn
 
 from tlx.backbones.export import ExportError, export, overlay
@@ -15,7 +16,7 @@ CLASSES = ("cat", "dog", "owl")
 
 def trained(name, **options):
     """A backbone and the state of a network with tlx's linear head on it."""
-    backbone = timm(name=name, init="none", **options)
+    backbone = timm(**{"name": name, "init": "none", **options})
     linear = nn.Linear(backbone.dims["pooled"], len(CLASSES))
     state = {f"backbone.{n}": t for n, t in backbone.module.state_dict().items()}
     state |= {f"head.linear.{n}": t for n, t in linear.state_dict().items()}
@@ -69,6 +70,79 @@ def test_plain_timm_gives_the_same_logits(tmp_path, name, options):
     assert tuple(local.pretrained_cfg["label_names"]) == CLASSES
     config = json.loads((folder / "config.json").read_text())
     assert config["num_classes"] == len(CLASSES)
+
+
+def saved(folder, name, **options):
+    """A network of timm's in a folder, as timm itself writes it."""
+    folder.mkdir(parents=True)
+    save_for_hf(
+        timm_lib.create_model(name, num_classes=5, **options), folder, safe_serialization=True
+    )
+    return folder
+
+
+def cached(root, name, **options):
+    """A network in the hub's cache."""
+    place = root / "models--own--net"
+    saved(place / "snapshots" / "abc", name, **options)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("abc")
+    return "hf-hub:own/net"
+
+
+SAME = {"pad_type": "same"}
+WAYS = {
+    "name": lambda at: {"name": "mobilenetv2_100", "init": "none", "image_size": 32},
+    "kwargs": lambda at: {
+        **{"name": "mobilenetv2_100", "init": "none", "image_size": 33, "kwargs": SAME},
+    },
+    "folder": lambda at: {
+        **{"name": f"local-dir:{saved(at / 'net', 'mobilenetv2_100', **SAME)}", "image_size": 33},
+    },
+    "folder_vit": lambda at: {
+        "name": f"local-dir:{saved(at / 'net', 'vit_tiny_patch16_224', img_size=48)}"
+    },
+    "folder_grey": lambda at: {
+        **{"name": f"local-dir:{saved(at / 'net', 'test_resnet', in_chans=1)}", "in_chans": 1},
+    },
+    "folder_grey_as_rgb": lambda at: {
+        **{"name": f"local-dir:{saved(at / 'net', 'test_resnet', in_chans=1)}", "init": "none"},
+    },
+    "folder_untrained": lambda at: {
+        **{"name": f"local-dir:{saved(at / 'net', 'mobilenetv2_100', **SAME)}", "init": "none"},
+    },
+    "hub": lambda at: {"name": cached(at, "mobilenetv2_100", **SAME), "image_size": 33},
+    "file": lambda at: {
+        **{"name": "mobilenetv2_100", "image_size": 33},
+        "init": str(saved(at / "net", "mobilenetv2_100", **SAME) / "model.safetensors"),
+    },
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_exported_is_what_was_trained_wherever_it_came_from(way, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "in"))
+    backbone, linear, state = trained(**{"init": "hub", **WAYS[way](tmp_path / "in")})
+    folder = write(backbone, state, tmp_path / "out")
+    monkeypatch.setattr("timm.models._hub.load_model_config_from_hf", None)  # stands by itself
+    images = torch.randn(2, *backbone.input_spec["size"])
+    with torch.no_grad():
+        expected = linear(backbone.features(backbone.module.eval(), images).pooled)
+        local = timm_lib.create_model(f"local-dir:{folder}", pretrained=True).eval()
+        torch.testing.assert_close(local(images), expected, rtol=0, atol=1e-6)
+        code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+        monkeypatch.chdir(folder)
+        names = {}
+        exec(code, names)
+        torch.testing.assert_close(names["model"].eval()(images), expected, rtol=0, atol=1e-6)
+    for model in (local, names["model"]):
+        data = timm_lib.data.resolve_model_data_config(model)
+        assert [list(data[k]) for k in ("mean", "std")] == [
+            backbone.input_spec[k] for k in ("mean", "std")
+        ]
+    for path in folder.iterdir():
+        assert str(tmp_path / "in").encode() not in path.read_bytes(), path.name
 
 
 def test_the_readmes_code_runs(tmp_path, monkeypatch):

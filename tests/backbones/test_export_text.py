@@ -19,6 +19,7 @@ from tiny import DECODERS, ENCODERS, TEXTS, Linear, tiny
 from tlx.backbones.backbone import Reading
 from tlx.backbones.export import ExportError, export
 from tlx.backbones.recurrent import awd_lstm
+from tlx.backbones.transformers import transformers
 from tlx.tasks.task import Network
 
 CLASSES = ("cat", "dog", "owl")
@@ -152,3 +153,15 @@ def test_what_no_library_has_is_refused(tmp_path):
             input_spec=backbone.input_spec,
             onnx=True,
         )
+
+
+def test_of_a_folder_no_path_of_this_machine_is_written(tmp_path):
+    backbone, network = trained("bert", "pooled")
+    start = written(backbone, network, tmp_path / "secret" / "start")
+    again = transformers(Reading("pooled"), name=str(start), init="hub")
+    network = Network(again.module, Linear(16, len(CLASSES)), again.features).eval()
+    folder = written(again, network, tmp_path / "out")
+    same_outputs(again, network, AutoModelForSequenceClassification.from_pretrained(folder))
+    for path in folder.iterdir():
+        assert b"secret" not in path.read_bytes(), path.name
+    assert (folder / "README.md").read_text().startswith("# start, fine-tuned")

@@ -70,6 +70,7 @@ class Backbone:
         lm_head: makes a language model's head, from features with `tokens` to a logit for each
             token of the vocabulary [N, T, V]; a weight that it shares with the module goes by the
             module's name alone. None where the network is no language model.
+        notes: lines for the log, on what was taken from where.
     """
 
     module: nn.Module
@@ -86,3 +87,4 @@ class Backbone:
     adapters: tuple[str, ...] = ()
     export: Mapping[str, Any] = field(default_factory=dict)
     lm_head: Callable[[], nn.Module] | None = None
+    notes: tuple[str, ...] = ()

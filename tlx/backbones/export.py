@@ -108,7 +108,8 @@ def overlay(folder: str | Path) -> dict[str, Any]:
 def _overlay(cfg: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "num_classes": cfg["num_classes"],
-        "input_size": tuple(cfg["input_size"]),
+        **{key: tuple(cfg[key]) for key in ("input_size", "mean", "std")},
+        **{key: cfg[key] for key in ("interpolation", "crop_pct", "crop_mode")},
         "label_offset": 0,
     }
 

@@ -81,7 +81,7 @@ def export_adapters(
         # peft asks transformers by an older name
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
         model = get_peft_model(base.network, config)
-        model.peft_config[adapters.NAME].base_model_name_or_path = str(facts["name"])
+        model.peft_config[adapters.NAME].base_model_name_or_path = _origin(facts)
         _load(model, state, base, made)
         model.save_pretrained(str(folder), save_embedding_layers=False)
     _write_readme(folder, facts, base)
@@ -111,7 +111,7 @@ def _base(
         named = timm_names(plain, full, name)
         stated = {"num_classes": len(class_names), **options}
         arguments = "".join(f", {key}={value!r}" for key, value in stated.items())
-        made = f"timm.create_model({name!r}, pretrained=True{arguments})"
+        made = f"timm.create_model({_origin(facts)!r}, pretrained=True{arguments})"
         code = f"import timm\n\nbase = {made}"
         head = _owner(named.keys() - {n.removeprefix(BACKBONE) for n in plain})
         return Base(full.to_empty(device="cpu"), BACKBONE, "", head, code)
@@ -132,6 +132,11 @@ def _base(
     made = f"{kind.__name__}.from_pretrained({facts['name']!r}{labels})"
     code = f"from transformers import {kind.__name__}\n\nbase = {made}"
     return Base(network, TRUNK, inside, _owner(rest), code, why)
+
+
+def _origin(facts: Mapping[str, Any]) -> str:
+    """By what the network is known that the adapters go onto."""
+    return str(facts.get("base", facts["name"]))
 
 
 def _owner(names: set[str]) -> str:

@@ -3,7 +3,7 @@
 import difflib
 import fnmatch
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,11 @@ import torch
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
-from tlx.backbones import weights
+from tlx.backbones import stated, weights
 from tlx.backbones.backbone import Backbone, Features
 from tlx.backbones.grouping import embedding_names, layer_groups
+from tlx.backbones.stated import Stated
 
-RESERVED = (
-    "num_classes",
-    "pretrained",
-    "pretrained_cfg",
-    "pretrained_cfg_overlay",
-    "checkpoint_path",
-    "features_only",
-    "img_size",
-    "in_chans",
-    "drop_rate",
-    "drop_path_rate",
-)
 MOST_BUILT = 16
 _BUILT: dict[str, nn.Module] = {}
 PROBED_SIZES = (28, 32, 48, 64, 75, 80, 96, 112, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)
@@ -42,18 +31,25 @@ def timm(
     in_chans: int = 3,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
     kwargs: dict[str, Any] | None = None,
 ) -> Backbone:
     """A timm network without its classifier; pooled features, one vector an image.
 
     Args:
-        name: timm's, with a tag of weights or without: `resnet18.a1_in1k`.
+        name: timm's, with a tag of weights or without: `resnet18.a1_in1k`; `local-dir:FOLDER` or
+            `hf-hub:OWNER/NAME`, whose config.json says which network it is.
         init: `hub`, `none` (random), or a .safetensors, .pth, .pt, .bin or .ckpt file.
         image_size: pixels of a side; None: what the weights were trained at.
         in_chans: channels of the input; pretrained first layers are adapted.
         drop_rate: dropout inside the network, where it has any.
         drop_path_rate: stochastic depth, where the network has any.
-        kwargs: further arguments of timm's model, `{global_pool: avg}`.
+        mean: that images are normalised by, of each channel, from 0 to 1; None: what is stated
+            beside a weights file (`tlx.backbones.stated`), else what timm states of `name`.
+        std: likewise.
+        kwargs: further arguments of timm's model, `{global_pool: avg}`; they replace those that
+            are stated beside a weights file.
 
     Raises:
         ValueError: an unknown name, an argument the network does not take, an image size it
@@ -62,7 +58,10 @@ def timm(
     """
     _check_name(name)
     _check_numbers(image_size, in_chans, drop_rate, drop_path_rate)
-    options = _options(name, image_size, in_chans, dict(kwargs or {}))
+    origin = stated.of_name(name) if stated.is_sourced(name) else _registered(name)
+    beside = stated.of_file(Path(init)) if init != "hub" and Path(init).is_file() else Stated()
+    taken = beside.arguments_of(origin.architecture)
+    options = _options(name, image_size, in_chans, {**taken, **(kwargs or {})})
     drops = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
     drops = {key: rate for key, rate in drops.items() if rate > 0}
     full = _on_meta(name, num_classes=2, **options, **drops)
@@ -71,6 +70,12 @@ def timm(
     module = _start(name, init, full, options | drops)
     groups, fine, head_level, neck = layer_groups(module, full)
     names = [parameter for parameter, _ in module.named_parameters()]
+    asked = {"mean": mean, "std": std}
+    spec, note = _input_spec(module, size, asked=asked, beside=beside, origin=origin)
+    notes = [note]
+    if taken:
+        told = ", ".join(f"{key}={value!r}" for key, value in taken.items())
+        notes.append(f"backbone: {told} (of {beside.place})")
     return Backbone(
         module=module,
         features=pooled,
@@ -78,13 +83,41 @@ def timm(
         fine_groups=fine,
         head_level=head_level,
         dims={"pooled": dim},
-        input_spec=_input_spec(module, size),
+        input_spec=spec,
         weights_id="none" if init == "none" else weights.content_id(module),
         neck=neck,
         embeddings=embedding_names(names),
         no_decay=_no_decay(module, names),
-        export={"source": "timm", "name": name, "kwargs": options},
+        export={"source": "timm", **_form(name, origin, options, full, size)},
+        notes=tuple(notes),
     )
+
+
+def _registered(name: str) -> Stated:
+    return Stated(place=f"timm's {name}", architecture=name.partition(".")[0])
+
+
+def _form(
+    name: str,
+    origin: Stated,
+    options: Mapping[str, Any],
+    full: nn.Module,
+    size: tuple[int, int, int],
+) -> dict[str, Any]:
+    """The name and the arguments by which plain timm builds the network, wherever it is from."""
+    if not stated.is_sourced(name):
+        return {"name": name, "kwargs": dict(options)}
+    source, _, place = name.partition(":")
+    ours = {key: value for key, value in origin.arguments.items() if key != "num_classes"}
+    form = {**ours, **options}
+    if size[0] != 3:
+        form["in_chans"] = size[0]
+    cfg: Mapping[str, Any] = getattr(full, "pretrained_cfg", {})
+    if cfg.get("fixed_input_size") and _takes(full, "img_size"):
+        # which timm takes from the folder's config, where it is not stated as an argument
+        form.setdefault("img_size", list(size[1:]) if size[1] != size[2] else size[1])
+    shown = Path(place).name if source == "local-dir" else place  # no path of this machine
+    return {"name": origin.architecture, "kwargs": form, "base": f"{source}:{shown}"}
 
 
 def pooled(module: nn.Module, inputs: Tensor) -> Features:
@@ -116,17 +149,27 @@ def _start(name: str, init: str, full: nn.Module, options: Mapping[str, Any]) ->
             f"backbone.init={init!r} must be resolved to a weights file before the backbone is "
             "built (tlx train does so); allowed here: hub, none, a file"
         )
-    if init == "hub":
+    folder = stated.folder_of(name) if init == "hub" else None
+    if init == "hub" and folder is None:
         return _from_hub(name, full, options)
-    if init != "none" and not Path(init).is_file():
+    if folder is None and init != "none" and not Path(init).is_file():
         raise FileNotFoundError(
             f"backbone.init={init!r} is no file; allowed: hub, none, run:ID, experiment:NAME, "
             f"or a file that ends in {', '.join(weights.SUFFIXES)}"
         )
     module: nn.Module = timm_lib.create_model(name, num_classes=0, **options)
-    if init != "none":
+    if folder is not None:
+        weights.load(module, stated.weights_in(folder))
+    elif init != "none":
         weights.load(module, init)
     return module
+
+
+def _channels(name: str, kwargs: Mapping[str, Any]) -> int:
+    """Channels of the input that the network has where none are asked for."""
+    if not stated.is_sourced(name):
+        return 3
+    return int(_data_config(_on_meta(name, **kwargs))["input_size"][0])
 
 
 def _from_hub(name: str, full: nn.Module, options: Mapping[str, Any]) -> nn.Module:
@@ -162,7 +205,7 @@ def _not_fetched(name: str, cfg: Mapping[str, Any], error: Exception, silence: s
 
 
 def _check_name(name: str) -> None:
-    if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
+    if stated.is_sourced(name):
         return
     network, _, tag = name.partition(".")
     if not timm_lib.is_model(network):
@@ -198,14 +241,14 @@ def _options(
     name: str, image_size: int | None, in_chans: int, kwargs: dict[str, Any]
 ) -> dict[str, Any]:
     """What timm's `create_model` is given besides name, classes, weights and drop rates."""
-    for key in RESERVED:
+    for key in stated.OURS:
         if key in kwargs:
             raise ValueError(
                 f"backbone.kwargs may not set {key!r}: tlx sets it (see backbone.init, "
                 "image_size, in_chans, drop_rate, drop_path_rate)"
             )
     options = dict(kwargs)
-    if in_chans != 3:
+    if in_chans != _channels(name, kwargs):
         options["in_chans"] = in_chans
     if image_size is not None:
         plain = _on_meta(name, **kwargs)
@@ -304,17 +347,47 @@ def _checked_dim(name: str, options: Mapping[str, Any], size: tuple[int, int, in
     return int(shape[1])
 
 
-def _input_spec(module: nn.Module, size: tuple[int, int, int]) -> dict[str, Any]:
+def _input_spec(
+    module: nn.Module,
+    size: tuple[int, int, int],
+    *,
+    asked: Mapping[str, Sequence[float] | None],
+    beside: Stated,
+    origin: Stated,
+) -> tuple[dict[str, Any], str]:
+    """What the encoder of images needs, and a line for the log on mean and deviation.
+
+    Args:
+        module: the network.
+        size: [C, H, W] of its input.
+        asked: the config's `mean` and `std`.
+        beside: what is stated beside the weights file.
+        origin: what is stated of the network's name.
+    """
     config = _data_config(module)
-    return {
+    values, places = {}, {}
+    for key in ("mean", "std"):
+        own, other = asked[key], getattr(beside, key)
+        if own is not None:
+            values[key], places[key] = [float(value) for value in own], f"backbone.{key}"
+        elif other is not None:
+            values[key], places[key] = _per_channel(other, size[0]), beside.place
+        else:
+            values[key], places[key] = _per_channel(config[key], size[0]), origin.place
+        stated.check(key, values[key], channels=size[0], place=places[key])
+    spec = {
         "kind": "image",
         "size": list(size),
-        "mean": _per_channel(config["mean"], size[0]),
-        "std": _per_channel(config["std"], size[0]),
+        **values,
         "interpolation": config["interpolation"],
         "crop_pct": float(config["crop_pct"]),
         "crop_mode": config["crop_mode"],
     }
+    told = {k: f"{k} {', '.join(f'{v:.4g}' for v in values[k])}" for k in values}
+    if len({*places.values()}) == 1:
+        return spec, f"images are normalised with {'; '.join(told.values())} (of {places['std']})"
+    apart = "; ".join(f"{told[key]} (of {places[key]})" for key in told)
+    return spec, f"images are normalised with {apart}"
 
 
 def _per_channel(values: Iterable[float], channels: int) -> list[float]:

@@ -97,7 +97,8 @@ def transformers(
         lm_head=functools.partial(language_head, network.model, config, head_source),
         export={
             "source": "transformers",
-            "name": name,
+            # of a folder no path of this machine
+            "name": Path(name).expanduser().absolute().name if source.kind == "folder" else name,
             "pooling": design.pooling,
             "config": config.to_diff_dict(),
         },

@@ -21,6 +21,7 @@ FROM_2: Range = (lambda x: x >= 2, "2 or more")
 SEED: Range = (lambda x: 0 <= x < 2**32, "0 or more, and below 2**32")
 ANY: Range = (lambda x: True, "of any size")
 UP_TO_1: Range = (lambda x: 0 < x <= 1, "above 0 and at most 1")
+FROM_0_TO_1: Range = (lambda x: 0 <= x <= 1, "at least 0 and at most 1")
 BELOW_1: Range = (lambda x: 0 <= x < 1, "at least 0 and below 1")
 
 RANGES: dict[str, Range] = {
@@ -62,6 +63,8 @@ RANGES: dict[str, Range] = {
     "backbone.image_size": FROM_1,
     "backbone.in_chans": FROM_1,
     "backbone.drop_rate": BELOW_1,
+    "backbone.mean": FROM_0_TO_1,
+    "backbone.std": UP_TO_1,
     "backbone.drop_path_rate": BELOW_1,
     "backbone.dropout": BELOW_1,
     "backbone.dropout_scale": FROM_0,
