@@ -7,20 +7,26 @@ import importlib.util
 import json
 import random
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
 import torch
+import torchvision as vision
 import yaml
 from PIL import Image
 
 from texts import Few, spec
 from tlx.config.places import conf_dir
-from tlx.data import augment, embedded, text_augment, tokens
+from tlx.data import augment, embedded, text_augment, token_files, tokens, torchvision
 from tlx.data.assemble import FLIPS
 from tlx.data.encoder import Undescribed, described
 from tlx.data.images import image_encoder
+from tlx.data.library import Source, from_library
+from tlx.data.splits import Labels
+from tlx.data.subset import Draw
+from tlx.data.tokenise import tokenised
 from tlx.training.loaders import Encoded
 from tlx.training.transform import draws, item_keys, transform
 
@@ -231,6 +237,55 @@ def test_specs_and_augmentations_with_other_inputs_share_no_key(modality, tmp_pa
         seen.add(plain, wanted, [made], note=made)
         count += 1
     assert count > (20 if modality == "image" else 5)
+
+
+def test_every_image_of_a_library_s_set_is_known_by_its_content(tmp_path):
+    pictures = [Image.new("RGB", (4, 4), (i, 2 * i, 0)) for i in range(100)]
+    other = [*pictures[:1], Image.new("RGB", (4, 4), "red"), *pictures[2:]]
+    seen = {}
+    for images in (pictures, other):
+        splits = from_library(
+            "set",
+            {"train": Source([i % 2 for i in range(100)], images.__getitem__)},
+            Labels("single", ("a", "b")),
+            draw=Draw(val_fraction=0.2, test_fraction=0.2),
+            drop_duplicates=False,
+            flips=True,
+        )
+        for split in (splits.train, splits.val, splits.test):
+            keys = item_keys(split, splits)
+            assert len(keys) == len(split)
+            for index, key in enumerate(keys):
+                pixels = split[index]["input"].tobytes()
+                assert seen.setdefault(key, pixels) == pixels
+    assert len(seen) == 101
+
+
+def test_files_of_torchvision_s_sets_are_known_without_decoding(tmp_path):
+    pictures(tmp_path)
+    files = vision.datasets.ImageFolder(str(tmp_path / "tree"))
+    items = torchvision.Items(files)
+    keys = [items.content(place) for place in range(len(files))]
+    assert len(set(keys)) == len(files)
+    Path(files.samples[3][0]).write_bytes(Path(files.samples[4][0]).read_bytes())
+    changed = [items.content(place) for place in range(len(files))]
+    assert [a != b for a, b in zip(keys, changed, strict=True)] == [i == 3 for i in range(24)]
+    assert torchvision.Items([(None, 0)]).content(0) == ""
+
+
+def test_kept_tokens_know_what_stands_for_an_empty_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(token_files, "FEW", 0)
+    split = Few(["", "The good Cat"], [0, 1])
+    wanted = [spec(LINES), spec(LINES, unknown_id=7)]
+    kept = [
+        token_files.kept(split, each, make=lambda each=each: tokenised(split.inputs, each))
+        for each in wanted
+    ]
+    made = [tokenised(split.inputs, each) for each in wanted]
+    assert [k.of(0)["input_ids"].tolist() for k in kept] == [
+        m.of(0)["input_ids"].tolist() for m in made
+    ]
+    assert kept[0].lengths == made[0].lengths
 
 
 def test_the_data_s_flips_are_part_of_the_key(tmp_path):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tlx.data.divide import divide
 from tlx.data.images import collate, image_encoder, target_tensor
+from tlx.data.scan import pixel_key
 from tlx.data.splits import Labels, Sample, Splits
 from tlx.data.subset import Draw
 
@@ -26,6 +27,8 @@ class Images:
         keys: hashes of the pixels; empty where an image was not looked at.
         load: place in the source -> image.
         places: of the items in the source; None where they are all of it, in order.
+        content: place in the source -> a hash of what the image there is made of, sooner had than
+            its pixels; None, or an empty text: its pixels have to do.
     """
 
     ids: Sequence[str]
@@ -33,6 +36,7 @@ class Images:
     keys: Sequence[str]
     load: Callable[[int], Image.Image]
     places: Sequence[int] | None = None
+    content: Callable[[int], str] | None = None
 
     def __len__(self) -> int:
         """Number of items."""
@@ -42,6 +46,13 @@ class Images:
         """The raw sample at a position."""
         place = index if self.places is None else self.places[index]
         return {"id": self.ids[index], "input": self.load(place), "target": self.targets[index]}
+
+    def key_of(self, index: int) -> str:
+        """A hash of the content of an item, also of one that was not looked at."""
+        if self.keys[index]:
+            return self.keys[index]
+        place = index if self.places is None else self.places[index]
+        return (self.content(place) if self.content else "") or pixel_key(self.load(place))
 
     def take(self, positions: Sequence[int]) -> "Images":
         """The items at some positions, in that order."""

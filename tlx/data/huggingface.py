@@ -1,6 +1,7 @@
 """Image datasets from the Hugging Face hub, or as `datasets` saved them."""
 
 import difflib
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,12 @@ class Items:
         if not found or (not found.get("bytes") and not found.get("path")):
             raise BadImage("is missing")
         return load_image(found.get("bytes") or found["path"])
+
+    def content(self, place: int) -> str:
+        """A hash of the bytes of the image at a place."""
+        found = self.items[place][self.column]
+        data = found.get("bytes") or Path(found["path"]).read_bytes()
+        return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def huggingface(
@@ -89,12 +96,10 @@ def huggingface(
     found, notes = _chosen(_opened(path, name, revision), path, train, val, test)
     _check_columns(found["train"], path, image_column, label_column)
     labels, targets = _labels(found, label_column)
+    images = {s: Items(_undecoded(each, image_column), image_column) for s, each in found.items()}
     return from_library(
         f"{path}/{name}" if name else path,
-        {
-            split: Source(targets[split], Items(_undecoded(items, image_column), image_column))
-            for split, items in found.items()
-        },
+        {split: Source(targets[split], items, items.content) for split, items in images.items()},
         labels,
         draw=Draw(
             val_fraction=val_fraction,

@@ -20,10 +20,18 @@ SAMPLED = 64
 
 @dataclass(frozen=True)
 class Source:
-    """A split as a library gives it: targets, and images by place."""
+    """A split as a library gives it: targets, and images by place.
+
+    Attributes:
+        targets: of all items.
+        load: place -> image.
+        content: place -> a hash of what the image is made of, without decoding it, or an empty
+            text.
+    """
 
     targets: Sequence[Any]
     load: Callable[[int], Image.Image]
+    content: Callable[[int], str] | None = None
 
 
 def from_library(
@@ -48,7 +56,8 @@ def from_library(
     for split, source in sources.items():
         ids = [f"{name}/{split}/{i:06d}" for i in range(len(source.targets))]
         keys = _keys(ids, source, every=drop_duplicates)
-        pools[split] = Images(ids, list(source.targets), keys, source.load)
+        targets = list(source.targets)
+        pools[split] = Images(ids, targets, keys, source.load, content=source.content)
     looked_at = {split: [key for key in pool.keys if key] for split, pool in pools.items()}
     content = hashlib.sha256(json.dumps(looked_at, sort_keys=True).encode()).hexdigest()
     counts = {split: len(keys) for split, keys in looked_at.items()}

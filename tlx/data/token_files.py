@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -21,7 +22,7 @@ VERSION = 2
 """Of what files hold."""
 FEW = 20_000
 """Tokens are not worth a file where there are fewer."""
-READ = ("max_length", "type_ids", "unit")
+READ = ("max_length", "type_ids", "unit", "unknown_id", "eos_id")
 """Keys of an input spec, beside the tokenizer, that tokens depend on."""
 
 
@@ -36,7 +37,8 @@ def kept(split: Split, spec: Mapping[str, Any], *, make: Callable[[], Tokens]) -
     keys = getattr(split, "keys", ())
     if len(keys) != len(split) or not all(keys):
         return make()
-    head = [VERSION, spec["tokenizer"], *(spec[key] for key in READ)]
+    library = tokenizers.__version__
+    head = [VERSION, library, spec["tokenizer"], *(spec.get(key) for key in READ)]
     digest = hashlib.sha256(json.dumps(head).encode())
     for key in keys:
         digest.update(key.encode() + b"\n")

@@ -1,7 +1,9 @@
 """Classification sets that torchvision knows by name."""
 
 import difflib
+import hashlib
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ SETS = (
     *("EuroSAT", "RenderedSST2", "StanfordCars", "FakeData"),
 )
 """Those with one class an image."""
+FILES = ("samples", "_samples", "_image_files", "_images")
+"""Attributes in which sets of files list them, in the order of their items."""
 OURS = frozenset({"root", "train", "split", "download", "transform", "target_transform"})
 
 
@@ -37,6 +41,20 @@ class Items:
     def __call__(self, place: int) -> Image.Image:
         """The image at a place."""
         return to_rgb(as_image(self.items[place][0]))
+
+    def content(self, place: int) -> str:
+        """A hash of the name, size and time of the file at a place; empty where there is none."""
+        for attribute in FILES:
+            listed = getattr(self.items, attribute, None)
+            if not isinstance(listed, list) or len(listed) != len(self.items):
+                continue
+            path = listed[place][0] if isinstance(listed[place], tuple) else listed[place]
+            if isinstance(path, str | Path) and Path(path).is_file():
+                found = Path(path).stat()
+                stamp = f"{Path(path).absolute()}-{found.st_size}-{found.st_mtime_ns}"
+                told = f"{type(self.items).__qualname__}-{stamp}"
+                return hashlib.blake2b(os.fsencode(told), digest_size=16).hexdigest()
+        return ""
 
 
 def torchvision(
@@ -93,7 +111,10 @@ def torchvision(
     names = named_classes(targets, _names(found["train"]))
     return from_library(
         name,
-        {split: Source(targets[split], Items(items)) for split, items in found.items()},
+        {
+            split: Source(targets[split], Items(items), Items(items).content)
+            for split, items in found.items()
+        },
         Labels("single", names),
         draw=Draw(
             val_fraction=val_fraction,

@@ -137,6 +137,7 @@ class Reuse:
         self._fixed = False  # whether batches must be so long as well
         self.prefix_s = 0.0
         self._targets: dict[int, Tensor] = {}
+        self._keys: dict[int, list[str]] = {}  # of items, by split
 
     # -- a stage ------------------------------------------------------------------------------
 
@@ -358,7 +359,9 @@ class Reuse:
         if transform.facts is None:
             raise StoreError(transform.why_unknown)
         every = [(index, view) for index in range(len(split)) for view in range(max(views, 1))]
-        keys = item_keys(split, self.splits)
+        if id(split) not in self._keys:
+            self._keys[id(split)] = item_keys(split, self.splits)
+        keys = self._keys[id(split)]
         if views:
             seed, ids = transform.seed or 0, split.ids
             keys = [f"{keys[i]}~{sample_seed(seed, view, ids[i])}" for i, view in every]

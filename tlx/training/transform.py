@@ -82,10 +82,16 @@ def _facts(encode: Encode, collate: Callable[[list[Sample]], Batch]) -> dict[str
 
 
 def item_keys(split: Split, splits: Splits) -> list[str]:
-    """A hash of each item's content; its id and the whole data's hash where none is known."""
+    """A hash of each item's content; its id and the whole data's hash where none is known.
+
+    Images that nobody has looked at yet are looked at: the data's hash may rest on a sample.
+    """
     known: Sequence[str] = getattr(split, "keys", ())
     if len(known) != len(split.ids):
         known = [""] * len(split.ids)
+    look = getattr(split, "key_of", None)
+    if look is not None:
+        return [key or look(index) for index, key in enumerate(known)]
     return [
         key or hashlib.sha256(f"{splits.fingerprint}\n{name}".encode()).hexdigest()
         for key, name in zip(known, split.ids, strict=True)
