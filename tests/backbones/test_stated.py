@@ -95,6 +95,23 @@ def test_arguments_beside_a_file_shape_the_network(tmp_path):
     assert timm(name="mobilenetv2_100", init=str(path)).export["kwargs"] == {}
 
 
+def test_a_run_s_network_is_that_of_its_child(tmp_path):
+    network = {"name": "mobilenetv2_100.ra_in1k", "kwargs": {"pad_type": "same", "img_size": 9}}
+    run = {"input_spec": {"kind": "image", **CFG}, "network": network}
+    path = weights(tmp_path / "in", name="mobilenetv2_100", metadata={"tlx": json.dumps(run)})
+    child = timm(name="mobilenetv2_100", init=str(path))
+    assert child.export["kwargs"] == {"pad_type": "same"}
+    assert child.input_spec["mean"] == MEAN
+
+
+def test_a_folder_that_states_no_normalisation_is_said_to(tmp_path):
+    config = {"architecture": "test_resnet", "pretrained_cfg": {"num_classes": 5}}
+    path = weights(tmp_path / "in", num_classes=5)
+    (path.parent / "config.json").write_text(json.dumps(config))
+    (note,) = timm(name=f"local-dir:{path.parent}").notes
+    assert "timm's default, local-dir:" in note
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -373,7 +373,9 @@ def _input_spec(
         elif other is not None:
             values[key], places[key] = _per_channel(other, size[0]), beside.place
         else:
-            values[key], places[key] = _per_channel(config[key], size[0]), origin.place
+            unsaid = stated.is_sourced(origin.place) and getattr(origin, key) is None
+            place = f"timm's default, {origin.place} states none" if unsaid else origin.place
+            values[key], places[key] = _per_channel(config[key], size[0]), place
         stated.check(key, values[key], channels=size[0], place=places[key])
     spec = {
         "kind": "image",

@@ -59,7 +59,8 @@ class Splits:
         source: which of them is of what the network comes from: it is evaluated before the first
             step too, as `NAME_before`, so that forgetting is seen; None: none is.
         labels: what the targets are.
-        encoder: (input_spec, augmentations, train) -> function from raw to encoded sample;
+        encoder: (input_spec, augmentations, train) -> function from raw to encoded sample, best
+            one that says what it depends on (`tlx.data.encoder.Encoder`);
             it draws randomness from torch's and Python's global generators only, which the
             loader seeds by sample id and epoch.
         collate: list of encoded samples -> batch, without `index` (the loader adds it).
