@@ -13,11 +13,13 @@ from transformers import (
 import tiny as made
 from tiny import ALL, Linear, tiny
 from tlx.backbones import adapters, weights
+from tlx.backbones.backbone import Reading
 from tlx.backbones.export import ExportError
 from tlx.backbones.export_adapters import export_adapters
 from tlx.backbones.prompts import PARAMETER, prompted
 from tlx.backbones.recurrent import awd_lstm
 from tlx.backbones.timm import timm
+from tlx.backbones.transformers import transformers
 from tlx.methods import freezing
 from tlx.tasks.task import Network
 
@@ -111,6 +113,24 @@ def test_pooling_does_not_count_virtual_tokens(name, pooling, kind):
     else:
         expected = torch.stack([hidden[0, 10], hidden[1, 3]])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["albert", "big_bird"])
+def test_poolers_that_are_one_layer_read_the_first_token_of_the_text(name):
+    torch.manual_seed(0)
+    sizes = {**made.SIZES, "embedding_size": 8} if name == "albert" else made.SIZES
+    backbone = transformers(
+        Reading(texts=lambda: made.TEXTS), name=name, init="none", pooling="cls", kwargs=sizes
+    )
+    backbone = prompted(backbone, kind="prompt", seed=3, tokens=TOKENS)
+    inputs = made.batch(backbone.input_spec, [11, 4])
+    model = backbone.module.eval().model
+    with torch.no_grad():
+        found = backbone.module(inputs)
+        states, _ = backbone.module.run(model, inputs, prompt=backbone.module.prompt)
+        expected = torch.tanh(model.pooler(states[:, 0]))
+    assert found.shape == (2, 16)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("kind", THEIRS)

@@ -44,7 +44,10 @@ class LanguageHead(nn.Module):
 
 
 def is_causal(config: Any) -> bool:
-    """Whether a network reads left to right: what no masked language model is known of does."""
+    """Whether a network's head is a causal one: of what has no masked head in the library it is.
+
+    That the network then reads left to right is no consequence: see `tlx.backbones.evidence`.
+    """
     decoder = bool(getattr(config, "is_decoder", False))
     return decoder or config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 

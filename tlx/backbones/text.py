@@ -55,7 +55,7 @@ class TextNetwork(nn.Module):
         self.pooling = pooling if unit == "pooled" else None
         self.prompt: nn.Module | None = None
         self.unit = unit
-        self._run = run
+        self.run = run
 
     def forward(self, inputs: Inputs) -> Tensor:
         """[N, D] for `pooled`, [N, W, D] for `word` (zeros where cut off), [N, T, D] for `token`.
@@ -65,7 +65,7 @@ class TextNetwork(nn.Module):
                 takes them, `words` [N, W] for the unit `word`.
         """
         virtual = {} if self.prompt is None else {"prompt": self.prompt}
-        hidden, own = self._run(self.model, inputs, **virtual)
+        hidden, own = self.run(self.model, inputs, **virtual)
         if self.unit == "token":
             return hidden
         if self.unit == "word":

@@ -3,12 +3,14 @@
 import functools
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
+from tlx.backbones import evidence as evidences
 from tlx.backbones import stacks, text, trunks, weights
 from tlx.backbones import vocabulary as vocabularies
 from tlx.backbones.backbone import DEFAULT, Backbone, Reading
@@ -52,7 +54,7 @@ def transformers(
             (learned); `auto`: `cls` for encoders, `last` for decoders.
         max_length: most tokens of a text; None: 512, or fewer where the network ends before.
         dropout: all rates of dropout inside the network; None: its own.
-        padding_side: of batches; the features are the same on either side.
+        padding_side: of batches; a side on which it would change the features is refused.
         vocabulary: of a kind of network, learnt from the training texts: see
             `tlx.backbones.vocabulary.learn`.
         vocabulary_size: most entries of a learnt vocabulary.
@@ -61,7 +63,8 @@ def transformers(
 
     Raises:
         ValueError: an unknown name or entry, a length or a pooling that the network cannot have,
-            weights that do not fit.
+            weights that do not fit; a language model that sees what it is asked for; padding that
+            would change the features of a text.
         RuntimeError: the hub cannot be reached.
     """
     source = source_of(name, init)
@@ -75,9 +78,16 @@ def transformers(
     design = trunks.Design(
         config, unit, _pooling(pooling, config, name), (kwargs or {}).get(ABOUT_ATTENTION)
     )
+    # a finished run is used as it was trained
+    seen = evidences.evidence(design) if reading.tokenizer is None else None
+    if seen is not None and not seen.missing:
+        _check_seen(seen, design, source, padding_side)
     facts = trunks.facts(design)
     spec = _input_spec(design, tokenizer, facts, max_length=max_length, padding_side=padding_side)
     network = trunks.started(design, source, init)
+    if seen is not None and seen.missing and torch.get_default_device().type != "meta":
+        seen = evidences.of_itself(network, config)
+        _check_seen(seen, design, source, padding_side)
     layers = getattr(config, "num_hidden_layers", None)
     stack = stacks.stack_of(network, layers=facts.layers, needs=facts.needs, declared=layers)
     for parameter in stack.unreached:
@@ -145,6 +155,9 @@ def _tokenizer(
 def _pooling(pooling: str, config: Any, name: str) -> str:
     causal = is_causal(config)
     if pooling == "cls" and causal:
+        seen = evidences.evidence(trunks.Design(config, "token", "last", None))
+        causal = seen.causal or bool(seen.missing)
+    if pooling == "cls" and causal:
         raise ValueError(
             f"backbone.pooling=cls: {name!r} reads left to right, so that its first token has seen "
             "nothing else; give last, mean or attention"
@@ -152,6 +165,40 @@ def _pooling(pooling: str, config: Any, name: str) -> str:
     if pooling != "auto":
         return pooling
     return "last" if causal else "cls"
+
+
+def _check_seen(
+    seen: evidences.Evidence, design: trunks.Design, source: Source, padding_side: str
+) -> None:
+    """Refuses a network that sees what it is asked for, or mixes padding into its features.
+
+    Raises:
+        ValueError: it does, or nothing could be seen of it.
+    """
+    who = f"backbone.name={source.name!r} ({design.config.model_type})"
+    if seen.missing:
+        raise ValueError(
+            f"{who}: whether it sees tokens to come, and whether padding changes its features, "
+            f"could not be tried ({seen.missing}); choose another network"
+        )
+    if design.unit == "token" and is_causal(design.config) and not seen.causal:
+        raise ValueError(
+            f"{who} does not read left to right: with random weights, tokens to come change its "
+            "outputs at those before them, so that it would see what it is asked for, and its "
+            "perplexity would mean nothing; choose a decoder (gpt2, llama, ...), or "
+            "task=masked_language_modeling with an encoder (bert, ...)"
+        )
+    if padding_side in seen.sides:
+        return
+    ways = [f"backbone.padding_side={side}" for side in seen.sides]
+    pooler = design.unit == "pooled" and design.pooling == "cls"
+    if pooler and padding_side in evidences.evidence(replace(design, pooling="mean")).sides:
+        ways.append("backbone.pooling=mean")  # the library's pooler reads the first place
+    raise ValueError(
+        f"{who}, backbone.padding_side={padding_side}: with random weights, padding changes the "
+        "features of a text, so that its figures would depend on the others of its batch; "
+        f"{'use ' + ' or '.join(ways) if ways else 'choose another network'}"
+    )
 
 
 def _set_dropout(config: Any, rate: float | None) -> None:

@@ -140,10 +140,20 @@ def run(
         given["use_cache"] = False
     out = model(**given)
     hidden: Tensor = out.last_hidden_state[:, -ids.shape[1] :]
-    pooler = getattr(model, "pooler", None)
-    if length > ids.shape[1] and pooler is not None:
-        return hidden, pooler(hidden)  # the library's own output is of the first virtual token
+    if length > ids.shape[1] and getattr(model, "pooler", None) is not None:
+        return hidden, _pooled(model, hidden)  # the library's own is of the first virtual token
     return hidden, getattr(out, "pooler_output", None)
+
+
+def _pooled(model: Any, hidden: Tensor) -> Tensor:
+    """The output of a network's pooler on states [N, T, D]."""
+    if not isinstance(model.pooler, nn.Linear):
+        pooled: Tensor = model.pooler(hidden)
+        return pooled
+    # ALBERT and BigBird pick the first token and apply the activation outside their pooler
+    activation = getattr(model, "pooler_activation", None) or model.activation
+    pooled = activation(model.pooler(hidden[:, 0]))
+    return pooled
 
 
 def _counted(mask: Tensor, first: int) -> Tensor:
