@@ -21,6 +21,7 @@ from tlx.config.exact import is_exact
 from tlx.config.signatures import signature
 from tlx.data.augment import IN_STEP, Augmentation
 from tlx.data.splits import Labels, Split, Splits
+from tlx.data.tokens import with_spelling
 from tlx.frozen.store import Store
 from tlx.methods import adapters, freezing, strategies
 from tlx.methods.order import Order
@@ -128,6 +129,7 @@ def model(
     effects: effects_.Joined,
     texts: Callable[[], Iterable[str]] | None = None,
     tokenizer: str | None = None,
+    spelling: Mapping[str, int] | None = None,
     **backbone: Any,
 ) -> Model:
     """Backbone, task, head and layout; the head is drawn from the run's seed.
@@ -138,6 +140,7 @@ def model(
         effects: of the regularization.
         texts: of training, from which a vocabulary may be learnt.
         tokenizer: of a finished run, instead.
+        spelling: of a finished language model, likewise: what unknown words cost.
         backbone: arguments that replace the config's, `init`.
     """
     task: Task = instantiate(config["task"], labels)
@@ -145,7 +148,8 @@ def model(
     told = _told(config, Reading(task.input_spec.get("unit", "pooled"), texts, tokenizer))
     torch.manual_seed(config["seed"])
     trunk: Backbone = instantiate(config["backbone"], *told, **{**effects.backbone, **backbone})
-    trunk = replace(trunk, input_spec={**trunk.input_spec, **task.input_spec})
+    spec = {**trunk.input_spec, **task.input_spec, **({"spelling": spelling} if spelling else {})}
+    trunk = replace(trunk, input_spec=with_spelling(spec, texts))
     trunk = with_adapters(config, trunk)
     head = new_head(config, task, trunk, effects=effects, init=backbone.get("init"))
     network = Network(trunk.module, head, trunk.features)

@@ -146,3 +146,22 @@ NAMED = ["backbone=transformers", "backbone.init=none"]
 def test_beginnings_concern_language_models_whose_tokenizer_may_have_one(overrides, concerned):
     config = identity.normalise(compose(overrides, check=False))
     assert ("text_beginnings" in changes.marks(config)) is concerned
+
+
+@pytest.mark.parametrize(
+    ("overrides", "concerned"),
+    [
+        ([*LM, "backbone=word_lm"], True),
+        ([*LM, "backbone=word_lm_small"], True),
+        ([*LM, *NAMED, "backbone.name=gpt2", "backbone.vocabulary=whitespace"], True),
+        ([*LM, "backbone=char_lm"], False),
+        ([*LM, "backbone=char_lm", "backbone.vocabulary_size=8"], True),
+        ([*LM, "backbone=char_lm", "backbone.least_count=5"], True),
+        ([*LM, *NAMED, "backbone.name=gpt2"], False),  # 8000 pieces
+        ([*LM, "backbone=gpt2"], False),
+        (["dataset=stdlib_docs", "backbone=word_lm"], False),
+    ],
+)
+def test_unknown_words_concern_language_models_of_words(overrides, concerned):
+    config = identity.normalise(compose(overrides, check=False))
+    assert ("unknown_spelled" in changes.marks(config)) is concerned

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from texts import Few, spec, splits, with_ends
+from tlx.backbones import vocabulary
 from tlx.data import token_files, tokenise, tokens, windows
 from tlx.data.masking import Masking
 from tlx.data.splits import Labels
+from tlx.methods import spelling
 from tlx.methods.order import Order
 
 TEXTS = ["the cat sat", "a dog", "the dog and the cat ran away", "今天天气很好"]
@@ -269,6 +271,62 @@ def test_texts_begin_and_end_as_the_tokenizer_has_it(template):
 def test_what_stands_around_a_text_is_known_of_vocabularies_that_drop_letters():
     tokenizer = Tokenizer(models.BPE(vocab={"z": 0}, merges=[]))
     assert tokenise.around(with_ends(tokenizer.to_str(), "<s> $A </s>")) == ((1,), (2,))
+
+
+def spelled(texts, tokenizer, **more):
+    """What each token of one text is charged, in nats, with these training texts."""
+    wanted = spec(texts, unit="token", objective="causal", **more)
+    wanted |= {"tokenizer": tokenizer, "spelling": spelling.learn(texts)}
+    found = tokenise.tokenised(texts[:1], wanted).of(0)
+    return (found["spelled"] * tokenise.SPELLED_UNIT).tolist()
+
+
+def test_what_no_token_tells_is_charged_by_its_characters():
+    texts = ["the zebra  sat", "the cat sat"]
+    cost = spelling.Spelling(spelling.learn(texts)).nats
+    words = spec(["the sat"], objective="causal", unit="token")["tokenizer"]
+    assert spelled(texts, words) == pytest.approx([0, cost("zebra"), 0], abs=1e-3)
+    letters = vocabulary.learn(lambda: ["tesa"], kind="characters", size=9, causal=True)
+    expected = [0 if letter in "tesa" else cost(letter) for letter in texts[0]]
+    assert spelled(texts, letters) == pytest.approx(expected, abs=1e-3)
+    # a vocabulary without a token for what it does not know drops it; its offsets then count the
+    # letters that are left, so that some letters stand for others
+    dropping = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate("tes")}, merges=[]))
+    dropping.pre_tokenizer = pre_tokenizers.Whitespace()
+    found = spelled(texts, dropping.to_str())
+    assert sum(found) == pytest.approx(sum(map(cost, ("h", "z", "bra", "a"))), rel=0.2)
+    # several unknown characters in one token, by number, and a token of the text that is the same
+    pieces = [("<unk>", 0.0), ("▁", -1.0), ("the", -1.0), ("s", -2.0), ("a", -2.0), ("t", -2.0)]
+    unigram = Tokenizer(models.Unigram(pieces, unk_id=0))
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
+    assert sum(spelled(texts, unigram.to_str())) == pytest.approx(cost("zebr"), abs=1e-3)
+    marked = Tokenizer.from_str(words)
+    marked.add_special_tokens(["[UNK]"])
+    assert spelled(["the [UNK] sat"], marked.to_str()) == [0, 0, 0]
+
+
+def test_vocabularies_of_all_bytes_tell_everything():
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bytewise = Tokenizer(models.BPE(vocab={b: i for i, b in enumerate(alphabet)}, merges=[]))
+    bytewise.pre_tokenizer = pre_tokenizers.ByteLevel()
+    assert tokenise.tells_all(bytewise.to_str())
+    few = Tokenizer(models.BPE(vocab={b: i for i, b in enumerate(alphabet[:200])}, merges=[]))
+    few.pre_tokenizer = pre_tokenizers.ByteLevel()
+    assert not tokenise.tells_all(few.to_str())
+    assert not tokenise.tells_all(spec(TEXTS)["tokenizer"])
+
+
+def test_unknown_words_cost_what_training_texts_say():
+    """Also of another data set, on which a finished run is evaluated."""
+    lines = splits(Few(TEXTS, [None] * 4), labels=TEXT, other=Few(["a zebra"], [None]))
+    wanted = spec(TEXTS, unit="token", objective="causal", block=8, stride=8)
+    cost = spelling.Spelling(spelling.learn(TEXTS)).nats("zebra")
+    assert lines.prepare(wanted).test[0]["target"]["spelled"] == pytest.approx(cost, abs=1e-3)
+    elsewhere = splits(Few(["a zebra"], [None]), labels=TEXT)
+    trained = tokens.with_spelling(wanted, lambda: TEXTS)
+    assert elsewhere.prepare(trained).test[0]["target"]["spelled"] == pytest.approx(cost, abs=1e-3)
+    pooled = spec(TEXTS)
+    assert tokens.with_spelling(pooled, lambda: TEXTS) is pooled
 
 
 def test_a_window_does_not_read_the_rest_of_its_text():

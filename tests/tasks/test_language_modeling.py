@@ -1,6 +1,11 @@
 """Language modelling against torch, and figures against their definitions."""
 
+import argparse
+import heapq
+import inspect
 import math
+import random
+import statistics
 
 import pytest
 import torch
@@ -20,13 +25,14 @@ from tlx.training.collect import Collector
 TEXT = Labels("text", ())
 
 
-def batch_of(labels, *, words, characters):
+def batch_of(labels, *, words, characters, spelled=(0.0, 0.0)):
     return {
         "index": torch.arange(len(labels)),
         "target": {
             "labels": torch.tensor(labels),
             "words": torch.tensor(words),
             "characters": torch.tensor(characters),
+            "spelled": torch.tensor(spelled),
         },
     }
 
@@ -45,7 +51,8 @@ def test_weighted_mean_of_losses_is_torchs(smoothing):
 
 def test_figures_are_what_their_names_say():
     task = language_modeling(TEXT)
-    batch = batch_of([[3, 1, 4], [1, -100, -100]], words=[2.0, 1.0], characters=[9.0, 2.0])
+    counts = {"words": [2.0, 1.0], "characters": [9.0, 2.0], "spelled": [0.5, 1.25]}
+    batch = batch_of([[3, 1, 4], [1, -100, -100]], **counts)
     logits = torch.randn(2, 3, 6)
     collector = Collector(task)
     collector.add(logits, batch)
@@ -55,8 +62,9 @@ def test_figures_are_what_their_names_say():
     nats = -float(log[0, 0, 3] + log[0, 1, 1] + log[0, 2, 4] + log[1, 0, 1])
     assert found["loss"] == pytest.approx(nats / 4, rel=1e-5)
     assert found["perplexity"] == pytest.approx(math.exp(nats / 4), rel=1e-5)
-    assert found["word_perplexity"] == pytest.approx(math.exp(nats / 3), rel=1e-5)
-    assert found["bits_per_character"] == pytest.approx(nats / math.log(2) / 11, rel=1e-5)
+    text = nats + 1.75  # with the characters of what was unknown
+    assert found["word_perplexity"] == pytest.approx(math.exp(text / 3), rel=1e-5)
+    assert found["bits_per_character"] == pytest.approx(text / math.log(2) / 11, rel=1e-5)
     right = sum(int(logits[i, t].argmax()) == k for i, t, k in [(0, 0, 3), (0, 1, 1), (0, 2, 4)])
     right += int(logits[1, 0].argmax()) == 1
     assert found["accuracy"] == pytest.approx(right / 4)
@@ -103,6 +111,48 @@ def test_figures_before_training_are_those_of_plain_transformers(kind, template,
             asked += len(ids) - 1
     assert int(collected["tokens"].sum()) == asked
     assert task.metrics(collected)["loss"] == pytest.approx(nats / asked, rel=1e-5)
+
+
+class Frequencies(torch.nn.Module):
+    """The best that can be had without a look at other tokens: how often each occurs."""
+
+    def __init__(self, data, vocabulary):
+        super().__init__()
+        labels = torch.cat([data.train[i]["target"]["labels"] for i in range(len(data.train))])
+        self.logits = (torch.bincount(labels[labels >= 0], minlength=vocabulary) + 0.01).log()
+
+    def forward(self, inputs):
+        return self.logits.expand(*inputs["input_ids"].shape, -1)
+
+
+@pytest.mark.parametrize("kind", ["words", "whitespace", "characters", "wordpiece"])
+def test_a_vocabulary_that_knows_nothing_predicts_no_text(kind):
+    """From all words that there are to those of the special tokens and a few more."""
+    task = language_modeling(TEXT, block=32)
+    modules = (argparse, heapq, random, statistics)
+    lines = [line for each in modules for line in inspect.getsource(each).splitlines() if line][
+        ::30
+    ]
+    few = texts.Few(lines, [None] * len(lines))
+    found = {}
+    for size in (8, 30, 900):
+        tokenizer = vocabulary.learn(lambda: few.inputs, kind=kind, size=size, causal=True)
+        spec = {**texts.spec(["a"], objective="causal", unit="token", block=32, stride=32)}
+        spec |= {"tokenizer": tokenizer, "vocabulary": vocabulary.size_of(tokenizer)}
+        made = texts.splits(few, labels=TEXT).prepare(spec)
+        network = Frequencies(made, spec["vocabulary"])
+        collector = Collector(task)
+        encode = made.encoder(spec, [], False, kind="text")
+        for start in range(0, len(made.test), 500):
+            rows = range(start, min(start + 500, len(made.test)))
+            batch = made.collate([encode(made.test[i]) for i in rows])
+            collector.add(network(batch["input"]), {**batch, "index": torch.tensor([*rows])})
+        found[size] = task.metrics(collector.finish())
+    bits = [found[size]["bits_per_character"] for size in (8, 30, 900)]
+    words = [found[size]["word_perplexity"] for size in (8, 30, 900)]
+    assert bits == sorted(bits, reverse=True)
+    assert words == sorted(words, reverse=True)
+    assert bits[0] > bits[2] + 0.2
 
 
 def test_masked_tokens_have_no_figures_of_words():

@@ -119,6 +119,28 @@ def _chooses_a_penalty(config: Node) -> bool:
     return of_lbfgs and len(optimizer.get("penalties") or ()) > 1
 
 
+SPELLS = 1000
+"""Entries of a vocabulary of characters or pieces that leave hardly any text unknown."""
+
+
+def _may_not_know(config: Node) -> bool:
+    """A language model with a learnt vocabulary that leaves words unknown.
+
+    Vocabularies that spell are counted where they are small: others know nearly all of a text, and
+    keep their ids.
+    """
+    trunk = config.get("backbone")
+    if not isinstance(trunk, Mapping) or not _causal_text(config):
+        return False
+    kind = trunk.get("vocabulary")
+    if _leaf(trunk) == "transformers" and trunk.get("init") == "hub":
+        return False  # the network's own
+    if kind in ("words", "identifiers", "whitespace"):
+        return True
+    few = isinstance(size := trunk.get("vocabulary_size"), int) and size < SPELLS
+    return kind in ("characters", "wordpiece") and (few or trunk.get("least_count", 1) > 1)
+
+
 CHANGES: tuple[Change, ...] = (
     Change(
         mark="accumulated_weights",
@@ -152,6 +174,13 @@ CHANGES: tuple[Change, ...] = (
         "beyond optimizer.penalties; now the lower loss counts, and the path goes on while its "
         "end is the best",
         concerns=_chooses_a_penalty,
+    ),
+    Change(
+        mark="unknown_spelled",
+        since="0.2.0",
+        what="bits per character and word perplexity had unknown words for nothing; now their "
+        "characters are charged (the training is the same)",
+        concerns=_may_not_know,
     ),
 )
 """All changes, oldest first. Only ever added to: ids of finished runs rest on it."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from hydra.errors import HydraException
 
-from tlx.config import schema
+from tlx.config import schema, vocabularies
 from tlx.config.arms import Level, design_of, expand, levels
 from tlx.config.keys import GROUPS, exists, is_number, nearest_key, value_at
 from tlx.config.overrides import key_of, parsed
@@ -37,8 +37,23 @@ def check(config: Node, metrics: Mapping[str, str]) -> Iterator[Problem]:
     yield from _metric(study.get("metric"), metrics, splits)
     found = [*_design(study), *_arms(study), *_factors(study, config), *_tune(study, config)]
     yield from found
+    yield from _vocabularies(study, config, metrics)
     if not found:
         yield from _names(study, config, metrics, splits)
+
+
+def _vocabularies(study: Node, config: Node, metrics: Mapping[str, str]) -> Iterator[Problem]:
+    """Arms or tuned values that differ in their vocabularies, and figures that cannot tell them."""
+    monitor = config.get("monitor") or f"val/{next(iter(metrics), 'loss')}"
+    metric = study.get("metric") or f"test/{str(monitor).rpartition('/')[2]}"
+    arms = vocabularies.keys_of([text for _, lines in _setters(study) for text in lines])
+    for place, figure, varied in (
+        ("study.metric", metric, arms),
+        ("monitor", monitor, {str(key) for key in study.get("tune") or ()}),
+    ):
+        found = vocabularies.problem(place, figure, varied=varied, config=config)
+        if found is not None:
+            yield found
 
 
 def _seeds(seeds: Any) -> Iterator[Problem]:

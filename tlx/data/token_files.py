@@ -39,6 +39,8 @@ def kept(split: Split, spec: Mapping[str, Any], *, make: Callable[[], Tokens]) -
         return make()
     library = tokenizers.__version__
     head = [VERSION, library, spec["tokenizer"], *(spec.get(key) for key in READ)]
+    if spec.get("spelling"):
+        head.append(spec["spelling"])
     digest = hashlib.sha256(json.dumps(head).encode())
     for key in keys:
         digest.update(key.encode() + b"\n")

@@ -9,11 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 import torch
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding, Tokenizer, pre_tokenizers
 from torch import Tensor
+
+from tlx.methods.spelling import Spelling
 
 AT_ONCE = 2000
 """Texts that are tokenised together: their results are large while they last."""
+
+SPELLED_UNIT = 1e-4
+"""Nats, in which `spelled` is counted."""
+BYTES = "ByteLevel"
 
 WORD = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\s\u3400-\u9fff\uf900-\ufaff]+")
 """What counts as a word: what blanks part, and each Chinese character."""
@@ -85,7 +91,8 @@ class Tokens:
     Attributes:
         parts: `input_ids`; `token_type_ids` where the network takes them; `words` (position of
             each word's first token, -1 where it was cut off) for tasks of words; `characters` and
-            `word_starts` (counts of each token) for language models.
+            `word_starts` (counts of each token) for language models, and `spelled` (what the
+            characters cost that a token does not tell, in nats / SPELLED_UNIT) where it may do so.
         truncated: texts that lost their end.
     """
 
@@ -118,7 +125,8 @@ def tokenised(inputs: Sequence[Any], spec: Mapping[str, Any]) -> Tokens:
     Args:
         inputs: of a split's items.
         spec: `tokenizer`, `max_length`, `unit`, `type_ids`; see `Backbone.input_spec`. Language
-            models read whole texts: no token is put around them, and none is cut off.
+            models read whole texts: no token is put around them, and none is cut off. `spelling`
+            of these: counts of characters, by which what a token does not tell is charged.
 
     Raises:
         ValueError: `max_length` leaves no room for a text.
@@ -138,6 +146,8 @@ def tokenised(inputs: Sequence[Any], spec: Mapping[str, Any]) -> Tokens:
         tokenizer.enable_truncation(spec["max_length"])
     rows: dict[str, Rows] = {"input_ids": Rows()}
     truncated = 0
+    spelling = Spelling(spec["spelling"]) if spec.get("spelling") else None
+    unknown = _unknown(spec["tokenizer"]) if spelling else (None, "")
     filler = next((spec[k] for k in ("unknown_id", "eos_id") if spec.get(k) is not None), 0)
     for item, encoding in _encodings(tokenizer, inputs, spec):
         truncated += bool(encoding.overflowing)
@@ -151,6 +161,9 @@ def tokenised(inputs: Sequence[Any], spec: Mapping[str, Any]) -> Tokens:
             characters, starts = _extents(item, encoding)
             rows.setdefault("characters", Rows()).add(characters)
             rows.setdefault("word_starts", Rows()).add(starts)
+            if spelling:
+                costs = _spelled(item, encoding, spelling, unknown)
+                rows.setdefault("spelled", Rows()).add(costs)
     return Tokens({name: each.ragged() for name, each in rows.items()}, truncated)
 
 
@@ -174,6 +187,52 @@ def around(tokenizer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if inner:
             return tuple(found.ids[: inner[0]]), tuple(found.ids[inner[-1] + 1 :])
     return tuple(found.ids), ()
+
+
+def tells_all(tokenizer: str) -> bool:
+    """Whether a tokenizer has tokens for whatever a text holds: those of all bytes."""
+    content = json.loads(tokenizer)
+    model = content["model"]
+    vocabulary = model.get("vocab", {})
+    known = set(vocabulary) if isinstance(vocabulary, dict) else {entry for entry, _ in vocabulary}
+    if model.get("byte_fallback"):
+        return known >= {f"<0x{byte:02X}>" for byte in range(256)}
+    spelled = json.dumps([content["pre_tokenizer"], content["normalizer"]])
+    return BYTES in spelled and known >= set(pre_tokenizers.ByteLevel.alphabet())
+
+
+def _unknown(tokenizer: str) -> tuple[int | None, str]:
+    """Id and content of the token that stands for what a tokenizer does not know, if any does."""
+    model = json.loads(tokenizer)["model"]
+    if model.get("unk_id") is not None:
+        return model["unk_id"], model["vocab"][model["unk_id"]][0]
+    content = model.get("unk_token") or ""
+    return Tokenizer.from_str(tokenizer).token_to_id(content), content
+
+
+def _spelled(
+    text: str, encoding: Encoding, spelling: Spelling, unknown: tuple[int | None, str]
+) -> list[int]:
+    """What it costs, at each token, to spell what no token tells, in SPELLED_UNIT.
+
+    Those are the unknown words, and what a tokenizer drops without a word. Blanks are free, but
+    where a blank is what is unknown.
+    """
+    costs: list[int] = []
+    before = 0
+    for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+        hidden = text[before:start].split()
+        if number == unknown[0] and (piece := text[max(start, before) : end]) != unknown[1]:
+            hidden += piece.split() or ([piece] if piece else [])
+        costs.append(_cost(hidden, spelling))
+        before = max(before, end)
+    if costs:
+        costs[-1] += _cost(text[before:].split(), spelling)
+    return costs
+
+
+def _cost(words: Sequence[str], spelling: Spelling) -> int:
+    return round(sum(map(spelling.nats, words)) / SPELLED_UNIT) if words else 0
 
 
 def _encodings(

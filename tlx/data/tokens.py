@@ -4,7 +4,7 @@ Shapes: N items, T tokens, W words.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, final
@@ -16,8 +16,9 @@ from tlx.data import token_files
 from tlx.data.augment import Augmentation
 from tlx.data.masking import Masking
 from tlx.data.splits import IGNORED, Batch, Sample, Split, Splits
-from tlx.data.tokenise import Tokens, tokenised
+from tlx.data.tokenise import Tokens, tells_all, tokenised
 from tlx.data.windows import Windows, windows
+from tlx.methods.spelling import learn
 
 LOG = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ def prepare(splits: Splits, spec: Mapping[str, Any], *, buckets: bool = True) ->
         ValueError: the task reads something that these texts have not.
     """
     kind = splits.labels.kind
+    spec = with_spelling(spec, splits.texts)
     wanted = {"tags": "word", "text": "token"}.get(kind, "pooled")
     if spec["unit"] != wanted:
         raise ValueError(
@@ -58,6 +60,21 @@ def prepare(splits: Splits, spec: Mapping[str, Any], *, buckets: bool = True) ->
         bucketed=buckets,
         notes={**splits.notes, "tokens": counts},
     )
+
+
+def with_spelling(
+    spec: Mapping[str, Any], texts: Callable[[], Iterable[str]] | None
+) -> Mapping[str, Any]:
+    """The spec of a language model, with what unknown words cost, learnt from training texts.
+
+    Args:
+        spec: the backbone's `input_spec`, with what the task adds.
+        texts: of training; None: they are not at hand.
+    """
+    charged = spec.get("objective") == "causal" and not spec.get("spelling")
+    if not charged or texts is None or tells_all(spec["tokenizer"]):
+        return spec
+    return {**spec, "spelling": learn(texts())}
 
 
 def encoded(
@@ -189,7 +206,7 @@ class WindowedText:
         return len(self.windows)
 
     def __getitem__(self, index: int) -> Sample:
-        """A window: `input_ids` [T]; target `labels` [T], `words`, `characters`."""
+        """A window: `input_ids` [T]; target `labels` [T], `words`, `characters`, `spelled`."""
         text, number = self.windows.names[index]
         inputs, target = self.windows.of(index)
         return {"id": f"{self.raw.ids[text]}/{number}", "input": inputs, "target": target}
@@ -304,10 +321,10 @@ def _targets(targets: list[Any], *, left: bool) -> Any:
     if isinstance(targets[0], Mapping):
         return {
             "labels": padded([each["labels"] for each in targets], IGNORED, left=left),
-            "words": torch.tensor([each["words"] for each in targets], dtype=torch.float32),
-            "characters": torch.tensor(
-                [each["characters"] for each in targets], dtype=torch.float32
-            ),
+            **{
+                name: torch.tensor([each[name] for each in targets], dtype=torch.float32)
+                for name in ("words", "characters", "spelled")
+            },
         }
     if targets[0].ndim and len({len(each) for each in targets}) > 1:
         return padded(targets, IGNORED, left=False)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tlx.data.splits import IGNORED
-from tlx.data.tokenise import Tokens, around
+from tlx.data.tokenise import SPELLED_UNIT, Tokens, around
 
 
 @final
@@ -58,7 +58,10 @@ class Windows:
         target: dict[str, Any] = {
             "characters": float(self._part("characters", text, *own).sum()),
             "words": float(self._part("word_starts", text, *own).sum()),
+            "spelled": 0.0,
         }
+        if "spelled" in self.tokens.parts:
+            target["spelled"] = float(self._part("spelled", text, *own).sum()) * SPELLED_UNIT
         if not self.causal:
             piece = self._part("input_ids", text, start, end)
             window = self._around(self.before, piece, self.after)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-from tlx.config import changes
+from tlx.config import changes, vocabularies
 from tlx.config.check import CheckError
 from tlx.config.compose import Composer
 from tlx.config.design import SEARCH
@@ -122,12 +122,20 @@ def space(
         raise CheckError(
             [Problem("search.seeds_per_trial", f"is more than study.seeds has: {list(seeds)}")]
         )
+    examples = list(spaces.examples(node["space"]))
     marks: set[str] = set()
-    for overrides in spaces.examples(node["space"]):
+    for overrides in examples:
         marks.update(changes.marks(normalise(composer.compose([*line, *overrides]))))
-    return Space(
-        study, tuple(line), node, own, config, metric, composer, locator, tuple(sorted(marks))
-    )
+    bears = tuple(sorted(marks))
+    made = Space(study, tuple(line), node, own, config, metric, composer, locator, bears)
+    varied = vocabularies.keys_of([text for overrides in examples for text in overrides])
+    wrong = [
+        vocabularies.problem("search.objectives", figure, varied=varied, config=config)
+        for figure in node["objectives"] or [made.monitor[0]]
+    ]
+    if any(wrong):
+        raise CheckError([problem for problem in wrong if problem is not None])
+    return made
 
 
 @dataclass

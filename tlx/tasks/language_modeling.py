@@ -170,7 +170,10 @@ class LanguageModeling:
         )
 
     def collect(self, outputs: Tensor, batch: Batch) -> Collected:
-        """`loss`, `tokens`, `right`, `words` and `characters` of each window [N]."""
+        """`loss`, `tokens`, `right`, `words`, `characters`, `spelled` of each window [N].
+
+        `spelled`: nats of the characters that no token tells (`tlx.methods.spelling`).
+        """
         labels_NT = batch["target"]["labels"]
         loss_N, count_N = self.loss(outputs, batch)
         right_N = ((outputs.argmax(2) == labels_NT) & (labels_NT != IGNORED)).sum(1)
@@ -180,6 +183,7 @@ class LanguageModeling:
             "right": right_N,
             "words": batch["target"]["words"],
             "characters": batch["target"]["characters"],
+            "spelled": batch["target"]["spelled"],
         }
 
     def metrics(self, collected: Collected) -> dict[str, float]:
@@ -204,8 +208,8 @@ class LanguageModeling:
         }
 
     def rows(self, collected: Collected) -> Iterator[dict[str, Any]]:
-        """`loss` (nats a token), `tokens`, `words` and `characters` of each window."""
-        keys = ("loss", "tokens", "words", "characters")
+        """`loss` (nats a token), `tokens`, `words`, `characters` and `spelled` of each window."""
+        keys = ("loss", "tokens", "words", "characters", "spelled")
         for values in zip(*(collected[key].tolist() for key in keys), strict=True):
             yield dict(zip(keys, values, strict=True))
 
@@ -215,8 +219,11 @@ class LanguageModeling:
         nats_B = weights_BN @ (collected["loss"].double() * tokens_N)
         loss_B = nats_B / (weights_BN @ tokens_N)
 
+        # a token for what is unknown does not tell the text: its characters are charged
+        told_B = nats_B + weights_BN @ collected["spelled"].double()
+
         def each(key: str) -> Tensor:
-            return nats_B / (weights_BN @ collected[key].double())
+            return told_B / (weights_BN @ collected[key].double())
 
         figures = {
             "perplexity": loss_B.exp(),

@@ -1,0 +1,58 @@
+"""Figures of language models that cannot compare vocabularies."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from tlx.config.overrides import key_of
+from tlx.config.problems import Problem
+
+VOCABULARY = frozenset(
+    ("backbone", "backbone.vocabulary", "backbone.vocabulary_size", "backbone.least_count")
+)
+"""Keys that give a language model another vocabulary; names on the hub may share one."""
+LOWERCASE = "backbone.lowercase"
+"""Gives it another text as well."""
+PER_TOKEN = ("perplexity", "loss", "accuracy")
+PER_TEXT = "bits_per_character"
+
+
+def problem(
+    place: str, figure: Any, *, varied: Collection[str], config: Mapping[str, Any]
+) -> Problem | None:
+    """What is wrong with a figure that chooses between vocabularies; None: nothing.
+
+    A figure per token is the better, the less a token tells: fewer words, or mere characters. One
+    per character of the text is not, since unknown words are charged.
+
+    Args:
+        place: of the figure.
+        figure: `val/perplexity`.
+        varied: keys whose values are compared.
+        config: normalised.
+    """
+    task = config.get("task")
+    target = str(task.get("_target_")) if isinstance(task, Mapping) else ""
+    split, _, name = str(figure).rpartition("/")
+    if not isinstance(task, Mapping) or not target.endswith(".language_modeling"):
+        return None
+    if name in (*PER_TOKEN, PER_TEXT, "word_perplexity") and LOWERCASE in varied:
+        return Problem(
+            place,
+            f"{figure!r} is of another text where {LOWERCASE} differs, one without capitals; leave "
+            f"{LOWERCASE} out",
+        )
+    keys = sorted(VOCABULARY & {*varied})
+    if not keys or name not in PER_TOKEN:
+        return None
+    message = (
+        f"{figure!r} is a figure per token, and cannot compare vocabularies ({', '.join(keys)}): "
+        "the less a token tells, the better it is"
+    )
+    if task.get("objective") == "masked":
+        return Problem(place, f"{message}; of masked tokens there is no other, leave these out")
+    return Problem(place, message, f"{split or 'val'}/{PER_TEXT}")
+
+
+def keys_of(lines: Collection[str]) -> set[str]:
+    """Keys that some overrides set."""
+    return {key_of(str(line)).lstrip("+") for line in lines}
