@@ -129,7 +129,7 @@ def model(
     effects: effects_.Joined,
     texts: Callable[[], Iterable[str]] | None = None,
     tokenizer: str | None = None,
-    spelling: Mapping[str, int] | None = None,
+    saved: Mapping[str, Any] | None = None,
     **backbone: Any,
 ) -> Model:
     """Backbone, task, head and layout; the head is drawn from the run's seed.
@@ -140,7 +140,7 @@ def model(
         effects: of the regularization.
         texts: of training, from which a vocabulary may be learnt.
         tokenizer: of a finished run, instead.
-        spelling: of a finished language model, likewise: what unknown words cost.
+        saved: `input_spec` of a finished run, which holds how its texts were read.
         backbone: arguments that replace the config's, `init`.
     """
     task: Task = instantiate(config["task"], labels)
@@ -148,7 +148,10 @@ def model(
     told = _told(config, Reading(task.input_spec.get("unit", "pooled"), texts, tokenizer))
     torch.manual_seed(config["seed"])
     trunk: Backbone = instantiate(config["backbone"], *told, **{**effects.backbone, **backbone})
-    spec = {**trunk.input_spec, **task.input_spec, **({"spelling": spelling} if spelling else {})}
+    spec = {**trunk.input_spec, **task.input_spec}
+    if saved is not None and "begins" in spec:
+        # runs of before read texts behind the end token, and have no counts of characters
+        spec |= {"begins": saved.get("begins", False), "spelling": saved.get("spelling")}
     trunk = replace(trunk, input_spec=with_spelling(spec, texts))
     trunk = with_adapters(config, trunk)
     head = new_head(config, task, trunk, effects=effects, init=backbone.get("init"))

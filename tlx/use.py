@@ -92,7 +92,7 @@ def load(folder: Path) -> tuple[dict[str, Any], Model]:
         labels,
         effects=build.regularization(config),
         tokenizer=said["input_spec"].get("tokenizer"),
-        spelling=said["input_spec"].get("spelling"),
+        saved=said["input_spec"],
         init="none",
         **_taken(config, said),
     )

@@ -268,6 +268,17 @@ def test_texts_begin_and_end_as_the_tokenizer_has_it(template):
     assert last == tuple(i for i in whole[0][-1:] if template.endswith("</s>"))
 
 
+def test_runs_of_before_read_texts_behind_the_end_token():
+    wanted = spec(["a b c"], unit="token", objective="causal", block=8, stride=8, begins=False)
+    wanted["tokenizer"] = with_ends(wanted["tokenizer"], "<s> $A </s>")
+    inputs, target = windows.windows(
+        tokenise.tokenised(["a b c"], wanted), wanted, evaluated=True
+    ).of(0)
+    ids = Tokenizer.from_str(wanted["tokenizer"]).encode("a b c", add_special_tokens=False).ids
+    assert inputs["input_ids"].tolist() == [wanted["eos_id"], *ids]
+    assert target["labels"].tolist() == [*ids, wanted["eos_id"]]
+
+
 def test_what_stands_around_a_text_is_known_of_vocabularies_that_drop_letters():
     tokenizer = Tokenizer(models.BPE(vocab={"z": 0}, merges=[]))
     assert tokenise.around(with_ends(tokenizer.to_str(), "<s> $A </s>")) == ((1,), (2,))

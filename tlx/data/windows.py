@@ -111,7 +111,8 @@ def windows(tokens: Tokens, spec: Mapping[str, Any], *, evaluated: bool) -> Wind
 
     Args:
         tokens: of the texts.
-        spec: `objective`, `block`, `stride`, `eos_id`, `tokenizer`, `max_length`.
+        spec: `objective`, `block`, `stride`, `eos_id`, `tokenizer`, `max_length`; `begins`: whether
+            texts begin as the tokenizer has it, which they did not in runs before 0.2.0.
         evaluated: whether windows overlap.
 
     Raises:
@@ -148,12 +149,12 @@ def windows(tokens: Tokens, spec: Mapping[str, Any], *, evaluated: bool) -> Wind
 
 def _ends(spec: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
     """What stands before a text and after it, and whether each window begins so."""
-    before, after = map(tuple, around(spec["tokenizer"]))
-    if before or spec["objective"] != "causal":
+    before, after = around(spec["tokenizer"])
+    if spec["objective"] != "causal" or (before and spec.get("begins", True)):
         return before, after, True
     end = spec.get("eos_id")
     ends = () if end is None else (int(end),)
-    return ends, after or ends, False
+    return ends, ends if before else after or ends, False
 
 
 def _cut(

@@ -129,12 +129,12 @@ def space(
     bears = tuple(sorted(marks))
     made = Space(study, tuple(line), node, own, config, metric, composer, locator, bears)
     varied = vocabularies.keys_of([text for overrides in examples for text in overrides])
-    wrong = [
+    told = [
         vocabularies.problem("search.objectives", figure, varied=varied, config=config)
         for figure in node["objectives"] or [made.monitor[0]]
     ]
-    if any(wrong):
-        raise CheckError([problem for problem in wrong if problem is not None])
+    if unfit := [problem for problem in told if problem is not None]:
+        raise CheckError(unfit)
     return made
 
 

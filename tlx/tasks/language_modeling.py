@@ -102,7 +102,7 @@ class LanguageModeling:
         shared = {"unit": "token", "objective": self.objective, "block": self.block}
         if self.objective == "masked":
             return {**shared, "mask_rate": self.mask_rate}
-        return {**shared, "stride": self.stride}
+        return {**shared, "stride": self.stride, "begins": True}
 
     @property
     def directions(self) -> Mapping[str, str]:
