@@ -4,7 +4,9 @@ import pytest
 import timm as timm_lib
 import torch
 from timm.optim import param_groups_layer_decay
+from torch import nn
 
+from tlx.backbones.grouping import layer_groups
 from tlx.backbones.timm import least_image_size, timm
 from tlx.backbones.weights import content_id
 
@@ -84,11 +86,21 @@ def test_vgg_joins_each_batch_norm_with_its_convolution():
     assert {n.split(".")[1] for n in backbone.groups[1].parameters} == {"4", "5"}
 
 
-def test_a_network_without_a_matcher_is_one_group_and_says_so(caplog):
+def test_a_network_without_a_matcher_has_the_groups_of_its_structure(caplog):
     with torch.device("meta"):
         backbone = timm(name="poolformer_s12", init="none")
-    assert len(backbone.groups) == len(backbone.fine_groups) == 1
-    assert backbone.head_level == 1
+    stages = [f"stages.{i}" for i in range(4)]
+    assert [group.name for group in backbone.groups] == ["stem", *stages, "neck"]
+    assert [group.level for group in backbone.fine_groups] == [*range(14)]
+    assert backbone.head_level == 13  # of the neck too
+    assert "no group_matcher" not in caplog.text
+
+
+def test_a_network_without_any_structure_is_one_group_and_says_so(caplog):
+    network = nn.Linear(2, 2)
+    groups, fine, head_level, _ = layer_groups(network, network)
+    assert len(groups) == len(fine) == 1
+    assert head_level == 1
     assert "no group_matcher" in caplog.text
 
 

@@ -60,14 +60,14 @@ TRAINS_ITS_STEM = {
 }
 UNTIL = {
     "resnet18": "layer3 layer2 layer1 conv1",
-    "vgg11_bn": "features features.24 features.21 features.0",
+    "vgg11_bn": "features.24 features.21 features.17 features.0",
     "densenet121": (
-        "features.denseblock4 features.transition3 features.transition2 features.conv0"
+        "features.transition3 features.transition2 features.transition1 features.conv0"
     ),
     "inception_v3": "Mixed_7b Mixed_7a Mixed_6e Conv2d_1a_3x3.conv",
     "vit_tiny_patch16_224": "blocks.10 blocks.9 blocks.8 patch_embed",
-    "swin_tiny_patch4_window7_224": "layers layers.2 layers.1 patch_embed.proj",
-    "convnext_atto": "head.global_pool stages.2 stages.1 stem.0",
+    "swin_tiny_patch4_window7_224": "layers.2 layers.1 layers.0 patch_embed.proj",
+    "convnext_atto": "stages.2 stages.1 stages.0 stem.0",
     "mobilenetv2_100": "blocks.5 blocks.4 blocks.3 conv_stem",
     "efficientnet_b0": "blocks.5 blocks.4 blocks.3 conv_stem",
 }

@@ -46,7 +46,7 @@ BASE = [
 TOPIC = [*tiny.overrides("bert"), "dataset.labels_per_class=6"]
 CASES = {
     "topic": TOPIC,
-    "topic_last_k": [*TOPIC, "freeze_strategy=last_k", "freeze_strategy.k=2"],
+    "topic_last_k": [*TOPIC, "freeze_strategy=last_k", "freeze_strategy.k=1"],
     "topic_freeze_first_k": [*TOPIC, "freeze_strategy=freeze_first_k"],
     "tags": [
         *tiny.overrides("bert"),

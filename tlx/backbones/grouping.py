@@ -37,14 +37,7 @@ def layer_groups(
     names = [name for name, _ in trunk.named_parameters()]
     matcher: Callable[..., Any] | None = getattr(full, "group_matcher", None)
     if matcher is None:
-        logging.getLogger(__name__).warning(
-            "%s has no group_matcher: all its parameters are one layer group, and layer-wise "
-            "decay only separates trunk and head",
-            type(full).__name__,
-        )
-        neck = neck_names(names, above=())
-        group = (Group("trunk", tuple(names), 0),)
-        return group, group, 1, neck
+        return _by_structure(trunk, names)
     fine_level = group_parameters(full, matcher(coarse=False), reverse=True)
     head_level = _head_level(fine_level, names)
     neck = neck_names(names, above=[n for n in names if fine_level.get(n) == head_level])
@@ -80,6 +73,71 @@ def embedding_names(names: Sequence[str]) -> tuple[str, ...]:
     ('cls_token', 'patch_embed.proj.weight')
     """
     return tuple(name for name in names if EMBEDDING.fullmatch(name))
+
+
+def _by_structure(
+    trunk: nn.Module, names: Sequence[str]
+) -> tuple[tuple[Group, ...], tuple[Group, ...], int, tuple[str, ...]]:
+    """What `layer_groups` gives, of a network whose author stated no groups (MetaFormer, PiT).
+
+    The parts of its main sequence are the coarse groups, their blocks the fine ones; what is
+    registered before is the stem, what comes after the neck.
+    """
+    stages = _main_sequence(trunk)
+    if not stages:
+        logging.getLogger(__name__).warning(
+            "%s has no group_matcher, and no sequence of stages: all its parameters are one layer "
+            "group, and layer-wise decay only separates trunk and head",
+            type(trunk).__name__,
+        )
+        group = (Group("trunk", tuple(names), 0),)
+        return group, group, 1, neck_names(names, above=())
+    coarse: dict[str, int] = {}
+    fine: dict[str, int] = {}
+    level = 0
+    for depth, stage in enumerate(stages, start=1):
+        inside = [name for name in names if name.startswith(f"{stage}.")]
+        blocks = [f"{stage}.{part}" for part in _main_sequence(trunk.get_submodule(stage))]
+        level += 1
+        for name in inside:
+            # what precedes the blocks of a stage, as its downsampling, goes with the first
+            while blocks[1:] and name.startswith(f"{blocks[1]}."):
+                level, blocks = level + 1, blocks[1:]
+            coarse[name], fine[name] = depth, level
+    first = min(names.index(name) for name in coarse)
+    above = [name for name in names[first:] if name not in coarse]
+    for name in names[:first]:
+        coarse[name] = fine[name] = 0
+    for name in above:
+        coarse[name], fine[name] = len(stages) + 1, level + 1
+    neck = neck_names(names, above=above)
+    return (
+        _named(_collect(names, coarse), neck),
+        _named(_collect(names, fine), neck),
+        level + 1,
+        neck,
+    )
+
+
+def _main_sequence(module: nn.Module) -> list[str]:
+    """Names of the parts of the child that has most parameters, where it is a list of modules.
+
+    A list of modules is its own child. Empty where it is no list, or of fewer than two parts.
+    """
+    sizes = {
+        name: sum(parameter.numel() for parameter in child.parameters())
+        for name, child in module.named_children()
+    }
+    parts = [name for name, size in sizes.items() if size]
+    if isinstance(module, nn.Sequential | nn.ModuleList):
+        return parts if len(parts) > 1 else []
+    if not parts:
+        return []
+    largest = max(parts, key=sizes.__getitem__)
+    child = module.get_submodule(largest)
+    if not isinstance(child, nn.Sequential | nn.ModuleList):
+        return []
+    return [f"{largest}.{part}" for part in _main_sequence(child)]
 
 
 def _coarse_levels(

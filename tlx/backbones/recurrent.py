@@ -96,7 +96,7 @@ def awd_lstm(
     if init != "none":
         weights.load(network, init, optional=("pooling.",))
         model.grow(vocabularies.size_of(final_tokenizer))
-    stack = stacks.stack_of(network, layers="model.layers", needs=None, declared=None)
+    stack = stacks.stack_of(network, layers=("model.layers",), needs=None, declared=None)
     return Backbone(
         module=network,
         features=text.features_of(reading.unit),

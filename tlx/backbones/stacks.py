@@ -34,41 +34,50 @@ class Stack:
     unreached: tuple[str, ...]
 
 
-def layers_of(network: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Name and list of the layers: the longest list of modules that lies in no other list.
+def layers_of(network: nn.Module) -> tuple[str, ...]:
+    """Names of the lists that hold the layers: mostly one, the longest that lies in no other list.
+
+    Lists of the same length beside it hold parts of the same layers: XLM and FlauBERT have their
+    attentions, feed-forward parts and norms in a list each.
 
     Raises:
         ValueError: the network has no list of layers.
     """
-    found: list[tuple[str, nn.ModuleList]] = []
+    lists: list[tuple[str, nn.ModuleList]] = []
     for name, module in network.named_modules():
-        inside = any(name.startswith(f"{outer}.") for outer, _ in found)
+        inside = any(name.startswith(f"{outer}.") for outer, _ in lists)
         if (
             isinstance(module, nn.ModuleList)
             and not inside
             and any(True for _ in module.parameters())
         ):
-            found.append((name, module))
-    if not found:
+            lists.append((name, module))
+    if not lists:
         raise ValueError(
             f"{type(network).__name__} has no list of layers that could be frozen one by one; "
             "choose another network"
         )
-    return max(found, key=lambda item: (_alike(item[1]), len(item[1])))
+    longest, layers = max(lists, key=lambda item: (_alike(item[1]), len(item[1])))
+    parent = longest.rpartition(".")[0]
+    return tuple(
+        name
+        for name, module in lists
+        if name.rpartition(".")[0] == parent and len(module) == len(layers)
+    )
 
 
 def stack_of(
-    network: nn.Module, *, layers: str, needs: Needs | None, declared: int | None
+    network: nn.Module, *, layers: Sequence[str], needs: Needs | None, declared: int | None
 ) -> Stack:
     """The groups of a network; each parameter is in exactly one.
 
     Args:
         network: whose parameters are grouped.
-        layers: name of the list of layers.
+        layers: names of the lists that hold the layers, of `layers_of`.
         needs: of `first_needs`; None: by the order of registration.
         declared: number of layers that the network says it has, to find those that share weights.
     """
-    count = len(network.get_submodule(layers))  # type: ignore[arg-type]
+    count = len(network.get_submodule(layers[0]))  # type: ignore[arg-type]
     if declared is not None and count < declared:
         logging.getLogger(__name__).warning(
             "%s runs the same weights %d times: they are one layer group, and gradual unfreezing, "
@@ -81,7 +90,8 @@ def stack_of(
     tables = _tables(network)
     where = dict(_placed(names, layers, count, needs=needs, tables=set(tables)))
     groups = [Group(EMBEDDINGS, tuple(n for n in names if where[n] == 0), 0)]
-    short = layers.removeprefix("model.")
+    parent = layers[0].rpartition(".")[0]
+    short = (f"{parent}.layers" if len(layers) > 1 else layers[0]).removeprefix("model.")
     for i in range(count):
         groups.append(Group(f"{short}.{i}", tuple(n for n in names if where[n] == i + 1), i + 1))
     neck = tuple(name for name in names if where[name] == count + 1)
@@ -92,7 +102,7 @@ def stack_of(
 
 
 def first_needs(
-    network: nn.Module, layers: str, run: Callable[[nn.Module], Sequence[Tensor]]
+    network: nn.Module, layers: Sequence[str], run: Callable[[nn.Module], Sequence[Tensor]]
 ) -> dict[str, int | None]:
     """Which layer needs which of the parameters outside the layers, by automatic differentiation.
 
@@ -100,7 +110,7 @@ def first_needs(
 
     Args:
         network: may be on the meta device.
-        layers: name of the list of layers.
+        layers: names of the lists that hold the layers.
         run: calls the network, and gives every output that a head may read.
     """
     outputs: dict[int, Tensor] = {}
@@ -112,7 +122,7 @@ def first_needs(
 
         return note
 
-    parts = list(network.get_submodule(layers).children())
+    parts = list(network.get_submodule(layers[-1]).children())
     handles = [part.register_forward_hook(hook(i)) for i, part in enumerate(parts)]
     try:
         with torch.enable_grad():
@@ -120,7 +130,8 @@ def first_needs(
     finally:
         for handle in handles:
             handle.remove()
-    left = {n: p for n, p in network.named_parameters() if not n.startswith(f"{layers}.")}
+    inside = tuple(f"{name}." for name in layers)
+    left = {n: p for n, p in network.named_parameters() if not n.startswith(inside)}
     needs: dict[str, int | None] = {}
     totals = [outputs[i].sum() for i in sorted(outputs)]
     for index, total in zip([*sorted(outputs), len(parts)], [*totals, last], strict=True):
@@ -155,15 +166,21 @@ def _tables(network: nn.Module) -> tuple[str, ...]:
 
 
 def _placed(
-    names: Sequence[str], layers: str, count: int, *, needs: Needs | None, tables: set[str]
+    names: Sequence[str],
+    layers: Sequence[str],
+    count: int,
+    *,
+    needs: Needs | None,
+    tables: set[str],
 ) -> list[tuple[str, int]]:
     """Name and level of each parameter."""
     placed: list[tuple[str, int]] = []
     passed = False
     for name in names:
-        if name.startswith(f"{layers}."):
+        within = next((each for each in layers if name.startswith(f"{each}.")), None)
+        if within is not None:
             passed = True
-            placed.append((name, 1 + int(name.removeprefix(f"{layers}.").partition(".")[0])))
+            placed.append((name, 1 + int(name.removeprefix(f"{within}.").partition(".")[0])))
         elif needs is not None and needs.get(name) is not None:
             # what comes between two layers goes with the lower one
             placed.append((name, count + 1 if needs[name] == count else int(needs[name] or 0)))

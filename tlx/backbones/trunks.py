@@ -52,12 +52,12 @@ class Facts:
     """What the structure of a network tells, without its weights.
 
     Attributes:
-        layers: name of the list of layers.
+        layers: names of the lists that hold the layers.
         needs: of `stacks.first_needs`; None where the network could not be traced.
         first_position: number of a text's first position.
     """
 
-    layers: str
+    layers: tuple[str, ...]
     needs: dict[str, int | None] | None
     first_position: int
 
@@ -169,7 +169,7 @@ def facts(design: Design) -> Facts:
             _KNOWN.clear()
         with torch.random.fork_rng(devices=[]), torch.device("meta"), quiet():
             network = built(design).eval()
-            layers, _ = stacks.layers_of(network)
+            layers = stacks.layers_of(network)
             _KNOWN[key] = Facts(layers, _needs(network, layers), first_position(network))
     return _KNOWN[key]
 
@@ -244,7 +244,7 @@ def first_position(model: nn.Module) -> int:
     return 0
 
 
-def _needs(network: text.TextNetwork, layers: str) -> dict[str, int | None] | None:
+def _needs(network: text.TextNetwork, layers: tuple[str, ...]) -> dict[str, int | None] | None:
     ids, mask = torch.zeros(1, 4, dtype=torch.long), torch.ones(1, 4, dtype=torch.long)
 
     def outputs(given: dict[str, Tensor], _network: nn.Module) -> list[Tensor]:

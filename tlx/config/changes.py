@@ -5,6 +5,7 @@ that were trained before it; all others keep theirs. A run folder says in proven
 which changes it was trained, so that no reader takes one meaning for the other.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -141,6 +142,50 @@ def _may_not_know(config: Node) -> bool:
     return kind in ("characters", "wordpiece") and (few or trunk.get("least_count", 1) > 1)
 
 
+NECK_IN_TOP_GROUP = re.compile(
+    r"(tf_|test_)?efficientnet|mobilenetv2_|mnasnet_|inception_v3|test_(resnet|vit)\b|resnext\d|"
+    r"(wide_|se)?resnet\d|vit_(tiny|small|base)_patch\d+_(\d+|dinov2|dinov3)\b|deit_"
+)
+"""How names of timm networks begin, none of whose layer groups is nothing but neck."""
+WITHOUT_NECK = frozenset({"roberta", "distilbert", "electra", "deberta", "deberta-v2"})
+"""Kinds of text networks that have nothing between their last layer and the head."""
+REGROUPED = re.compile(
+    r"(pool|ca|conv|rand|identity)former|\bpit_|\bcsatv2|flaubert|\bxlm(?![-_]r)"
+)
+"""Names of networks that have got other layer groups."""
+BLIND_TO_GROUPS = frozenset(
+    {"scratch", "full", "linear_probe", "pattern", "norm_only", "bitfit", "lp_ft"}
+)
+
+
+def _counts_neck(config: Node) -> bool:
+    """`last_k`, or `freeze_first_k` up to the top, of a network that may have a neck of its own."""
+    strategy, trunk = config.get("freeze_strategy") or {}, config.get("backbone") or {}
+    node = str(strategy.get("_target_"))
+    if node not in (f"{STRATEGIES}last_k", f"{STRATEGIES}freeze_first_k"):
+        return False
+    if node.endswith("freeze_first_k") and strategy.get("k") == 1:
+        return False  # freezes the stem of any network
+    name, kind = str(trunk.get("name")), _leaf(trunk)
+    if kind == "awd_lstm":
+        return trunk.get("pooling") == "attention"
+    if kind == "transformers":
+        return trunk.get("pooling") == "attention" or name not in WITHOUT_NECK
+    plain = kind == "timm" and not trunk.get("kwargs")
+    return not (plain and NECK_IN_TOP_GROUP.match(name))
+
+
+def _regrouped(config: Node) -> bool:
+    """A network with other layer groups than before, and something that counts them."""
+    name = str((config.get("backbone") or {}).get("name")).lower()
+    target = str((config.get("freeze_strategy") or {}).get("_target_"))
+    blind = (
+        target.startswith(STRATEGIES) and _leaf(config.get("freeze_strategy")) in BLIND_TO_GROUPS
+    )
+    decays = (config.get("optimizer") or {}).get("layer_decay", 1.0) != 1.0
+    return bool(REGROUPED.search(name)) and (decays or not blind)
+
+
 CHANGES: tuple[Change, ...] = (
     Change(
         mark="accumulated_weights",
@@ -181,6 +226,20 @@ CHANGES: tuple[Change, ...] = (
         what="bits per character and word perplexity had unknown words for nothing; now their "
         "characters are charged (the training is the same)",
         concerns=_may_not_know,
+    ),
+    Change(
+        mark="neck_with_top",
+        since="0.2.0",
+        what="last_k and freeze_first_k counted a final norm or pooler (the neck) as a layer group "
+        "in some networks and as part of the top one in others; now it goes with the top one",
+        concerns=_counts_neck,
+    ),
+    Change(
+        mark="regrouped",
+        since="0.2.0",
+        what="MetaFormers, PiT and CSATv2 were one layer group, and XLM and FlauBERT had their "
+        "attention for layers and all else for neck; now their groups are their stages and layers",
+        concerns=_regrouped,
     ),
 )
 """All changes, oldest first. Only ever added to: ids of finished runs rest on it."""

@@ -60,35 +60,36 @@ def last_layer(layout: Layout) -> tuple[Stage, ...]:
 
 
 def last_k(layout: Layout, *, k: int = 1) -> tuple[Stage, ...]:
-    """Trains the head and the top `k` layer groups below it.
+    """Trains the head and the top `k` layer groups below it; the neck trains with the top one.
 
     Raises:
-        ValueError: `k` is not in 1 ... number of groups below the head.
+        ValueError: `k` is not in 1 ... number of groups below neck and head.
 
     >>> from tlx.methods.stages import layout_of
     >>> layout = layout_of({"stem": ["a.weight"], "top": ["b.weight"], "head": ["c.weight"]})
     >>> list(last_k(layout, k=1)[0].trains)
     ['b.weight', 'c.weight']
     """
-    trunk = layout.groups[:-1]
-    _check_count(layout, k)
-    kept = trunk[len(trunk) - k :]
-    return (Stage(f"last {k}", _scaled((*_names(kept), *layout.head.parameters))),)
+    trunk = _checked_trunk(layout, k)
+    top = trunk[len(trunk) - k :]
+    return (Stage(f"last {k}", _scaled((*_names(top), *layout.head.parameters))),)
 
 
 def freeze_first_k(layout: Layout, *, k: int = 1) -> tuple[Stage, ...]:
     """Freezes the first `k` layer groups, the stem first, and trains the others.
 
+    The neck trains, or is frozen, with the top group.
+
     Raises:
-        ValueError: `k` is not in 1 ... number of groups below the head.
+        ValueError: `k` is not in 1 ... number of groups below neck and head.
 
     >>> from tlx.methods.stages import layout_of
     >>> layout = layout_of({"stem": ["a.weight"], "top": ["b.weight"], "head": ["c.weight"]})
     >>> list(freeze_first_k(layout, k=1)[0].trains)
     ['b.weight', 'c.weight']
     """
-    _check_count(layout, k)
-    return (Stage(f"{layout.groups[k].name}+", _scaled(_names(layout.groups[k:]))),)
+    groups = (*_checked_trunk(layout, k), layout.head)
+    return (Stage(f"{groups[k].name}+", _scaled(_names(groups[k:]))),)
 
 
 def surgical(
@@ -576,13 +577,24 @@ def _union(layout: Layout, names: Iterable[str]) -> tuple[str, ...]:
     return _ordered(layout, (*names, *layout.head.parameters))
 
 
-def _check_count(layout: Layout, k: int) -> None:
-    trunk = [group.name for group in layout.groups[:-1]]
-    if not 1 <= k <= len(trunk):
+def _checked_trunk(layout: Layout, k: int) -> tuple[Group, ...]:
+    """The layer groups that `k` counts: those below the head, the neck being part of the top one.
+
+    Some networks have a group of nothing but neck, such as a final norm of a thousand parameters,
+    and others have theirs in the last block: counted apart, the same k would mean two things.
+    """
+    *trunk, _ = layout.groups
+    neck = set(layout.neck)
+    while len(trunk) > 1 and neck.issuperset(trunk[-1].parameters):
+        above = trunk.pop()
+        trunk[-1] = replace(trunk[-1], parameters=(*trunk[-1].parameters, *above.parameters))
+    names = [group.name for group in trunk]
+    if not 1 <= k <= len(names):
         raise ValueError(
-            f"k={k}; the network has {len(trunk)} layer groups below its head "
-            f"({', '.join(trunk)}): give 1 to {len(trunk)}"
+            f"k={k}; the network has {len(names)} layer groups below its head "
+            f"({', '.join(names)}): give 1 to {len(names)}"
         )
+    return tuple(trunk)
 
 
 def _index(layout: Layout, argument: str, group: int | str) -> int:
