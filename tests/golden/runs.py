@@ -27,7 +27,7 @@ BERT = (
 )
 GPT2 = (
     *("backbone=transformers", "backbone.name=gpt2", "backbone.init=none"),
-    *("backbone.kwargs={n_embd:16,n_layer:2,n_head:2}", "backbone.vocabulary_size=120"),
+    "backbone.kwargs={n_embd:16,n_layer:2,n_head:2}",
 )
 RUNS: dict[str, tuple[str, ...]] = {
     "images": (*IMAGES, "augmentation=[standard]"),
