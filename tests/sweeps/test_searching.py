@@ -4,13 +4,16 @@ import json
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from studying import finished, start, tlx
+from tlx.config.check import CheckError
 from tlx.results import manifest as manifests
 from tlx.results import record
+from tlx.sweeps import searching
 
 EXPERIMENT = {
     "defaults": [
@@ -112,6 +115,26 @@ def test_a_wrong_search_is_refused_before_anything_starts(line, tmp_path, change
     assert code == 2, out
     assert says in out
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").glob("*/config.yaml"))
+
+
+@pytest.mark.parametrize("objectives", [{}, {"val/loss": "min"}])
+def test_vocabularies_are_not_searched_by_a_figure_per_token(objectives):
+    node = {"seeds_per_trial": 1, "objectives": objectives, "sampler": "random", "trials": 2}
+    task = {"_target_": "tlx.tasks.language_modeling.language_modeling", "objective": "causal"}
+
+    def space(searched, **more):
+        config = {"task": task, "monitor": None, "search": {**node, "space": searched, **more}}
+        composer = SimpleNamespace(compose=lambda line: config)
+        return searching.space(
+            config, line=[], study="s", seeds=[0], metric="", composer=composer, locator=None
+        )
+
+    size = {"backbone.vocabulary_size": "interval(8, 4000)", "optimizer.lr": "interval(0.1, 1)"}
+    for searched in (size, {"backbone": "choice(char_lm, word_lm)"}):
+        with pytest.raises(CheckError, match=r"per token.*val/bits_per_character"):
+            space(searched)
+        space(searched, objectives={"val/bits_per_character": "min"})
+    space({"optimizer.lr": "interval(0.1, 1)"})
 
 
 @pytest.mark.slow
