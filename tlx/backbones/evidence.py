@@ -6,11 +6,12 @@ some mix padding into what they give. A copy with narrow layers tells in a fract
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 
 from tlx.backbones import text, trunks
@@ -54,7 +55,7 @@ UNTOUCHED = ("position", "vocab", "context", "token_id", "length", "n_ctx", "chu
 """Parts of names of numbers that are no widths, whatever their value."""
 FAILURES = (
     *(RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, AssertionError),
-    *(LookupError, ArithmeticError, ImportError),
+    *(LookupError, ArithmeticError, ImportError, StrictDataclassError),
 )
 """What networks raise whose parts do not fit together at another size."""
 
@@ -90,7 +91,7 @@ def of_itself(network: text.TextNetwork, config: Any) -> Evidence:
     """What a network itself shows, where no small copy can be made of it; it is left as it was."""
     training = network.training
     try:
-        with torch.no_grad(), warnings.catch_warnings(), quiet():
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings(), quiet():
             warnings.simplefilter("ignore")
             return _tried(network.eval(), config)
     except FAILURES as error:
@@ -105,9 +106,10 @@ def _seen(design: trunks.Design) -> Evidence:
     reasons = []
     with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
-        for config in _copies(design.config):
-            small = trunks.Design(config, design.unit, design.pooling, attention)
+        for most in ({**NARROW, **EXPERTS}, NARROW, None):
             try:
+                config = _copy(design.config, most)
+                small = trunks.Design(config, design.unit, design.pooling, attention)
                 with torch.device("meta"):
                     size = sum(p.numel() for p in trunks.built(small).parameters())
                 if size > MOST_PARAMETERS:
@@ -123,27 +125,26 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip()[:200]}"
 
 
-def _copies(config: Any) -> Iterator[Any]:
-    """Configs of copies, the smallest first; the last has the network's own widths."""
+def _copy(config: Any, most: Mapping[str, int] | None) -> Any:
+    """The config of a copy, with these as most of its sizes; None: with the network's widths."""
     numbers = {
         name: value
         for name, value in config.to_dict().items()
         if isinstance(value, int) and not isinstance(value, bool)
     }
-    special = sorted(name for name in numbers if name.endswith("token_id"))
-    for most in ({**NARROW, **EXPERTS}, NARROW, None):
-        small = copy.deepcopy(config)
-        for name, value in numbers.items() if most is not None else ():
-            width = _narrowed(name, value, config, most or {})
+    small = copy.deepcopy(config)
+    if most is not None:
+        for name, value in numbers.items():
+            width = _narrowed(name, value, config, most)
             if width != value:
                 setattr(small, name, width)
-        if most is not None:
-            _shorten(small)
-        for place, name in enumerate(special, 1):
-            if numbers[name] >= ROWS - WORDS:
-                setattr(small, name, place)
-        small.vocab_size = ROWS
-        yield small
+        _shorten(small)
+    special = sorted(name for name in numbers if name.endswith("token_id"))
+    for place, name in enumerate(special, 1):
+        if numbers[name] >= ROWS - WORDS:
+            setattr(small, name, place)
+    small.vocab_size = ROWS
+    return small
 
 
 def _shorten(config: Any) -> None:
