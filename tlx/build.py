@@ -25,6 +25,7 @@ from tlx.data.tokens import with_spelling
 from tlx.frozen.store import Store
 from tlx.methods import adapters, freezing, strategies
 from tlx.methods.order import Order
+from tlx.methods.schedules import Schedule
 from tlx.methods.stages import Group, Layout, Span, Stage, spans
 from tlx.tasks.checks import TASKS
 from tlx.tasks.heads import add_norm
@@ -418,8 +419,22 @@ def _plan(config: Config, data: Splits, made: Model, effects: effects_.Joined) -
         total_steps=marks.total_steps,
         steps_per_epoch=marks.steps_per_epoch,
     )
+    check_warmup(recipe.schedule, placed)
     chosen = selection(config, made.task, effects)
     return Plan(made, data, placed, marks, chosen, recipe, effects, augments, exact)
+
+
+def check_warmup(schedule: Schedule, placed: Sequence[Span]) -> None:
+    """Passes a schedule that reaches the base learning rate within the run, or each stage.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if schedule.scope == "run":
+        schedule.check(placed[-1].end, of="the run")
+    else:
+        for span in placed:
+            schedule.check(span.end - span.start, of=f"stage {span.stage.name!r}")
 
 
 def _without_fusion(node: Config, config: Config, effects: effects_.Joined) -> Config:

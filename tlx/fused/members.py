@@ -247,6 +247,10 @@ def _member(given: Given, data: Data) -> Member:
         smoothing=effects.smoothing,
         seed=config["seed"],
     )
+    try:
+        build.check_warmup(recipe.schedule, shared.spans)
+    except ValueError as error:  # alone, it is refused
+        raise CannotFuse(str(error)) from error
     selection = build.selection(config, task, effects)
     plan = replace(shared, recipe=recipe, selection=selection, effects=effects)
     head = build.new_head(config, task, shared.model.backbone, effects=effects, init=given.init)

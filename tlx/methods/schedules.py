@@ -51,6 +51,24 @@ class Schedule:
                 f"{self.warmup_fraction} are both given; set one of them to 0"
             )
 
+    def check(self, total: int, *, of: str) -> None:
+        """Passes a schedule whose warm-up ends before its length does.
+
+        Args:
+            total: planned steps of the scope.
+            of: what has that length, for the message.
+
+        Raises:
+            ValueError: the base learning rate would never be reached.
+        """
+        if total > 0 and (warmup := self._warmup(total)) >= total:
+            key = "warmup_steps" if self.warmup_steps else "warmup_fraction"
+            raise ValueError(
+                f"schedule.{key}={getattr(self, key)} is a warm-up of {warmup} steps, and {of} has "
+                f"{total}: optimizer.lr would never be reached; lower it, or raise trainer.epochs "
+                "or trainer.steps"
+            )
+
     def factor(self, step: int, total: int) -> float:
         """What the base learning rate is multiplied by.
 
@@ -59,10 +77,13 @@ class Schedule:
             total: planned steps of the scope; later steps keep the last one's factor.
         """
         step = min(step, total - 1)
-        warmup = self.warmup_steps or round(self.warmup_fraction * total)
+        warmup = self._warmup(total)
         if step < warmup:
             return (step + 1) / (warmup + 1)
         return self.curve(step - warmup, total - warmup)
+
+    def _warmup(self, total: int) -> int:
+        return self.warmup_steps or round(self.warmup_fraction * total)
 
 
 def constant(
