@@ -6,6 +6,7 @@ from tlx import build
 from tlx.config.compose import compose
 from tlx.methods import schedules
 from tlx.methods.stages import Span, Stage, Until
+from tlx.training import tables
 
 IMAGES = [
     *("dataset=digits", "dataset.labels_per_class=5", "backbone=timm", "backbone.init=none"),
@@ -45,3 +46,32 @@ def test_a_warm_up_must_end_before_what_it_warms_up(schedule, ends, fits):
 def test_a_run_with_a_longer_warm_up_is_refused_by_its_epochs():
     with pytest.raises(ValueError, match="warmup_steps=1000 is a warm-up of 1000 steps, and the"):
         planned("trainer.epochs=2", "schedule.warmup_fraction=0", "schedule.warmup_steps=1000")
+
+
+def test_the_batch_that_was_used_is_noted_and_said():
+    plan = planned("trainer.batch_size=512")
+    assert plan.pace.batch_size == 50
+    assert plan.splits.notes["batch_size"] == {"asked": 512, "used": 50}
+    said = tables.overview("run", plan.splits, plan.pace, plan.spans)
+    assert "each batch holds all 50 training items: trainer.batch_size=512 is more" in said
+    assert "batch_size" not in planned("trainer.batch_size=50").splits.notes
+
+
+def test_unknown_words_of_tfidf_are_those_that_are_no_term(tmp_path):
+    texts = {"train": ["a a b b c", "a b d"], "val": ["a e", "b"], "test": ["a d e e", "c"]}
+    for name, rows in texts.items():
+        lines = [f'"{text}",{label}' for text, label in zip(rows, "xy", strict=True)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *lines]))
+    for features, unknown in ((2, (2, 1, 4)), (50, (0, 1, 2))):
+        plan = build.plan(
+            compose(
+                [
+                    *("dataset=text_csv", f"dataset.root={tmp_path}", "task=text_classification"),
+                    *("backbone=tfidf", f"backbone.features={features}", "backbone.bigrams=false"),
+                    *("trainer=cpu", "freeze_strategy=linear_probe"),
+                ]
+            ),
+            init="none",
+        )
+        tokens = plan.splits.notes["tokens"]
+        assert tuple(tokens[name]["unknown"] for name in texts) == unknown

@@ -420,6 +420,7 @@ def _plan(config: Config, data: Splits, made: Model, effects: effects_.Joined) -
         steps_per_epoch=marks.steps_per_epoch,
     )
     check_warmup(recipe.schedule, placed)
+    data = replace(data, notes=with_facts(data, made.backbone, config, marks))
     chosen = selection(config, made.task, effects)
     return Plan(made, data, placed, marks, chosen, recipe, effects, augments, exact)
 
@@ -435,6 +436,28 @@ def check_warmup(schedule: Schedule, placed: Sequence[Span]) -> None:
     else:
         for span in placed:
             schedule.check(span.end - span.start, of=f"stage {span.stage.name!r}")
+
+
+def _ids(split: Any) -> torch.Tensor:
+    """The ids of all tokens of a split of texts."""
+    ids: torch.Tensor = split.tokens.parts["input_ids"].values
+    return ids
+
+
+def with_facts(data: Splits, backbone: Backbone, config: Config, marks: Pace) -> dict[str, Any]:
+    """The notes on the data, with what a config does not tell of how it is read."""
+    notes = dict(data.notes)
+    asked = config["trainer"]["batch_size"]
+    if not is_exact(config) and marks.batch_size < asked:
+        notes["batch_size"] = {"asked": asked, "used": marks.batch_size}
+    if backbone.unknown is not None and "tokens" in notes:
+        splits: dict[str, Any] = {"train": data.train, "val": data.val, "test": data.test}
+        splits |= data.extra
+        notes["tokens"] = {
+            name: {**counts, "unknown": int(backbone.unknown(_ids(splits[name])).sum())}
+            for name, counts in notes["tokens"].items()
+        }
+    return notes
 
 
 def _without_fusion(node: Config, config: Config, effects: effects_.Joined) -> Config:

@@ -71,6 +71,8 @@ class Backbone:
             token of the vocabulary [N, T, V]; a weight that it shares with the module goes by the
             module's name alone. None where the network is no language model.
         notes: lines for the log, on what was taken from where.
+        unknown: tells of token ids [T] which stand for words that the network knows nothing of,
+            where these are more than the tokenizer's unknown one.
     """
 
     module: nn.Module
@@ -88,3 +90,4 @@ class Backbone:
     export: Mapping[str, Any] = field(default_factory=dict)
     lm_head: Callable[[], nn.Module] | None = None
     notes: tuple[str, ...] = ()
+    unknown: Callable[[Tensor], Tensor] | None = None

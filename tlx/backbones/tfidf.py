@@ -5,6 +5,7 @@ Shapes: N items, T tokens, F terms.
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -81,12 +82,23 @@ def tfidf(
         },
         weights_id=weights.content_id(module) if reading.texts is not None else "none",
         export={"source": "tfidf"},
+        unknown=partial(_unknown, module, special=tuple(_special(tokenizer)), id_=ids.unknown),
     )
 
 
 def pooled(module: nn.Module, inputs: Any) -> Features:
     """Features of a batch of texts."""
     return Features(pooled=module(inputs))
+
+
+def _unknown(
+    module: "Tfidf", ids_T: Tensor, *, special: tuple[int, ...], id_: int | None
+) -> Tensor:
+    """Which tokens [T] are words that are no term of their own: new ones, and too rare ones."""
+    terms_F = module.terms_F.cpu()
+    place_T = torch.searchsorted(terms_F, ids_T.long()).clamp(max=len(terms_F) - 1)
+    known_T = (terms_F[place_T] == ids_T) | torch.isin(ids_T, torch.tensor(special))
+    return ~known_T | (ids_T == (-1 if id_ is None else id_))
 
 
 @final

@@ -162,9 +162,10 @@ class Record:
         lineage: ids of the runs that the weights came through, oldest first.
         fused_with: ids of the runs trained in the same vectorised job.
         cached: whether a stage has a boundary: activations, or decoded inputs, were stored.
-        notes: plain facts on the data: quarantined files, duplicates, subset sizes; `lbfgs`: which
-            penalty was chosen of which, and how nearly the head is solved; `changes`: of each
-            change of meaning that was known then, by its mark, whether it concerns the config.
+        notes: plain facts on the data: quarantined files, duplicates, subset sizes; `batch_size`
+            where there are fewer items than were asked for; `lbfgs`: which penalty was chosen of
+            which, and how nearly the head is solved; `changes`: of each change of meaning that was
+            known then, by its mark, whether it concerns the config.
         error: why it failed.
     """
 

@@ -35,7 +35,13 @@ def overview(run: str, splits: Splits, pace: Pace, spans: Sequence[Span]) -> str
         trains = f"{len(span.stage.trains)} tensors"
         row = (span.stage.name, f"{span.start}–{span.end}", f"{steps / pace.steps_per_epoch:.3g}")
         table.add_row(*row, ends, trains)
-    return _text(table)
+    used = splits.notes.get("batch_size")
+    if used is None:
+        return _text(table)
+    return (
+        f"{_text(table)}\neach batch holds all {used['used']} training items: trainer.batch_size="
+        f"{used['asked']} is more"
+    )
 
 
 def groups_table(recipe: Recipe, spans: Sequence[Span], module: TransferModule) -> str:
