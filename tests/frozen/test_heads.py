@@ -502,3 +502,12 @@ def test_a_norm_past_the_largest_number_scales_nothing_where_nothing_is_clipped(
     for ours, theirs in zip(stack.head(1), alone.head(0), strict=True):
         assert ours.isfinite().all()
         assert torch.allclose(ours, theirs)
+
+
+def test_a_batch_without_any_weight_teaches_nothing():
+    out = torch.ones(1, 3, 2)
+    loss = CrossEntropy((0.0, 1.0, 1.0)).gradient(
+        torch.randn(1, 3, 2), torch.zeros(1, 2, dtype=torch.int64), smoothing_g=None, out=out
+    )
+    assert loss.tolist() == [0.0]
+    assert out.count_nonzero() == 0

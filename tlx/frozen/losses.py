@@ -68,7 +68,8 @@ class CrossEntropy:
         share: Tensor | float = 1 / items
         if self.class_weights is not None:
             weight = outputs_gCB.new_tensor(self.class_weights)[targets]
-            share = (weight / weight.sum(1, keepdim=True))[:, None]
+            # where no item weighs anything there is nothing to learn, and no 0 / 0
+            share = (weight / weight.sum(1, keepdim=True).clamp(min=1e-30))[:, None]
         torch.log_softmax(outputs_gCB, 1, out=out)
         log_g1B = out.gather(1, index_g1B)
         loss_g1B, target_g1B = -log_g1B, log_g1B.exp() - 1
