@@ -202,6 +202,9 @@ def test_a_copy_of_the_runs_own_data_is_divided_as_it_was(trained, tmp_path, cap
     kept = record.read(trained).splits
     assert {name: each["n"] for name, each in found.items()} == {n: kept[n].n for n in found}
     assert "the data that" in caplog.text
+    caplog.clear()
+    use.evaluate(trained, overrides=["dataset.split_seed=1"])
+    assert "may have been trained on" in caplog.text
 
 
 def test_the_runs_own_data_stays_limited(trained, tmp_path):

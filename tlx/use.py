@@ -36,7 +36,8 @@ ORIGIN = ("_target_", "root", "path", "name", "revision", "kwargs", "train")
 """Keys of a dataset that say which training data it has."""
 LIMITS = ("labels_per_class", "fraction", "protocol")
 """Keys of a dataset that leave a part of its training data, and of validation with it."""
-DIVISION = (*LIMITS, "val_fraction", "test_fraction", "split_seed")
+REDIVIDED = ("val_fraction", "test_fraction", "split_seed")
+DIVISION = (*LIMITS, *REDIVIDED)
 """Keys of a dataset that say how it is to be divided."""
 
 
@@ -182,6 +183,11 @@ def _data(folder: Path, config: Config, overrides: list[str], *, config_dir: str
     keys = [text.lstrip("+").partition("=")[0] for text in overrides]
     changed = _on_other_data(config, overrides, config_dir=config_dir)
     if _same(changed["dataset"], config["dataset"]):
+        if redivided := [key for key in REDIVIDED if f"dataset.{key}" in keys]:
+            LOG.warning(
+                "dataset.%s divides the data anew: what is judged may have been trained on",
+                redivided[0],
+            )
         return build.splits(changed)
     if _is_own(folder, config, changed["dataset"]):
         LOG.warning("this is the data that %s was trained on, divided as it was", folder.name)
@@ -189,6 +195,12 @@ def _data(folder: Path, config: Config, overrides: list[str], *, config_dir: str
             changed["dataset"], own=config["dataset"], keys=keys, same=True
         )
         return build.splits(changed)
+    if _overlaps(changed["dataset"], config["dataset"]):
+        LOG.warning(
+            "this is a part of what %s was trained on, or holds it: what is judged may have been "
+            "trained on",
+            folder.name,
+        )
     if any(f"dataset.{key}" in keys for key in DIVISION):
         data = build.splits(changed)
     else:
@@ -204,6 +216,15 @@ def _data(folder: Path, config: Config, overrides: list[str], *, config_dir: str
 def _same(dataset: Config, own: Config) -> bool:
     """Whether training data is taken from the same place."""
     return all(_place(dataset.get(key)) == _place(own.get(key)) for key in ORIGIN)
+
+
+def _overlaps(dataset: Config, own: Config) -> bool:
+    """Whether one of two data sets lies within the other's folder, or is the same file."""
+    here, there = (
+        [Path(_place(data[key])) for key in ("root", "path") if isinstance(data.get(key), str)]
+        for data in (dataset, own)
+    )
+    return any(a.is_relative_to(b) or b.is_relative_to(a) for a in here for b in there)
 
 
 def _is_own(folder: Path, config: Config, dataset: Config) -> bool:

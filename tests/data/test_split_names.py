@@ -25,7 +25,9 @@ def refused(says, source, **keys):
         source(**keys)
 
 
-@pytest.mark.parametrize("name", ["contest", "trainer", "latest", "invalid", "validity", "x", "7"])
+@pytest.mark.parametrize(
+    "name", ["contest", "trainer", "latest", "invalid", "validity", "raining", "7"]
+)
 def test_words_that_hold_a_splits_name_are_none(name):
     assert read(name) is None
 
@@ -41,6 +43,8 @@ def test_words_that_hold_a_splits_name_are_none(name):
         ("te", ("test",), "short"),
         ("PublicTest", ("test",), "maybe"),
         ("eval", ("val", "test"), "maybe"),
+        ("Traning", ("train",), "maybe"),
+        ("validaton_set", ("val",), "maybe"),
         ("trainval", ("train", "val"), "maybe"),
     ],
 )

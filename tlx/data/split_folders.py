@@ -162,8 +162,9 @@ def _check_classes(
         if len(clear) > 1 and ("train",) in clear:
             here = ", ".join(f"{part}/" for part in sorted(parts))
             raise ValueError(
-                f"{base / name} is divided itself: {here}; move the splits to the top, as "
-                f"train/{name}/, or take all files of each class as undivided: {ALL_CLASSES}"
+                f"{base / name} is divided itself: {here}; give dataset.root={base / name}; or, "
+                f"where it is a class, move the splits to the top, as train/{name}/, or take all "
+                f"files of each class: {ALL_CLASSES}"
             )
 
 

@@ -5,6 +5,7 @@ A name is read word by word, in any case: `Training`, `test_set` and `val2017` a
 class, or leaves out, what another takes for a split.
 """
 
+import difflib
 import logging
 import re
 import unicodedata
@@ -31,8 +32,12 @@ WORDS: Mapping[str, tuple[Grade, tuple[str, ...]]] = {
     # some call what selection looks at so, and some what is looked at once
     **dict.fromkeys(("eval", "evaluation", "heldout", "holdout"), ("maybe", ("val", "test"))),
     **dict.fromkeys(("devtest", "testdev"), ("maybe", ("val", "test"))),
+    **dict.fromkeys(("fold", "folds"), ("maybe", SPLITS)),
 }
 """Word of a name -> the splits that it may mean."""
+LONG = ("training", "validation", "testing", "evaluation")
+"""Words that are known in spite of a slip of the pen."""
+ALIKE = 0.86
 ALONE = frozenset({"tr", "te", "va"})
 """Words that mean nothing beside others."""
 FILLERS = frozenset(
@@ -94,6 +99,8 @@ def read(name: str) -> Reading | None:
     >>> read("test_matched").grade, read("contest"), read("Tr").grade
     ('maybe', None, 'short')
     """
+    if len(name) > LONGEST_NAME:  # a text
+        return None
     plain = unicodedata.normalize("NFKC", name).strip()
     if plain.casefold() in WHOLE:
         return Reading((WHOLE[plain.casefold()],), "sure")
@@ -101,6 +108,8 @@ def read(name: str) -> Reading | None:
     words = {_without_filler(word) for word in re.findall(r"[^\W\d_]+", parted)} - FILLERS
     if {"held", "out"} <= words or {"hold", "out"} <= words:
         words = words - {"held", "hold", "out"} | {"heldout"}
+    slips = {word: right for word in words - {*WORDS} if (right := _slip_of(word)) is not None}
+    words = words - {*slips} | {*slips.values()}
     rest = frozenset(
         word for word in words if word not in WORDS or (word in ALONE and words - {word})
     )
@@ -108,7 +117,7 @@ def read(name: str) -> Reading | None:
     splits = tuple(split for split in SPLITS if any(split in each for _, each in meant))
     if not splits:
         return None
-    if rest or len(splits) > 1:
+    if rest or slips or len(splits) > 1:
         return Reading(splits, "maybe", rest)
     return Reading(splits, min((grade for grade, _ in meant), key=("short", "sure").index))
 
@@ -117,6 +126,12 @@ def _without_filler(word: str) -> str:
     """`trainset` and `testdata` without their second half."""
     halves = (word.removesuffix(end) for end in FILLERS if word.endswith(end))
     return next((half for half in halves if half in WORDS and half not in ALONE), word)
+
+
+def _slip_of(word: str) -> str | None:
+    """The long word that another one is a slip of the pen for: `validaton`."""
+    near = difflib.get_close_matches(word, LONG, 1, ALIKE) if len(word) > 5 else []
+    return near[0] if near and near[0][0] == word[0] else None
 
 
 def readings(names: Iterable[str]) -> dict[str, Reading]:

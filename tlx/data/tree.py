@@ -38,7 +38,7 @@ def listing(
     found_places = split_folders.find(base, splits, extra)
     places = found_places.folders
     found = {
-        name: _classes(place, endings=endings, noun=noun, others=places.values())
+        name: _classes(place, endings=endings, noun=noun, others=places.values(), split=name)
         for name, place in places.items()
     }
     names = tuple(sorted(found["train"].classes))
@@ -71,7 +71,12 @@ class Content:
 
 
 def _classes(
-    folder: Path, *, endings: Collection[str] | None, noun: Noun, others: Collection[Path]
+    folder: Path,
+    *,
+    endings: Collection[str] | None,
+    noun: Noun,
+    others: Collection[Path],
+    split: str,
 ) -> Content:
     """Files by the first folder below; of some endings, or all for None.
 
@@ -94,7 +99,10 @@ def _classes(
         found[entry.name] = [path for path, fit in zip(files, fits, strict=True) if fit]
         ignored += [path for path, fit in zip(files, fits, strict=True) if not fit]
     if not found:
-        raise ValueError(f"{folder} has no folders of classes; {noun}s go to {folder}/<class>/")
+        without = f", or set dataset.{split}=null" if split in ("val", "test") else ""
+        raise ValueError(
+            f"{folder} has no folders of classes; {noun}s go to {folder}/<class>/{without}"
+        )
     if not any(found.values()):
         raise ValueError(
             f"the folders in {folder} ({split_folders.shown(folder)}) hold no {noun}s; known "
