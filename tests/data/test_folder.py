@@ -400,6 +400,12 @@ def test_classes_that_are_never_tested_are_named(tmp_path, caplog):
     assert made.notes["classes_without_test"] == ["unsup"]
 
 
+@pytest.mark.parametrize("name", ["unlabeled", "unsup", "no_label"])
+def test_names_of_items_without_a_label_are_no_classes(tmp_path, caplog, name):
+    image_folder(root=str(tree(tmp_path, ["."], classes=("cat", name), n=4)))
+    assert f"{name!r} is trained as a class" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["../evil", "a/b", "", ".", "..", " x", "a\\b", "x" * 200, "c:d"])
 def test_names_of_further_sets_are_names_of_files(tmp_path, name):
     tree(tmp_path, ["train", "test"], n=2)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,10 @@ from tlx.data.subset import Draw, Items
 
 LOG = logging.getLogger(__name__)
 _WHOLE: ContextVar[bool] = ContextVar("whole", default=False)
+UNLABELLED = re.compile(
+    r"(un|non?|not|without)[\W_]*(sup|supervised|labell?ed|labels?|annotated)", re.IGNORECASE
+)
+"""Names of folders of items without a label, as sets are packed."""
 MAX_PAIRS = 1000
 """Of duplicates in the record, for each split."""
 
@@ -228,9 +233,12 @@ def _check(name: str, pool: Pool, labels: Labels, noun: Noun) -> None:
 
 
 def _untested(train: Pool, test: Pool, labels: Labels, noun: Noun) -> dict[str, Any]:
-    """Notes on classes that are trained and never tested, with a warning."""
+    """Notes on classes that are never tested; warns of them, and of names that are no classes'."""
     if labels.kind not in ("single", "multi", "tags"):
         return {}
+    for name in labels.names:
+        if UNLABELLED.fullmatch(name):
+            LOG.warning("%r is trained as a class; %ss without a label belong to none", name, noun)
     trained, tested = held(train.targets, labels.kind), held(test.targets, labels.kind)
     lacking = sorted(set(trained) - set(tested))
     if not lacking:

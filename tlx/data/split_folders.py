@@ -130,7 +130,8 @@ def _divided(base: Path, free: Sequence[Path], found: Mapping[str, Path]) -> boo
         there = [*(folder.name for folder in found.values()), *sure]
         raise ValueError(
             f"{base} has {', '.join(f'{name}/' for name in there[:MAX_SHOWN])} but no train/; set "
-            f"dataset.train to one of {shown(base)}, or, where they are classes, {ALL_CLASSES}"
+            f"dataset.train to one of {shown(base)}, or to . where the other folders are classes, "
+            f"with dataset.val or dataset.test={there[0]}; where all are classes, {ALL_CLASSES}"
         )
     if found or sure:
         return True
