@@ -86,6 +86,6 @@ def stat_fingerprint(paths: Mapping[str, str]) -> dict[str, str]:
             if file.is_file():
                 stat = file.stat()
                 line = f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
-                digest.update(line.encode())
+                digest.update(line.encode(errors="surrogateescape"))
         found[name] = digest.hexdigest()[:16]
     return found
