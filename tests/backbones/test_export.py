@@ -92,12 +92,12 @@ def cached(root, name, **options):
 
 SAME = {"pad_type": "same"}
 WAYS = {
-    "name": lambda at: {"name": "mobilenetv2_100", "init": "none", "image_size": 32},
+    "name": lambda at: {"name": "test_efficientnet", "init": "none", "image_size": 32},
     "kwargs": lambda at: {
-        **{"name": "mobilenetv2_100", "init": "none", "image_size": 33, "kwargs": SAME},
+        **{"name": "test_efficientnet", "init": "none", "image_size": 32, "kwargs": SAME},
     },
     "folder": lambda at: {
-        **{"name": f"local-dir:{saved(at / 'net', 'mobilenetv2_100', **SAME)}", "image_size": 33},
+        **{"name": f"local-dir:{saved(at / 'net', 'test_efficientnet', **SAME)}", "image_size": 32},
     },
     "folder_vit": lambda at: {
         "name": f"local-dir:{saved(at / 'net', 'vit_tiny_patch16_224', img_size=48)}"
@@ -109,12 +109,12 @@ WAYS = {
         **{"name": f"local-dir:{saved(at / 'net', 'test_resnet', in_chans=1)}", "init": "none"},
     },
     "folder_untrained": lambda at: {
-        **{"name": f"local-dir:{saved(at / 'net', 'mobilenetv2_100', **SAME)}", "init": "none"},
+        **{"name": f"local-dir:{saved(at / 'net', 'test_efficientnet', **SAME)}", "init": "none"},
     },
-    "hub": lambda at: {"name": cached(at, "mobilenetv2_100", **SAME), "image_size": 33},
+    "hub": lambda at: {"name": cached(at, "test_efficientnet", **SAME), "image_size": 32},
     "file": lambda at: {
-        **{"name": "mobilenetv2_100", "image_size": 33},
-        "init": str(saved(at / "net", "mobilenetv2_100", **SAME) / "model.safetensors"),
+        **{"name": "test_efficientnet", "image_size": 32},
+        "init": str(saved(at / "net", "test_efficientnet", **SAME) / "model.safetensors"),
     },
 }
 
@@ -194,5 +194,21 @@ def test_onnx_gives_the_same_logits_for_any_batch(tmp_path, name, size):
     with torch.no_grad():
         expected = linear(backbone.features(backbone.module.eval(), images).pooled)
     run = onnx.reference.ReferenceEvaluator(model)
+    (logits,) = run.run(["logits"], {"image": images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_onnx_of_a_network_from_a_folder(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    backbone, linear, state = trained(**WAYS["folder_untrained"](tmp_path / "in"), image_size=32)
+    folder = write(backbone, state, tmp_path / "out", onnx=True)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = linear(backbone.features(backbone.module.eval(), images).pooled)
+    run = onnx.reference.ReferenceEvaluator(onnx.load(folder / "model.onnx"))
     (logits,) = run.run(["logits"], {"image": images.numpy()})
     torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-3, atol=1e-4)
