@@ -2,6 +2,7 @@ import pytest
 
 from report import synthetic
 from tlx.report import terminal
+from tlx.results import manifest
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +58,36 @@ def test_a_wide_terminal_leaves_nothing_out(studies):
     text = terminal.text(folder, runs_dir=runs_dir, width=140)
     assert "Too wide" not in text
     assert text.count("p (Holm)") == 3
+
+
+def looked_at(tmp_path, change=None):
+    """A study whose figures are read, as text."""
+    folder = synthetic.leave_one_out(tmp_path, seeds=3)
+    if change:
+        change(folder, tmp_path)
+    return folder, terminal.text(folder, runs_dir=tmp_path, width=160)
+
+
+def test_reading_verdicts_is_a_look_and_reading_estimates_is_none(tmp_path):
+    def without_one(folder, runs_dir):
+        (runs_dir / "loo-base-s2" / "record.json").unlink()
+
+    folder, text = looked_at(tmp_path / "whole")
+    assert [look.seeds for look in manifest.read(folder).looks] == [(0, 1, 2)]
+    assert "declare study.sequential before the first look" in text
+    folder, text = looked_at(tmp_path / "part", without_one)
+    assert "undecided: waiting for 1 run; base minus without ema" in text
+    assert "settle" not in text
+    assert manifest.read(folder).looks == ()
+
+
+def test_where_a_look_cannot_be_noted_no_verdict_is_given(tmp_path, monkeypatch):
+    folder = synthetic.leave_one_out(tmp_path, seeds=3)
+
+    def refuse(*args, **kwargs):
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(manifest, "add_look", refuse)
+    text = terminal.text(folder, runs_dir=tmp_path, width=160)
+    assert "no verdict is given, for it cannot be noted that one was: not yours" in text
+    assert "held" not in text

@@ -15,8 +15,8 @@ from tlx.report import (
 )
 from tlx.report.data import Study
 from tlx.report.formats import Table
+from tlx.results.manifest import PAGE
 
-PAGE = "report.html"
 TABLES = "tables"
 DATA_ONLY = ("figures", "runs", "provenance", "errors", "samples")
 """Tables that are no use in a paper."""

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tlx.results import claims, grammar, manifest, stats, table
+from tlx.results import claims, grammar, looks, manifest, stats, table
 from tlx.results.claims import Verdict
 from tlx.results.manifest import Manifest, PlannedRun
 from tlx.results.record import Record
@@ -69,6 +69,7 @@ class Study:
         missing: ids of planned runs without a record.
         picked: arm -> its runs under the candidate that it chose, in the order of seeds.
         chosen: arm -> that candidate.
+        unnoted: why no verdict may be given: the look could not be noted; empty where it was.
         cache: figures that were computed already; the records never change.
     """
 
@@ -80,6 +81,7 @@ class Study:
     missing: Sequence[str]
     picked: Mapping[str, Sequence[PlannedRun]]
     chosen: Mapping[str, str]
+    unnoted: str = ""
     cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -142,7 +144,7 @@ class Study:
                 grammar.parse(text, arms=self.manifest.arms, metric=self.manifest.metric)
         except grammar.ClaimError as error:
             return str(error)
-        return ""
+        return self.unnoted
 
     def better(self, metric: str) -> str:
         """`max` or `min`, what is better in a figure (named without its split)."""
@@ -207,7 +209,7 @@ class Study:
 
 
 def read(folder: Path, *, runs_dir: Path) -> Study:
-    """The study whose manifest lies in a folder.
+    """The study whose manifest lies in a folder; notes there that its claims are looked at.
 
     Args:
         folder: of the study.
@@ -218,6 +220,13 @@ def read(folder: Path, *, runs_dir: Path) -> Study:
     """
     spec = manifest.read(folder)
     loaded = table.load(runs_dir, manifest=spec)
+    unnoted = ""
+    try:
+        spec = looks.take(folder, spec, loaded.records)
+    except grammar.ClaimError:
+        pass  # which `trouble` tells
+    except OSError as error:
+        unnoted = f"no verdict is given, for it cannot be noted that one was: {error}"
     return Study(
         folder=Path(folder),
         runs_dir=Path(runs_dir),
@@ -227,6 +236,7 @@ def read(folder: Path, *, runs_dir: Path) -> Study:
         missing=loaded.missing,
         picked=table.picked(spec, loaded.records),
         chosen=table.chosen(spec, loaded.records),
+        unnoted=unnoted,
     )
 
 

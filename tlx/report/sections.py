@@ -1,5 +1,6 @@
 """What the page says, in which order."""
 
+import math
 import shlex
 from collections import Counter
 from collections.abc import Mapping
@@ -23,12 +24,15 @@ from tlx.report.numbers import bracket, counted, decimals, p_value, plain, short
 from tlx.report.page import LONGEST, SHORTENED, Card, Head, Listing, Part
 from tlx.report.tables_runs import first_line
 from tlx.report.terminal import MARKS
-from tlx.results.claims import MOST_SEEDS, Verdict
+from tlx.results import wording
+from tlx.results.claims import Verdict
+from tlx.results.looks import ALPHA
 
 HOW = (
     "Difference: mean of the first minus the second over seeds{interval}. A claim is "
     "held where a two-sided test, Holm-corrected over all claims, rejects at 0.05 in its "
-    "direction; not held where it rejects in the other; undecided otherwise."
+    "direction; not held where it rejects in the other; undecided otherwise. Intervals are "
+    "corrected as the verdicts are. {looks}"
 )
 AGAIN = (
     "Each number follows from the runs below. A run's command trains it under the same id, or "
@@ -62,7 +66,9 @@ def head(study: Study) -> Head:
         warnings=_warnings(study, found),
         verdicts=[_card(verdict) for verdict in study.verdicts],
         trouble=study.trouble,
-        how=HOW.format(interval=", with its 95% interval" if study.repeated else ""),
+        how=HOW.format(
+            interval=", with its interval" if study.repeated else "", looks=wording.looks(spec)
+        ),
         foot=FOOT.format(interval=", intervals are Student's t at 95%" if study.repeated else ""),
     )
 
@@ -70,17 +76,17 @@ def head(study: Study) -> Head:
 def _card(verdict: Verdict) -> Card:
     digits = decimals([verdict.high - verdict.difference], [verdict.difference])
     facts = f"n = {counted(verdict.n, 'seed')}, {verdict.metric}"
-    if verdict.n > 1:
-        facts += f", p = {p_value(verdict.p)} (Holm {p_value(verdict.p_holm)}), {verdict.test} test"
+    if not math.isnan(verdict.p):
+        of = "" if verdict.alpha == ALPHA else f", of {verdict.alpha:g}"
+        facts += f", p = {p_value(verdict.p)} (Holm {p_value(verdict.p_holm)}{of}), "
+        facts += f"{verdict.test} test, interval at {100 * verdict.level:.4g}%"
     if verdict.margin:
         facts += f", against the claimed margin of {verdict.margin:g}"
     if verdict.missing:
         facts += f"; {counted(verdict.missing, 'seed')} without a figure"
-    needs = ""
-    if verdict.more_seeds is not None:
-        many = verdict.more_seeds > MOST_SEEDS
-        number = f"more than {MOST_SEEDS}" if many else f"about {verdict.more_seeds}"
-        needs = f"{number} seeds in all would settle it, at this mean and spread".capitalize()
+    waits = wording.waiting(verdict) if verdict.waiting else ""
+    notes = [text for text in (waits, verdict.note, wording.needed(verdict)) if text]
+    needs = "; ".join(notes)
     return Card(
         kind=verdict.status.replace(" ", "-"),
         mark=MARKS.get(verdict.status, "?"),
@@ -89,7 +95,7 @@ def _card(verdict: Verdict) -> Card:
         difference=plain(verdict.difference, digits, signed=True) if verdict.n else "no figure",
         interval=bracket(verdict.low, verdict.high, digits, signed=True),
         facts=facts.replace("= <", "< "),
-        needs=needs,
+        needs=needs[:1].upper() + needs[1:],
     )
 
 

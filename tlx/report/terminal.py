@@ -9,6 +9,8 @@ from tlx.report import data, formats, kept_stages, reuse, tables, tables_runs, t
 from tlx.report.data import Study
 from tlx.report.formats import Column, Table
 from tlx.report.numbers import counted
+from tlx.results import wording
+from tlx.results.claims import UNDECIDED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,6 +74,8 @@ def of_study(study: Study, width: int, *, colour: bool = False) -> str:
     for verdict in study.verdicts:
         mark = Text(f"{MARKS.get(verdict.status, '?')} ", style=STYLES.get(verdict.status, ""))
         console.print(Text.assemble(mark, f"{verdict.claim}: ", verdict.sentence))
+    if any(verdict.status == UNDECIDED for verdict in study.verdicts):
+        console.print(Text(wording.looks(study.manifest), style="dim"))
     problems = tables_runs.problems(study)
     if problems is not None:
         _problems(console, problems)

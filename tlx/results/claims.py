@@ -1,22 +1,16 @@
 """What a study claims, and whether its runs bear it out."""
 
-import bisect
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from tlx.results import looks
 from tlx.results.grammar import Claim, ClaimError, parse
 from tlx.results.manifest import Manifest
 from tlx.results.record import Record
 from tlx.results.wording import sentence
 
-if TYPE_CHECKING:
-    from tlx.results.stats import Comparison
-
 __all__ = ["Claim", "ClaimError", "Verdict", "judge", "parse"]
 
-ALPHA = 0.05
 MOST_SEEDS = 100
 """Beyond so many seeds a claim counts as not to be settled."""
 HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided"
@@ -25,6 +19,8 @@ HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided"
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What the runs say of a claim.
+
+    The figures of a decided claim are those of the look that decided it.
 
     Attributes:
         claim: its text.
@@ -35,16 +31,27 @@ class Verdict:
         margin: by how much more.
         status: `held`, `not held` or `undecided`.
         difference: mean of first minus second over seeds, whatever the sign; NaN without a seed.
-        low: lower end of its 95% interval, by Student's t; NaN below two seeds.
+        low: lower end of its interval, which is corrected as the verdict is; NaN below two seeds.
         high: upper end.
+        level: of the interval, 0.95 for one claim of a study that was looked at once.
         n: seeds in which both have a figure.
         missing: seeds of the study in which one or both lack it.
-        p: two-sided, of the difference against the margin; NaN below two seeds.
-        p_holm: Holm-adjusted over all claims of the study that have a p.
-        test: `paired t`, `Wilcoxon` or `sign`, see `tlx.results.stats.compare`.
-        more_seeds: for an undecided claim, how many seeds *in all* would settle it if mean and
-            standard deviation stayed as seen; infinite for more than `MOST_SEEDS`; None where the
-            claim is decided, or too few seeds are there to tell.
+        p: two-sided, of the difference against the margin; of an e-value its inverse; NaN below two
+            seeds, and while runs are missing.
+        p_holm: corrected for the number of declared looks, and by Holm over all claims that have
+            a p or will have one.
+        alpha: what `p_holm` is held against.
+        test: `paired t`, `Wilcoxon` or `sign`, see `tlx.results.stats.compare`; `e-value` for looks
+            that were not declared.
+        more_seeds: for an undecided claim, how many seeds *in all* would settle it, validly, if
+            mean and standard deviation stayed as seen; infinite for more than `most_seeds`; None
+            where the claim is decided, or too few seeds are there to tell.
+        most_seeds: the most that `more_seeds` can be.
+        waiting: declared runs without a result, for which the verdict waits.
+        failed: how many of them failed.
+        looked: seeds of the study, the first ones, on which this is a verdict; 0 while it waits.
+        open: whether the study itself would add seeds for it.
+        note: what else there is to know of the verdict.
         sentence: all of this in plain English.
     """
 
@@ -58,12 +65,20 @@ class Verdict:
     difference: float
     low: float
     high: float
+    level: float
     n: int
     missing: int
     p: float
     p_holm: float
+    alpha: float
     test: str
     more_seeds: int | float | None
+    most_seeds: int
+    waiting: int
+    failed: int
+    looked: int
+    open: bool
+    note: str
     sentence: str
 
 
@@ -75,10 +90,21 @@ def judge(manifest: Manifest, records: Mapping[str, Record]) -> list[Verdict]:
     in the claim's direction, not held where it rejects in the opposite one, and undecided
     otherwise. A claim has a direction, so a one-sided test would be permissible and needs fewer
     seeds. But claims are often written once first results are known, "not held" is a finding too
-    and needs the other tail, and a two-sided t test never contradicts the 95% interval beside it.
+    and needs the other tail, and a two-sided t test never contradicts the interval beside it.
     So the probability that any claim is called held which is not true is at most 0.025.
 
-    Seeds in which either arm lacks a finite figure are left out and counted in `missing`.
+    The promise is kept however often one looks. Which test it takes is settled by the study's first
+    look, see `Manifest.looks`; the present seeds count as a look:
+
+    - One look at all declared seeds: `stats.compare`.
+    - `sequential`, a look after every seed up to a declared number: Student's test against
+      `sequential.limit`.
+    - Seeds that were added to either without having been declared: the declared looks keep
+      0.04, and all others share 0.01, by `sequential.e_value`.
+
+    While a declared run of its arms is missing or has failed, a claim has an estimate and no
+    verdict. Seeds whose runs finished without a finite figure are left out and counted in
+    `missing`.
 
     Args:
         manifest: of the study.
@@ -87,33 +113,38 @@ def judge(manifest: Manifest, records: Mapping[str, Record]) -> list[Verdict]:
     Raises:
         ClaimError: a claim cannot be parsed.
     """
-    from tlx.results.stats import holm
-    from tlx.results.table import values
+    from tlx.results.evidence import Judge
 
     claims = [parse(text, arms=manifest.arms, metric=manifest.metric) for text in manifest.claims]
-    figures = {
-        metric: values(manifest, records, metric=metric)
-        for metric in dict.fromkeys(claim.metric for claim in claims)
-    }
-    found = [_compare(claim, figures[claim.metric], len(manifest.seeds)) for claim in claims]
-    adjusted = holm([comparison.p for comparison in found])
-    verdicts = []
-    for index, claim in enumerate(claims):
-        bare = _verdict(claim, found[index], adjusted[index])
-        if bare.status == UNDECIDED:
-            bare = replace(bare, more_seeds=_more_seeds(index, claims, found))
-        known = _known(records) if bare.n == 0 else ()
-        verdicts.append(replace(bare, sentence=sentence(bare, known=known, most=MOST_SEEDS)))
-    return verdicts
+    plan = looks.plan(manifest)
+    bare = Judge(manifest, records, plan).verdicts(claims)
+    return [
+        replace(
+            verdict,
+            sentence=sentence(verdict, known=_known(records) if verdict.n == 0 else ()),
+        )
+        for verdict in bare
+    ]
 
 
-def _compare(claim: Claim, arms: Mapping[str, Sequence[float]], seeds: int) -> "Comparison":
-    from tlx.results.stats import compare
+def against(claim: Claim) -> float:
+    """The difference, first minus second, that the claim is tested against."""
+    return claim.margin if claim.sign == ">" else -claim.margin
 
-    none = [math.nan] * seeds
-    other = claim.second
-    second = arms.get(other, none) if isinstance(other, str) else [other] * seeds
-    return compare(arms.get(claim.first, none), second, against=_against(claim))
+
+def status_of(claim: Claim, *, difference: float, direction: int) -> str:
+    """Which way a test that rejects decides a claim.
+
+    Args:
+        claim: what is claimed.
+        difference: mean of first minus second.
+        direction: 1 where the test sees it above what it was tested against, -1 below.
+    """
+    side = 1 if difference > against(claim) else -1
+    # ranks may point away from the mean: then neither is believed
+    if side != direction:
+        return UNDECIDED
+    return HELD if (side > 0) == (claim.sign == ">") else NOT_HELD
 
 
 def _known(records: Mapping[str, Record]) -> list[str]:
@@ -121,57 +152,3 @@ def _known(records: Mapping[str, Record]) -> list[str]:
     finished = (record for record in records.values() if record.status == "finished")
     splits = (pair for record in finished for pair in record.splits.items())
     return list(dict.fromkeys(f"{name}/{key}" for name, split in splits for key in split.metrics))
-
-
-def _against(claim: Claim) -> float:
-    return claim.margin if claim.sign == ">" else -claim.margin
-
-
-def _status(claim: Claim, found: "Comparison", p_holm: float) -> str:
-    side = 1 if found.difference > _against(claim) else -1
-    # ranks may point away from the mean: then neither is believed
-    if not p_holm <= ALPHA or side != found.direction:
-        return UNDECIDED
-    return HELD if (side > 0) == (claim.sign == ">") else NOT_HELD
-
-
-def _more_seeds(
-    index: int, claims: Sequence[Claim], found: Sequence["Comparison"]
-) -> int | float | None:
-    """Seeds in all at which Student's test would decide, the other claims staying as they are."""
-    from tlx.results.stats import holm, paired_p
-
-    this, ps = found[index], [comparison.p for comparison in found]
-    if math.isnan(this.p):
-        return None
-    gap = this.difference - _against(claims[index])
-
-    def settles(n: int) -> bool:
-        p = paired_p(gap, this.sd, n)
-        return holm([*ps[:index], p, *ps[index + 1 :]])[index] <= ALPHA
-
-    seeds = range(this.n + 1, MOST_SEEDS + 1)
-    place = bisect.bisect_left(seeds, True, key=settles)
-    return seeds[place] if place < len(seeds) else math.inf
-
-
-def _verdict(claim: Claim, found: "Comparison", p_holm: float) -> Verdict:
-    return Verdict(
-        claim=claim.text,
-        first=claim.first,
-        sign=claim.sign,
-        second=claim.second,
-        metric=claim.metric,
-        margin=claim.margin,
-        status=_status(claim, found, p_holm),
-        difference=found.difference,
-        low=found.low,
-        high=found.high,
-        n=found.n,
-        missing=found.dropped,
-        p=found.p,
-        p_holm=p_holm,
-        test=found.test,
-        more_seeds=None,
-        sentence="",
-    )

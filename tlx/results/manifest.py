@@ -1,8 +1,13 @@
 """The manifest of a study: which runs belong to it, and what it asks of them."""
 
 import dataclasses
+import errno
+import fcntl
 import json
-from collections.abc import Mapping
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +16,8 @@ from tlx.results.record import replace_text
 
 VERSION = 1
 FILE = "manifest.json"
+PAGE = "report.html"
+LOCK = ".manifest.lock"
 STUDIES = "studies"
 """Folder of the study folders, in the folder of runs."""
 
@@ -43,6 +50,21 @@ class PlannedRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Look:
+    """A set of seeds on which claims were judged; judging the same set again is the same look.
+
+    Attributes:
+        seeds: of the set, in the study's order.
+        sequential: what `study.sequential` declared then; empty where these seeds alone were.
+        taken: ISO time; empty for a page of an earlier tlx, which noted no looks.
+    """
+
+    seeds: tuple[int, ...]
+    sequential: Mapping[str, int] = field(default_factory=dict)
+    taken: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """A study, expanded.
 
@@ -64,6 +86,10 @@ class Manifest:
         command: the line that started it.
         created: ISO time.
         search: sampler, objectives, storage of a search.
+        sequential: of a study that adds seeds itself, `max_seeds` and how many it starts with,
+            `first`; empty for one whose seeds are declared.
+        looks: sets of seeds on which claims were judged, the first one first; `write` only ever
+            adds to those that there are.
     """
 
     study: str
@@ -83,14 +109,96 @@ class Manifest:
     command: tuple[str, ...]
     created: str
     search: Mapping[str, Any] = field(default_factory=dict)
+    sequential: Mapping[str, int] = field(default_factory=dict)
+    looks: tuple[Look, ...] = ()
 
 
 def write(folder: Path | str, manifest: Manifest) -> Path:
-    """Writes a manifest into a study's folder, atomically; returns its path."""
-    path = Path(folder) / FILE
-    text = json.dumps({"version": VERSION, **dataclasses.asdict(manifest)}, ensure_ascii=False)
+    """Writes a manifest into a study's folder, atomically; returns its path.
+
+    Looks that the study had stay, whatever the new manifest knows of them: verdicts that were seen
+    cannot be unseen by starting the study again.
+    """
+    with _alone(Path(folder)):
+        return _write(Path(folder), manifest)
+
+
+def add_look(
+    folder: Path | str, seeds: Sequence[int], *, sequential: Mapping[str, int]
+) -> Manifest:
+    """Notes a look in the manifest of a study's folder, durably; returns the manifest.
+
+    Args:
+        folder: of the study.
+        seeds: on which its claims are judged.
+        sequential: what the study has declared, as in `Manifest`.
+
+    Raises:
+        ManifestError: there is no manifest, or it is broken.
+        OSError: the folder cannot be written to.
+    """
+    look = Look(
+        seeds=tuple(seeds), sequential=dict(sequential), taken=time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    )
+    with _alone(Path(folder)):
+        manifest = read(folder)
+        both = _union(manifest.looks, [look])
+        if both != manifest.looks:
+            manifest = dataclasses.replace(manifest, looks=both)
+            _write(Path(folder), manifest)
+    return manifest
+
+
+def _write(folder: Path, manifest: Manifest) -> Path:
+    path = folder / FILE
+    whole = dataclasses.replace(manifest, looks=_union(looks_of(folder), manifest.looks))
+    text = json.dumps({"version": VERSION, **dataclasses.asdict(whole)}, ensure_ascii=False)
     replace_text(path, text + "\n")
     return path
+
+
+def _union(looks: Iterable[Look], more: Iterable[Look]) -> tuple[Look, ...]:
+    """Looks of both, each set of seeds once, as it was first noted."""
+    by_set: dict[frozenset[int], Look] = {}
+    for look in (*looks, *more):
+        by_set.setdefault(frozenset(look.seeds), look)
+    return tuple(by_set.values())
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other processes from changing the manifest meanwhile: none may lose another's look."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed
+        except OSError as error:
+            # some network file systems have no locks; replacing the file is still atomic there
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+        yield
+
+
+def looks_of(folder: Path) -> tuple[Look, ...]:
+    """The looks of the manifest in a folder, even of one that is otherwise of no use."""
+    try:
+        data = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return _looks(data, folder)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return ()
+
+
+def _looks(data: Mapping[str, Any], folder: Path) -> tuple[Look, ...]:
+    """The looks that a manifest lists; those of an earlier tlx are told by what it left behind.
+
+    It judged at every report, so that its page means one look at the seeds of the manifest.
+    """
+    if "looks" in data:
+        return tuple(Look(**{**look, "seeds": tuple(look["seeds"])}) for look in data["looks"])
+    pages = (folder / PAGE, folder / "tables" / "claims.csv")
+    if data["claims"] and any(os.path.exists(page) for page in pages):
+        return (Look(seeds=tuple(data["seeds"])),)
+    return ()
 
 
 def read(folder: Path | str) -> Manifest:
@@ -110,12 +218,14 @@ def read(folder: Path | str) -> Manifest:
     if version != VERSION:
         raise ManifestError(f"{path}: version {version}, this tlx reads {VERSION}")
     try:
+        looks = _looks(data, path.parent)
+        data.pop("looks", None)
         runs = tuple(
             PlannedRun(**{**run, "overrides": tuple(run["overrides"])}) for run in data.pop("runs")
         )
         kinds = {f.name: f.type for f in dataclasses.fields(Manifest)}
         plain = {key: _tupled(value, str(kinds[key])) for key, value in data.items()}
-        return Manifest(runs=runs, **plain)
+        return Manifest(runs=runs, looks=looks, **plain)
     except (TypeError, KeyError) as error:
         raise ManifestError(f"{path} has wrong keys ({error}); start the study again") from error
 

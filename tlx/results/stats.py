@@ -38,6 +38,7 @@ __all__ = [
     "paired_bootstrap",
     "paired_p",
     "paired_t",
+    "shares",
     "summary",
     "t_interval",
 ]
@@ -46,6 +47,8 @@ RANKS_FROM = 20
 """From so many pairs on `compare` tests with ranks instead of Student's t."""
 _DIGITS = 12
 """Differences that agree to so many, relative to the largest value, are equal but for rounding."""
+EQUAL = 2 * 10.0**-_DIGITS
+"""`rounded_gaps` that lie no further apart are equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,18 +119,32 @@ def compare(
     found = replace(paired_t(a, b, level=level), dropped=int((~whole).sum()), sd=sd_of(a - b))
     if found.n < 2:
         return found
-    scale = float(max(np.abs(a).max(), np.abs(b).max(), abs(against))) or 1.0
-    # rounded, so that ties are ties and zeros are zeros
-    gaps = np.round((a - b - against) / scale, _DIGITS).astype(np.float64)
+    gaps = rounded_gaps(a, b, against)
     shifted = paired_t(gaps, np.zeros(found.n))
     found = replace(found, t=shifted.t, p=shifted.p, direction=int(np.sign(gaps.mean())))
-    if np.ptp(gaps) <= 2 * 10.0**-_DIGITS:
+    if np.ptp(gaps) <= EQUAL:
         p = paired_p(shifted.difference, 0.0, found.n)
         return replace(found, p=p, test=SIGN, sd=0.0)
     if found.n < RANKS_FROM:
         return found
     p, direction = _signed_ranks(gaps)
     return replace(found, p=p, test=WILCOXON, direction=direction)
+
+
+def scale_of(
+    first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], against: float
+) -> float:
+    """The largest of the figures that are compared; 1 where there is none."""
+    largest = max(np.abs(first).max(initial=0), np.abs(second).max(initial=0), abs(against))
+    return float(largest) or 1.0
+
+
+def rounded_gaps(
+    first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], against: float
+) -> npt.NDArray[np.float64]:
+    """First - second - against in units of `scale_of`, rounded: ties are ties and zeros zeros."""
+    scale = scale_of(first, second, against)
+    return np.round((first - second - against) / scale, _DIGITS).astype(np.float64)
 
 
 def paired_p(gap: float, sd: float, n: int) -> float:
@@ -164,6 +181,26 @@ def holm(p: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(order) - rank) * value))
         adjusted[place] = highest
     return adjusted
+
+
+def shares(p: Sequence[float]) -> list[float]:
+    """The part of α at which `holm` tests each p: it rejects where p ≤ α · part; NaN for NaN.
+
+    An interval at level 1 - α · part holds what is tested against exactly where Holm's method does
+    not reject it.
+
+    Args:
+        p: of one family of tests.
+
+    >>> shares([0.01, float("nan"), 0.04, 0.03])
+    [0.3333333333333333, nan, 0.6666666666666666, 0.5]
+    """
+    order = sorted((value, place) for place, value in enumerate(p) if not math.isnan(value))
+    parts, highest = [math.nan] * len(p), 0.0
+    for rank, (value, place) in enumerate(order):
+        highest = max(highest, (len(order) - rank) * value)
+        parts[place] = value / highest if highest > 0 else 1 / (len(order) - rank)
+    return parts
 
 
 def _signed_ranks(gaps: npt.NDArray[np.float64]) -> tuple[float, int]:

@@ -71,13 +71,17 @@ def chosen(manifest: Manifest, records: Mapping[str, Record]) -> dict[str, str]:
     The best has the best mean over seeds of `selected.value`, as `selected.mode` says. A
     candidate that lacks more seeds (missing, failed, pruned, or a value that is no number) is
     worse than any that lacks fewer; of equals the first is taken. No test figure is looked at.
+    Where the study adds seeds itself, only the seeds that it starts with choose.
 
     Args:
         manifest: of the study.
         records: run's id -> record.
     """
     scores: dict[str, dict[str, list[float]]] = {arm: {} for arm in manifest.arms}
+    choosing = set(manifest.seeds[: manifest.sequential.get("first")])
     for run in manifest.runs:
+        if manifest.sequential and run.seed not in choosing:
+            continue
         candidates = scores.setdefault(run.arm, {})
         candidates.setdefault(run.candidate, []).append(_selected(records.get(run.run)))
     return {
