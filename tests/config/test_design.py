@@ -351,6 +351,7 @@ def test_candidates_are_every_combination():
 
 ARMS = {"a": [], "b": ["optimizer.lr=0.5"]}
 LR = {"optimizer.lr": [0.1, 0.2]}
+GROWS = {"arms": ARMS, "claims": ["a > b"], "sequential": {"max_seeds": 3}}
 WRONG = [
     ({"arms": ARMS, "design": "gird"}, "study.design", "grid"),
     ({}, "study.arms", None),
@@ -435,6 +436,14 @@ WRONG = [
     ({"arms": ARMS, "claims": ["a > b on test/acuracy"]}, "study.claims", "test/accuracy"),
     ({"arms": ARMS, "claims": "a > b"}, "study.claims", "[a > b]"),
     ({"design": "search", "claims": ["a > b"]}, "study.claims", None),
+    ({**GROWS, "sequential": {"max_seeds": 2}}, "study.sequential.max_seeds", None),
+    ({**GROWS, "sequential": {"max_seeds": 200}}, "study.sequential.max_seeds", None),
+    ({**GROWS, "sequential": {}}, "study.sequential.max_seeds", None),
+    ({**GROWS, "sequential": {"max_seed": 9}}, "study.sequential.max_seed", "max_seeds"),
+    ({**GROWS, "seeds": [0, 1, 2, 3]}, "study.sequential.max_seeds", None),
+    ({**GROWS, "seeds": [2**32 - 1]}, "study.seeds", None),
+    ({**GROWS, "claims": []}, "study.sequential", None),
+    ({"design": "search", "sequential": {"max_seeds": 9}}, "study.sequential", None),
     # of single arms, when they are composed
     ({"arms": {"a": [], "b": ["optimizer.lrr=1"]}}, "arm 'b', optimizer.lrr", "lr"),
     ({"arms": {"a": [], "b": ["freeze_strategy=ful"]}}, "arm 'b', freeze_strategy", "full"),

@@ -60,6 +60,7 @@ class Plan:
         tuned: key to the values that each arm chooses from.
         claims: what is expected to hold.
         question: what it answers.
+        max_seeds: how many seeds it may have in all where it adds some itself; else None.
         cells: all runs, seed by seed, so that a study cut short still compares its arms; within
             a seed arm by arm, within an arm candidate by candidate. Of a search: what all of its
             trials share, a run a seed.
@@ -75,6 +76,7 @@ class Plan:
     claims: tuple[str, ...]
     question: str | None
     cells: tuple[Cell, ...]
+    max_seeds: int | None = None
 
 
 def cells(overrides: Sequence[str], composer: "Composer") -> list[Cell]:
@@ -118,12 +120,21 @@ def plan(overrides: Sequence[str], composer: "Composer") -> Plan:
         tuned={key: tuple(values) for key, values in (study.get("tune") or {}).items()},
         claims=tuple(study.get("claims") or ()),
         question=study.get("question"),
+        max_seeds=(study.get("sequential") or {}).get("max_seeds"),
         cells=tuple(
             replace(cell, factors=factors[cell.arm], config={**cell.config, "group": group})
             for cell in made
             if cell.arm in factors
         ),
     )
+
+
+def at_seed(cell: Cell, seed: int, composer: "Composer") -> Cell:
+    """The same run of another seed; what it differs in needs no check."""
+    line = (*cell.overrides[:-1], f"seed={seed}")
+    group = cell.config["group"]
+    config = {**composer.compose(line, check=False), "group": group}
+    return replace(cell, seed=seed, overrides=line, config=config)
 
 
 def _baseline(study: Mapping[str, Any], arms: Sequence[str]) -> str | None:

@@ -233,6 +233,8 @@ class Study:
         metric: compared figure, like `test/accuracy`; null: the task's own on `test`.
         claims: what is expected to hold, like `lp_ft > full by 0.01 on rotation/accuracy`.
         question: what the study answers.
+        sequential: `max_seeds`: after `seeds`, seeds are added one by one until each claim is
+            decided or given up, at most so many in all.
     """
 
     seeds: list[int]
@@ -247,6 +249,7 @@ class Study:
     metric: str | None = None
     claims: list[str] | None = None
     question: str | None = None
+    sequential: dict[str, int] | None = None
 
 
 NODES: dict[str, str] = {

@@ -15,6 +15,8 @@ from tlx.config.suggest import listed, nearest
 from tlx.results.grammar import parse
 
 Node = Mapping[str, Any]
+LEAST, MOST = 3, 100
+"""Of `study.sequential.max_seeds`."""
 OWN_KEYS = {
     "seed": "study.seeds sets it",
     "study": "a study cannot change itself",
@@ -35,6 +37,7 @@ def check(config: Node, metrics: Mapping[str, str]) -> Iterator[Problem]:
     splits = _splits(study, config)
     yield from _seeds(study.get("seeds"))
     yield from _metric(study.get("metric"), metrics, splits)
+    yield from _sequential(study)
     found = [*_design(study), *_arms(study), *_factors(study, config), *_tune(study, config)]
     yield from found
     yield from _vocabularies(study, config, metrics)
@@ -65,6 +68,31 @@ def _seeds(seeds: Any) -> Iterator[Problem]:
         yield Problem("study.seeds", f"{seeds} names a seed twice")
     if any(isinstance(seed, int) and not 0 <= seed < 2**32 for seed in seeds):
         yield Problem("study.seeds", f"{seeds}: seeds are 0 or more, and below 2**32")
+
+
+def _sequential(study: Node) -> Iterator[Problem]:
+    """A number of seeds that none can be added to, or nothing that adding them would decide."""
+    node, seeds = study.get("sequential"), study.get("seeds")
+    if not isinstance(node, Mapping):
+        return
+    place = "study.sequential"
+    for key in node:
+        if key != "max_seeds":
+            yield Problem(f"{place}.{key}", "is no key; there is max_seeds", "max_seeds")
+    most = node.get("max_seeds")
+    if not isinstance(most, int) or isinstance(most, bool) or not LEAST <= most <= MOST:
+        message = f"{most!r}; give the most seeds in all, {LEAST} to {MOST}: {{max_seeds: 20}}"
+        yield Problem(f"{place}.max_seeds", message)
+    elif isinstance(seeds, list | tuple) and all(isinstance(seed, int) for seed in seeds):
+        if len(seeds) > most:
+            message = f"{most} is less than study.seeds has, {len(seeds)}"
+            yield Problem(f"{place}.max_seeds", message)
+        elif seeds and max(seeds) + most - len(seeds) >= 2**32:
+            yield Problem("study.seeds", f"{max(seeds)}: no room to go on from, below 2**32")
+    if design_of(study) == "search":
+        yield Problem(place, "means nothing with design=search, which makes no claims")
+    elif not study.get("claims"):
+        yield Problem(place, "has nothing to decide: state study.claims, or take it away")
 
 
 def _splits(study: Node, config: Node) -> list[str] | None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from tlx import execute, launch, runs
 from tlx.config import sweep
 from tlx.config.compose import Composer
-from tlx.config.design import SEARCH, Cell, Plan
+from tlx.config.design import SEARCH, Cell, Plan, at_seed
 from tlx.config.design import plan as planned
 from tlx.config.limits import metrics_of
 from tlx.config.overrides import key_of
@@ -22,6 +22,7 @@ from tlx.results.manifest import Manifest, PlannedRun
 from tlx.sweeps import searching
 from tlx.sweeps.driver import Driver, Task
 from tlx.sweeps.executor import make
+from tlx.sweeps.growing import Growing, Seeded
 from tlx.sweeps.searching import Space, Trials
 
 CANCEL = "cancel"
@@ -44,6 +45,7 @@ class Study:
         parents: ids of the runs that others start from.
         executor: options of the config's node.
         space: what a search looks through.
+        at_seed: gives a run another seed; of a study that may add some.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Study:
     parents: tuple[str, ...]
     executor: Mapping[str, Any]
     space: Space | None = None
+    at_seed: Callable[[Cell, int], Seeded] | None = None
 
     @property
     def runs_dir(self) -> Path:
@@ -111,7 +114,17 @@ def study(
         task = Task(place, title(cell), cell.overrides, metric=made.metric, fresh=force)
         tasks.setdefault(task.run, task)
     ids = tuple(place.folder.name for place in places)
-    return Study(name, folder, made, ids, tuple(tasks.values()), parents, first["executor"])
+
+    def seeded(cell: Cell, seed: int) -> Seeded:
+        other = at_seed(cell, seed, composer)
+        place = locator.locate(labelled(other, study=name))
+        before = _starts([place], metric=made.metric)[1]
+        task = Task(place, title(other), other.overrides, metric=made.metric, fresh=force)
+        return _planned(task.run, other), [*before, task]
+
+    add = seeded if made.max_seeds else None
+    every = tuple(tasks.values())
+    return Study(name, folder, made, ids, every, parents, first["executor"], at_seed=add)
 
 
 def _starts(places: Sequence[Located], *, metric: str) -> tuple[tuple[str, ...], tuple[Task, ...]]:
@@ -178,19 +191,26 @@ def manifest(made: Study, *, command: Sequence[str]) -> Manifest:
         factors=plan.factors,
         tuned=plan.tuned,
         runs=tuple(
-            PlannedRun(
-                run=run,
-                arm=cell.arm,
-                seed=cell.seed,
-                candidate=cell.candidate,
-                overrides=tuple(cell.overrides),
-                factors=cell.factors,
-            )
+            _planned(run, cell)
             for run, cell in zip(made.ids, plan.cells, strict=made.space is None)
         ),
         parents=made.parents,
         command=tuple(command),
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        sequential={"max_seeds": plan.max_seeds, "first": len(plan.seeds)}
+        if plan.max_seeds
+        else {},
+    )
+
+
+def _planned(run: str, cell: Cell) -> PlannedRun:
+    return PlannedRun(
+        run=run,
+        arm=cell.arm,
+        seed=cell.seed,
+        candidate=cell.candidate,
+        overrides=tuple(cell.overrides),
+        factors=cell.factors,
     )
 
 
@@ -208,7 +228,10 @@ def drive(made: Study, *, command: Sequence[str], retry_failed: bool = False) ->
         if made.space is not None:
             _search(made, made.space, driver, command=command)
         else:
-            _write(made, command=command)
+            planned = manifest(made, command=command)
+            if made.at_seed is not None:
+                planned = _grow(made, planned, made.at_seed, driver)
+            _write(made, planned)
             driver.add(made.tasks)
             driver.drive()
     finally:
@@ -216,18 +239,28 @@ def drive(made: Study, *, command: Sequence[str], retry_failed: bool = False) ->
     return driver
 
 
-def _write(made: Study, *, command: Sequence[str]) -> None:
+def _grow(
+    made: Study, planned: Manifest, seeded: Callable[[Cell, int], Seeded], driver: Driver
+) -> Manifest:
+    """Has a driver add seeds (a mutator of it); returns the manifest to begin with."""
+    growing = Growing(planned, made.plan.cells, folder=made.folder, at_seed=seeded, say=driver.say)
+    growing.hand(made.tasks)
+    driver.more, driver.done = growing.more, growing.done
+    return growing.manifest()
+
+
+def _write(made: Study, planned: Manifest) -> None:
     """Writes the manifest; tells of runs that the study had and has no longer."""
     try:
         before = {run.run for run in manifests.read(made.folder).runs}
     except manifests.ManifestError:
         before = set()
-    if gone := before - set(made.ids):
+    if made.at_seed is None and (gone := before - set(made.ids)):
         execute.say(
             f"note: {made.name} has changed: {len(gone)} of the {len(before)} runs that it had are "
             "no longer among its own (they stay on disk)"
         )
-    manifests.write(made.folder, manifest(made, command=command))
+    manifests.write(made.folder, planned)
 
 
 def _search(made: Study, what: Space, driver: Driver, *, command: Sequence[str]) -> None:
