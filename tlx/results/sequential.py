@@ -190,8 +190,8 @@ def e_value(t: Array | float, n: Array | float) -> Array:
         t: Student's, of the first n differences.
         n: how many, at least 2.
 
-    Source: M. Gönen et al., The Bayesian two-sample t test, 2005; J. ter Schure, M. F.
-    Pérez-Ortiz, A. Ly and P. Grünwald, The safe logrank test and safe t-tests, 2020.
+    Source: M. Gönen et al., The Bayesian two-sample t test, 2005; M. F. Pérez-Ortiz, T. Lardy,
+    R. de Heide and P. Grünwald, E-statistics, group invariance and anytime-valid testing, 2024.
     """
     t, n = np.asarray(t, dtype=np.float64), np.asarray(n, dtype=np.float64)
     freedom, wide = n - 1, 1 + n * MIXTURE
