@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tlx import execute, use
+from tlx import execute, runs, use
 from tlx.config.check import check
 from tlx.config.compose import compose
 from tlx.results import predictions
