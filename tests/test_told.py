@@ -57,6 +57,16 @@ def test_the_batch_that_was_used_is_noted_and_said():
     assert "batch_size" not in planned("trainer.batch_size=50").splits.notes
 
 
+@pytest.mark.parametrize("count", [10, 3])
+def test_there_may_be_a_weight_for_each_of_many_classes(count):
+    weights = f"task.class_weights={[1.0] * count}"
+    if count == 10:
+        assert planned(weights).model.task.class_weights == (1.0,) * 10
+        return
+    with pytest.raises(ValueError, match="has 3 values; one for each of the 10 labels"):
+        planned(weights)
+
+
 def test_unknown_words_of_tfidf_are_those_that_are_no_term(tmp_path):
     texts = {"train": ["a a b b c", "a b d"], "val": ["a e", "b"], "test": ["a d e e", "c"]}
     for name, rows in texts.items():

@@ -350,7 +350,10 @@ def rehearse(config: Config, effects: effects_.Joined) -> None:
     """
     kinds = {name: kind for kind, name in TASKS.items()}
     kind = kinds.get(config["task"]["_target_"].rpartition(".")[2], "single")
-    labels = Labels(kind=kind, names=() if kind == "text" else ("O", "B-a"))
+    weights = config["task"].get("class_weights") or config["task"].get("positive_weights") or ()
+    # as many labels as are weighed: how many the data has is not known yet
+    names = ("O", *(f"B-{number}" for number in range(max(len(weights) - 1, 1))))
+    labels = Labels(kind=kind, names=() if kind == "text" else names)
     with torch.device("meta"):
         made = model(config, labels, effects=effects, init="none")
     selection(config, made.task, effects)
