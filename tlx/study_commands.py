@@ -85,6 +85,11 @@ def _dry_run(made: Study) -> int:
             seconds.append(record.read(task.found.folder).wall_s)
         print(f"{status:12} {task.title:40} {task.run}")
     print(f"{len(made.tasks)} runs: {', '.join(f'{n} {name}' for name, n in counts.items())}")
+    if made.plan.max_seeds is not None:
+        print(
+            f"seeds are added to these, up to {made.plan.max_seeds} in all, for the arms of claims "
+            "that are not decided"
+        )
     left = len(made.tasks) - counts["finished"]
     if left and seconds:
         each = statistics.mean(seconds)

@@ -1,7 +1,7 @@
 import pytest
 
 from report import synthetic
-from tlx.report import terminal
+from tlx.report import build, terminal
 from tlx.results import manifest
 
 
@@ -91,3 +91,14 @@ def test_where_a_look_cannot_be_noted_no_verdict_is_given(tmp_path, monkeypatch)
     text = terminal.text(folder, runs_dir=tmp_path, width=160)
     assert "no verdict is given, for it cannot be noted that one was: not yours" in text
     assert "held" not in text
+
+
+def test_the_page_says_how_often_it_was_looked_at_and_advises_nothing_invalid(tmp_path):
+    folder = synthetic.leave_one_out(tmp_path, seeds=6)
+    spec = manifest.read(folder)
+    manifest.add_look(folder, spec.seeds[:3], sequential={})
+    page = build.build(folder, runs_dir=tmp_path).html.read_text()
+    assert "The study was looked at 2 times" in page
+    assert "keeps 0.04 of the 0.05, and all other looks share 0.01" in page
+    assert "waiting" not in page
+    assert page.count("would settle it") == page.count("seeds added now are judged at 0.01")

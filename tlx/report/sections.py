@@ -122,6 +122,11 @@ def _warnings(study: Study, found: Mapping[str, int]) -> list[str]:
             which = "All arms rest" if len(few) > 1 else "The one arm rests"
         says = "their intervals say little" if study.repeated else "there are no intervals"
         texts.append(f"{which} on fewer than 3 seeds: {says}.")
+    if study.manifest.claims and (n := len(study.manifest.looks)) > 1:
+        texts.append(
+            f"The study was looked at {n} times, with more seeds each time. The verdicts account for "
+            "that; the p and intervals of tables and figures are those of a single look."
+        )
     if study.many:
         texts.append(
             f"The study has {len(study.manifest.runs):,} runs. Above {MANY_RUNS:,} the page draws "

@@ -131,11 +131,12 @@ def claims(study: Study) -> Table | None:
                with_n=True),
         Column(key="p", label="p", kind="p"),
         Column(key="p_holm", label="p (Holm)", kind="p"),
+        Column(key="level", label="Level", kind="number", digits=4),
         Column(key="sentence", label="In words"),
     ]  # fmt: skip
     rows = [
         [v.claim, v.status, Interval(value=v.difference, low=v.low, high=v.high, n=v.n),
-         known(v.p), known(v.p_holm), v.sentence]
+         known(v.p), known(v.p_holm), known(v.level), v.sentence]
         for v in study.verdicts
     ]  # fmt: skip
     title = f"{study.manifest.study}: verdicts"
