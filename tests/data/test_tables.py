@@ -220,6 +220,7 @@ ALIKE = {
     "soft hyphen": ("ab", "a\u00adb"),
     "mark": ("a", "\ufeffa"),
     "blanks within": ("a b", "a\u00a0b"),
+    "cyrillic": ("ac", "a\u0441"),
     "dashes": ("a-b", "a\u2013b"),
     "wide": ("A1", "\uff21\uff11"),
     "quotes": ("a", " 'a'"),

@@ -31,6 +31,10 @@ PLAIN = {
 """Full-width forms of ASCII, dashes and quotes -> the character that they are written for."""
 
 
+CYRILLIC = str.maketrans("АВЕКМНОРСТХаеорсухіјѕ", "ABEKMHOPCTXaeopcyxijs")
+"""Letters that look like Latin ones."""
+
+
 def is_missing(value: Any, spellings: Iterable[str] = MISSING) -> bool:
     r"""Whether a value of a table stands for none.
 
@@ -48,14 +52,14 @@ def is_missing(value: Any, spellings: Iterable[str] = MISSING) -> bool:
 def key(label: str) -> Hashable:
     r"""What labels have in common that a reader takes for the same.
 
-    Unicode forms, full-width letters, kinds of dashes, blanks and quotes around, blanks of any
-    kind and number within, characters that cannot be seen, spellings of a number and of `true` do
-    not count.
+    Unicode forms, letters in full width and Cyrillic ones, kinds of dashes, blanks and quotes
+    around, blanks of any kind and number within, characters that cannot be seen, spellings of a
+    number and of `true` do not count.
 
     >>> key("caf\u00e9") == key("cafe\u0301 "), key("1") == key("1.0"), key("a") == key("A")
     (True, True, False)
     """
-    text = name_key(label)
+    text = name_key(label).translate(CYRILLIC)
     if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'":
         text = text[1:-1].strip()
     if NUMBER.fullmatch(text):

@@ -180,8 +180,10 @@ class Reading:
     def _why(self, given: Any) -> str:
         """What to do where a label that stands for none is one."""
         parts = given.split(self.separator) if isinstance(given, str) else []
-        word = self.kind != "real" and any(part.strip() in self.missing for part in parts)
-        return " but stands for none; where it is one, set dataset.missing=[]" if word else ""
+        word = next((part.strip() for part in parts if part.strip() in self.missing), None)
+        if self.kind == "real" or word is None:
+            return ""
+        return f": {word!r} stands for none; where it is a class, set dataset.missing=[]"
 
     def check(self, on_empty: str = "error") -> None:
         """Takes labels that look the same as one where that was asked for (a mutator).
