@@ -19,7 +19,15 @@ from PIL import Image
 
 from texts import Few, spec
 from tlx.config.places import conf_dir
-from tlx.data import augment, embedded, text_augment, token_files, tokens, torchvision
+from tlx.data import (
+    augment,
+    embedded,
+    huggingface,
+    text_augment,
+    token_files,
+    tokens,
+    torchvision,
+)
 from tlx.data.assemble import FLIPS
 from tlx.data.encoder import Undescribed, described
 from tlx.data.images import image_encoder
@@ -271,6 +279,15 @@ def test_files_of_torchvision_s_sets_are_known_without_decoding(tmp_path):
     changed = [items.content(place) for place in range(len(files))]
     assert [a != b for a, b in zip(keys, changed, strict=True)] == [i == 3 for i in range(24)]
     assert torchvision.Items([(None, 0)]).content(0) == ""
+
+
+def test_images_of_hugging_face_are_known_by_their_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"same")
+    rows = [{"bytes": b"same"}, {"bytes": b"other"}, {"path": str(tmp_path / "a")}, None]
+    items = huggingface.Items([{"image": row} for row in rows], "image")
+    keys = [items.content(place) for place in range(4)]
+    assert keys[0] == keys[2] != keys[1]
+    assert keys[3] == ""
 
 
 def test_kept_tokens_know_what_stands_for_an_empty_text(tmp_path, monkeypatch):

@@ -37,9 +37,12 @@ class Items:
         return load_image(found.get("bytes") or found["path"])
 
     def content(self, place: int) -> str:
-        """A hash of the bytes of the image at a place."""
-        found = self.items[place][self.column]
-        data = found.get("bytes") or Path(found["path"]).read_bytes()
+        """A hash of the bytes of the image at a place; empty where it is missing."""
+        found = self.items[place][self.column] or {}
+        path = found.get("path")
+        data = found.get("bytes") or (Path(path).read_bytes() if path else b"")
+        if not data:
+            return ""
         return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
