@@ -124,8 +124,8 @@ def _warnings(study: Study, found: Mapping[str, int]) -> list[str]:
         texts.append(f"{which} on fewer than 3 seeds: {says}.")
     if study.manifest.claims and (n := len(study.manifest.looks)) > 1:
         texts.append(
-            f"The study was looked at {n} times, with more seeds each time. The verdicts account for "
-            "that; the p and intervals of tables and figures are those of a single look."
+            f"The study was looked at {n} times, with more seeds each time. The verdicts account "
+            "for that; the p and intervals of tables and figures are those of a single look."
         )
     if study.many:
         texts.append(
