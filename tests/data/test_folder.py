@@ -345,6 +345,11 @@ def test_classes_of_such_names_stay_classes(tmp_path, folders):
     assert split_folders.find(tmp_path, NAMED, {}) == split_folders.Places({"train": tmp_path}, [])
 
 
+def test_classes_with_folders_in_them_stay_classes(tmp_path):
+    tree(tmp_path, ["de", "tr", "te"], classes=("2019", "2020"), n=1)
+    assert split_folders.find(tmp_path, NAMED, {}).folders == {"train": tmp_path}
+
+
 UNSURE = [
     (["Testing", "cat", "dog"], "but no train/"),
     (["Training", "walking"], "may be splits or classes"),

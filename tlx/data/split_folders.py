@@ -153,9 +153,11 @@ def _check_classes(
         inner: folders -> names of the folders in them.
         read_as: what those may mean that may be splits.
     """
-    for name in read_as:
-        others = {*inner, *(n for other in read_as if other != name for n in inner[other])}
-        if inner[name] & (others - {name}):
+    # de/ holds the same as tr/ and te/: all are languages
+    plain = {n for name, below in inner.items() if name not in read_as for n in below}
+    for name, reading in read_as.items():
+        others = {*inner, *(n for other in read_as if other != name for n in inner[other])} - {name}
+        if inner[name] & (others - plain if reading.grade == "short" else others):
             raise _unsure(base, list(read_as), "they hold folders of the same names")
     for name, below in inner.items():
         parts = split_names.readings(below)
