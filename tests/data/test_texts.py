@@ -5,7 +5,7 @@ import logging
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from tlx.data.divide import MAX_PAIRS
+from tlx.data.copies import MAX_PAIRS
 from tlx.data.splits import Labels
 from tlx.data.subset import Draw
 from tlx.data.text_lines import text_lines
@@ -84,7 +84,7 @@ def test_many_duplicates_do_not_fill_the_record(caplog):
         made = from_texts(pools, Labels("text", ()), draw=Draw())
     assert len(made.notes["duplicates"]["val"]) == MAX_PAIRS
     assert "200 texts of train are in val too" in caplog.text
-    pools["train"] = pool(["same", "other"], [None] * 2)
+    pools |= {"train": pool(["same", "other"], [None] * 2), "val": pool(["third"], [None], "val")}
     clean = from_texts(pools, Labels("text", ()), draw=Draw(), drop_duplicates=True)
     assert clean.train.inputs == ["other"]
 

@@ -186,6 +186,10 @@ def _regrouped(config: Node) -> bool:
     return bool(REGROUPED.search(name)) and (decays or not blind)
 
 
+def _drops_copies(config: Node) -> bool:
+    return (config.get("dataset") or {}).get("drop_duplicates") is True
+
+
 CHANGES: tuple[Change, ...] = (
     Change(
         mark="accumulated_weights",
@@ -240,6 +244,13 @@ CHANGES: tuple[Change, ...] = (
         what="MetaFormers, PiT and CSATv2 were one layer group, and XLM and FlauBERT had their "
         "attention for layers and all else for neck; now their groups are their stages and layers",
         concerns=_regrouped,
+    ),
+    Change(
+        mark="copies_within",
+        since="0.2.0",
+        what="dataset.drop_duplicates removed from train what another split has; now also copies "
+        "within train (all of them where their labels differ), and from val what test has",
+        concerns=_drops_copies,
     ),
 )
 """All changes, oldest first. Only ever added to: ids of finished runs rest on it."""

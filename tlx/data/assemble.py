@@ -29,6 +29,7 @@ class Images:
         places: of the items in the source; None where they are all of it, in order.
         content: place in the source -> a hash of what the image there is made of, sooner had than
             its pixels; None, or an empty text: its pixels have to do.
+        thumbnails: by which near copies are found; none where they are not looked for.
     """
 
     ids: Sequence[str]
@@ -37,6 +38,7 @@ class Images:
     load: Callable[[int], Image.Image]
     places: Sequence[int] | None = None
     content: Callable[[int], str] | None = None
+    thumbnails: Sequence[bytes] = ()
 
     def __len__(self) -> int:
         """Number of items."""
@@ -63,6 +65,7 @@ class Images:
             targets=[self.targets[i] for i in positions],
             keys=[self.keys[i] for i in positions],
             places=[places[i] for i in positions],
+            thumbnails=[self.thumbnails[i] for i in positions] if self.thumbnails else (),
         )
 
     def without(self, positions: Collection[int]) -> "Images":
@@ -88,7 +91,7 @@ def assemble(
         pools: `train`, and where the source has them `val`, `test` and extra evaluation sets.
         labels: what the targets are.
         draw: how to divide what is not divided yet, and how much of it to keep.
-        drop_duplicates: remove from training what is in an evaluation split, pixel by pixel.
+        drop_duplicates: remove copies, see `divide`.
         label_changing: augmentations that change the labels.
         notes: of the source, for the record.
         content: hash of the source, where not every image has a key.

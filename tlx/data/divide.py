@@ -4,15 +4,15 @@ import hashlib
 import json
 import logging
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
-from tlx.data import subset
+from tlx.data import copies, subset
+from tlx.data.copies import Noun
 from tlx.data.splits import Labels, Split
 from tlx.data.subset import Draw, Items
 
@@ -22,10 +22,7 @@ UNLABELLED = re.compile(
     r"(un|non?|not|without)[\W_]*(sup|supervised|labell?ed|labels?|annotated)", re.IGNORECASE
 )
 """Names of folders of items without a label, as sets are packed."""
-MAX_PAIRS = 1000
-"""Of duplicates in the record, for each split."""
 
-Noun = Literal["image", "text"]
 A: Mapping[Noun, str] = {"image": "an image", "text": "a text"}
 
 
@@ -99,7 +96,8 @@ def divide(
         labels: what the targets are.
         draw: how to divide what is not divided yet, and how much of it to keep.
         noun: what an item is, for messages.
-        drop_duplicates: remove from training what is in an evaluation split, by key.
+        drop_duplicates: remove from train what is in another split, and all but one of equal items
+            (all, where they have several labels); from val what is in test.
         notes: of the source, for the record.
         content: hash of the source, where not every item has a key.
         own_division: whether the division by `split_seed` is the data set's own, for all runs.
@@ -119,21 +117,29 @@ def divide(
     if test is None:
         chosen = subset.test_positions(_items(train, labels), draw)
         train, test = train.without(chosen), train.take(chosen)
-    removed: list[str] = []
+    removed: list[copies.Item] = []
 
-    def cleaned(pool: P, *others: P | None) -> P:
+    def without(split: str, pool: P, places: Sequence[int]) -> P:
+        removed.extend(copies.items_of(split, pool.take(places)))
+        return pool.without(places) if places else pool
+
+    def cleaned(split: str, pool: P, *others: P | None) -> P:
         if not drop_duplicates:
             return pool
         seen = {key for other in others if other is not None for key in other.keys} - {""}
-        copies = [i for i, key in enumerate(pool.keys) if key in seen]
-        removed.extend(pool.ids[i] for i in copies)
-        return pool.without(copies) if copies else pool
+        return without(split, pool, [i for i, key in enumerate(pool.keys) if key in seen])
 
-    train = cleaned(train, val, test, *named.values())
+    # test is what figures are told of: nothing is ever taken out of it
+    if val is not None:
+        val = cleaned("val", val, test)
+        if not len(val):
+            raise ValueError(f"every {noun} of val is in test too; give val others of its own")
+    train = cleaned("train", train, val, test, *named.values())
+    if drop_duplicates:
+        train = without("train", train, copies.repeated(train))
     if val is None:
         chosen = subset.val_positions(_items(train, labels), draw)
         train, val = train.without(chosen), train.take(chosen)
-        train = cleaned(train, val)
     # train first: where it has too few, no other treatment of val can help
     train = train.take(subset.limited_train(_items(train, labels), draw))
     val = val.take(subset.limited_val(_items(val, labels), draw))
@@ -147,11 +153,9 @@ def divide(
         **untested,
         "sizes": {name: len(split) for name, split in made.items()},
     }
-    others = {name: split for name, split in made.items() if name != "train"}
-    if pairs := duplicates(train, others, noun=noun):
-        noted["duplicates"] = pairs
+    noted |= copies.report(made, labels, noun=noun, removed=removed)
     if drop_duplicates:
-        noted["duplicates_removed"] = removed
+        noted["duplicates_removed"] = [item.id for item in removed]
     mark = fingerprint(made, labels, content=content)
     return Divided(train, val, test, named, mark, noted)
 
@@ -168,33 +172,6 @@ def _undivided(
     noted = {**(notes or {}), "sizes": {name: len(split) for name, split in made.items()}}
     train, val, test = (made.pop(name) for name in ("train", "val", "test"))
     return Divided(train, val, test, made, mark, noted)
-
-
-def duplicates(
-    train: Pool, others: Mapping[str, Pool], *, noun: Noun
-) -> dict[str, list[list[str]]]:
-    """Pairs of ids of equal items in training and in each other split, with a warning."""
-    by_key: dict[str, list[str]] = defaultdict(list)
-    for key, name in zip(train.keys, train.ids, strict=True):
-        if key:
-            by_key[key].append(name)
-    found: dict[str, list[list[str]]] = {}
-    for split, pool in others.items():
-        copied = [i for i, key in enumerate(pool.keys) if key in by_key]
-        if not copied:
-            continue
-        every = ([mine, pool.ids[i]] for i in copied for mine in by_key[pool.keys[i]])
-        pairs = found[split] = list(islice(every, MAX_PAIRS))
-        LOG.warning(
-            "%d %ss of train are in %s too (%s%s); dataset.drop_duplicates=true removes them "
-            "from train",
-            sum(len(by_key[key]) for key in {pool.keys[i] for i in copied}),
-            noun,
-            split,
-            ", ".join(f"{mine} = {theirs}" for mine, theirs in pairs[:3]),
-            ", ..." if len(pairs) > 3 else "",
-        )
-    return found
 
 
 def fingerprint(splits: Mapping[str, Pool], labels: Labels, *, content: str = "") -> str:

@@ -63,8 +63,14 @@ def from_files(
     bad = refuse(seen, names, on_bad_file=on_bad_file)
     pools, start = {}, 0
     for split, files in listed.items():
-        keys = seen.keys[start : start + len(files.ids)]
-        pool = Images(files.ids, files.targets, keys, ImageFiles(files.paths))
+        part = slice(start, start + len(files.ids))
+        pool = Images(
+            files.ids,
+            files.targets,
+            seen.keys[part],
+            ImageFiles(files.paths),
+            thumbnails=seen.thumbnails[part],
+        )
         pools[split] = pool.without([i for i in range(len(pool)) if start + i in seen.bad])
         start += len(files.ids)
     return assemble(

@@ -55,9 +55,11 @@ def from_library(
     pools = {}
     for split, source in sources.items():
         ids = [f"{name}/{split}/{i:06d}" for i in range(len(source.targets))]
-        keys = _keys(ids, source, every=drop_duplicates)
+        keys, small = _looked_at(ids, source, every=drop_duplicates)
         targets = list(source.targets)
-        pools[split] = Images(ids, targets, keys, source.load, content=source.content)
+        pools[split] = Images(
+            ids, targets, keys, source.load, content=source.content, thumbnails=small
+        )
     looked_at = {split: [key for key in pool.keys if key] for split, pool in pools.items()}
     content = hashlib.sha256(json.dumps(looked_at, sort_keys=True).encode()).hexdigest()
     counts = {split: len(keys) for split, keys in looked_at.items()}
@@ -83,17 +85,18 @@ def sample(count: int) -> list[int]:
     return [i * (count - 1) // (SAMPLED - 1) for i in range(SAMPLED)]
 
 
-def _keys(ids: Sequence[str], source: Source, *, every: bool) -> list[str]:
+def _looked_at(ids: Sequence[str], source: Source, *, every: bool) -> tuple[list[str], list[bytes]]:
+    """Keys and thumbnails, empty of what was not looked at."""
     places = range(len(ids)) if every else sample(len(ids))
     # one thread: not every library's dataset can be read by several at once
     found = scan_each(len(places), lambda i: source.load(places[i]), workers=1)
     if found.bad:
         lines = "\n".join(f"  {ids[places[i]]} {reason}" for i, reason in found.bad.items())
         raise ValueError(f"{len(found.bad)} images cannot be used:\n{lines}")
-    keys = [""] * len(ids)
-    for place, key in zip(places, found.keys, strict=True):
-        keys[place] = key
-    return keys
+    keys, thumbnails = [""] * len(ids), [b""] * len(ids)
+    for place, key, small in zip(places, found.keys, found.thumbnails, strict=True):
+        keys[place], thumbnails[place] = key, small
+    return keys, thumbnails
 
 
 def named_classes(targets: Mapping[str, Sequence[int]], names: Sequence[str]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Finding every bad image before training, and equal images in different splits."""
 
+import base64
 import hashlib
 import json
 import logging
@@ -16,10 +17,11 @@ from PIL import Image
 
 from tlx import cores
 from tlx.data.images import BadImage, load_image
+from tlx.data.near_images import thumbnail
 
 OnBadFile = Literal["error", "skip"]
 LOG = logging.getLogger(__name__)
-VERSION = f"1-{PIL.__version__}"
+VERSION = f"2-{PIL.__version__}"
 """Of what is remembered: what another Pillow decoded is looked at again."""
 
 
@@ -30,10 +32,12 @@ class Scan:
     Attributes:
         keys: hash of each image's pixels, in order; empty text for a bad one.
         bad: position -> reason.
+        thumbnails: of `near_images.thumbnail`, in order; empty for a bad one.
     """
 
     keys: tuple[str, ...]
     bad: dict[int, str]
+    thumbnails: tuple[bytes, ...]
 
     @property
     def good(self) -> list[int]:
@@ -82,15 +86,16 @@ def scan_each(
     cache = _cache_file(names) if names and stamps else None
     known = _recall(cache) if cache else {}
 
-    def look(position: int) -> tuple[str, str]:
+    def look(position: int) -> tuple[str, bytes, str]:
         if cache and names and stamps:
             found = known.get(names[position])
             if found and stamps[position] and found[0] == stamps[position]:
-                return found[1], ""
+                return found[1], base64.b64decode(found[2]), ""
         try:
-            return pixel_key(load(position)), ""
+            image = load(position)
+            return pixel_key(image), thumbnail(image), ""
         except BadImage as error:
-            return "", str(error)
+            return "", b"", str(error)
 
     threads = workers or min(cores.usable(), 8)
     if threads == 1:
@@ -99,11 +104,13 @@ def scan_each(
         with ThreadPoolExecutor(threads) as pool:
             seen = list(pool.map(look, range(count)))
     found = Scan(
-        keys=tuple(key for key, _ in seen),
-        bad={i: reason for i, (_, reason) in enumerate(seen) if reason},
+        keys=tuple(key for key, _, _ in seen),
+        bad={i: reason for i, (_, _, reason) in enumerate(seen) if reason},
+        thumbnails=tuple(small for _, small, _ in seen),
     )
     if cache and names and stamps:
-        fresh = {names[i]: (stamps[i], found.keys[i]) for i in found.good}
+        small = {i: base64.b64encode(found.thumbnails[i]).decode() for i in found.good}
+        fresh = {names[i]: (stamps[i], found.keys[i], text) for i, text in small.items()}
         if fresh != known:
             _keep(cache, fresh)
     return found
@@ -148,15 +155,19 @@ def _cache_file(names: Sequence[str]) -> Path:
     return cache_dir() / "images" / f"{digest.hexdigest()}.json"
 
 
-def _recall(file: Path) -> dict[str, tuple[str, str]]:
+def _recall(file: Path) -> dict[str, tuple[str, str, str]]:
+    """By name: stamp, key and thumbnail of what was seen."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return {str(name): (str(stamp), str(key)) for name, (stamp, key) in content.items()}
+        return {
+            str(name): (str(stamp), str(key), str(small))
+            for name, (stamp, key, small) in content.items()
+        }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
-def _keep(file: Path, content: dict[str, tuple[str, str]]) -> None:
+def _keep(file: Path, content: dict[str, tuple[str, str, str]]) -> None:
     """Writes what was seen (a mutator); a folder that cannot be written to is no error."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tlx.data import split_folders, split_names
-from tlx.data.divide import A, Noun
+from tlx.data.copies import Noun
+from tlx.data.divide import A
 from tlx.data.files import Listed, quoted
 from tlx.data.spelling import refuse_alike
 
