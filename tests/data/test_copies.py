@@ -3,7 +3,6 @@
 import functools
 import io
 import logging
-import time
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from tlx.data.embedded import digits
 from tlx.data.folder import image_folder
 from tlx.data.images import load_image
 from tlx.data.near_images import near_pairs, thumbnail
-from tlx.data.scan import pixel_key
 from tlx.data.splits import Labels
 from tlx.data.subset import Draw
 from tlx.data.texts import Texts, from_texts
@@ -179,19 +177,3 @@ def test_a_folder_tells_of_near_copies_once_and_keeps_them(tmp_path, caplog):
         assert "1 pairs of images are nearly the same" in caplog.text
         assert "mirrored" in caplog.text
     assert len(made.train) == 5
-
-
-def test_the_look_is_cheap():
-    """Against what reading takes anyway, and on images of which none is like another."""
-    image = next(pictures(1, size=(500, 375)))
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=90)
-
-    def took(call):
-        begun = time.process_time()
-        for _ in range(20):
-            call()
-        return time.process_time() - begun
-
-    reading = took(lambda: pixel_key(load_image(stream.getvalue())))
-    assert took(lambda: thumbnail(image)) < 0.2 * reading

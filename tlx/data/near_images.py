@@ -3,12 +3,14 @@
 Shapes: N images, P values of a thumbnail, F low frequencies, C colours, M pairs.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+LOG = logging.getLogger(__name__)
 Values = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
 
@@ -48,6 +50,7 @@ def near_pairs(thumbnails: Sequence[bytes]) -> Iterator[tuple[int, int, bool]]:
     """
     places = [i for i, each in enumerate(thumbnails) if len(each) == BYTES]
     if len(places) > MOST_IMAGES:
+        LOG.info("no look for near copies: %d images, more than %d", len(places), MOST_IMAGES)
         return
     waves_NF, colours_NC = _described([thumbnails[i] for i in places])
     shows = np.flatnonzero(np.linalg.norm(waves_NF, axis=1) >= LEAST_CONTRAST * SIDE)
