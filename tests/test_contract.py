@@ -424,7 +424,7 @@ KNOBS = {
 
 @pytest.mark.parametrize(
     "knob",
-    [pytest.param(k, marks=[pytest.mark.slow] if k == "compile" else []) for k in KNOBS],
+    [pytest.param(k, marks=[pytest.mark.slow] if k in ("compile", "bf16") else []) for k in KNOBS],
 )
 def test_knob(knob, train):
     if knob == "compile" and shutil.which("g++") is None:

@@ -87,7 +87,7 @@ def same(alone: Path, stacked: Path, *, losses: tuple[str, ...] = ("train/loss",
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(s, marks=pytest.mark.slow if s == "adamw" else []) for s in STACKS]
+    "name", [pytest.param(s, marks=[] if s == "sgd" else pytest.mark.slow) for s in STACKS]
 )
 def test_a_stack_equals_separate_runs(name, tmp_path):
     alone = frozen(tmp_path / "alone", STACKS[name], "cache=off", "fuse=off")
@@ -170,7 +170,10 @@ def stop_at(step, monkeypatch):
     monkeypatch.setattr(Stack, "_batch", batch)
 
 
-@pytest.mark.parametrize("together", [True, False], ids=["as_one", "alone"])
+@pytest.mark.parametrize(
+    "together",
+    [pytest.param(True, id="as_one"), pytest.param(False, id="alone", marks=pytest.mark.slow)],
+)
 def test_a_stopped_stack_goes_on(together, tmp_path, monkeypatch):
     alone = frozen(tmp_path / "alone", STACKS["adamw"][:3])
     stacked = frozen(tmp_path / "stacked", STACKS["adamw"][:3])
@@ -190,6 +193,7 @@ def test_a_stopped_stack_goes_on(together, tmp_path, monkeypatch):
         same(one, two, losses=())  # the mean since the last row begins anew at a restart
 
 
+@pytest.mark.slow
 def test_runs_begun_alone_go_on_as_one(tmp_path):
     alone = frozen(tmp_path / "alone", STACKS["sgd"][:2], "trainer.checkpoint_every_steps=4")
     stacked = frozen(tmp_path / "stacked", STACKS["sgd"][:2], "trainer.checkpoint_every_steps=4")

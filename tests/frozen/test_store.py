@@ -475,6 +475,7 @@ def started(*argument_lists):
     return children
 
 
+@pytest.mark.slow
 def test_processes_at_once_compute_each_item_once(tmp_path):
     log, go = tmp_path / "log", time.time() + 1.0
     store = tmp_path / "store"

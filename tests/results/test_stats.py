@@ -204,7 +204,8 @@ def test_paired_p_is_that_of_compare(n):
     assert paired_p(0, 0, n) == 1
 
 
-@settings(deadline=None, max_examples=15)  # statsmodels is slow
+@pytest.mark.slow
+@settings(max_examples=15)  # statsmodels is slow
 @given(st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=12))
 def test_holm_equals_statsmodels_over_those_that_are_numbers(p):
     found = np.array(holm(p))

@@ -137,6 +137,7 @@ def test_killed_again_and_again_it_comes_to_the_same(launch, kill_after):
     assert launch()[1] == []  # and nothing is left to do
 
 
+@pytest.mark.slow
 def test_a_failed_run_ends_the_adding_and_retrying_goes_on(launch):
     folder, _ = launch(fails=(4,))
     spec = manifests.read(folder)
@@ -146,6 +147,7 @@ def test_a_failed_run_ends_the_adding_and_retrying_goes_on(launch):
     assert all(found.failed and found.status == "undecided" for found in waiting)
 
 
+@pytest.mark.slow
 def test_declared_after_a_look_it_adds_seeds_at_what_is_left(launch):
     folder, _ = launch("study.sequential=null")
     spec = manifests.read(folder)

@@ -42,7 +42,7 @@ def test_a_loaded_run_gives_its_own_figures(kind, tmp_path):
         assert report["metrics"]["loss"]["value"] == pytest.approx(was, abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["lora", "vera"])
+@pytest.mark.parametrize("kind", [pytest.param("lora", marks=pytest.mark.slow), "vera"])
 def test_a_killed_run_goes_on_to_the_same_weights(kind, tmp_path):
     calm, killed = launching.calm_and_killed([*BASE, *KINDS[kind]], tmp_path, before=7)
     one, two = launching.weights(calm), launching.weights(killed)

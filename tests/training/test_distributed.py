@@ -66,7 +66,10 @@ def test_killed_in_stage_two_two_ranks_end_bit_identical(tmp_path: Path) -> None
         assert all(torch.equal(trained[n], ranks[1][n]) for n in trained)
 
 
-@pytest.mark.parametrize("optimizer", [SGD, ADAMW], ids=["sgd", "adamw"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [pytest.param(SGD, id="sgd"), pytest.param(ADAMW, id="adamw", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize(
     "network",
     [
@@ -102,6 +105,7 @@ def assert_shares(one: Path, two: Path, *, steps: int) -> None:
         assert sorted(left + right) == sorted(items)
 
 
+@pytest.mark.slow
 def test_without_all_reduce_two_ranks_do_not_equal_one(tmp_path: Path) -> None:
     """The comparison notices what it is there for."""
     one = launching.freeze([*BASE, *CONVNEXT, *SGD], runs_dir=tmp_path / "one")

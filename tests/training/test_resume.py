@@ -62,8 +62,17 @@ KILLS = {
 }
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("kill", list(KILLS))
+USUAL = {("training", 0), ("validation", 2), ("stage_edge", 0), ("stage_left", 2), ("save", 2)}
+
+
+@pytest.mark.parametrize(
+    ("kill", "workers"),
+    [
+        pytest.param(kill, workers, marks=[] if (kill, workers) in USUAL else pytest.mark.slow)
+        for kill in KILLS
+        for workers in (0, 2)
+    ],
+)
 def test_killed_run_goes_on_to_the_same_weights(
     kill: str, workers: int, undisturbed: Path, tmp_path: Path
 ) -> None:

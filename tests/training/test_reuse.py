@@ -75,7 +75,7 @@ def same(first: Path, second: Path, *, tolerance: float = 1e-4) -> None:
         pytest.param(name, strategy, marks=[] if usual else [pytest.mark.slow])
         for row, name in enumerate(TINY)
         for column, strategy in enumerate(STRATEGIES)
-        for usual in [strategy == "linear_probe" or column % len(TINY) == row]
+        for usual in [column % len(TINY) == row]
     ],
 )
 def test_stored_equals_computed(name, strategy, tmp_path):
@@ -288,8 +288,11 @@ def frozen(runs_dir: Path, *overrides: str) -> Path:
     "kill",
     [
         KillAt("tlx.training.module:TransferModule", "training_step", 13),
-        KillAt("tlx.training.fit:Conductor", "enter_stage", 2, after=True),
-        KillAt("tlx.frozen.segments:Writer", "finish", 2),
+        pytest.param(
+            KillAt("tlx.training.fit:Conductor", "enter_stage", 2, after=True),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(KillAt("tlx.frozen.segments:Writer", "finish", 2), marks=pytest.mark.slow),
     ],
     ids=["training", "stage_edge", "writing"],
 )
@@ -303,6 +306,7 @@ def test_a_killed_run_goes_on_from_the_store_bit_identically(kill, tmp_path):
     assert record.read(killed).cached
 
 
+@pytest.mark.slow
 def test_two_ranks_train_from_one_store(tmp_path):
     own = ["frozen.norm_stats=freeze", "trainer.devices=2", "trainer.strategy=ddp"]
     plain = frozen(tmp_path / "plain", *own, "cache=off")
