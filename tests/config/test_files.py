@@ -252,3 +252,25 @@ def test_names_of_further_sets_are_names_of_files(tmp_path):
     assert wrong.place == "dataset.extra"
     (wrong,) = files.check({"dataset": {"_target_": "tlx.data.table.image_csv", "extra": ["a/b"]}})
     assert "'a/b' names files of the run" in str(wrong)
+
+
+@pytest.mark.parametrize(
+    ("folders", "says"),
+    [
+        (["seg_train/seg_train", "seg_test/seg_test"], "dataset.train=seg_train/seg_train takes"),
+        (["archive"], "archive takes those in it"),
+    ],
+)
+def test_classes_one_folder_deeper_are_pointed_at(tmp_path, folders, says):
+    for folder in folders:
+        for name in ("ant", "bee"):
+            (tmp_path / folder / name).mkdir(parents=True)
+    (problem,) = files._classes({"root": str(tmp_path)}, tmp_path)
+    assert says in str(problem)
+
+
+def test_a_class_that_is_called_train_is_pointed_at(tmp_path):
+    for name in ("train", "bus", "car"):
+        (tmp_path / name).mkdir()
+    (problem,) = files._classes({"root": str(tmp_path)}, tmp_path)
+    assert "dataset.train=. dataset.val=null dataset.test=null" in str(problem)

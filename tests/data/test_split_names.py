@@ -161,6 +161,23 @@ def test_other_columns_with_names_of_splits_are_refused(tmp_path):
     assert len(text_csv(path=other).test) < 10
 
 
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [("is_test", "001"), ("isTrain", ["True", "True", "False"]), ("in_validation", "100")],
+)
+def test_columns_that_flag_a_split_are_refused(tmp_path, column, cells):
+    path = table(tmp_path / "a.csv", column, cells)
+    refused(f"the column {column!r} says which lines are in", text_csv, path=path)
+    assert len(text_csv(path=path, split_column=None).test) < 10
+
+
+@pytest.mark.parametrize(
+    ("column", "cells"), [("test", "012"), ("tested", "001"), ("invalid", "001")]
+)
+def test_other_columns_of_numbers_flag_nothing(tmp_path, column, cells):
+    assert len(text_csv(path=table(tmp_path / "a.csv", column, cells)).test) < 10
+
+
 # -- the hub ----------------------------------------------------------------------------------
 
 

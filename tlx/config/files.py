@@ -247,8 +247,22 @@ def _classes(dataset: Node, folder: Path) -> Iterator[Problem]:
         found = f"only the folder {classes[0]!r}" if classes else "no folders"
         yield Problem(
             "dataset.root",
-            f"{base} holds {found}; there must be a folder for each class, and {TWO_CLASSES}",
+            f"{base} holds {found}; there must be a folder for each class, and {TWO_CLASSES}"
+            f"{_where_classes_are(folder, base, classes)}",
         )
+
+
+def _where_classes_are(folder: Path, base: Path, classes: list[str]) -> str:
+    """Overrides that take what lies one folder deeper, or beside, for the classes."""
+    if classes and len(split_folders.folders_in(base / classes[0])) > 1:
+        inner = base / classes[0]
+        if not base.samefile(folder) and inner.is_relative_to(folder):
+            name = inner.relative_to(folder).as_posix()
+            return f"; dataset.train={name} takes those in it (and val and test likewise)"
+        return f"; dataset.root={inner} takes those in it"
+    if not classes and len(split_folders.folders_in(folder)) > 1 and not base.samefile(folder):
+        return f"; where {base.name} is a class itself, {split_folders.ALL_CLASSES}"
+    return ""
 
 
 def _name_beside(path: Path) -> str | None:

@@ -63,6 +63,10 @@ COLUMNS = frozenset(
     ["split", "splits", "set", "subset", "partition", "usage", "phase", "dataset", "datasplit"]
 )
 """Names of columns, in small letters, that say to which split a line belongs."""
+FLAG = re.compile(r"is[\W_]*|(in|for)[\W_]+", re.IGNORECASE)
+"""Before the name of a split, in that of a column which says of each line whether it is in it."""
+FLAGS = frozenset(map(frozenset, (("0", "1"), ("false", "true"), ("no", "yes"), ("n", "y"))))
+"""Cells of such a column, in small letters."""
 TORCHVISION: Mapping[str, Sequence[str]] = {
     "train": ("train", "trainval", "train-standard"),
     "val": ("val", "valid"),
@@ -232,12 +236,21 @@ def split_column(
         place: the table, for messages.
 
     Raises:
-        ValueError: a column holds names of splits, and its own name does not say that it is one.
+        ValueError: a column holds names of splits, and its own name does not say that it is one,
+            or it says of each line whether it is in one split.
     """
     if "split" in columns:
         return "split"
     for name, values in columns.items():
-        cells = None if name in but else _cells_of_splits(values)
+        if name in but:
+            continue
+        if (split := _flagged(name)) and _are_flags(values):
+            raise ValueError(
+                f"{place}: the column {name!r} says which lines are in {split}; write names of "
+                "splits in its place, in a column 'split', to divide by it; "
+                "dataset.split_column=null does not"
+            )
+        cells = _cells_of_splits(values)
         if cells is None:
             continue
         clear = all(reading.grade != "maybe" for reading in cells.values())
@@ -248,6 +261,24 @@ def split_column(
             f"dataset.split_column={name!r} divides by it, dataset.split_column=null does not"
         )
     return None
+
+
+def _flagged(name: str) -> str | None:
+    """The split that a column may say of each line whether it is in it: of `is_test`, test."""
+    reading = read(name[flag.end() :] if (flag := FLAG.match(name)) else name)
+    if reading is None or reading.grade == "maybe":
+        return None
+    return reading.splits[0]
+
+
+def _are_flags(values: Iterable[Any]) -> bool:
+    """Whether cells are yes and no, and nothing else."""
+    there: set[str] = set()
+    for value in values:
+        there.add(str(value).strip().casefold().removesuffix(".0"))
+        if len(there) > 2:
+            return False
+    return there in FLAGS
 
 
 def _cells_of_splits(values: Iterable[Any]) -> dict[str, Reading] | None:
