@@ -98,11 +98,12 @@ def test_the_record_tells_how_it_went(tmp_path):
     with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     along = [float(row["train/penalty"]) for row in rows]
-    assert along == [1e-4, 1e-5, 1e-6, made.notes["lbfgs"]["penalty"]]
+    assert along[:3] == [1e-4, 1e-5, 1e-6]
+    assert along[-1] == made.notes["lbfgs"]["penalty"]
     losses = [float(row["train/loss"]) for row in rows]
     assert losses[0] > losses[1] > losses[2]
-    best = max(float(row["val/accuracy"]) for row in rows[:3])
-    assert float(rows[along.index(along[-1])]["val/accuracy"]) == best
+    solved = rows[3:]  # to the end, the chosen one last
+    assert float(solved[-1]["val/accuracy"]) == max(float(row["val/accuracy"]) for row in solved)
     assert not list(folder.glob("checkpoints/*"))
     again, _, _ = run(tmp_path, "optimizer.penalties=[1e-5]")
     assert (again.stages[0].computed, again.stages[0].reused) == (0, 808 + 270)
@@ -184,7 +185,7 @@ class Solved:
     def solve(self, penalty, *, start, tolerance, most_iterations):
         self.starts.setdefault(penalty, None if start is None else start.penalty)
         nothing = torch.zeros(0)
-        return Solution(nothing, nothing, penalty, passes=1, error=0.0, converged=True)
+        return Solution(nothing, nothing, penalty, passes=1, error=tolerance, converged=True)
 
 
 def chosen(figures, *, metric="accuracy", mode="max", **options):
@@ -229,6 +230,22 @@ def test_the_path_goes_on_while_its_end_is_the_best(optimum, tried):
     if optimum == 3:
         assert starts[10.0] == 1.0, "beyond the strongest it starts from the strongest"
     assert chosen(lambda power: (1 - abs(power - optimum), 0.0), extend=False)[1] == [0, -1, -2]
+
+
+def test_what_rough_solutions_hide_is_found():
+    """Roughly solved, the strongest has the lower loss; at its optimum the next one has."""
+    exact = lbfgs(penalties=[1.0, 0.1, 0.01], patience=None)
+    course = Course((), pace=probe.pace(exact, 9), selection=Selection("accuracy", "max"))
+
+    def judge(found):
+        power = math.log10(found.penalty)
+        rough = found.error > exact.tolerance
+        return {"accuracy": 0.9, "loss": -power if rough else abs(power + 2)}
+
+    best, tried = probe.choose(Solved(), exact, course=course, judge=judge)
+    assert best.penalty == 0.01
+    assert best.error == exact.tolerance
+    assert [round(math.log10(each)) for each in tried] == [0, -1, -2, 1, -3]
 
 
 def test_a_path_without_an_optimum_ends():

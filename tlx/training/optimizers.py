@@ -4,7 +4,7 @@
 `group_scales` and the training loop read them from the same node, the optimizers ignore them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -150,7 +150,7 @@ def timm(
 
 
 MOST_BEYOND = 12
-"""Steps of a path of penalties beyond its end: of the default one, six powers of ten."""
+"""Steps of a path of penalties beyond one of its ends: of the default one, six powers of ten."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Lbfgs:
     Attributes:
         penalties: strongest first.
         tolerance: of the solution that is kept.
-        path_tolerance: of those that validation chooses from.
+        path_tolerance: of those on the way.
         patience: penalties without a better validation, after which weaker ones are left out.
         most_iterations: of each.
         extend: whether the path goes on beyond the penalties while its end is the best.
@@ -176,20 +176,35 @@ class Lbfgs:
     @property
     def most_passes(self) -> int:
         """Passes over the training data that it takes at most."""
-        several = len(self.penalties) > 1
-        solutions = len(self.penalties) + several + (MOST_BEYOND if several and self.extend else 0)
+        if len(self.penalties) == 1:
+            return self.most_iterations + 1
+        # each at most twice, roughly and to the end, and the best once more
+        solutions = 2 * (len(self.penalties) + 2 * MOST_BEYOND * self.extend) + 1
         return solutions * (self.most_iterations + 1)
 
-    def beyond(self, end: float) -> Iterator[float]:
-        """Penalties beyond the strongest or the weakest, in steps of the path's own mean ratio.
+    def around(self, penalty: float, tried: Iterable[float]) -> tuple[float, ...]:
+        """The next stronger and the next weaker penalty.
 
-        >>> [round(p, 3) for p in Lbfgs((1.0, 0.1, 0.01)).beyond(1.0)][:2]
-        [10.0, 100.0]
+        Beyond the path's ends they are in steps of its own mean ratio, `MOST_BEYOND` at most.
+
+        Args:
+            penalty: of the path, or beyond it.
+            tried: those that there are, beside the path.
+
+        >>> [round(p, 4) for p in Lbfgs((1.0, 0.1, 0.01)).around(0.01, ())]
+        [0.1, 0.001]
         """
-        first, last = self.penalties[0], self.penalties[-1]
-        ratio = (last / first) ** (1 / (len(self.penalties) - 1))
-        for steps in range(1, MOST_BEYOND + 1):
-            yield end * ratio ** (steps if end == last else -steps)
+        row = sorted({*self.penalties, *tried}, reverse=True)
+        place = row.index(penalty)
+        near = row[max(place - 1, 0) : place] + row[place + 1 : place + 2]
+        if self.extend and penalty in (row[0], row[-1]):
+            first, last = self.penalties[0], self.penalties[-1]
+            ratio = (last / first) ** (1 / (len(self.penalties) - 1))
+            further = penalty / ratio if penalty == row[0] else penalty * ratio
+            most = ratio ** -(MOST_BEYOND + 0.5)
+            if last / most < further < first * most:
+                near.append(further)
+        return tuple(near)
 
 
 def lbfgs(
@@ -210,7 +225,8 @@ def lbfgs(
             starts from the one for the next stronger penalty.
         tolerance: norm of the gradient over that of the penalty's part in it, which bounds the
             relative error of the weight; of the solution that is kept.
-        path_tolerance: the same, of solutions while validation chooses.
+        path_tolerance: the same, of solutions on the way, of which the best on validation and its
+            neighbours are then solved to `tolerance` and compared.
         patience: when so many penalties in a row have given neither a better monitored figure nor a
             lower loss on validation, weaker ones are not tried; null: all are.
         most_iterations: of each; where they are not enough, a note says so.

@@ -21,6 +21,7 @@ from tlx.frozen.split import NoSplit
 from tlx.frozen.store import StoreError
 from tlx.methods import freezing
 from tlx.methods.probes import Problem, Solution
+from tlx.methods.stopping import Plateau
 from tlx.tasks.heads import LinearHead
 from tlx.training.collect import Collector
 from tlx.training.course import Course, Pace, Progress
@@ -30,6 +31,9 @@ from tlx.training.progress import Display
 from tlx.training.reuse import Reuse
 from tlx.training.run_logger import RunLogger
 from tlx.training.signals import Interrupted, StopFlag
+
+Judged = tuple[Solution, float, float]
+"""A solution, the monitored figure, and the loss on validation."""
 
 
 def pace(exact: Lbfgs, items: int) -> Pace:
@@ -98,6 +102,9 @@ def choose(
     Of equal figures the lower loss on validation counts. Where the path's strongest or weakest
     penalty is the best, it goes on beyond it while its end is the best.
 
+    Solutions of the path are rough, and so are their figures: the best one and its neighbours are
+    solved to the end, until the best is between two that are no better.
+
     Args:
         problem: to be solved.
         exact: how.
@@ -148,16 +155,55 @@ def choose(
             break
     if best is None:
         raise ValueError(f"monitor=val/{metric} is undefined for each penalty; choose another")
-    if several and exact.extend and best.penalty in (exact.penalties[0], exact.penalties[-1]):
-        latest = best
-        for penalty in exact.beyond(best.penalty):
-            latest, _ = attempt(penalty, latest)
-            if best is not latest:
-                break
     if several:
+
+        def settle(penalty: float, start: Solution) -> Judged:
+            made = solved(penalty, start, exact.tolerance)
+            if penalty not in tried:
+                tried.append(penalty)
+            figures = judge(made)
+            return made, figures[metric], figures["loss"]
+
+        best = _between_worse(
+            best, settle, lambda at: exact.around(at, tried), mode=course.selection.mode
+        )
         best = solved(best.penalty, best, exact.tolerance)
         progress.best_value, progress.best_step = judge(best)[metric], progress.step
     return best, tried
+
+
+def _between_worse(
+    best: Solution,
+    settle: Callable[[float, Solution], Judged],
+    around: Callable[[float], tuple[float, ...]],
+    *,
+    mode: str,
+) -> Solution:
+    """The solution that no neighbour is better than, looked for from one on.
+
+    Args:
+        best: where to begin.
+        settle: solves for a penalty to the end, from a start, and judges it.
+        around: a penalty's neighbours.
+        mode: of the monitored figure, `max` or `min`.
+    """
+    known: dict[float, Judged] = {}
+
+    def judged(penalty: float, start: Solution) -> Judged:
+        if penalty not in known:
+            known[penalty] = settle(penalty, start)
+        return known[penalty]
+
+    moved = True
+    while moved:
+        start, value, loss = judged(best.penalty, best)
+        best, moved = start, False
+        for penalty in around(start.penalty):
+            near, its_value, its_loss = judged(penalty, start)
+            better = Plateau.improves(its_value, value, mode=mode)
+            if better or (its_value == value and its_loss < loss):
+                best, value, loss, moved = near, its_value, its_loss, True
+    return best
 
 
 @final
