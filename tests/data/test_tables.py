@@ -112,6 +112,22 @@ def test_quotes_that_do_not_close(reader):
     assert reader(lines(labels), quoting="none").labels.names == ('"a', "a", "b")
 
 
+@pytest.mark.parametrize("kind", ["real", "multi"])
+def test_quotes_that_close_later_over_numbers_and_no_labels(tmp_path, kind):
+    rows = [f"text {i},{i / 2 if kind == 'real' else 'ab'[i % 2] * (i % 3 > 0)}" for i in range(30)]
+    rows[3], rows[15] = f'"{rows[3]}', rows[15].replace(",", '",')
+    (tmp_path / "t.csv").write_text("\n".join(["text,label", *rows]))
+    assert "t.csv:5: a quoted field goes on over 13 lines that look like rows" in refusal(
+        text_csv, path=str(tmp_path / "t.csv"), kind=kind
+    )
+
+
+def test_lines_that_end_in_numbers_are_no_rows(tmp_path):
+    rows = "\n".join(f'"flour, {i}\nsalt",{i / 2}' for i in range(20))
+    (tmp_path / "t.csv").write_text(f"text,label\n{rows}\n")
+    assert len(text_csv(path=str(tmp_path / "t.csv"), kind="real").train) == 14
+
+
 def test_texts_of_several_lines_are_no_rows(tmp_path):
     for head, row in (
         ("text,label", '"one {0}, {1}\ntwo, {1}\n{0}",{1}'),
@@ -202,6 +218,17 @@ def test_missing_labels_of_parquet(tmp_path):
         assert "t.parquet:2: label" in refusal(text_csv, path=str(tmp_path / "t.parquet"))
 
 
+def test_bytes_are_no_labels(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = {"text": [f"text {i}" for i in range(8)], "label": [b"a", b"b"] * 4}
+    parquet.write_table(pyarrow.table(table), tmp_path / "t.parquet")
+    assert "t.parquet:1: label b'a' is no class" in refusal(
+        text_csv, path=str(tmp_path / "t.parquet")
+    )
+
+
 def test_keys_that_are_twice_in_json_are_refused(reader):
     rows = [f'{{"item": "{i}.png", "label": "{"ab"[i % 2]}"}}' for i in range(N)]
     rows[2] = '{"item": "2.png", "label": "a", "label": "b"}'
@@ -225,6 +252,13 @@ ALIKE = {
     "wide": ("A1", "\uff21\uff11"),
     "quotes": ("a", " 'a'"),
     "truth": ("True", "true"),
+    "greek": ("AB", "A\u0392"),
+    "ligature": ("fine", "\ufb01ne"),
+    "roman": ("IV", "\u2163"),
+    "micro": ("\u00b5m", "\u03bcm"),
+    "digits": ("12", "\u0661\u0662"),
+    "decimal comma": ("1.5", '"1,5"'),
+    "infinite": ("inf", "Infinity"),
 }
 
 
@@ -232,15 +266,16 @@ ALIKE = {
 def test_one_label_in_two_spellings(reader, pair):
     first, second = pair
     content = lines([first, "b", first, "c", second, "b", "c", first, "b", "c", first, "b"])
-    said = refusal(reader, content)
-    assert f"t.csv:2, t.csv:6: labels {first!a} and {second.strip()!a} look the same" in said
+    said, read = refusal(reader, content), second.strip().strip('"')
+    assert f"t.csv:2, t.csv:6: labels {first!a} and {read!a} look the same" in said
     assert reader(content, on_alike="merge").labels.names == tuple(sorted([first, "b", "c"]))
     assert len(reader(content, on_alike="keep", fraction=1.0).labels.names) == 4
 
 
 def test_labels_that_only_seem_alike(reader, caplog):
-    for labels in (["a", "a."], ["1.10", "1.11"], ["x²", "x2"], ["caf\u00e9", "cafe"], ["é", "è"]):
-        assert reader(lines(labels * 6)).labels.names == tuple(sorted(labels))
+    pairs = (["a", "a."], ["1.10", "1.11"], ["x2", "x²"], ["cafe", "caf\u00e9"], ["è", "é"])
+    for labels in (*pairs, ["1", "\u2460"], ["fish", "f\u0131sh"], ["1", '"1,000"']):
+        assert reader(lines(labels * 6)).labels.names == tuple(each.strip('"') for each in labels)
     with caplog.at_level(logging.WARNING):
         assert reader(lines(["a", "A"] * 6)).labels.names == ("A", "a")
     assert "'a' (t.csv:2), 'A' (t.csv:3)" in caplog.text
@@ -272,6 +307,22 @@ def test_a_line_of_names_is_no_text(tmp_path):
         assert "test.tsv:1" in said
         assert text_csv(**keys, header=True).labels.names == ("0", "1")
         assert len(text_csv(**keys, header=False).labels.names) == 3
+
+
+@pytest.mark.parametrize(
+    "head", ["tweet_text,airline_sentiment", "reviewText,overall", "Satz,Klasse", "0,1", ",0"]
+)
+def test_lines_of_names_of_any_kind(tmp_path, head):
+    keys = {"path": str(tmp_path / "t.csv"), "text_column": 0, "label_column": 1}
+    labels = "01" if head == "0,1" else ("good", "bad")
+    rows = "".join(f"a text {i},{labels[i % 2]}\n" for i in range(20))
+    if head == ",0":
+        head, keys["text_column"], keys["label_column"] = ",0,1", 1, 2
+        rows = "".join(f"{i},a text {i},{i % 2}\n" for i in range(20))
+    (tmp_path / "t.csv").write_text(f"{head}\n{rows}")
+    assert "t.csv:1: looks like the" in refusal(text_csv, **keys)
+    assert len(text_csv(**keys, header=True).labels.names) == 2
+    assert text_csv(**keys, header=False)
 
 
 def test_a_text_is_no_line_of_names(tmp_path):

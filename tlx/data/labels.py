@@ -33,7 +33,7 @@ def parsed(value: Any, kind: str, separator: str, *, missing: Iterable[str] = MI
     >>> parsed(float("nan"), "single", "|"), parsed("", "multi", "|"), parsed(None, "multi", "|")
     (None, (), None)
     """
-    if value is None or isinstance(value, dict):
+    if value is None or isinstance(value, dict | bytes):
         return None
     if kind == "single":
         no_class = isinstance(value, list) or is_missing(value, missing)

@@ -23,16 +23,22 @@ NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\ufe00-\ufe0f\uffa0]")
 """Characters without a picture that Unicode does not count among formats."""
 PLAIN = {
-    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
     **dict.fromkeys((*range(0x2010, 0x2016), 0x2212), ord("-")),
     **dict.fromkeys((0x2018, 0x2019, 0x02BC, 0x00B4, 0x60), ord("'")),
     **dict.fromkeys((0x201C, 0x201D), ord('"')),
 }
-"""Full-width forms of ASCII, dashes and quotes -> the character that they are written for."""
+"""Dashes and quotes -> the character of ASCII that they are written for."""
 
 
-CYRILLIC = str.maketrans("АВЕКМНОРСТХаеорсухіјѕ", "ABEKMHOPCTXaeopcyxijs")
-"""Letters that look like Latin ones."""
+LATIN = str.maketrans(
+    "АВЕКМНОРСТХаеорсухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEKMHOPCTXaeopcyxijsABEZHIKMNOPTYXo"
+)
+"""Cyrillic and Greek letters -> the Latin ones that look the same."""
+OTHER_SIGNS = ("<super>", "<sub>", "<fraction>", "<circle>", "<square>")
+"""Kinds of Unicode's compatibility forms that a reader tells from the plain one, as x² from x2."""
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,(?!\d{3}$)\d+", re.ASCII)
+"""A number with a decimal comma; three digits behind a comma may be thousands."""
+INFINITE = re.compile(r"([+-]?)inf(inity)?", re.IGNORECASE)
 
 
 def is_missing(value: Any, spellings: Iterable[str] = MISSING) -> bool:
@@ -52,25 +58,38 @@ def is_missing(value: Any, spellings: Iterable[str] = MISSING) -> bool:
 def key(label: str) -> Hashable:
     r"""What labels have in common that a reader takes for the same.
 
-    Unicode forms, letters in full width and Cyrillic ones, kinds of dashes, blanks and quotes
-    around, blanks of any kind and number within, characters that cannot be seen, spellings of a
-    number and of `true` do not count.
+    Unicode forms, letters in full width, Cyrillic and Greek ones, kinds of dashes, blanks and
+    quotes around, blanks of any kind and number within, characters that cannot be seen, spellings
+    of a number (decimal comma, digits of other scripts) and of `true` do not count.
 
     >>> key("caf\u00e9") == key("cafe\u0301 "), key("1") == key("1.0"), key("a") == key("A")
     (True, True, False)
     """
-    text = name_key(label).translate(CYRILLIC)
+    text = name_key(label).translate(LATIN)
     if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'":
         text = text[1:-1].strip()
-    if NUMBER.fullmatch(text):
-        number = Decimal(text)
+    digits = "".join(str(unicodedata.decimal(c, c)) for c in text)
+    if DECIMAL_COMMA.fullmatch(digits):
+        digits = digits.replace(",", ".")
+    if NUMBER.fullmatch(digits):
+        number = Decimal(digits)
         return ("number", number or Decimal(0))  # -0 is 0
+    if infinite := INFINITE.fullmatch(text):
+        return ("infinite", infinite[1] == "-")
     return text.lower() if text.lower() in ("true", "false") else text
 
 
 def name_key(label: str) -> str:
     """The same for names: numbers are words there, as `1.1` and `1.10` are versions."""
-    return " ".join(unicodedata.normalize("NFC", _seen(label).translate(PLAIN)).split())
+    plain = "".join(map(_plain, _seen(label).translate(PLAIN)))
+    return " ".join(unicodedata.normalize("NFC", plain).split())
+
+
+def _plain(character: str) -> str:
+    """What a compatibility form is written for, where a reader takes the two for the same."""
+    kind = unicodedata.decomposition(character).partition(" ")[0]
+    other = not kind.startswith("<") or kind in OTHER_SIGNS
+    return character if other else unicodedata.normalize("NFKC", character)
 
 
 def _seen(text: str) -> str:

@@ -127,12 +127,19 @@ class Reading:
         self.wrong += table.wrong
         self.total += len(table.rows) + len(table.wrong)
         name, before = table.path.name, len(self.items)
+        unsaid = bool(table.delimiter) and header is None and not table.columns
+        if unsaid and table.rows and _counted(table.rows[0][1]):
+            self.wrong.append(
+                f"{name}:{table.rows[0][0]}: looks like the positions of columns, as pandas writes "
+                "them; set dataset.header=true, or false where it is an item"
+            )
         for row in table.rows:
             self._line(table, row, places, split)
         label = places["label_column"]
-        if table.delimiter and table.columns and isinstance(columns["label_column"], int):
+        known = table.columns and not _counted(table.columns)
+        if table.delimiter and known and isinstance(columns["label_column"], int):
             self.named.append((name, table.columns[label]))
-        if table.delimiter and header is None and not table.columns:
+        if unsaid:
             self.first += self.items[before : before + 1]
         for line, lines in table.long.items():
             self.long.append(
@@ -256,13 +263,19 @@ class Reading:
                 label for label, _ in self._held(i for i in self.items if i.place not in firsts)
             }
         numbers = bool(rest) and all(NUMBER.fullmatch(label) for label in rest)
+        blanks = [
+            any(" " in text for text in _contents(item))
+            for item in self.items
+            if item.place not in firsts
+        ]
+        sentences = sum(blanks) > 0.9 * len(blanks)
         wrong = []
         for item in self.first if self.kind != "real" else ():
-            contents = item.content if isinstance(item.content, tuple) else (item.content,)
             held = {label for label, _ in self._held([item])}
-            usual = USUAL_NAMES & {text.lower() for text in (*contents, *held)}
+            names = (*_contents(item), *held)
             other = numbers and not any(NUMBER.fullmatch(label) for label in held)
-            if rest.isdisjoint(held) and (usual or other):
+            other |= sentences and not any(re.search(r"\s", name) for name in names)
+            if rest.isdisjoint(held) and (other or any(map(_usual, names))):
                 wrong.append(
                     f"{item.place}: looks like the names of columns; set dataset.header=true, or "
                     "false where it is an item"
@@ -278,18 +291,21 @@ class Reading:
 
     def _swallowed(self) -> list[str]:
         """Rows of several lines each of which could be a row, as where two quotes are missing."""
-        if self.kind == "real":
-            return []
         long = {each.place for each in self.long}
-        labels = {label for label, _ in self._held(i for i in self.items if i.place not in long)}
+        others = [item for item in self.items if item.place not in long]
+        labels = {label for label, _ in self._held(others)} if self.kind != "real" else set()
+        bare = self.kind == "multi" and any(not item.label for item in others)
 
         def row(text: str, like: Long) -> bool:
             fields = next(csv.reader([text], delimiter=like.delimiter), [])
             if len(fields) != like.width:
                 return False
-            label = parsed(fields[like.label], self.kind, self.separator, missing=self.missing)
+            field = fields[like.label]
+            label = parsed(field, self.kind, self.separator, missing=self.missing)
+            if self.kind == "real":  # a number behind a comma and a blank is one of a text
+                return label is not None and field == field.strip()
             held = (label,) if self.kind == "single" else label
-            return bool(held) and labels.issuperset(held)
+            return labels.issuperset(held) and (bare or bool(held)) if held is not None else False
 
         return [
             f"{each.place}: a quoted field goes on over {len(each.lines)} lines that look like "
@@ -316,6 +332,27 @@ def check_on_alike(on_alike: str) -> None:
 def _broken(label: str | tuple[str, ...]) -> bool:
     """Whether a label has the end of a line in it."""
     return bool(re.search(r"[\r\n]", label if isinstance(label, str) else "".join(label)))
+
+
+def _contents(item: Item) -> tuple[str, ...]:
+    return item.content if isinstance(item.content, tuple) else (item.content,)
+
+
+def _usual(name: str) -> bool:
+    """Whether a text is a usual name of a column, or made of one, as `tweet_text`.
+
+    >>> [_usual(name) for name in ("Label", "tweet_text", "reviewText", "a text", "context")]
+    [True, True, True, False, False]
+    """
+    parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name) if name.isidentifier() else []
+    return not USUAL_NAMES.isdisjoint({name.lower(), *map(str.lower, parts)})
+
+
+def _counted(fields: Sequence[Any]) -> bool:
+    """Whether fields are 0, 1, 2, … with or without a column of an index before them."""
+    index = 1 if fields[0] == "" else 0
+    counted = [str(place) for place in range(len(fields) - index)]
+    return len(counted) > 1 and list(fields[index:]) == counted
 
 
 def _renamed(label: Any, names: Mapping[str, str]) -> Any:
