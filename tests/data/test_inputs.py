@@ -96,6 +96,26 @@ def test_tables_need_no_labels(files):
     assert list(map(str, images(["p.csv"], {"root": "r"}))) == ["r/q/a.png"]
 
 
+def test_tables_of_other_endings_are_those_of_training(files, caplog):
+    files(r_dot_txt="text\tlabel\na\tx\n", r_dot_data="text\nb, c\n", j_dot_json='{"text": "d"}')
+    of = [("r.txt", "tsv", "a"), ("r.data", "tsv", "b, c"), ("j.json", "jsonl", "d")]
+    for name, form, text in of:
+        for where in (
+            {"path": f"/gone/all.{name[2:]}"},
+            {"root": "/gone", "train": f"a.{name[2:]}"},
+        ):
+            found = read(name, dataset={**TABLES, **where, "format": form})
+            assert [content for _, content in found] == [text]
+    assert len(read("r.txt", dataset={**TABLES, "root": "/gone", "format": "tsv"})) == 2
+    files(d__r_dot_txt="text\tlabel\na\tx\n", d__s_dot_csv="text\ne\n")
+    assert read("d", dataset={**TABLES, "path": "all.txt", "format": "tsv"})[0][1] == "a"
+    files(t_dot_csv="text\tx\na, b\tx\n", none="text\nc\n", p_dot_txt="path label\nq/a.png x\n")
+    assert read("t.csv", dataset={**TABLES, "root": "/gone", "format": "tsv"})[0][1] == "a, b"
+    assert read("none", dataset={**TABLES, "path": "/gone/all", "format": "csv"})[0][1] == "c"
+    listed = {"_target_": "tlx.data.table.image_csv", "path": "all.txt", "delimiter": " "}
+    assert list(map(str, images(["p.txt"], listed))) == ["q/a.png"]
+
+
 def test_pairs_are_asked_for(files):
     files(t_dot_csv="text,other\na,b\n", one_dot_txt="a\n", o_dot_csv="text\na\n")
     assert read("t.csv", dataset=PAIRS) == [("t.csv:2", ("a", "b"))]

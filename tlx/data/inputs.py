@@ -13,6 +13,7 @@ from tlx.data.conll import SUFFIXES
 from tlx.data.files import quoted, refuse_lines
 from tlx.data.images import EXTENSIONS
 from tlx.data.separated import Column, Table
+from tlx.data.split_names import SPLITS
 from tlx.data.text_files import decoded, lines_of, refuse_empty
 from tlx.data.text_items import USUAL_NAMES, place_of
 from tlx.data.text_rows import FORMATS
@@ -54,13 +55,13 @@ def images(inputs: Iterable[str | Path], dataset: Config) -> list[Path]:
         FileNotFoundError: something is not there.
         ValueError: there are no images, or a table is wrong.
     """
-    given = list(inputs)
+    given, formats = list(inputs), _formats(dataset)
     paths: list[Path] = []
     for each in given:
         path = _there(Path(each).expanduser())
         if path.is_dir():
             paths += _of_folder(path, EXTENSIONS)
-        elif path.suffix.lower() in FORMATS:
+        elif path.suffix.lower() in formats:
             table = _read_table(
                 path, dataset, {"image_column": dataset.get("image_column", "path")}
             )
@@ -136,16 +137,17 @@ class Reader:
 
     def read(self, given: str | Path, place: int) -> Iterator[Given]:
         """The texts of one input, the so-manieth."""
-        path = _path(given)
+        formats = _formats(self.dataset)
+        path = _path(given, formats)
         if path is None:
             if not str(given).strip():  # as a path, the working directory
                 raise ValueError(f"text {place} is empty; leave it out")
             self._single(f"text {place}")
             yield self._of(f"text {place}", str(given))
             return
-        endings: set[str] | None = {".txt", *FORMATS}
+        endings: set[str] | None = {".txt", *formats}
         if self.words:
-            endings = {".txt", *FORMATS, *COLUMNS}
+            endings = {".txt", *formats, *COLUMNS}
         if self.source == "text_folder":
             endings = None if self.ending is None else {self.ending.lower()}
         for file in _of_folder(path, endings) if path.is_dir() else [_there(path)]:
@@ -159,7 +161,7 @@ class Reader:
             ending not in FORMATS or self.ending is None or ending == self.ending.lower()
         ):
             yield from self._whole(file)
-        elif ending in FORMATS:
+        elif ending in _formats(self.dataset):
             yield from self._table(file)
         elif ending == ".json":
             raise ValueError(
@@ -260,7 +262,26 @@ def parted(text: str, known: Sequence[str], *, place: str = "the text") -> list[
 # -- files ------------------------------------------------------------------------------------
 
 
-def _path(given: str | Path) -> Path | None:
+def _formats(dataset: Config) -> dict[str, str]:
+    """Ending of a table -> its format: the usual ones, and those of the run's own tables."""
+    form = dataset.get("format")
+    if str(dataset.get("_target_", "")).rpartition(".")[2] not in ("text_csv", "image_csv"):
+        return FORMATS
+    names = [dataset["path"]] if dataset.get("path") else [dataset.get(key) for key in SPLITS]
+    if not dataset.get("path") and isinstance(dataset.get("extra"), Mapping):
+        names += dataset["extra"].values()
+    named = {Path(name).suffix.lower() for name in names if isinstance(name, str) and name}
+    if not dataset.get("path"):
+        named.discard("")  # `train` names train.csv
+    images = str(dataset["_target_"]).endswith("image_csv")
+    if form is None:  # as the source takes what no ending tells
+        return FORMATS | ({ending: "csv" for ending in named - {*FORMATS}} if images else {})
+    if not named and form in ("csv", "tsv"):
+        named = {ending for ending, usual in FORMATS.items() if usual in ("csv", "tsv")}
+    return FORMATS | dict.fromkeys(named, str(form))
+
+
+def _path(given: str | Path, formats: Collection[str]) -> Path | None:
     """The file or folder that an input names; None where it is a text."""
     if isinstance(given, Path):
         return given.expanduser()
@@ -269,7 +290,7 @@ def _path(given: str | Path) -> Path | None:
         there = bool(given) and path.exists()
     except (OSError, ValueError, RuntimeError):  # too long for a name, or ~ of nobody
         return None
-    endings = {".txt", ".json", *FORMATS, *COLUMNS}
+    endings = {".txt", ".json", *formats, *COLUMNS} - {""}
     named = path.suffix.lower() in endings and not re.search(r"\s", given)
     return path if there or named else None
 
@@ -301,7 +322,7 @@ def _read_table(file: Path, dataset: Config, named: Mapping[str, Column]) -> Tab
     header = dataset.get("header")
     table = text_rows.read(
         file,
-        format=None,
+        format=_formats(dataset)[file.suffix.lower()],
         header=bool(names) if header is None else header,
         quoting=dataset.get("quoting", "standard"),
         encoding=dataset.get("encoding", "utf-8"),
