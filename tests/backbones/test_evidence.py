@@ -80,6 +80,38 @@ def test_what_would_mislead_is_refused_before_anything_is_trained(name, options,
         new(name, **options)
 
 
+def test_attention_to_random_blocks_is_refused():
+    kwargs = {**made.SIZES, "block_size": 4, "num_random_blocks": 1}
+    told = Reading("pooled", lambda: TEXTS)
+
+    def made_of(**more):
+        return transformers(
+            told, name="big_bird", init="none", pooling="mean", kwargs={**kwargs, **more}
+        )
+
+    with pytest.raises(ValueError, match=r"above 28 tokens .*original_full.* or .*max_length=28"):
+        made_of()
+    made_of(attention_type="original_full")
+    transformers(told, name="big_bird", init="none", pooling="mean", kwargs=kwargs, max_length=28)
+
+
+def test_states_of_another_width_are_refused():
+    kwargs = {"attn_layers": ["local"], "axial_pos_embds": False, "is_decoder": True}
+    with pytest.raises(ValueError, match=r"its states have .* numbers"):
+        transformers(
+            Reading("pooled", lambda: TEXTS),
+            name="reformer",
+            init="none",
+            pooling="mean",
+            kwargs={
+                **kwargs,
+                "hidden_size": 16,
+                "attention_head_size": 8,
+                "num_attention_heads": 2,
+            },
+        )
+
+
 def test_a_network_of_which_no_copy_can_be_made_is_tried_itself(monkeypatch):
     monkeypatch.setattr(evidences, "_seen", lambda design: Evidence(missing="too large"))
     monkeypatch.setattr(evidences, "_KNOWN", {})

@@ -227,6 +227,25 @@ def test_causal_head_gives_the_librarys_logits(kind, tied, tmp_path):
     assert heads == ([] if tied else ["head.model.lm_head.weight"])
 
 
+PASSED_ON = {
+    # heads that ask the trunk for its decoder, or pass on states and routers' logits
+    "opt": {**made.SIZES, "ffn_dim": 32, "word_embed_proj_dim": 16},
+    "mamba": {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 4},
+    "rwkv": {"hidden_size": 16, "num_hidden_layers": 2},
+    "mixtral": {**made.SIZES, "num_key_value_heads": 1, "num_local_experts": 2},
+}
+
+
+@pytest.mark.parametrize("kind", PASSED_ON)
+def test_causal_heads_that_ask_for_more_than_states(kind):
+    sizes = {k: v for k, v in PASSED_ON[kind].items() if kind != "opt" or k != "intermediate_size"}
+    backbone = transformers(Reading("token", lambda: TEXTS), name=kind, init="none", kwargs=sizes)
+    network = Network(backbone.module, backbone.lm_head(), backbone.features).eval()
+    logits = network(made.batch(backbone.input_spec, [9, 5]))
+    assert logits.shape == (2, 9, backbone.input_spec["vocabulary"])
+    assert logits.isfinite().all()
+
+
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "electra"])
 def test_tied_output_trains_with_the_embedding(kind):
     backbone = tiny(kind, unit="token")

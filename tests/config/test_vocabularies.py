@@ -9,6 +9,8 @@ CAUSAL = {
 }
 MASKED = {"task": {**CAUSAL["task"], "objective": "masked"}}
 SIZE, LOWER = "backbone.vocabulary_size", "backbone.lowercase"
+WORDS = {**CAUSAL, "backbone": {"_target_": "tlx.backbones.lstm.awd_lstm", "vocabulary": "words"}}
+NEW = {"_target_": "tlx.backbones.transformers.transformers", "name": "gpt2", "init": "none"}
 
 
 @pytest.mark.parametrize(
@@ -20,6 +22,10 @@ SIZE, LOWER = "backbone.vocabulary_size", "backbone.lowercase"
         ("val/perplexity", [SIZE], MASKED, "there is no other"),
         ("val/bits_per_character", [LOWER], CAUSAL, "without capitals"),
         ("val/bits_per_character", [SIZE], CAUSAL, None),
+        ("test/perplexity", ["dataset.fraction"], WORDS, "vocabularies (dataset.fraction)"),
+        ("test/loss", ["dataset.path"], {**CAUSAL, "backbone": NEW}, "per token"),
+        ("test/loss", ["dataset.path"], {**CAUSAL, "backbone": {**NEW, "init": "hub"}}, None),
+        ("test/bits_per_character", ["dataset.fraction"], WORDS, None),
         ("val/perplexity", ["optimizer.lr"], CAUSAL, None),
         ("wall_s", [SIZE, LOWER], CAUSAL, None),
         ("val/accuracy", [SIZE], {"task": {"_target_": "tlx.tasks.classification.text"}}, None),

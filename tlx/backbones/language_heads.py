@@ -16,14 +16,27 @@ _log = logging.getLogger(__name__)
 
 
 @final
+class States(BaseModelOutputWithPoolingAndCrossAttentions):
+    """A trunk's output with its states alone; all else that a head may pass on is None."""
+
+    def __getattr__(self, name: str) -> None:
+        """Caches, states of recurrence, routers' logits, ...: none."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+
+@final
 class Given(nn.Module):
     """Stands where the library's head looks for its trunk: gives the states that are passed in."""
 
-    def forward(
-        self, *_args: Any, inputs_embeds: Tensor, **_others: Any
-    ) -> BaseModelOutputWithPoolingAndCrossAttentions:
+    @property
+    def decoder(self) -> "Given":
+        """Itself: OPT's head asks the trunk's decoder."""
+        return self
+
+    def forward(self, *_args: Any, inputs_embeds: Tensor, **_others: Any) -> States:
         """The states as a trunk's output."""
-        return BaseModelOutputWithPoolingAndCrossAttentions(last_hidden_state=inputs_embeds)
+        return States(last_hidden_state=inputs_embeds)
 
 
 @final

@@ -84,6 +84,8 @@ def transformers(
         _check_seen(seen, design, source, padding_side)
     facts = trunks.facts(design)
     spec = _input_spec(design, tokenizer, facts, max_length=max_length, padding_side=padding_side)
+    if seen is not None:
+        _check_sparse(config, spec["max_length"], name)
     network = trunks.started(design, source, init)
     if seen is not None and seen.missing and torch.get_default_device().type != "meta":
         seen = evidences.of_itself(network, config)
@@ -199,6 +201,25 @@ def _check_seen(
         "features of a text, so that its figures would depend on the others of its batch; "
         f"{'use ' + ' or '.join(ways) if ways else 'choose another network'}"
     )
+
+
+def _check_sparse(config: Any, max_length: int, name: str) -> None:
+    """Refuses BigBird's random blocks, which short texts, as those of `evidence`, never meet.
+
+    Raises:
+        ValueError: texts may be long enough for them.
+    """
+    if getattr(config, "attention_type", None) != "block_sparse":
+        return
+    # up to here the library attends to everything, and does so from then on
+    full = (5 + 2 * config.num_random_blocks) * config.block_size
+    if max_length > full:
+        raise ValueError(
+            f"backbone.name={name!r} ({config.model_type}), backbone.max_length={max_length}: "
+            f"above {full} tokens it attends to random blocks, which depend on the length that a "
+            "text is padded to, and on whether a shorter batch came before; use "
+            f"backbone.kwargs={{attention_type:original_full}} or backbone.max_length={full}"
+        )
 
 
 def _set_dropout(config: Any, rate: float | None) -> None:

@@ -10,6 +10,8 @@ VOCABULARY = frozenset(
     ("backbone", "backbone.vocabulary", "backbone.vocabulary_size", "backbone.least_count")
 )
 """Keys that give a language model another vocabulary; names on the hub may share one."""
+LEARNT = frozenset(("dataset.fraction", "dataset.path", "dataset.of"))
+"""Keys of the texts to train on, which give another vocabulary where it is learnt of them."""
 LOWERCASE = "backbone.lowercase"
 """Gives it another text as well."""
 PER_TOKEN = ("perplexity", "loss", "accuracy")
@@ -41,7 +43,8 @@ def problem(
             f"{figure!r} is of another text where {LOWERCASE} differs, one without capitals; leave "
             f"{LOWERCASE} out",
         )
-    keys = sorted(VOCABULARY & {*varied})
+    learns = task.get("objective") == "causal" and _learns(config.get("backbone"))
+    keys = sorted((VOCABULARY | LEARNT if learns else VOCABULARY) & {*varied})
     if not keys or name not in PER_TOKEN:
         return None
     message = (
@@ -51,6 +54,16 @@ def problem(
     if task.get("objective") == "masked":
         return Problem(place, f"{message}; of masked tokens there is no other, leave these out")
     return Problem(place, message, f"{split or 'val'}/{PER_TEXT}")
+
+
+def _learns(trunk: Any) -> bool:
+    """Whether a vocabulary is learnt of the training texts, and is none of letters alone."""
+    if not isinstance(trunk, Mapping) or trunk.get("vocabulary") == "characters":
+        return False
+    if not str(trunk.get("_target_")).endswith(".transformers"):
+        return True
+    name = str(trunk.get("name") or "")
+    return trunk.get("init") == "none" and "/" not in name and not name.startswith(("~", "."))
 
 
 def keys_of(lines: Collection[str]) -> set[str]:
