@@ -50,6 +50,11 @@ def machine(tmp_path, monkeypatch):
             },
             4,
         ),
+        (  # the folder has the names the other way round, and a link
+            "3:cpuacct,cpu:/docker/1\n",
+            {"cpu__cpu-cfs_quota_us": "400000\n", "cpu__cpu-cfs_period_us": "100000\n"},
+            4,
+        ),
         (
             "3:cpu:/\n",
             {"cpu__cpu-cfs_quota_us": "-1\n", "cpu__cpu-cfs_period_us": "100000\n"},

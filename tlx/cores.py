@@ -53,8 +53,10 @@ def _folders() -> Iterator[Path]:
         _, controllers, group = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
-        # a container sees its own group as the root of the mount, whatever its path outside
-        for root in (MOUNT, MOUNT / "unified") if not controllers else (MOUNT / controllers,):
+        # a container sees its own group as the root of the mount, whatever its path outside; some
+        # kernels list `cpuacct,cpu` where the folder is `cpu,cpuacct`, and `cpu` a link to it
+        first = (MOUNT, MOUNT / "unified")
+        for root in first if not controllers else (MOUNT / controllers, MOUNT / "cpu"):
             inside = root / group.lstrip("/")
             yield from (f for f in (inside, *inside.parents) if f.is_relative_to(root))
 
