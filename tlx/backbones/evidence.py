@@ -243,7 +243,8 @@ def _outputs(network: text.TextNetwork, ids: Tensor, real: Tensor) -> tuple[Tens
         return states, states
     pooled = own if network.pooling is None else network.pooling(states, real.bool())
     assert pooled is not None
-    if (width := states.shape[-1]) != network.model.config.hidden_size:
+    width = states.shape[-1]
+    if width != getattr(network.model.config, "hidden_size", width):
         raise ValueError(f"its states have {width} numbers, and config.hidden_size says otherwise")
     return states, pooled
 

@@ -135,10 +135,10 @@ class Reading:
             )
         for row in table.rows:
             self._line(table, row, places, split)
-        label = places["label_column"]
-        known = table.columns and not _counted(table.columns)
-        if table.delimiter and known and isinstance(columns["label_column"], int):
-            self.named.append((name, table.columns[label]))
+        label, names = places["label_column"], table.columns
+        by_position = isinstance(columns["label_column"], int)
+        if table.delimiter and names and not _counted(names) and by_position:
+            self.named.append((name, names[label]))
         if unsaid:
             self.first += self.items[before : before + 1]
         for line, lines in table.long.items():
