@@ -142,6 +142,21 @@ def test_a_first_verdict_below_the_level_stays_with_its_own_figures():
     assert "decided by the declared look" in found.sentence
 
 
+def test_arms_without_further_seeds_are_not_called_earlier_than_themselves():
+    spec, records = study([*gaps_of(0.01, 5), 0.0, 0.0], declared=5, looked=(3, 4, 5))
+    spec = replace(spec, runs=tuple(run for run in spec.runs if run.seed < 5))  # others went on
+    (found,) = judge(spec, records)
+    assert (found.status, found.alpha) == ("held", 0.04)
+    assert "before there were" not in found.sentence
+
+
+def test_p_of_later_looks_is_that_of_the_strongest_evidence():
+    gaps = np.concatenate([gaps_of(0.2, 5), gaps_of(0.001, 5), [-0.05, -0.06, -0.04]])
+    found = verdict(gaps, looked=(5, 10))
+    assert found.test == "e-value"
+    assert found.p == found.p_holm < 0.5
+
+
 @pytest.mark.parametrize(("t", "status"), [(4.4, "undecided"), (4.7, "held")])
 def test_seeds_added_later_decide_by_the_e_process_alone(t, status):
     rest = np.resize([1.0, -1.0], 11) * 0.3

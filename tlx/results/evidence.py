@@ -131,7 +131,8 @@ class Judge:
                 last = whole[-1]
                 evidence = float(sequential.e_value(last.t, last.n))
                 largest = max(largest, evidence)
-                seen.append(replace(last, p=min(1.0, 1 / evidence), test=E_VALUE))
+                # what was once seen stays: p and Holm's correction are of the same look
+                seen.append(replace(last, p=min(1.0, 1 / largest), test=E_VALUE))
         p = min(1.0, 1 / largest) if largest else math.nan
         return Stage(seen=seen, p=p, runs=runs, most=0)
 
@@ -219,7 +220,9 @@ class Judge:
             return later, second, ""
         if first != UNDECIDED and not later.stage.runs.missing:
             total = later.stage.runs.n
-            return declared, first, f"decided by the declared look, before there were {total} seeds"
+            note = f"decided by the declared look, before there were {total} seeds"
+            looked = declared.stage.look(declared.alpha * declared.part)
+            return declared, first, note if total > looked.n else ""
         would = replace(declared, alpha=looks.ALPHA).status(claim)
         note = ""
         if would != UNDECIDED and first == UNDECIDED:
