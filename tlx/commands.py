@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import math
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -90,9 +91,9 @@ def evaluate(args: argparse.Namespace) -> int:
     for split, report in found.items():
         for name, value in report["metrics"].items():
             low, high = value["low"], value["high"]
-            print(
-                f"{split}/{name}  {value['value']:.4f}  [{low:.4f}, {high:.4f}]  n = {value['n']}"
-            )
+            # items that all agree on a figure without a highest value leave no interval
+            ends = "no interval" if math.isnan(low) else f"{low:.4f}, {high:.4f}"
+            print(f"{split}/{name}  {value['value']:.4f}  [{ends}]  n = {value['n']}")
     return 0
 
 

@@ -197,7 +197,7 @@ def _data(folder: Path, config: Config, overrides: list[str], *, config_dir: str
         return build.splits(changed)
     if _overlaps(changed["dataset"], config["dataset"]):
         LOG.warning(
-            "this is a part of what %s was trained on, or holds it: what is judged may have been "
+            "this is a part of the data of %s, or holds it: what is judged may have been "
             "trained on",
             folder.name,
         )
@@ -209,7 +209,7 @@ def _data(folder: Path, config: Config, overrides: list[str], *, config_dir: str
     rest = f"; the {len(data.train)} items of its train are not" if len(data.train) else ""
     judged = {"val": data.val, "test": data.test, **data.extra}
     counts = ", ".join(f"{name} ({len(split)})" for name, split in judged.items() if len(split))
-    LOG.warning("judged of the other data: %s%s", counts, rest)
+    LOG.warning("of the other data are judged: %s%s", counts, rest)
     return data
 
 
