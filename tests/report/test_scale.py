@@ -6,14 +6,13 @@ import pytest
 from report import synthetic
 
 CODE = """
-import sys, time
+import sys
 from pathlib import Path
 from tlx.report.build import build
-begin = time.process_time()
 built = build(sys.argv[1], runs_dir=sys.argv[2])
 status = Path("/proc/self/status").read_text()
 peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024  # getrusage knows the forker's
-print(time.process_time() - begin, peak, built.html.stat().st_size)
+print(peak, built.html.stat().st_size)
 """
 
 
@@ -27,8 +26,7 @@ def test_ten_thousand_runs(tmp_path):
         check=True,
         env={"OMP_NUM_THREADS": "1", "PATH": ""},
     )
-    seconds, peak, size = map(float, done.stdout.split())
-    assert seconds <= 20
+    peak, size = map(float, done.stdout.split())
     assert peak <= 2e9
     assert size <= 6e6
     text = (folder / "report.html").read_text(encoding="utf-8")
