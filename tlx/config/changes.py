@@ -115,7 +115,7 @@ def _begins_texts(config: Node) -> bool:
 
 def _chooses_a_penalty(config: Node) -> bool:
     """Whether a linear head is solved for several penalties, of which validation chooses."""
-    optimizer = config["optimizer"]
+    optimizer = config.get("optimizer") or {}
     of_lbfgs = _target(optimizer) == "tlx.training.optimizers.lbfgs"
     return of_lbfgs and len(optimizer.get("penalties") or ()) > 1
 
