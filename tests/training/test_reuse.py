@@ -95,7 +95,9 @@ def test_stored_equals_computed_in_every_family(name, strategy, tmp_path):
         *(f"backbone.name={name}", f"backbone.image_size={FAMILIES[name]}", "trainer.steps=6"),
         # random weights: without statistics of their own, deep networks explode
         *("trainer.eval_every_steps=3", "optimizer.lr=0.001", "frozen.norm_stats=recalibrate"),
-        *("dataset.labels_per_class=2", *STRATEGIES[strategy]),
+        # efficientnet_b0 still does once it trains as a whole, and rounding grows with its loss of
+        # 36; so the best of the run is compared, of the stage in which it has not
+        *("select_from=run", "dataset.labels_per_class=2", *STRATEGIES[strategy]),
         *NEEDS.get(name, []),
     ]
     with warnings.catch_warnings():
