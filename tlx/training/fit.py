@@ -176,7 +176,8 @@ class Conductor(pl.Callback):
         self.course.progress = Progress(**payload["progress"])
         self.progress.resumes += 1
         sharding.load(self.module.network, payload["network"])
-        self.module.step = self.logged_step = self.progress.step
+        self.module.step = self.progress.step
+        self.logged_step, self.module.sums = payload.get("since_logged", (self.progress.step, {}))
         self.carried = payload["optimizer"]
         self.scaler = payload["scaler"]
         if payload["average"] is not None:
@@ -237,6 +238,7 @@ class Conductor(pl.Callback):
         self.stop.install()
         self.gathers = sharding.is_sharded(self.module.network)
         self.clock = self.logged_time = time.monotonic()
+        self.module.sums = {n: v.to(self.module.device) for n, v in self.module.sums.items()}
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         if scaler is not None and self.scaler is not None:
             scaler.load_state_dict(self.scaler)
@@ -368,6 +370,8 @@ class Conductor(pl.Callback):
             "optimizer": {name: on_cpu(state) for name, state in self.carried.items()},
             "scaler": scaler.state_dict() if scaler is not None else None,
             "average": on_cpu(self.average.state()) if self.average is not None else None,
+            # so that the curve of a run that goes on has no seam
+            "since_logged": (self.logged_step, on_cpu(self.module.sums)),
         }
         if trainer.is_global_zero:
             checkpoints.save(self.folder, progress.step, payload, tag="last", keep=2)
