@@ -1,6 +1,6 @@
 # Needs only Python >= 3.11 and make. Everything is installed into .venv, from constraints.txt.
 .DELETE_ON_ERROR:
-.PHONY: setup run test test-slow test-all test-cpus check golden bench docs clean
+.PHONY: setup run test test-slow test-all test-cpus check golden chaos bench docs clean
 
 # the first Python that is new enough; say PYTHON=... to choose another
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -48,6 +48,10 @@ check: $(STAMP)
 # trains twelve small runs with the recorded commit and with today's code, and compares every bit
 golden: $(STAMP)
 	$(BIN)/python tests/golden/compare.py
+
+# kills runs of every kind at 300 random moments, and compares every bit with calm runs; an hour
+chaos: $(STAMP)
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python -m chaos.kills
 
 bench: $(STAMP)
 	for name in start memory step studies reuse heads probes texts; do $(BIN)/python -m benchmarks.$$name || exit 1; done
