@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import normalize
 
 from tlx.frozen.losses import BinaryCrossEntropy, CrossEntropy, Error
 from tlx.methods import probes
@@ -214,3 +216,43 @@ def test_features_that_do_not_vary_leave_the_bias():
 def test_what_cannot_be_solved_is_refused(features, options, says):
     with pytest.raises(ValueError, match=says):
         fitted(features, torch.tensor([0, 1]), **options)
+
+
+def sparse_data(items, width, classes=3):
+    """Rows of length 1 with a handful of numbers, as TF-IDF's are."""
+    random = np.random.default_rng(0)
+    counts = scipy.sparse.random_array((items, width), density=8 / width, rng=random, format="csr")
+    targets = torch.from_numpy(random.integers(classes, size=items))
+    lean = scipy.sparse.csr_array(
+        (np.ones(items), (np.arange(items), targets.numpy() * 2)), shape=(items, width)
+    )
+    return normalize(scipy.sparse.csr_array(counts + lean)), targets
+
+
+@pytest.mark.parametrize("shape", [(300, 900), (900, 60)])
+@pytest.mark.parametrize("penalty", [1e-2, 1e-5])
+def test_sparse_features_give_the_solution_of_dense_ones(shape, penalty):
+    features, targets = sparse_data(*shape)
+    found = fitted(features, targets, penalty=penalty, tolerance=1e-8)
+    dense = fitted(torch.from_numpy(features.toarray()), targets, penalty=penalty, tolerance=1e-8)
+    assert found.converged
+    scale = float(dense.weight_CD.abs().max())
+    torch.testing.assert_close(found.weight_CD, dense.weight_CD, rtol=0, atol=1e-6 * scale)
+    torch.testing.assert_close(found.bias_C, dense.bias_C, rtol=0, atol=1e-5)
+
+
+def test_sparse_features_are_never_filled_in():
+    """As a matrix they would take 14 GB, and their covariance more."""
+    features, targets = sparse_data(30_000, 60_000)
+    found = fitted(features, targets, penalty=1e-3, tolerance=1e-4)
+    assert found.converged
+    solver = LogisticRegression(C=1 / (1e-3 * len(targets)), tol=1e-6).fit(features, targets)
+    right = (features @ found.weight_CD.T.numpy() + found.bias_C.numpy()).argmax(1)
+    assert (right == solver.predict(features)).mean() > 0.9999
+
+
+def test_sparse_features_that_are_not_finite_are_refused():
+    features, targets = sparse_data(20, 10)
+    features.data[3] = math.nan
+    with pytest.raises(ValueError, match="not all finite"):
+        fitted(features, targets, penalty=1.0)

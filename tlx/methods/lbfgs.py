@@ -14,6 +14,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from tlx.methods.products import Inputs
+
 Loss = Callable[[Tensor], Tensor]
 """Outputs [C, N], which it leaves as they are, -> the gradient [C, N] of their loss."""
 
@@ -37,10 +39,11 @@ ROUNDING = 4.0
 class Metric:
     """The Hessian of a loss that is equally curved everywhere, factorised when it is needed."""
 
-    def __init__(self, covariance_PP: Tensor, penalty_P: Tensor, curvature: float) -> None:
+    def __init__(self, covariance: Tensor, penalty_P: Tensor, curvature: float) -> None:
+        """Takes the inputs' covariance [P, P], or its diagonal [P] where it would be too large."""
         self.penalty_P = penalty_P
         self.curvature = curvature
-        self._covariance_PP, self._factor_PP = covariance_PP, covariance_PP
+        self._covariance, self._factor_PP = covariance, covariance
         self._assumed = math.inf
 
     def follow(self, curvature: float) -> None:
@@ -49,12 +52,18 @@ class Metric:
 
     def divide(self, gradient_CP: Tensor) -> Tensor:
         """The inverse times a gradient."""
+        if self._covariance.ndim == 1:
+            return gradient_CP / self._damped(self._covariance * self.curvature)
         if not 1 / DRIFT < self.curvature / self._assumed < DRIFT:
             self._assumed = self.curvature
-            diagonal_P = self.penalty_P + 1e-10 * self.curvature  # the latter for what is constant
-            hessian_PP = self._covariance_PP * self.curvature + diagonal_P.diag()
+            diagonal_P = self._damped(torch.zeros_like(self.penalty_P))
+            hessian_PP = self._covariance * self.curvature + diagonal_P.diag()
             self._factor_PP = torch.linalg.cholesky(hessian_PP)
         return torch.cholesky_solve(gradient_CP.T, self._factor_PP).T
+
+    def _damped(self, diagonal_P: Tensor) -> Tensor:
+        """A diagonal with the penalty, and a little for what is constant and not penalised."""
+        return diagonal_P + (self.penalty_P + 1e-10 * self.curvature)
 
 
 @final
@@ -75,10 +84,10 @@ class Descent:
         self._loss = loss
         self._memory: list[_Pair] = []
 
-    def enter(self, inputs_NP: Tensor) -> None:
+    def enter(self, inputs: Inputs) -> None:
         """Takes inputs, or the same in another precision (a mutator)."""
-        self._inputs_NP, self._size = inputs_NP, _norm(inputs_NP)
-        self._outputs_CN = self._outputs(self.weight_CP)
+        self._inputs = inputs
+        self._outputs_CN = inputs.outputs(self.weight_CP)
         self._slopes_CN = self._loss(self._outputs_CN)
         self._gradient_CP = self._gradient()
 
@@ -109,7 +118,7 @@ class Descent:
         """One iteration (a mutator); whether there was a way down, beyond rounding."""
         pull_CP = self.metric.penalty_P * self.weight_CP
         direction_CP = -self._times_inverse_hessian(self._gradient_CP)
-        step_CN = self._outputs(direction_CP)
+        step_CN = self._inputs.outputs(direction_CP)
         line = _Line(
             self._loss,
             self._outputs_CN,
@@ -133,14 +142,10 @@ class Descent:
         return _norm(self.metric.penalty_P * self.weight_CP)
 
     def _rounding(self) -> float:
-        place = torch.finfo(self._inputs_NP.dtype).eps
-        return ROUNDING * place * self._size * _norm(self._slopes_CN)
-
-    def _outputs(self, weight_CP: Tensor) -> Tensor:
-        return (weight_CP.to(self._inputs_NP.dtype) @ self._inputs_NP.T).double()
+        return ROUNDING * self._inputs.rounding * self._inputs.size * _norm(self._slopes_CN)
 
     def _gradient(self) -> Tensor:
-        of_loss_CP = (self._slopes_CN.to(self._inputs_NP.dtype) @ self._inputs_NP).double()
+        of_loss_CP = self._inputs.gradient(self._slopes_CN)
         # A softmax's slopes add up to 0. Rounding would move all outputs alike, which nothing but
         # the penalty minds: it would take long to get back.
         if _norm(self._slopes_CN.sum(0)) <= 1e-12 * _norm(self._slopes_CN):

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from tlx.methods.lbfgs import Descent, Loss, Metric
+from tlx.methods.products import Dense, Inputs, Sparse
 
 ITEMS_PER_FEATURE = 2
 LEAST_ITEMS = 4096
@@ -46,7 +48,7 @@ class Solution:
 
 
 def fit(
-    features_ND: Tensor,
+    features: Tensor | csr_array,
     loss: Loss,
     *,
     outputs: int,
@@ -61,7 +63,7 @@ def fit(
     gains.
 
     Args:
-        features_ND: of any floating-point type.
+        features: a matrix [N, D] of any floating-point type; a sparse one is never filled in.
         loss: gradient of a convex, smooth loss.
         outputs: C.
         penalty: above 0.
@@ -81,12 +83,12 @@ def fit(
     >>> round(found.weight_CD.item(), 3), round(found.bias_C.item(), 3)
     (2.0, 1.0)
     """
-    problem = Problem(features_ND, loss, outputs=outputs)
+    problem = Problem(features, loss, outputs=outputs)
     return problem.solve(penalty, start=start, tolerance=tolerance, most_iterations=most_iterations)
 
 
 def path(
-    features_ND: Tensor,
+    features: Tensor | csr_array,
     loss: Loss,
     *,
     outputs: int,
@@ -103,7 +105,7 @@ def path(
     >>> [(each.penalty, round(each.weight_CD.item(), 3)) for each in found]
     [(1.0, 1.143), (0.1, 1.86)]
     """
-    problem = Problem(features_ND, loss, outputs=outputs)
+    problem = Problem(features, loss, outputs=outputs)
     found: Solution | None = None
     for penalty in sorted(penalties, reverse=True):
         found = problem.solve(
@@ -116,14 +118,32 @@ def path(
 class Problem:
     """A loss on fixed features, to be minimised under one penalty after another."""
 
-    def __init__(self, features_ND: Tensor, loss: Loss, *, outputs: int) -> None:
+    def __init__(self, features: Tensor | csr_array, loss: Loss, *, outputs: int) -> None:
         """Centres the features, scales them by one number, and learns their covariance.
+
+        Args:
+            features: a matrix [N, D]; a sparse one is never filled in.
+            loss: gradient of a convex, smooth loss.
+            outputs: C.
 
         Raises:
             ValueError: they are no finite matrix.
         """
-        if features_ND.ndim != 2 or 0 in features_ND.shape:
-            raise ValueError(f"features {tuple(features_ND.shape)}; give a matrix [N, D]")
+        if features.ndim != 2 or 0 in features.shape:
+            raise ValueError(f"features {tuple(features.shape)}; give a matrix [N, D]")
+        self._loss, self._outputs = loss, outputs
+        self._basis: Tensor | None = None
+        self._precisions: list[Inputs] = []
+        if isinstance(features, Tensor):
+            self._prepare(features)
+        else:
+            made = Sparse(features)
+            self._mean_D, self._scale, self._covariance = made.mean_D, made.scale, made.curvature_P
+            self._precisions = [made]
+        self._curvature = FIRST_CURVATURE
+
+    def _prepare(self, features_ND: Tensor) -> None:
+        """Of a dense matrix (a mutator)."""
         values = features_ND.to(torch.float64, copy=True)
         self._mean_D = values.mean(0)
         self._scale = float(values.sub_(self._mean_D).square().mean().sqrt())
@@ -131,20 +151,17 @@ class Problem:
             raise ValueError("features are not all finite; look at the data and at the backbone")
         values.div_(self._scale or 1.0)
         self._scale = self._scale or 1.0
-        self._basis: Tensor | None = None
         if len(values) < values.shape[1]:  # a minimum lies in the span of the items
             self._basis, values = torch.linalg.qr(values.T)
             values = values.T
-        self._inputs_NP = torch.cat([values, values.new_ones(len(values), 1)], dim=1)
-        self._precisions = [self._inputs_NP]
+        inputs_NP = torch.cat([values, values.new_ones(len(values), 1)], dim=1)
+        self._precisions = [Dense(inputs_NP)]
         if values.device.type == "cpu":  # three times as fast
-            self._precisions = [self._inputs_NP.float(), self._inputs_NP]
-        self._loss, self._outputs = loss, outputs
-        items, width = self._inputs_NP.shape
+            self._precisions = [Dense(inputs_NP.float()), Dense(inputs_NP)]
+        items, width = inputs_NP.shape
         enough = max(ITEMS_PER_FEATURE * width, LEAST_ITEMS)
-        some = self._inputs_NP[:: max(items // enough, 1)]
-        self._covariance_PP = some.T @ some / len(some)
-        self._curvature = FIRST_CURVATURE
+        some = inputs_NP[:: max(items // enough, 1)]
+        self._covariance = some.T @ some / len(some)
 
     def solve(
         self,
@@ -168,16 +185,16 @@ class Problem:
                 f"tolerance={tolerance}, most_iterations={most_iterations}; "
                 "give a tolerance above 0, and 0 iterations or more"
             )
-        penalty_P = self._inputs_NP.new_full(self._inputs_NP.shape[1:], penalty / self._scale**2)
+        penalty_P = self._covariance.new_full(self._covariance.shape[:1], penalty / self._scale**2)
         penalty_P[-1] = 0.0
         descent = Descent(
             self._loss,
-            metric=Metric(self._covariance_PP, penalty_P, self._curvature),
+            metric=Metric(self._covariance, penalty_P, self._curvature),
             weight_CP=self._inside(start),
         )
         passes, left, error = 0, most_iterations, math.inf
-        for inputs_NP in self._precisions:
-            descent.enter(inputs_NP)
+        for inputs in self._precisions:
+            descent.enter(inputs)
             used, error = descent.run(tolerance=tolerance, most_iterations=left)
             passes, left = passes + 1 + used, left - used
             if error + descent.doubt() <= tolerance:
@@ -189,7 +206,7 @@ class Problem:
     def _inside(self, start: Solution | None) -> Tensor:
         """A solution's weight and bias [C, P] on the centred and scaled features."""
         if start is None:
-            return self._inputs_NP.new_zeros(self._outputs, self._inputs_NP.shape[1])
+            return self._covariance.new_zeros(self._outputs, len(self._covariance))
         weight = start.weight_CD * self._scale
         bias_C = start.bias_C + start.weight_CD @ self._mean_D
         if self._basis is not None:
