@@ -54,7 +54,7 @@ chaos: $(STAMP)
 	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python -m chaos.kills
 
 bench: $(STAMP)
-	for name in start memory step studies reuse heads probes texts; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in start memory step studies reuse heads probes texts tfidf; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: $(STAMP)
 	$(BIN)/python -m pytest -q --doctest-glob='*.md' docs README.md

@@ -192,6 +192,7 @@ def _fit(
                 course=Course(plan.spans, pace=plan.pace, selection=plan.selection),
                 reuse=reuse,
                 display=display,
+                sparse=plan.model.backbone.sparse,
                 recalibrate=batches if recalibrated else None,
             )
         return fit(

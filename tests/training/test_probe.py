@@ -30,6 +30,13 @@ BASE = [
     *("freeze_strategy=linear_probe", "optimizer=lbfgs"),
 ]
 
+TFIDF = [
+    "trainer=cpu",
+    "freeze_strategy=linear_probe",
+    "optimizer=lbfgs",
+    "optimizer.tolerance=1e-4",
+]
+
 
 @pytest.fixture(autouse=True)
 def _as_before():
@@ -107,6 +114,28 @@ def test_the_record_tells_how_it_went(tmp_path):
     assert not list(folder.glob("checkpoints/*"))
     again, _, _ = run(tmp_path, "optimizer.penalties=[1e-5]")
     assert (again.stages[0].computed, again.stages[0].reused) == (0, 808 + 270)
+
+
+def test_tfidf_stays_sparse_and_is_sklearns(tmp_path):
+    words = ["dataset=stdlib_docs", "backbone=tfidf", "backbone.features=500"]
+    config = compose([*TFIDF, *words, "optimizer.penalties=[1e-4]", f"runs_dir={tmp_path}"])
+    made = execute.run(config)
+    assert not list((tmp_path / build.STORE).rglob("*.*"))  # no dense row is stored
+    (stage,) = made.stages
+    plan = build.plan(config, init="none")
+    assert (stage.boundary, stage.computed) == (
+        "backbone",
+        len(plan.splits.train) + len(plan.splits.val),
+    )
+    found = features_of(config, plan)
+    features, targets = found["train"]
+    classes = 1 + targets.max()
+    penalty = made.notes["lbfgs"]["penalty"]
+    strength = (1 if classes > 2 else 2) / (penalty * len(targets))
+    solver = LogisticRegression(C=strength, tol=1e-6, max_iter=1000).fit(features, targets)
+    for split in ("val", "test"):
+        value = made.splits[split].metrics["accuracy"].value
+        assert value == pytest.approx(solver.score(*found[split]), abs=0.005)
 
 
 def test_the_same_twice_is_the_same(tmp_path):

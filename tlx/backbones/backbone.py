@@ -1,9 +1,10 @@
 """What every pretrained network looks like to the rest of tlx."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from tlx.methods.stages import Group
@@ -73,6 +74,8 @@ class Backbone:
         notes: lines for the log, on what was taken from where.
         unknown: tells of token ids [T] which stand for words that the network knows nothing of,
             where these are more than the tokenizer's unknown one.
+        sparse: the pooled features [N, D] of texts, given as token ids, as a sparse matrix; where
+            there is one, most of them are 0.
     """
 
     module: nn.Module
@@ -91,3 +94,4 @@ class Backbone:
     lm_head: Callable[[], nn.Module] | None = None
     notes: tuple[str, ...] = ()
     unknown: Callable[[Tensor], Tensor] | None = None
+    sparse: Callable[[Iterable[Sequence[int]]], csr_array] | None = None

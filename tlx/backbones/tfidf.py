@@ -3,21 +3,25 @@
 Shapes: N items, T tokens, F terms.
 """
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, final
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from tlx.backbones import vocabulary, weights
+from tlx.backbones import terms, vocabulary, weights
 from tlx.backbones.backbone import Backbone, Features, Reading
 
 MODALITY = "text"
 MOST_WORDS = 200_000
 """Of the tokenizer; which terms count is decided by `features`."""
+AT_ONCE = 2000
+"""Texts that are tokenised together."""
 
 
 def tfidf(
@@ -33,7 +37,8 @@ def tfidf(
 ) -> Backbone:
     """TF-IDF vectors of words and pairs of neighbouring words, learnt from the training texts.
 
-    With `freeze_strategy=linear_probe optimizer=lbfgs` it is TF-IDF and logistic regression.
+    With `freeze_strategy=linear_probe optimizer=lbfgs` it is TF-IDF and logistic regression, solved
+    on sparse vectors.
 
     Args:
         reading: the training texts, or the tokenizer of the run that is loaded again.
@@ -82,6 +87,7 @@ def tfidf(
         },
         weights_id=weights.content_id(module) if reading.texts is not None else "none",
         export={"source": "tfidf"},
+        sparse=module.sparse,
         unknown=partial(_unknown, module, special=tuple(_special(tokenizer)), id_=ids.unknown),
     )
 
@@ -131,22 +137,28 @@ class Tfidf(nn.Module):
         self.register_buffer("terms_F", torch.full((features,), words * (words + 1)))
         self.register_buffer("idf_F", torch.zeros(features))
 
-    def learn(self, texts: Iterable[list[int]]) -> None:
+    @property
+    def coding(self) -> terms.Coding:
+        """How terms are coded."""
+        return terms.Coding(first=self.first, words=self.words, bigrams=self.bigrams)
+
+    def learn(self, texts: Iterable[Sequence[int]]) -> None:
         """Takes the most frequent terms of some texts, and their weights (a mutator)."""
-        total: Counter[int] = Counter()
-        within: Counter[int] = Counter()
-        count = 0
-        for ids in texts:
-            codes = self._codes(torch.tensor(ids, dtype=torch.int64)[None])[0]
-            codes = codes[codes >= 0]
-            total.update(codes.tolist())
-            within.update(codes.unique().tolist())
-            count += 1
-        ranked = sorted(total, key=lambda code: (-total[code], code))
-        kept = torch.tensor(sorted(ranked[: len(self.terms_F)]), dtype=torch.int64)
-        often = torch.tensor([within[code] for code in kept.tolist()], dtype=torch.float64)
-        self.terms_F[: len(kept)] = kept
-        self.idf_F[: len(kept)] = ((1 + count) / (1 + often)).log() + 1
+        found = terms.count(texts, self.coding).most_frequent(len(self.terms_F))
+        number = len(found.codes)
+        often = torch.from_numpy(found.within).double()
+        self.terms_F[:number] = torch.from_numpy(found.codes)
+        self.idf_F[:number] = ((1 + found.texts) / (1 + often)).log() + 1
+
+    def sparse(self, texts: Iterable[Sequence[int]]) -> csr_array:
+        """Vectors [N, F] of texts, given as token ids, of which only what is not 0 is held."""
+        made = terms.matrix(
+            texts, self.coding, codes_F=self.terms_F.cpu().numpy(), sublinear=self.sublinear
+        )
+        made.data *= self.idf_F.cpu().numpy()[made.indices]
+        length_N = np.sqrt(made.power(2).sum(axis=1))
+        made.data /= np.repeat(length_N, np.diff(made.indptr))
+        return made.astype(np.float32)
 
     def forward(self, inputs: Any) -> Tensor:
         """Vectors [N, F] of `input_ids` and `attention_mask` [N, T]."""
@@ -179,8 +191,9 @@ def _special(tokenizer: str) -> list[int]:
     return [number for number in found if number is not None]
 
 
-def _encoded(tokenizer: str, texts: Iterable[str], max_length: int) -> Iterable[list[int]]:
+def _encoded(tokenizer: str, texts: Iterable[str], max_length: int) -> Iterator[list[int]]:
     made = Tokenizer.from_str(tokenizer)
     made.enable_truncation(max_length)
-    for text in texts:
-        yield made.encode(text).ids
+    left = iter(texts)
+    while part := list(islice(left, AT_ONCE)):
+        yield from (encoding.ids for encoding in made.encode_batch_fast(part))

@@ -15,14 +15,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from tlx.backbones.backbone import Features
 from tlx.frozen.losses import loss_of
-from tlx.frozen.split import NoSplit
-from tlx.frozen.store import StoreError
 from tlx.methods import freezing
 from tlx.methods.probes import Problem, Solution
 from tlx.methods.stopping import Plateau
 from tlx.tasks.heads import LinearHead
+from tlx.training import fixed
 from tlx.training.collect import Collector
 from tlx.training.course import Course, Pace, Progress
 from tlx.training.module import TransferModule
@@ -49,6 +47,7 @@ def fit(
     course: Course,
     reuse: Reuse,
     display: Display,
+    sparse: fixed.Vectors | None = None,
     recalibrate: Callable[[], Any] | None = None,
 ) -> Progress:
     """Solves the head for each penalty, chooses on validation, and leaves the best in the module.
@@ -60,6 +59,7 @@ def fit(
         course: of a run that has not begun.
         reuse: gives the features.
         display: of progress.
+        sparse: of a backbone whose features are sparse; they are then solved on as such.
         recalibrate: gives batches for batch-norm statistics, where they are recalibrated.
 
     Raises:
@@ -77,9 +77,10 @@ def fit(
     stop = StopFlag()
     stop.install()
     try:
-        notes = _Path(trainer, module, course=course, reuse=reuse, display=display, stop=stop).run(
-            exact
+        path = _Path(
+            trainer, module, course=course, reuse=reuse, display=display, stop=stop, sparse=sparse
         )
+        notes = path.run(exact)
     finally:
         stop.restore()
     progress = course.progress
@@ -219,24 +220,28 @@ class _Path:
         reuse: Reuse,
         display: Display,
         stop: StopFlag,
+        sparse: fixed.Vectors | None,
     ) -> None:
         self.trainer, self.module, self.course = trainer, module, course
         self.display, self.stop = display, stop
         self.task, self.head = module.recipe.task, _linear_head(module, course)
-        train_ND, self.val_ND = _features(reuse, course, width=self.head.linear.in_features)
+        width = self.head.linear.in_features
+        held = fixed.features(reuse, course, width=width, sparse=sparse)
         # other devices may lack float64
-        device = module.device if module.device.type == "cuda" else torch.device("cpu")
-        self.train_ND = train_ND.to(device)
+        self.held = held.to(module.device if module.device.type == "cuda" else torch.device("cpu"))
+        device, self.items = self.held.device, len(reuse.splits.train)
         self.targets = reuse.targets(reuse.splits.train).to(device)[None]
         self.val_targets = reuse.targets(reuse.splits.val)
         smoothing = module.recipe.smoothing
-        self.smoothing_1 = self.train_ND.new_tensor([smoothing]).double() if smoothing else None
-        self.loss, self.value_1 = loss_of(self.task), self.train_ND.new_tensor([math.nan])
+        self.smoothing_1 = (
+            torch.tensor([smoothing], dtype=torch.float64, device=device) if smoothing else None
+        )
+        self.loss, self.value_1 = loss_of(self.task), torch.tensor([math.nan], device=device)
         self.logged = time.monotonic()
 
     def run(self, exact: Lbfgs) -> dict[str, Any]:
         """Solves and chooses, and leaves the head in the network (a mutator); notes on it."""
-        problem = Problem(self.train_ND, self.gradient, outputs=self.head.linear.out_features)
+        problem = Problem(self.held.train, self.gradient, outputs=self.head.linear.out_features)
         best, tried = choose(problem, exact, course=self.course, judge=self.judge)
         self.warn(best, tried, exact)
         return {
@@ -269,7 +274,7 @@ class _Path:
         linear.load_state_dict({"weight": found.weight_CD, "bias": found.bias_C})
         collector = Collector(self.task)
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():
-            outputs = self.head.eval()(Features(pooled=self.val_ND.to(linear.weight.device)))
+            outputs = self.held.val_outputs(self.head)
         index = torch.arange(len(outputs))
         collector.add(outputs, {"index": index, "target": self.val_targets})
         collected = collector.finish()
@@ -280,7 +285,7 @@ class _Path:
             "train/penalty": found.penalty,
             "train/epoch": progress.step,
             "train/stage": progress.stage,
-            "train/samples_per_s": found.passes * len(self.train_ND) / max(now - self.logged, 1e-9),
+            "train/samples_per_s": found.passes * self.items / max(now - self.logged, 1e-9),
         }
         self.logged = now
         self.log(row)
@@ -324,38 +329,3 @@ def _linear_head(module: TransferModule, course: Course) -> LinearHead:
             f"{len(course.spans)} stages: use freeze_strategy=linear_probe, or another optimizer"
         )
     return head
-
-
-def _features(reuse: Reuse, course: Course, *, width: int) -> tuple[Tensor, Tensor]:
-    """Features [N, D] of training and validation items; the store's part is accounted for.
-
-    Raises:
-        ValueError: they cannot be stored.
-    """
-    why = reuse.why_not()
-    if why is None:
-        try:
-            why = None if reuse.find() == "backbone" else "the backbone's output is not all frozen"
-        except NoSplit as reason:
-            why = str(reason)
-    if why is not None:
-        raise ValueError(f"optimizer=lbfgs needs fixed features: {why}; or use another optimizer")
-    try:
-        train = reuse.rows(reuse.splits.train, reuse.training)
-        val = reuse.rows(reuse.splits.val, reuse.evaluation)
-    except StoreError as reason:
-        raise ValueError(f"optimizer=lbfgs needs stored features: {reason}") from reason
-    if train.shape != (width,) or not (train.resident and val.resident):
-        raise ValueError(
-            f"optimizer=lbfgs: features of an item are {list(train.shape)}, and "
-            f"{train.bytes / 1e9:.2g} GB in all; it takes vectors of {width} that fit into memory: "
-            "use another optimizer"
-        )
-    reused = train.reused + val.reused
-    course.progress.reuse = {
-        "boundary": "backbone",
-        "computed": train.computed + val.computed,
-        "reused": reused,
-        "saved_s": reused * reuse.prefix_s,
-    }
-    return train.tensor().float(), val.tensor().float()
