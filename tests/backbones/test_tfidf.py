@@ -74,6 +74,20 @@ def test_the_most_frequent_terms_are_kept():
     np.testing.assert_allclose(np.sort(backbone.module.idf_F), expected, rtol=1e-6)
 
 
+def test_chinese_and_japanese_are_characters_and_their_pairs():
+    """As scikit-learn's analyzer of characters has them."""
+    train = ["我们在北京大学学习", "東京タワーに行く", "北京的天气很好", "コーヒーを飲む人々", "好"]
+    backbone = tfidf(Reading(texts=lambda: train), features=500)
+    reference = TfidfVectorizer(analyzer="char", ngram_range=(1, 2)).fit(train)
+    kept = int((backbone.module.idf_F > 0).sum())
+    assert kept == len(reference.vocabulary_)
+    given = ["北京很好", "大学生的コーヒー"]
+    dense, sparse = both_ways(backbone, given)
+    expected = np.sort(reference.transform(given).toarray(), axis=1)
+    for found in (dense, sparse.toarray()):
+        np.testing.assert_allclose(np.sort(found, axis=1)[:, -kept:], expected, atol=1e-6)
+
+
 def test_counts_of_parts_add_up(monkeypatch):
     """However few tokens are counted together."""
     train = texts(60)

@@ -38,6 +38,20 @@ def test_two_processes_learn_the_same(kind):
     assert len(found) == 1
 
 
+@pytest.mark.parametrize("kind", ["words", "identifiers"])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("我在GPT4東京タワー、に", "我 在 GPT4 東 京 タ ワ ー 、 に"),
+        ("ｶﾞﾗｰ か\u3099 葛\U000e0100飾 𠮷野 人々", "ｶﾞ ﾗ ｰ か\u3099 葛\U000e0100 飾 𠮷 野 人 々"),
+        ("한국어 สวัสดี Ελλάδα don't 3.5", "한국어 สวัสดี Ελλάδα don ' t 3 . 5"),
+    ],
+)
+def test_scripts_without_blanks_are_parted_into_characters(kind, text, words):
+    made = Tokenizer.from_str(vocabulary.learn(lambda: [text], kind=kind, size=100, causal=True))
+    assert made.encode(text).tokens == words.split()
+
+
 @pytest.mark.parametrize("kind", ["words", "whitespace", "characters"])
 def test_units_are_counted_as_they_occur(kind):
     made = vocabulary.learn(lambda: TEXTS, kind=kind, size=1000, causal=True)

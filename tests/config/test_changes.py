@@ -165,3 +165,26 @@ def test_beginnings_concern_language_models_whose_tokenizer_may_have_one(overrid
 def test_unknown_words_concern_language_models_of_words(overrides, concerned):
     config = identity.normalise(compose(overrides, check=False))
     assert ("unknown_spelled" in changes.marks(config)) is concerned
+
+
+TABLE = ["dataset=text_csv", "dataset.path=a.csv"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "concerned"),
+    [
+        ([*TABLE, "backbone=tfidf"], True),
+        (["dataset=stdlib_docs", "backbone=tfidf"], False),  # English
+        ([*LM, "backbone=word_lm"], True),
+        ([*LM, "backbone=word_lm", "backbone.vocabulary=identifiers"], True),
+        ([*LM, "backbone=word_lm", "backbone.vocabulary=whitespace"], False),
+        ([*LM, "backbone=char_lm"], False),
+        ([*TABLE, "backbone=word_lm", "backbone.init=/some/model.safetensors"], False),
+        ([*TABLE, *NAMED, "backbone.name=bert", "backbone.vocabulary=words"], True),
+        ([*TABLE, *NAMED, "backbone.name=bert"], False),
+        ([*TABLE, "backbone=bert_base"], False),
+    ],
+)
+def test_unspaced_scripts_concern_words_that_are_learnt_from_own_texts(overrides, concerned):
+    config = identity.normalise(compose(overrides, check=False))
+    assert ("unspaced_scripts" in changes.marks(config)) is concerned

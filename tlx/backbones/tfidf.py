@@ -38,7 +38,7 @@ def tfidf(
     """TF-IDF vectors of words and pairs of neighbouring words, learnt from the training texts.
 
     With `freeze_strategy=linear_probe optimizer=lbfgs` it is TF-IDF and logistic regression, solved
-    on sparse vectors.
+    on sparse vectors. Of Han and Kana each character is a word: terms are characters and pairs.
 
     Args:
         reading: the training texts, or the tokenizer of the run that is loaded again.

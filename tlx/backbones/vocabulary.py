@@ -27,9 +27,18 @@ NAMES = {
     "unknown": (UNKNOWN, "<unk>"),
 }
 """What tokenizers call their special tokens, the likelier first."""
+UNSPACED = Regex(
+    "[\\p{Han}\\p{Hiragana}\\p{Katakana}\u30fc\uff70]"
+    "[\u3099\u309a\uff9e\uff9f\ufe00-\ufe0f\U000e0100-\U000e01ef]*"
+)
+"""A character of Chinese or Japanese, which no blank parts from the next, with its marks."""
+WORDS = pre_tokenizers.Sequence(
+    [pre_tokenizers.Whitespace(), pre_tokenizers.Split(UNSPACED, behavior="isolated")]
+)
+"""Letters apart from punctuation, and each character of scripts that are written without blanks."""
 SPLITTING = {
-    "words": pre_tokenizers.Whitespace(),
-    "identifiers": pre_tokenizers.Whitespace(),
+    "words": WORDS,
+    "identifiers": WORDS,
     "whitespace": pre_tokenizers.WhitespaceSplit(),
     "characters": pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated"),
 }
@@ -62,9 +71,10 @@ def learn(
 
     Args:
         texts: gives them, each time it is called.
-        kind: `wordpiece` (Devlin et al. 2019), `words` (letters apart from punctuation),
-            `identifiers` (words, and `read_file` and `readFile` are two of them), `whitespace`
-            (words as blanks part them), `characters`.
+        kind: `wordpiece` (Devlin et al. 2019), `words` (letters apart from punctuation; of Han
+            and Kana, which are written without blanks, each character), `identifiers` (words, and
+            `read_file` and `readFile` are two of them), `whitespace` (words as blanks part them),
+            `characters`.
         size: most entries, special tokens included.
         lowercase: of all texts, now and later.
         least_count: units that occur less often are unknown.

@@ -108,9 +108,14 @@ def _begins_texts(config: Node) -> bool:
     trunk = config.get("backbone")
     if not isinstance(trunk, Mapping) or _leaf(trunk) != "transformers":
         return False
+    known = str(trunk.get("name") or "").startswith(NO_BEGINNING)
+    return _causal_text(config) and not _is_kind(trunk) and not known
+
+
+def _is_kind(trunk: Node) -> bool:
+    """Whether a backbone of transformers names a kind of network, whose vocabulary is learnt."""
     name = str(trunk.get("name") or "")
-    kind = trunk.get("init") != "hub" and not name.startswith(("/", "~", ".")) and "/" not in name
-    return _causal_text(config) and not kind and not name.startswith(NO_BEGINNING)
+    return trunk.get("init") != "hub" and not name.startswith(("/", "~", ".")) and "/" not in name
 
 
 def _chooses_a_penalty(config: Node) -> bool:
@@ -190,6 +195,21 @@ def _drops_copies(config: Node) -> bool:
     return (config.get("dataset") or {}).get("drop_duplicates") is True
 
 
+def _learns_words(config: Node) -> bool:
+    """A vocabulary of words, learnt from texts that may be Chinese or Japanese.
+
+    tlx's own texts are English; what starts from a run takes its vocabulary over.
+    """
+    trunk, kind = config.get("backbone") or {}, _leaf(config.get("backbone"))
+    if _target(config.get("dataset")) == "tlx.data.embedded_text.stdlib_docs":
+        return False
+    if kind == "tfidf":
+        return True
+    learns = kind == "awd_lstm" or (kind == "transformers" and _is_kind(trunk))
+    words = trunk.get("vocabulary") in ("words", "identifiers")
+    return learns and words and trunk.get("init") == "none"
+
+
 CHANGES: tuple[Change, ...] = (
     Change(
         mark="accumulated_weights",
@@ -251,6 +271,14 @@ CHANGES: tuple[Change, ...] = (
         what="dataset.drop_duplicates removed from train what another split has; now also copies "
         "within train (all of them where their labels differ), and from val what test has",
         concerns=_drops_copies,
+    ),
+    Change(
+        mark="unspaced_scripts",
+        since="0.2.0",
+        what="a vocabulary of words took Chinese and Japanese from blank to blank for one word; "
+        "now each character of Han and Kana is one, and tfidf has pairs of them (other scripts as "
+        "before)",
+        concerns=_learns_words,
     ),
 )
 """All changes, oldest first. Only ever added to: ids of finished runs rest on it."""
