@@ -38,6 +38,16 @@ def test_two_processes_learn_the_same(kind):
     assert len(found) == 1
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("word", ["a", "ab", "0123456789"])
+def test_pieces_are_learnt_in_the_time_of_the_text_however_long_a_word(word):
+    """Data that came as base64, say: merging its pieces took a time by its length's square."""
+    endless = word * (1_000_000 // len(word))
+    expected = vocabulary.learn(lambda: [*TEXTS, "in fact"], kind="wordpiece", size=60)
+    given = [*TEXTS, f"in {endless} fact"]
+    assert vocabulary.learn(lambda: given, kind="wordpiece", size=60) == expected
+
+
 @pytest.mark.parametrize("kind", ["words", "identifiers"])
 @pytest.mark.parametrize(
     ("text", "words"),

@@ -27,6 +27,9 @@ NAMES = {
     "unknown": (UNKNOWN, "<unk>"),
 }
 """What tokenizers call their special tokens, the likelier first."""
+ENDLESS = 10_000
+"""Characters of a word beyond which no pieces are learnt of it: that takes a time by their square,
+and words of over 100 are unknown to WordPiece anyway."""
 UNSPACED = Regex(
     "[\\p{Han}\\p{Hiragana}\\p{Katakana}\u30fc\uff70]"
     "[\u3099\u309a\uff9e\uff9f\ufe00-\ufe0f\U000e0100-\U000e01ef]*"
@@ -219,10 +222,13 @@ def _pieces(
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     inner: set[str] = set()
-    for text in texts():
-        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(
-            tokenizer.normalizer.normalize_str(text)
-        ):
+    shortened: dict[int, str] = {}
+    for place, text in enumerate(texts()):
+        parts = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+        words = [word for word, _ in parts if len(word) <= ENDLESS]
+        if len(words) < len(parts):
+            shortened[place] = " ".join(words)
+        for word in words:
             inner.update(word[1:])
     # the trainer numbers these in the order of a hash table, other in each process: tell it first
     spelled = [f"##{character}" for character in sorted(inner)]
@@ -232,7 +238,8 @@ def _pieces(
         special_tokens=special + spelled,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts(), trainer)
+    learnt_from = (shortened.get(place, text) for place, text in enumerate(texts()))
+    tokenizer.train_from_iterator(learnt_from, trainer)
     content = json.loads(tokenizer.to_str())
     content["added_tokens"] = [t for t in content["added_tokens"] if t["content"] in special]
     return Tokenizer.from_str(json.dumps(content))
