@@ -3,6 +3,7 @@
 import contextlib
 import io
 import random
+import resource
 
 import numpy as np
 import pytest
@@ -275,6 +276,35 @@ def test_other_crop_modes_are_timms(mode):
     )(image)
     ours = encoded(image, {**SPEC, "crop_pct": 0.9, "crop_mode": mode})["input"]
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(9, 400), (400, 7), (3, 1000), (31, 901)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos", "box"])
+def test_a_strip_is_cropped_before_it_is_scaled_with_the_same_pixels(
+    monkeypatch, size, interpolation
+):
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    image, kind = Image.fromarray(pixels), images.RESAMPLING[interpolation]
+    fit = images.Centre((48, 32), kind, 0.9, "center", (0, 0, 0))
+    width, height = fit._scaled(*size)
+    left, top = round((width - 32) / 2), round((height - 48) / 2)
+    whole = image.resize((width, size[1]), kind).resize((width, height), kind)
+    expected = np.asarray(whole.crop((left, top, left + 32, top + 48))).astype(int)
+    monkeypatch.setattr(images, "MAX_PIXELS", 1)
+    difference = np.abs(np.asarray(fit(image)) - expected)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 5e-3
+
+
+@pytest.mark.parametrize("size", [(2, 60_000), (60_000, 2)])
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+def test_a_strip_takes_no_more_memory_than_another_image(size, mode):
+    """Scaled by its short side it would have 1.6 thousand million pixels."""
+    fit = images.Centre((224, 224), images.RESAMPLING["bicubic"], 0.95, mode, (0, 0, 0))
+    image = Image.new("RGB", size, (9, 9, 9))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert fit(image).size == (224, 224)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
 
 
 def test_one_channel_is_grey():

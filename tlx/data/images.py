@@ -306,9 +306,12 @@ class Centre:
     def __call__(self, image: Image.Image) -> Image.Image:
         """The image at `size`."""
         scaled = self._scaled(image.width, image.height)
+        height, width = self.size
+        if math.prod(scaled) > MAX_PIXELS:  # of a strip, of which hardly anything is kept
+            corner = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
+            return part_of_scaled(image, scaled, corner, (width, height), self.interpolation)
         if scaled != image.size:
             image = image.resize(scaled, self.interpolation)
-        height, width = self.size
         if image.size == (width, height):
             return image
         left, top = round((image.width - width) / 2), round((image.height - height) / 2)
@@ -331,3 +334,39 @@ class Centre:
         ratios = (height / high, width / wide)
         ratio = max(ratios) if self.mode == "border" else min(ratios)
         return max(round(width / ratio), 1), max(round(height / ratio), 1)
+
+
+def part_of_scaled(
+    image: Image.Image,
+    scaled: tuple[int, int],
+    corner: tuple[int, int],
+    size: tuple[int, int],
+    interpolation: Image.Resampling,
+) -> Image.Image:
+    """A part of an image's scaled version, which is never made: cropped before it is scaled.
+
+    Its values are those of the image scaled in width and then in height, but for the last digit of
+    a few (and for ties of `nearest`): Pillow's boxes are in single precision.
+
+    Args:
+        image: to be scaled.
+        scaled: (width, height) of its scaled version.
+        corner: (left, top) of the part in it.
+        size: (width, height) of the part.
+        interpolation: of the scaling.
+    """
+    spans, starts, ends = [], [], []
+    for whole, full, first, length in zip(image.size, scaled, corner, size, strict=True):
+        ratio = whole / full
+        start, end = first * ratio, (first + length) * ratio
+        # filters reach 3 pixels of the smaller of both images, and read what is outside the part
+        reach = math.ceil(3 * max(ratio, 1)) + 1
+        low, high = max(math.floor(start) - reach, 0), min(math.ceil(end) + reach, whole)
+        spans.append((low, high))
+        starts.append(start - low)
+        ends.append(min(end - low, high - low))
+    (left, right), (top, bottom) = spans
+    near = image.crop((left, top, right, bottom))
+    # one after the other: what Pillow does first would depend on how much is cropped
+    wide = near.resize((size[0], near.height), interpolation, (starts[0], 0, ends[0], near.height))
+    return wide.resize(size, interpolation, (0, starts[1], size[0], ends[1]))
