@@ -10,26 +10,30 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tlx"
 MODEL_ROOMS = {"tasks", "backbones", "data", "methods"}
 # execute.py and the files that it is divided into
 EXECUTION = {"execute", "fused", "launch", "leases", "lineage", "runs", "train", "use"}
-BELOW_EXECUTION = {"build", "config", "cores", "frozen", "results", "training", *MODEL_ROOMS}
+BELOW_EXECUTION = {
+    *("build", "config", "cores", "durable", "frozen", "results", "training"),
+    *MODEL_ROOMS,
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "methods": set(),
-    "results": set(),
+    "results": {"durable"},
     "cores": set(),
-    "data": {"cores", "methods"},
-    "backbones": {"methods"},
+    "durable": set(),
+    "data": {"cores", "durable", "methods"},
+    "backbones": {"durable", "methods"},
     "tasks": {"backbones", "data", "methods"},
-    "frozen": MODEL_ROOMS,
+    "frozen": MODEL_ROOMS | {"durable"},
     "config": {
         *("data.split_files", "data.split_folders", "data.split_names"),
         *("methods.stages", "results.grammar"),
     },
-    "report": {"results"},
-    "training": MODEL_ROOMS | {"frozen"},
+    "report": {"durable", "results"},
+    "training": MODEL_ROOMS | {"durable", "frozen"},
     "build": {"config", "training", "frozen", "sweeps", *MODEL_ROOMS},
     **{name: EXECUTION | BELOW_EXECUTION for name in EXECUTION},
     "diagnose": {"cores", "results"},
     "sweeps": EXECUTION
-    | {"build", "config", "cores", "data.embedded", "frozen", "results"}
+    | {"build", "config", "cores", "data.embedded", "durable", "frozen", "results"}
     | {"training.pruning", "training.signals"},
     **{
         name: EXECUTION | BELOW_EXECUTION | {"sweeps", "report", "diagnose", "study_commands"}
