@@ -11,23 +11,24 @@ MODEL_ROOMS = {"tasks", "backbones", "data", "methods"}
 # execute.py and the files that it is divided into
 EXECUTION = {"execute", "fused", "launch", "leases", "lineage", "runs", "train", "use"}
 BELOW_EXECUTION = {
-    *("build", "config", "cores", "durable", "frozen", "results", "training"),
+    *("build", "config", "cores", "durable", "frozen", "results", "sealed", "training"),
     *MODEL_ROOMS,
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "methods": set(),
-    "results": {"durable"},
+    "results": {"durable", "sealed"},
     "cores": set(),
     "durable": set(),
+    "sealed": set(),
     "data": {"cores", "durable", "methods"},
-    "backbones": {"durable", "methods"},
+    "backbones": {"durable", "methods", "sealed"},
     "tasks": {"backbones", "data", "methods"},
     "frozen": MODEL_ROOMS | {"durable"},
     "config": {
         *("data.split_files", "data.split_folders", "data.split_names"),
         *("methods.stages", "results.grammar"),
     },
-    "report": {"durable", "results"},
+    "report": {"durable", "results", "sealed"},
     "training": MODEL_ROOMS | {"durable", "frozen"},
     "build": {"config", "training", "frozen", "sweeps", *MODEL_ROOMS},
     **{name: EXECUTION | BELOW_EXECUTION for name in EXECUTION},

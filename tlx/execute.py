@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tlx import cores, launch, runs
+from tlx import cores, durable, launch, runs
 from tlx.config import changes
 from tlx.config.check import CheckError, check
 from tlx.config.identity import normalise, run_id
@@ -179,10 +179,13 @@ def prepare(
     with runs.at_work(folder):
         if force:
             _set_aside(folder)
+        elif finished(folder) is not None:
+            return  # meanwhile, by another process: its record speaks of what lies here
         if record.status_of(folder) == "failed":  # it is about to be tried again
             (folder / record.FILE).unlink()
-        runs.write_config(folder, config)
-        runs.write_text(folder / "overrides.txt", "".join(f"{line}\n" for line in overrides))
+        runs.write_config(folder, config, sync=False)
+        text = "".join(f"{line}\n" for line in overrides)
+        durable.write(folder / "overrides.txt", text, sync=False)
         lineage = []
         if found.parent is not None:
             before = provenance_of(found.parent.folder).get("lineage", [])
@@ -205,7 +208,9 @@ def prepare(
                 "lineage": lineage,
                 "changes": changes.marks(normalise(config)),
             },
+            sync=False,
         )
+        durable.sync(folder / name for name in (runs.CONFIG, "overrides.txt", PROVENANCE))
 
 
 def _set_aside(folder: Path) -> None:
@@ -435,6 +440,8 @@ def tidy(folder: Path, *, keep: str) -> None:
         keep: `checkpoints`, `weights` or `record`.
     """
     shutil.rmtree(folder / BEFORE, ignore_errors=True)
+    for left in folder.glob(f".*{durable.TEMPORARY}"):  # by processes that were killed
+        left.unlink(missing_ok=True)
     if keep != "checkpoints":
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     if keep == "record":

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from tlx import durable, sealed
 from tlx.leases import holding_all, leases
 
 CONFIG = "config.yaml"
@@ -18,7 +19,7 @@ PROGRESS = "progress.json"
 # libyaml's are ten times as fast, where they were built; both are the safe ones
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-WEIGHTS = "model.safetensors"
+WEIGHTS = sealed.WEIGHTS
 
 
 class RunError(RuntimeError):
@@ -73,26 +74,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file so that a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def write_config(folder: Path, config: dict[str, Any]) -> None:
-    """Freezes a resolved config for workers to read."""
+def write_config(folder: Path, config: dict[str, Any], *, sync: bool = True) -> None:
+    """Freezes a resolved config for workers to read; `sync` as in `durable.write`."""
     text = yaml.dump(config, Dumper=DUMPER, sort_keys=False, allow_unicode=True)
-    write_text(folder / CONFIG, text)
+    durable.write(folder / CONFIG, text, sync=sync)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes plain data as JSON, atomically."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+def write_json(path: Path, value: Any, *, sync: bool = True) -> None:
+    """Writes plain data as JSON, as `durable.write` does."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, default=str)
+    durable.write(path, f"{text}\n", sync=sync)
 
 
 @contextmanager
@@ -128,7 +119,7 @@ def at_work_all(folders: Sequence[Path]) -> Iterator[dict[Path, Busy]]:
 
     with ExitStack() as held:
         for folder in dict.fromkeys(folders):
-            folder.mkdir(parents=True, exist_ok=True)
+            durable.make_folder(folder)
             file = held.enter_context(open(folder / ".lock", "a+", encoding="utf-8"))
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tlx import build, launch, runs
+from tlx import build, durable, launch, runs
 from tlx.build import Plan
 from tlx.config import changes
 from tlx.data import columns
@@ -82,7 +82,7 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
         if rank == 0:
             save_weights(folder, plan, state)
             show(loggers, plan, made)
-            record.write(folder, made)
+            made = record.write_finished(folder, made, weights=config["keep"] != "record")
             kept = kept_weights.sentence(made)
             print(tables.result(made, folder, kept=kept), flush=True)
         launch.wait_for_all()
@@ -421,10 +421,9 @@ def save_weights(folder: Path, plan: Plan, state: Mapping[str, Tensor]) -> None:
         "adapters": export.get("adapters"),
         "network": {k: v for k, v in export.items() if k in ("name", "kwargs")},
     }
-    temporary = folder / f".{runs.WEIGHTS}.tmp"
-    save_file(state, temporary, metadata={"tlx": json.dumps(facts)})
-    temporary.chmod(0o644)  # safetensors makes it the owner's alone
-    temporary.replace(folder / runs.WEIGHTS)
+    # synced with all else that the run leaves, before its record
+    with durable.replacing(folder / runs.WEIGHTS, sync=False) as temporary:
+        save_file(state, temporary, metadata={"tlx": json.dumps(facts)})
 
 
 def save_weights_like(folder: Path, other: Path, changed: Mapping[str, Tensor]) -> None:
@@ -435,9 +434,11 @@ def save_weights_like(folder: Path, other: Path, changed: Mapping[str, Tensor]) 
         other: of the run whose network is copied.
         changed: the tensors that differ, of the same dtypes and shapes.
     """
-    temporary = folder / f".{runs.WEIGHTS}.tmp"
-    shutil.copyfile(other / runs.WEIGHTS, temporary)
-    with open(temporary, "r+b") as file:
+    with (
+        durable.replacing(folder / runs.WEIGHTS, sync=False) as temporary,
+        open(temporary, "r+b") as file,
+    ):
+        shutil.copyfile(other / runs.WEIGHTS, temporary)
         # the format: length of the header, the header, then the tensors
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -447,7 +448,6 @@ def save_weights_like(folder: Path, other: Path, changed: Mapping[str, Tensor]) 
             assert len(data) == end - begin, name
             file.seek(8 + length + begin)
             file.write(data)
-    temporary.replace(folder / runs.WEIGHTS)
 
 
 def show(loggers: list[Any], plan: Plan, made: Record) -> None:

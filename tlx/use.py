@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from tlx import build, cores, runs
+from tlx import build, cores, durable, runs
 from tlx.backbones import stated
 from tlx.build import Model
 from tlx.config.check import CheckError, check
@@ -478,4 +478,6 @@ def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merg
         if made.backbone.adapters:
             adapters.merge(made.network)
         written = write(without_norm(made.network.state_dict()), into, **told, onnx=onnx)
-    return sorted(written.iterdir())
+    files = sorted(written.iterdir())
+    durable.sync(files)  # the libraries sync nothing
+    return files

@@ -6,11 +6,9 @@ import functools
 import hashlib
 import inspect
 import json
-import os
 import pickle
 import socket
 import sys
-import tempfile
 import threading
 import urllib.parse
 import urllib.request
@@ -29,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
+from tlx import durable
 from tlx.backbones import adapters
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -156,27 +155,12 @@ def save_trunk(module: nn.Module, path: str | Path, *, metadata: Mapping[str, An
 
 
 def write(state: Mapping[str, Tensor], path: str | Path, *, metadata: Mapping[str, str]) -> None:
-    """Writes tensors as safetensors: a temporary file beside, fsync, rename."""
+    """Writes tensors as safetensors, as `durable.write` does."""
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"weights are written as .safetensors, not {path.name!r}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in state.items()}
-    content = safetensors.torch.save(tensors, metadata=dict(metadata))
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    durable.write(path, safetensors.torch.save(tensors, metadata=dict(metadata)))
 
 
 def content_id(source: nn.Module | str | Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tlx import durable
 from tlx.data.text_files import decoded, lines_of
 from tlx.methods import tags
 from tlx.methods.tags import Scheme
@@ -181,7 +182,10 @@ def write(path: Path, sentences: Iterable[Sequence[Sequence[str]]]) -> None:
     Raises:
         ValueError: there is not one tag a word.
     """
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
+    with (
+        durable.replacing(path, sync=False) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="\n") as file,
+    ):
         for words, *tagged in sentences:
             for word, *marks in zip(words, *tagged, strict=True):
                 file.write(" ".join([WITHIN.sub("_", word), *marks]) + "\n")

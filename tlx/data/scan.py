@@ -5,7 +5,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Literal
 import PIL
 from PIL import Image
 
-from tlx import cores
+from tlx import cores, durable
 from tlx.data.images import BadImage, load_image
 from tlx.data.near_images import thumbnail
 
@@ -170,11 +169,6 @@ def _recall(file: Path) -> dict[str, tuple[str, str, str]]:
 def _keep(file: Path, content: dict[str, tuple[str, str, str]]) -> None:
     """Writes what was seen (a mutator); a folder that cannot be written to is no error."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=file.parent, suffix=".tmp", delete=False, encoding="utf-8"
-        ) as stream:
-            json.dump(content, stream)
-        os.replace(stream.name, file)
+        durable.write(file, json.dumps(content))
     except (OSError, UnicodeEncodeError) as error:
         LOG.info("images will be looked at again next time: %s", error)

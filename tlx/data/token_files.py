@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tlx import durable
 from tlx.data.splits import Split
 from tlx.data.tokenise import Ragged, Tokens
 
@@ -76,17 +76,9 @@ def _read(path: Path) -> Tokens | None:
 
 def _write(path: Path, tokens: Tokens) -> None:
     """Writes a file that no reader sees a part of."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     for name, part in tokens.parts.items():
         tensors[name], tensors[f"{name}.ends"] = part.values, part.ends
     facts = {"parts": list(tokens.parts), "truncated": tokens.truncated}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    os.close(handle)
-    try:
+    with durable.replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"tlx": json.dumps(facts)})
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

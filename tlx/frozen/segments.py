@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, final
 
-from tlx import __version__
+from tlx import __version__, durable
 
 FORMAT = 1
 CHUNK_BYTES = 4 * 2**20
@@ -163,19 +163,6 @@ def sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def write_file(path: Path, text: str) -> None:
-    """Writes a file that a reader sees whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 @final
 class Writer:
     """Writes one segment: rows first, `finish` makes them a segment, `discard` forgets them."""
@@ -229,8 +216,7 @@ class Writer:
             "keys": self._keys,
         }
         check = zlib.crc32(canonical(content).encode())
-        write_file(self._header, json.dumps({**content, "check": check}, ensure_ascii=False))
-        _sync_folder(self._header.parent)
+        durable.write(self._header, json.dumps({**content, "check": check}, ensure_ascii=False))
         _whole.add(_version(self._header.with_suffix(".bin")))
 
     def discard(self) -> None:
@@ -243,11 +229,3 @@ class Writer:
 
 def _write_some(descriptor: int, data: memoryview) -> int:
     return os.write(descriptor, data)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # the renames themselves
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from tlx import durable
 from tlx.frozen import entries, segments
 from tlx.frozen.entries import NoLocks, StoreError, TooLarge
 from tlx.frozen.rows import Places, Rounding, Rows, rounded
@@ -147,7 +148,7 @@ class Store:
         if found.missing:
             entries.make_room(needed, entry=wanted.entry, budget=self.budget_bytes, say=say)
         with self._full_disk(needed):
-            segments.write_file(wanted.entry / entries.FACTS, segments.canonical(identity))
+            durable.write(wanted.entry / entries.FACTS, segments.canonical(identity))
         if not found.missing:
             return found, 0
         self._compute(wanted, found.missing, compute=compute, needed=needed)

@@ -139,5 +139,6 @@ class Ends:
             train.write_predictions(path, split, member.plan, collected)
         if outcome.example is not None:
             train.save_weights_like(folder, outcome.example, outcome.head)
-        record_.write(folder, outcome.record)
+        stays = member.given.config["keep"] != "record"
+        record_.write_finished(folder, outcome.record, weights=stays)
         self.over(folder, None)

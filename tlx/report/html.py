@@ -3,13 +3,13 @@
 import base64
 import gzip
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tlx import durable
 from tlx.report import factors, formats, sections
 from tlx.report.data import Study
 from tlx.report.figure import Figure, dumped, styles
@@ -48,9 +48,7 @@ def write(path: Path, study: Study, tables: Mapping[str, Table]) -> Path:
         study: read.
         tables: by name.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(rendered(study, tables), encoding="utf-8")
-    os.replace(temporary, path)
+    durable.write(path, rendered(study, tables), sync=False)  # each report writes it anew
     return path
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tlx import durable
 from tlx.report.formats import Column, Table, text
 
 ENDINGS = (".csv", ".md", ".tex", ".parquet")
@@ -142,7 +143,7 @@ def write(folder: Path, table: Table, *, study: str, prose: bool = True) -> list
     paths = []
     for ending, content in texts.items():
         path = base.with_name(base.name + ending)
-        path.write_text(content, encoding="utf-8")
+        durable.write(path, content, sync=False)  # written anew by each report
         paths.append(path)
     return [*paths, *_parquet(base.with_name(base.name + ".parquet"), names, rows)]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tlx.results.record import replace_text
+from tlx import durable
 
 VERSION = 1
 FILE = "manifest.json"
@@ -153,7 +153,7 @@ def _write(folder: Path, manifest: Manifest) -> Path:
     path = folder / FILE
     whole = dataclasses.replace(manifest, looks=_union(looks_of(folder), manifest.looks))
     text = json.dumps({"version": VERSION, **dataclasses.asdict(whole)}, ensure_ascii=False)
-    replace_text(path, text + "\n")
+    durable.write(path, text + "\n")
     return path
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tlx import durable
+
 NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 """As `json` spells them."""
 
@@ -125,8 +127,8 @@ def read_tags(path: Path) -> tuple[list[list[str]], list[list[str]]]:
 
 
 def _save(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode())
+    # synced with all else that the run leaves, before its record
+    durable.write(path, text, sync=False)
 
 
 def _numbers(values: Sequence[float]) -> list[str]:
@@ -148,9 +150,8 @@ def _cell(value: Any) -> str:
 
 def write_samples(folder: Path, samples: Sequence[Mapping[str, Any]]) -> None:
     """Writes what a language model wrote into the folder of predictions."""
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(list(samples), indent=1, ensure_ascii=False)
-    (folder / SAMPLES).write_text(f"{text}\n", encoding="utf-8")
+    _save(folder / SAMPLES, f"{text}\n")
 
 
 def read_samples(folder: Path) -> list[dict[str, Any]]:

@@ -12,8 +12,10 @@ from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
+from tlx import durable, sealed
+
 VERSION = 1
-FILE = "record.json"
+FILE = sealed.RECORD
 CONSTANTS = {None: "null", True: "true", False: "false"}
 LATER = {"later": True}
 """Marks a field that was added since version 1: older records lack it."""
@@ -167,6 +169,7 @@ class Record:
             which, and how nearly the head is solved; `changes`: of each change of meaning that was
             known then, by its mark, whether it concerns the config.
         error: why it failed.
+        files: of a finished run, the files that it left, by name in its folder, with their SHA-256.
     """
 
     run: str
@@ -189,6 +192,7 @@ class Record:
     cached: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict, metadata=LATER)
 
 
 STATUSES = ("running", "finished", "failed", "interrupted", "pruned")
@@ -270,27 +274,26 @@ def error_of(folder: Path | str) -> str | None:
 def write(folder: Path | str, record: Record) -> Path:
     """Writes the record into a run's folder, atomically and durably; returns its path."""
     path = Path(folder) / FILE
-    replace_text(path, to_json(record))  # which may refuse, before anything is touched
+    durable.write(path, to_json(record))  # which may refuse, before anything is touched
     return path
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Writes a file atomically and durably, its folder too; no reader sees a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # the rename itself
-    finally:
-        os.close(descriptor)
+def write_finished(folder: Path, record: Record, *, weights: bool) -> Record:
+    """Writes the record of a finished run as soon as all that it speaks of is on disk.
+
+    Args:
+        folder: of the run.
+        record: without the run's files.
+        weights: whether the run's weights stay.
+
+    Returns:
+        The record with them.
+    """
+    names = sealed.names(folder, weights=weights)
+    durable.sync(folder / name for name in names)  # all of them, then their folders, once
+    made = dataclasses.replace(record, files=sealed.seals(folder, names))
+    write(folder, made)
+    return made
 
 
 class _Refused(Exception):

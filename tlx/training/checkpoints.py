@@ -18,6 +18,8 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
+from tlx import durable
+
 logger = logging.getLogger(__name__)
 
 Tag = Literal["last", "best"]
@@ -85,7 +87,7 @@ def save(
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(folder)
+    durable.sync_folder(folder)
     steps: list[int] = []
     for found in found_in(folder, tag=tag):
         # one of the same step replaces it: a run that is killed again and again between a best and
@@ -224,11 +226,3 @@ def _write_some(descriptor: int, data: memoryview) -> int:
 def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # the rename itself
-    finally:
-        os.close(descriptor)

@@ -9,6 +9,7 @@ from typing import final
 
 from pytorch_lightning.utilities import rank_zero_only
 
+from tlx import durable
 from tlx.training.run_logger import RunInfo, RunLogger
 
 FILE = "metrics.csv"
@@ -91,17 +92,7 @@ class CsvLogger(RunLogger):
         """Rewrites the file; durably where rows that it holds are rewritten."""
         lines = [self._line({name: name for name in self._columns or ()})]
         lines += [self._line(row) for row in rows]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{FILE}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(b"".join(lines))
-                if durably:
-                    file.flush()
-                    os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        durable.write(self.path, b"".join(lines), sync=durably)
         self._last = {name: text for name, text in rows[-1].items() if text} if rows else {}
         self._last_at = self._size() - len(lines[-1])
 

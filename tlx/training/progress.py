@@ -2,13 +2,14 @@
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tlx import durable
 
 
 class Display:
@@ -119,6 +120,4 @@ class Display:
                 "time": time.time(),
             }
         )
-        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self.file)
+        durable.write(self.file, text, sync=False)  # of no use after a power cut
