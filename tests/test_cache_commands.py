@@ -103,6 +103,15 @@ def test_clear_what_was_not_used(store, capsys):
     assert not old.exists()
 
 
+def test_what_was_not_used_is_told_by_the_clock_that_dates_files(store, capsys, monkeypatch):
+    entry, rows = fill(store, "layer4", days=6)
+    rows.close()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 30 * 86_400.0)
+    assert "nothing to delete" in says(capsys, store, "clear", "--unused-days", 7, "--yes")
+    assert entry.exists()
+
+
 def test_clear_one(store, capsys):
     first, rows = fill(store, "layer4")
     rows.close()

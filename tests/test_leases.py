@@ -10,7 +10,8 @@ import pytest
 
 from tlx import leases as leases_
 from tlx import runs
-from tlx.leases import JournalLeases, SqliteLeases, holding, leases, myself
+from tlx.lease_journal import JournalLeases
+from tlx.leases import SqliteLeases, holding, leases, myself
 
 KINDS = {"sqlite": SqliteLeases, "journal": JournalLeases}
 CONTEXT = multiprocessing.get_context("spawn")

@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tlx.frozen import entries
@@ -97,10 +100,16 @@ def _chosen(args: argparse.Namespace) -> list[Entry]:
         if len(found) != 1:
             names = "\n  ".join(entry.path.name for entry in all_of_them)
             raise ValueError(f"{args.key!r} begins {len(found)} entries of {args.dir}:\n  {names}")
-    if args.unused_days is not None:
-        before = time.time() - DAY_S * args.unused_days
+    if args.unused_days is not None and found:
+        before = _now(args.dir) - DAY_S * args.unused_days
         found = [entry for entry in found if entry.used < before]
     return found
+
+
+def _now(folder: Path) -> float:
+    """The time by the clock that dates the files of a folder, which may be a server's."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".now-") as file:
+        return os.stat(file.name).st_mtime
 
 
 def _line(entry: Entry) -> str:

@@ -157,6 +157,7 @@ def prepare(
     overrides: Sequence[str] = (),
     force: bool = False,
     facts: Facts | None = None,
+    patient: bool = True,
 ) -> None:
     """Writes what a worker reads and a reader wants to know.
 
@@ -165,6 +166,7 @@ def prepare(
         overrides: as given.
         force: start anew; what is there is set aside until the run has finished.
         facts: that many runs have in common; None: looked up for this one.
+        patient: as in `runs.at_work`.
 
     Raises:
         Busy: somebody is at work on the run.
@@ -176,7 +178,7 @@ def prepare(
             f"backbone.init: {found.parent.folder.name} has no {runs.WEIGHTS}; "
             "train it again with --force"
         )
-    with runs.at_work(folder):
+    with runs.at_work(folder, patient=patient):
         if force:
             _set_aside(folder)
         elif finished(folder) is not None:
@@ -454,7 +456,7 @@ def fail(folder: Path, reason: str) -> None:
     Raises:
         Busy: somebody is at work on it.
     """
-    with runs.at_work(folder):
+    with runs.at_work(folder, patient=False):
         if finished(folder) is None:
             _end(folder, runs.read_config(folder), "failed", reason)
 

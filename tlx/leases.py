@@ -1,8 +1,10 @@
 """Leases: who is at work on which run, across processes and machines.
 
-A lease is held by heartbeats. It is free again when it is given back, when its process on this
-machine is gone, or when no heartbeat has come for a while. On a local disk leases live in SQLite;
-on network file systems, where SQLite corrupts, in a journal that is only appended to.
+A lease is held by heartbeats, which are counted. It is free again when it is given back, when its
+process is known to this machine and has ended, or when whoever wants it has seen no further
+heartbeat for a minute of its own clock; no clock of another machine is looked at. On a local disk
+leases live in SQLite; on network file systems, where SQLite corrupts, in a journal that is only
+appended to.
 """
 
 import json
@@ -12,14 +14,21 @@ import sqlite3
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import final
 
+from tlx.silence import Silence, boot_id
+
 BEAT_S = 10.0
 STALE_S = 60.0
+"""Without a heartbeat for so long, somebody on another machine is taken for dead."""
+
+LOOK_S = 0.5
+"""How often it is looked whether somebody on another machine lives."""
+
 FOLDER = ".leases"
 NETWORK = frozenset(
     ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "glusterfs", "afs", "9p")
@@ -32,7 +41,7 @@ class Holder:
     """A process that holds a lease.
 
     Attributes:
-        machine: host and process namespace.
+        machine: host, process namespace, and boot.
         pid: process id there.
         started: the process's start in clock ticks since boot; ids are used again.
         nonce: tells two leases of one process apart.
@@ -51,14 +60,22 @@ class Holder:
         """Whether this machine knows that the process has ended."""
         return self.machine == machine() and start_ticks(self.pid) != self.started
 
+    def known_alive(self) -> bool:
+        """Whether this machine knows that the process has not ended, whether it beats or not."""
+        return self.started > 0 and self.machine == machine() and not self.gone()
+
 
 def machine() -> str:
-    """This host and process namespace: containers of one host have the same name, other pids."""
+    """This host, process namespace and boot.
+
+    Containers of one host have the same name, and other pids. Hosts may have the same name too, and
+    all have the same first namespace, but none has the same boot.
+    """
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
         space = ""
-    return f"{os.uname().nodename}/{space}"
+    return f"{os.uname().nodename}/{space}/{boot_id()}"
 
 
 def start_ticks(pid: int) -> int:
@@ -91,6 +108,41 @@ def myself() -> Holder:
 class Leases(ABC):
     """Where leases are kept."""
 
+    def __init__(self, silence: Silence) -> None:
+        """Measures with `silence` for how long others have been silent."""
+        self.silence = silence
+
+    def living(self, run: str, text: str, count: float) -> Holder | None:
+        """The holder of a lease; None where it is dead.
+
+        Args:
+            run: the lease's name.
+            text: its holder, as JSON.
+            count: how often that has beaten.
+        """
+        holder = Holder(**json.loads(text))
+        if holder.known_alive():
+            return holder
+        dead = holder.gone() or self.silence.of(run, f"{count} {text}") > STALE_S
+        return None if dead else holder
+
+    def all_living(self, entries: Mapping[str, tuple[str, float]]) -> dict[str, Holder]:
+        """Run to its holder, less those that are dead.
+
+        Args:
+            entries: run to its holder, as JSON, and how often that has beaten.
+        """
+        found = {run: self.living(run, *entry) for run, entry in entries.items()}
+        self.silence.keep_only(entries)
+        return {run: holder for run, holder in found.items() if holder is not None}
+
+    def in_doubt(self, others: Mapping[str, Holder]) -> bool:
+        """Whether any of these holders may be dead, as far as was looked."""
+        return any(
+            not holder.known_alive() and self.silence.in_doubt(run)
+            for run, holder in others.items()
+        )
+
     @abstractmethod
     def claim_all(self, runs: Sequence[str], holder: Holder) -> dict[str, Holder]:
         """Takes what is free of several leases; returns who holds each of the others."""
@@ -120,6 +172,10 @@ class Leases(ABC):
         self.release_all([run], holder)
 
 
+_SILENCES: dict[Path, Silence] = {}
+"""Of each folder, what this process has seen so far: silences are long, and looks many."""
+
+
 def leases(runs_dir: Path | str) -> Leases:
     """The leases of a folder of runs, kept as its file system allows.
 
@@ -127,11 +183,16 @@ def leases(runs_dir: Path | str) -> Leases:
     """
     folder = Path(runs_dir).expanduser().absolute() / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
+    if folder not in _SILENCES:
+        _SILENCES[folder] = Silence(folder)
+    silence = _SILENCES[folder]
     kind = os.environ.get("TLX_LEASES") or ("journal" if on_network(folder) else "sqlite")
     if kind == "journal":
-        return JournalLeases(folder / "leases.jsonl")
+        from tlx.lease_journal import JournalLeases
+
+        return JournalLeases(folder / "leases.jsonl", silence=silence)
     if kind == "sqlite":
-        return SqliteLeases(folder / "leases.db")
+        return SqliteLeases(folder / "leases.db", silence=silence)
     raise ValueError(f"TLX_LEASES={kind!r}; it is sqlite or journal")
 
 
@@ -155,8 +216,14 @@ def on_network(folder: Path) -> bool:
 class SqliteLeases(Leases):
     """Leases in a SQLite file, for machines of their own disk."""
 
-    def __init__(self, path: Path) -> None:
-        """Creates the file where it is missing."""
+    def __init__(self, path: Path, *, silence: Silence | None = None) -> None:
+        """Creates the file where it is missing.
+
+        Args:
+            path: of the file.
+            silence: measures for how long others have been silent.
+        """
+        super().__init__(silence or Silence())
         self.path = path
         with self._open() as db:
             columns = "run TEXT PRIMARY KEY, holder TEXT, beat REAL"
@@ -180,19 +247,19 @@ class SqliteLeases(Leases):
         with self._open() as db:
             for run in runs:
                 row = db.execute("SELECT holder, beat FROM leases WHERE run = ?", (run,)).fetchone()
-                if row is not None and (other := _living(*row)) is not None:
+                if row is not None and (other := self.living(run, *row)) is not None:
                     others[run] = other
                     continue
-                values = (run, json.dumps(asdict(holder)), time.time())
+                values = (run, json.dumps(asdict(holder)), 0.0)
                 db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", values)
         return others
 
     def beat_all(self, runs: Sequence[str], holder: Holder) -> bool:
         """Renews leases; False where somebody has taken one over."""
-        now, mine = time.time(), json.dumps(asdict(holder))
-        command = "UPDATE leases SET beat = ? WHERE run = ? AND holder = ?"
+        mine = json.dumps(asdict(holder))
+        command = "UPDATE leases SET beat = beat + 1 WHERE run = ? AND holder = ?"
         with self._open() as db:
-            return all([db.execute(command, (now, run, mine)).rowcount == 1 for run in runs])
+            return all([db.execute(command, (run, mine)).rowcount == 1 for run in runs])
 
     def release_all(self, runs: Sequence[str], holder: Holder) -> None:
         """Gives leases back."""
@@ -204,118 +271,7 @@ class SqliteLeases(Leases):
         """Run to its living holder."""
         with self._open() as db:
             rows = db.execute("SELECT run, holder, beat FROM leases").fetchall()
-        found = {run: _living(text, beat) for run, text, beat in rows}
-        return {run: holder for run, holder in found.items() if holder is not None}
-
-
-def _living(text: str, beat: float) -> Holder | None:
-    holder = Holder(**json.loads(text))
-    return None if time.time() - beat > STALE_S or holder.gone() else holder
-
-
-@final
-class JournalLeases(Leases):
-    """Leases in a file that is only appended to, under a lock file, for network file systems."""
-
-    compact_bytes = 2_000_000
-    lock_stale_s = 30.0
-
-    def __init__(self, path: Path) -> None:
-        """Names the file; it appears with the first lease."""
-        self.path = path
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        lock = self.path.with_suffix(".lock")
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-                break
-            except FileExistsError:
-                self._break_stale(lock)
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{lock} is held by somebody else; delete it if nobody runs")
-            time.sleep(0.01)
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
-
-    def _break_stale(self, lock: Path) -> None:
-        """Removes the lock of a process that died between taking and giving it back."""
-        try:
-            age = time.time() - lock.stat().st_mtime
-            if age > self.lock_stale_s:
-                aside = lock.with_name(f"{lock.name}.{os.urandom(4).hex()}")
-                lock.rename(aside)  # only one of several gets it
-                aside.unlink()
-        except FileNotFoundError:
-            return
-
-    def _state(self) -> dict[str, tuple[str, float]]:
-        """Run to holder (as JSON) and last beat."""
-        found: dict[str, tuple[str, float]] = {}
-        if not self.path.exists():
-            return found
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                run, holder, beat = json.loads(line)
-            except ValueError:
-                continue  # cut off by a crash
-            if beat is None:
-                found.pop(run, None)
-            else:
-                found[run] = (holder, beat)
-        return found
-
-    def _append(self, runs: Sequence[str], holder: Holder, beat: float | None) -> None:
-        if not runs:
-            return
-        lines = [json.dumps([run, json.dumps(asdict(holder)), beat]) for run in runs]
-        with open(self.path, "a", encoding="utf-8") as file:
-            # the first line break ends what a crash cut off
-            file.write("".join(f"\n{line}\n" for line in lines))
-            file.flush()
-            os.fsync(file.fileno())
-        if self.path.stat().st_size > self.compact_bytes:
-            state = self._state()
-            lines = [json.dumps([name, *entry]) for name, entry in state.items()]
-            temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-            temporary.write_text("".join(f"{text}\n" for text in lines), encoding="utf-8")
-            temporary.replace(self.path)
-
-    def claim_all(self, runs: Sequence[str], holder: Holder) -> dict[str, Holder]:
-        """Takes what is free of several leases; returns who holds each of the others."""
-        others = {}
-        with self._locked():
-            state = self._state()
-            for run in runs:
-                if run in state and (other := _living(*state[run])) is not None:
-                    others[run] = other
-            self._append([run for run in runs if run not in others], holder, time.time())
-        return others
-
-    def beat_all(self, runs: Sequence[str], holder: Holder) -> bool:
-        """Renews leases; False where somebody has taken one over."""
-        with self._locked():
-            mine = self._mine(runs, holder)
-            self._append(mine, holder, time.time())
-        return len(mine) == len(runs)
-
-    def release_all(self, runs: Sequence[str], holder: Holder) -> None:
-        """Gives leases back."""
-        with self._locked():
-            self._append(self._mine(runs, holder), holder, None)
-
-    def _mine(self, runs: Sequence[str], holder: Holder) -> list[str]:
-        state, text = self._state(), json.dumps(asdict(holder))
-        return [run for run in runs if run in state and state[run][0] == text]
-
-    def held(self) -> dict[str, Holder]:
-        """Run to its living holder."""
-        found = {run: _living(*entry) for run, entry in self._state().items()}
-        return {run: holder for run, holder in found.items() if holder is not None}
+        return self.all_living({run: (text, count) for run, text, count in rows})
 
 
 @contextmanager
@@ -338,7 +294,11 @@ def holding(
 
 @contextmanager
 def holding_all(
-    kept: Leases, runs: Sequence[str], *, every_s: float = BEAT_S
+    kept: Leases,
+    runs: Sequence[str],
+    *,
+    every_s: float = BEAT_S,
+    wait: Callable[[Mapping[str, Holder]], None] | None = None,
 ) -> Iterator[dict[str, Holder]]:
     """Holds what is free of the leases of several runs, with heartbeats from one thread.
 
@@ -346,6 +306,9 @@ def holding_all(
         kept: where leases are.
         runs: their ids.
         every_s: seconds between heartbeats.
+        wait: told of holders on other machines that may be dead; then they are watched until each
+            shows that it lives, or has been silent for so long that its lease is taken. None: all
+            count as living at first sight.
 
     Yields:
         Who holds each of the others.
@@ -358,21 +321,29 @@ def holding_all(
     def keep_beating() -> None:
         while not over.wait(every_s):
             try:
-                mine = kept.beat_all(held, holder)
+                mine = kept.beat_all(list(held), holder)
             except (OSError, sqlite3.Error):
                 continue  # a full disk, a server away: the next beat may get through
             if not mine:  # this process slept for so long that somebody took over: stop and save
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 
-    if not held:
-        yield others
-        return
-    thread = threading.Thread(target=keep_beating, daemon=True, name=f"lease {held[0]}")
-    thread.start()
+    name = f"lease {runs[0]}" if runs else "lease"
+    thread = threading.Thread(target=keep_beating, daemon=True, name=name)
+    if held or wait is not None:
+        thread.start()
     try:
+        if wait is not None and kept.in_doubt(others):
+            wait(others)
+            while kept.in_doubt(others):
+                time.sleep(LOOK_S)
+                still = kept.claim_all(list(others), holder)
+                held += [run for run in others if run not in still]
+                others = still
         yield others
     finally:
         over.set()
-        thread.join()
-        kept.release_all(held, holder)
+        if thread.ident is not None:
+            thread.join()
+        if held:
+            kept.release_all(held, holder)

@@ -3,7 +3,7 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from tlx import durable, sealed
-from tlx.leases import holding_all, leases
+from tlx.leases import STALE_S, Holder, holding_all, leases
 
 CONFIG = "config.yaml"
 LOG = "log.txt"
@@ -87,24 +87,29 @@ def write_json(path: Path, value: Any, *, sync: bool = True) -> None:
 
 
 @contextmanager
-def at_work(folder: Path) -> Iterator[None]:
+def at_work(folder: Path, *, patient: bool = True) -> Iterator[None]:
     """Holds a run: its lease, for all machines, and its lock, for this one.
 
     The kernel gives the lock back when the process ends, however it ends. A record lock: loader
     processes do not inherit it, so that those of a killed run, which live on for seconds, keep
     nobody out. It also tells two processes apart one of which slept until its lease ran out.
 
+    Args:
+        folder: of the run.
+        patient: whether to wait, up to a minute, until it is known if a holder on another machine
+            lives; else it counts as living.
+
     Raises:
         Busy: another process holds it.
     """
-    with at_work_all([folder]) as busy:
+    with at_work_all([folder], patient=patient) as busy:
         if folder in busy:
             raise busy[folder]
         yield
 
 
 @contextmanager
-def at_work_all(folders: Sequence[Path]) -> Iterator[dict[Path, Busy]]:
+def at_work_all(folders: Sequence[Path], *, patient: bool = True) -> Iterator[dict[Path, Busy]]:
     """Holds what nobody holds of several runs, as `at_work` does.
 
     Yields:
@@ -133,7 +138,16 @@ def at_work_all(folders: Sequence[Path]) -> Iterator[dict[Path, Busy]]:
         locked = [folder for folder in dict.fromkeys(folders) if folder not in busy]
         for parent in dict.fromkeys(folder.parent for folder in locked):
             names = [folder.name for folder in locked if folder.parent == parent]
-            others = held.enter_context(holding_all(leases(parent), names))
+            wait = _say_wait if patient else None
+            others = held.enter_context(holding_all(leases(parent), names, wait=wait))
             for name, holder in others.items():
                 is_busy(parent / name, holder)
         yield busy
+
+
+def _say_wait(others: Mapping[str, Holder]) -> None:
+    for name, holder in others.items():
+        print(
+            f"{name} is held by {holder}; waiting up to {STALE_S:.0f} s for a sign of life",
+            flush=True,
+        )

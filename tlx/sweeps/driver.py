@@ -236,7 +236,11 @@ class Driver:
             return False
         try:
             execute.prepare(
-                task.found, overrides=task.overrides, force=task.fresh, facts=self.facts
+                task.found,
+                overrides=task.overrides,
+                force=task.fresh,
+                facts=self.facts,
+                patient=False,  # it looks again each second anyway
             )
         except runs.Busy:
             task.state = "elsewhere"

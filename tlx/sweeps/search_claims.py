@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, final
 
 from tlx.leases import Holder
+from tlx.silence import Silence
 from tlx.training.pruning import KEEPALIVES
 
 LOCK_S = 300.0
@@ -176,20 +177,14 @@ class Watch:
         """Knows nobody yet."""
         self.place = place
         self.stale_s = stale_s
-        self.seen: dict[str, tuple[int, float]] = {}
+        self.silence = Silence()
 
     def gone(self, worker: Holder) -> bool:
         """Whether a worker has ended, or is silent for too long."""
         if worker.gone():
             return True
-        count, now = self.place.beats(worker.nonce), time.monotonic()
-        if count is None:
-            return True
-        before = self.seen.get(worker.nonce)
-        if before is None or before[0] != count:
-            self.seen[worker.nonce] = (count, now)
-            return False
-        return now - before[1] > self.stale_s
+        count = self.place.beats(worker.nonce)
+        return count is None or self.silence.of(worker.nonce, str(count)) > self.stale_s
 
 
 @final

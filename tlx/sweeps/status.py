@@ -116,13 +116,13 @@ def _progress(folder: Path) -> tuple[str, str, str, str]:
     path = folder / runs.PROGRESS
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-        started = (folder / "provenance.json").stat().st_mtime
     except (OSError, ValueError):
         return ("starting", "", "", "")
     step, total = said["step"], said["total"]
     value = "" if said["value"] is None else f"{said['metric']} {said['value']:.4f}"
-    passed = said["time"] - started
-    left = f"{passed / step * (total - step):.0f} s" if step and passed > 0 else ""
+    # of the run's own clock; one that was begun by an earlier tlx told another machine's
+    trained = step - said.get("since_step", step)
+    left = f"{said['seconds'] / trained * (total - step):.0f} s" if trained > 0 else ""
     return (f"{step}/{total}", said["stages"][said["stage"]], value, left)
 
 

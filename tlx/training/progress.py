@@ -42,8 +42,10 @@ class Display:
         self.file = file
         self.every_s = every_s
         self.told = -math.inf
-        self.value: float | None = None
         self.started = time.monotonic()
+        self.first_step: int | None = None
+        self.first_at = self.started
+        self.value: float | None = None
         self.latest: dict[str, float] = {}
         self.bar: Progress | None = None
         self.stage = 0
@@ -106,6 +108,8 @@ class Display:
 
     def _tell(self, step: int) -> None:
         """Replaces the file that says how far the run is; no reader sees a part of it."""
+        if self.first_step is None:
+            self.first_step, self.first_at = step, time.monotonic()
         if self.file is None or time.monotonic() - self.told < self.every_s:
             return
         self.told = time.monotonic()
@@ -117,7 +121,8 @@ class Display:
                 "stages": self.stages,
                 "metric": f"val/{self.metric}",
                 "value": self.value,
-                "time": time.time(),
+                "seconds": time.monotonic() - self.first_at,
+                "since_step": self.first_step,
             }
         )
         durable.write(self.file, text, sync=False)  # of no use after a power cut
