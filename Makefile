@@ -18,6 +18,8 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 found; install one, or say make PYTHON=..."; exit 1; }
 	test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	# ours under its earlier name, or somebody else's: either would take files of this one with it
+	$(BIN)/python -m pip uninstall --yes --quiet tlx 2>/dev/null
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[dev,onnx]"
 	touch $(STAMP)
 

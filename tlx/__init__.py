@@ -5,8 +5,12 @@
 
 from typing import Any
 
+from tlx import ownership
+
 __version__ = "0.2.0.dev0"
 __all__ = ["__version__", "compose", "load", "run", "study"]
+
+ownership.require(__file__)
 
 
 def compose(overrides: list[str] | None = None, *, config_dir: str | None = None) -> dict[str, Any]:

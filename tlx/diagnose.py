@@ -6,11 +6,11 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 
-from tlx import cores
+from tlx import cores, ownership
 from tlx.results.provenance import versions
 
 SHOWN = (
-    "tlx", "torch", "torchvision", "timm", "transformers", "pytorch-lightning", "hydra-core",
+    "torch", "torchvision", "timm", "transformers", "pytorch-lightning", "hydra-core",
     "omegaconf", "wandb", "numpy", "scikit-learn", "safetensors", "pillow",
 )  # fmt: skip
 PROBE = "import torch; import torchvision; print(torch.cuda.device_count())"
@@ -34,7 +34,7 @@ class Findings:
 def examine() -> Findings:
     """Looks at the installation; imports torch in another process, since that may fail."""
     found = versions(SHOWN)
-    problems = [*_pairings(found), *_torch_problems()]
+    problems = [*ownership.problems(sys.path), *_pairings(found), *_torch_problems()]
     return Findings(found, _devices(), tuple(problems))
 
 
@@ -61,7 +61,7 @@ def _pairings(found: dict[str, str]) -> list[tuple[str, str]]:
     hydra = found.get("hydra-core", "")
     if hydra and not hydra.startswith("1.3"):
         problems.append((f"hydra-core {hydra} is untested", "pip install 'hydra-core~=1.3.2'"))
-    for name in SHOWN[1:]:
+    for name in SHOWN:
         if name not in found:
             problems.append((f"{name} is not installed", f"pip install -c constraints.txt {name}"))
     return problems

@@ -53,7 +53,7 @@ def saved(tmp_path):
 
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ValueError, match=r"pip install 'tlx\[datasets\]'"):
+    with pytest.raises(ValueError, match=r"pip install datasets"):
         huggingface(path="owner/name")
 
 

@@ -125,7 +125,7 @@ def _library() -> Any:
         import datasets
     except ImportError:
         raise ValueError(
-            "dataset=huggingface needs the package `datasets`: pip install 'tlx[datasets]'"
+            "dataset=huggingface needs the package `datasets`: pip install datasets"
         ) from None
     return datasets
 

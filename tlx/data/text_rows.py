@@ -106,7 +106,7 @@ def _parquet(path: Path) -> Table:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
-        raise ValueError(f"{path}: Parquet needs pyarrow; pip install 'tlx[parquet]'") from None
+        raise ValueError(f"{path}: Parquet needs pyarrow; pip install pyarrow") from None
     try:
         table = parquet.read_table(path)
     except (ArrowException, OSError) as error:

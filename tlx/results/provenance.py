@@ -10,16 +10,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tlx import __version__
+
 PACKAGES = (
     "torch", "torchvision", "timm", "transformers", "pytorch-lightning", "hydra-core", "omegaconf",
-    "wandb", "numpy", "scikit-learn", "pillow", "safetensors", "tlx",
+    "wandb", "numpy", "scikit-learn", "pillow", "safetensors",
 )  # fmt: skip
 MAX_DIFF_BYTES = 1_000_000
 
 
 def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
-    """Installed versions of the packages that matter, and Python's."""
-    found = {"python": platform.python_version()}
+    """Versions of Python, of tlx as it is imported, and of the installed packages that matter."""
+    found = {"python": platform.python_version(), "tlx": __version__}
     for name in packages:
         try:
             found[name] = metadata.version(name)

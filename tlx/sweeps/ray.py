@@ -134,7 +134,7 @@ class RayExecutor:
         try:
             import ray
         except ImportError as error:
-            raise runs.RunError("executor=ray needs Ray: pip install 'tlx[ray]'") from error
+            raise runs.RunError("executor=ray needs Ray: pip install ray") from error
         if not ray.is_initialized():
             self._environment = {k: v for k, v in os.environ.items() if k.startswith(PASSED)}
             if self.node["snapshot"]:

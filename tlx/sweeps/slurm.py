@@ -122,7 +122,7 @@ class SlurmExecutor:
         try:
             import submitit
         except ImportError as error:
-            raise runs.RunError("executor=slurm needs pip install 'tlx[slurm]'") from error
+            raise runs.RunError("executor=slurm needs submitit: pip install submitit") from error
         if self.node["snapshot"] and self._code is None:
             self._code = snapshot.take(self.runs_dir, paths=self.node["snapshot_paths"] or ())
         executor = submitit.SlurmExecutor(folder=self.runs_dir / FOLDER)
