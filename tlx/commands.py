@@ -15,6 +15,7 @@ from tlx import execute, runs, study_commands
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
 from tlx.results.record import Record
+from tlx.secrecy import masked, masked_text
 
 INTERRUPTED = 130
 
@@ -43,7 +44,7 @@ def guarded(args: argparse.Namespace) -> int:
     except (CheckError, runs.RunError, ValueError, OSError) as error:
         if args.debug:
             raise
-        print(f"tlx {args.command}: {error}", file=sys.stderr)
+        print(masked_text(f"tlx {args.command}: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
@@ -57,7 +58,7 @@ def guarded(args: argparse.Namespace) -> int:
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{last.filename}:{last.lineno}"
         print(
-            f"tlx {args.command}: {type(error).__name__}: {error}\n  at {place} "
+            masked_text(f"tlx {args.command}: {type(error).__name__}: {error}") + f"\n  at {place} "
             "(tlx --debug shows the whole traceback)",
             file=sys.stderr,
         )
@@ -75,7 +76,7 @@ def train(args: argparse.Namespace) -> int:
         wrong = "--dry-run" if args.dry_run else "--retry-failed"
         raise ValueError(f"{wrong} is for studies; this line is one run (--check shows it)")
     if args.check:
-        print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True).rstrip())
+        print(yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True).rstrip())
         print(f"# run id: {execute.identify(config, config_dir=args.config_dir)}")
         return 0
     execute.run(config, force=args.force, overrides=args.overrides, config_dir=args.config_dir)

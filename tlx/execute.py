@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from tlx.config.identity import normalise, run_id
 from tlx.lineage import Located, Locator, finished, known
 from tlx.results import provenance, record
 from tlx.results.record import Record
+from tlx.secrecy import masked, masked_line, masked_text
 
 __all__ = ["Facts", "finished", "identify", "prepare", "rerun", "run", "run_here", "train"]
 
@@ -186,7 +188,7 @@ def prepare(
         if record.status_of(folder) == "failed":  # it is about to be tried again
             (folder / record.FILE).unlink()
         runs.write_config(folder, config, sync=False)
-        text = "".join(f"{line}\n" for line in overrides)
+        text = "".join(f"{masked_line(line)}\n" for line in overrides)
         durable.write(folder / "overrides.txt", text, sync=False)
         lineage = []
         if found.parent is not None:
@@ -196,20 +198,22 @@ def prepare(
         first = {key: value for key, value in earlier.items() if key != "attempts"}
         runs.write_json(
             folder / PROVENANCE,
-            {
-                "run": folder.name,
-                "attempts": [*earlier.get("attempts", []), first] if first else [],
-                "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                "versions": facts.versions,
-                "hardware": provenance.hardware(),
-                "code": facts.code,
-                "working_folder_code": facts.working_folder_code,
-                "seeds": {"seed": config["seed"], "order_seed": config["order_seed"]},
-                "inputs": facts.inputs(input_paths(config)),
-                "init": found.init,
-                "lineage": lineage,
-                "changes": changes.marks(normalise(config)),
-            },
+            masked(
+                {
+                    "run": folder.name,
+                    "attempts": [*earlier.get("attempts", []), first] if first else [],
+                    "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                    "versions": facts.versions,
+                    "hardware": provenance.hardware(),
+                    "code": facts.code,
+                    "working_folder_code": facts.working_folder_code,
+                    "seeds": {"seed": config["seed"], "order_seed": config["order_seed"]},
+                    "inputs": facts.inputs(input_paths(config)),
+                    "init": found.init,
+                    "lineage": lineage,
+                    "changes": changes.marks(normalise(config)),
+                }
+            ),
             sync=False,
         )
         durable.sync(folder / name for name in (runs.CONFIG, "overrides.txt", PROVENANCE))
@@ -365,7 +369,7 @@ def run_together(folders: Sequence[Path]) -> Record:
 
     def note(folder: Path, text: str) -> None:
         with open(folder / runs.LOG, "a", encoding="utf-8") as log:
-            log.write(f"{text}\n")
+            log.write(f"{masked_text(text)}\n")
 
     with runs.at_work_all(folders) as busy:
         for folder in folders:
@@ -390,7 +394,7 @@ def run_together(folders: Sequence[Path]) -> Record:
                 _end(folder, config, "interrupted", str(stop))
             raise
         except Exception as error:  # one's fault, maybe: alone, each fails or finishes by itself
-            traceback.print_exc()
+            print(masked_text(traceback.format_exc()), file=sys.stderr, end="", flush=True)
             said = f"{type(error).__name__}: {error}"
             for folder, config in left.items():
                 _end(folder, config, "interrupted", f"not as one: {said}")
@@ -431,7 +435,8 @@ def blank(folder: Path, config: Config) -> Record:
 
 
 def _end(folder: Path, config: Config, status: str, reason: str) -> None:
-    record.write(folder, replace(blank(folder, config), status=status, error=reason))
+    error = masked_text(reason)
+    record.write(folder, replace(blank(folder, config), status=status, error=error))
 
 
 def tidy(folder: Path, *, keep: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tlx import durable, sealed
+from tlx import durable, sealed, secrecy
 from tlx.leases import STALE_S, Holder, holding_all, leases
 
 CONFIG = "config.yaml"
@@ -75,7 +75,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def write_config(folder: Path, config: dict[str, Any], *, sync: bool = True) -> None:
-    """Freezes a resolved config for workers to read; `sync` as in `durable.write`."""
+    """Freezes a resolved config for workers to read, less what only its driver may know.
+
+    Secrets stand in no key that a run's result or its process depends on (`config.check`): what is
+    masked here changes neither the run's id nor its rerun. `sync` is as in `durable.write`.
+    """
+    if any(secrecy.places(config)):
+        config = secrecy.masked(config)
     text = yaml.dump(config, Dumper=DUMPER, sort_keys=False, allow_unicode=True)
     durable.write(folder / CONFIG, text, sync=sync)
 

@@ -14,6 +14,7 @@ import yaml
 
 from tlx.results import manifest as manifests
 from tlx.results import record
+from tlx.secrecy import masked
 from tlx.sweeps import cleaning
 from tlx.sweeps import status as states
 from tlx.sweeps.driver import Driver
@@ -64,7 +65,7 @@ def _failures(driver: Driver) -> int:
 
 def _check(made: Study, config: Mapping[str, Any] | None) -> int:
     if config is not None:
-        print(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).rstrip())
+        print(yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True).rstrip())
     for task in made.tasks:
         print(f"# run id: {task.run}  ({task.title})")
     return 0

@@ -67,6 +67,7 @@ def test_remote_code_can_be_allowed_but_not_by_a_config(settings):
     [
         ("allow_target = []", "did you mean 'allow_targets'"),
         ("allow_targets = 'os.system'", "list of dotted names"),
+        ("allow_environment = 'HOME'", "list of names of variables"),
         ("allow_remote_code = 'yes'", "true or false"),
         ("a = [", "not valid TOML"),
     ],

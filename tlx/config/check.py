@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tlx import secrecy
 from tlx.config import files, limits, schema
 from tlx.config.places import list_group_options, targets_by_group
 from tlx.config.problems import CheckError, Problem
@@ -41,6 +42,7 @@ def check(config: Node) -> list[Problem]:
         *_schema_nodes(config),
         *_target_nodes(config, settings),
         *_stray(config, settings),
+        *_secrets(config),
     ]
     wrong = {problem.place for problem in problems}
     later = [*limits.check(config), *files.check(config)]
@@ -210,6 +212,18 @@ def _stray(config: Node, settings: Settings) -> Iterator[Problem]:
                 "is refused: it runs code from the network; allow_remote_code = true in your "
                 "settings file permits it",
             )
+
+
+def _secrets(config: Node) -> Iterator[Problem]:
+    """Secrets in what a worker reads from the run's folder; what only a driver reads is masked."""
+    shown = {key: value for key, value in config.items() if key not in schema.DRIVERS_ONLY}
+    for place in dict.fromkeys(secrecy.places(shown)):
+        yield Problem(
+            place,
+            "looks like a secret, and configs are written to files and sent to loggers: let the "
+            "code that needs it read it from the environment (HF_TOKEN, WANDB_API_KEY, ...) or "
+            "from a file of its own (~/.netrc)",
+        )
 
 
 def _walk(node: Any, prefix: str) -> Iterator[tuple[str, str, Any]]:

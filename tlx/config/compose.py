@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tlx.config import schema
+from tlx.config import environment, schema
 from tlx.config.check import check as find_problems
 from tlx.config.check import schema_signature
 from tlx.config.identity import normalise
@@ -129,7 +129,8 @@ class Composer:
             for name, parameter in schema_signature("Config").parameters.items():
                 if name not in tree:
                     tree[name] = parameter.default
-            plain = OmegaConf.to_container(tree, resolve=True)
+            with environment.guarded():
+                plain = OmegaConf.to_container(tree, resolve=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise CheckError([_explained(error, self.library)]) from error
         assert isinstance(plain, dict)
@@ -142,7 +143,8 @@ class Composer:
             base = version.VersionBase.instance().getbase()
             version.setbase("1.3")
             try:
-                tree = self.loader.load_configuration("config", groups, RunMode.RUN)
+                with environment.guarded():
+                    tree = self.loader.load_configuration("config", groups, RunMode.RUN)
             finally:
                 version.VersionBase.instance().version_base = base
             chosen = {str(k): v for k, v in tree.hydra.runtime.choices.items()}
@@ -204,4 +206,6 @@ def _explained(error: Exception, library: Library) -> Problem:
     if found := re.search(r"Could not delete from config\. '?([\w.]+)'?", text):
         return Problem(found[1], "is not there to be deleted")
     place = str(getattr(cause, "full_key", None) or "config")
+    if found := re.search(r"NotAllowed raised [^:]*: (.*?)( full_key: \S+.*)?$", one_line(cause)):
+        return Problem(place, found[1])
     return Problem(place, one_line(cause))

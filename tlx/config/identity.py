@@ -11,6 +11,7 @@ from tlx.config import changes, schema
 from tlx.config.check import schema_signature, target_nodes
 from tlx.config.signatures import OPAQUE, Signature, signature
 from tlx.config.types import Misfit, conform
+from tlx.secrecy import masked
 
 Node = Mapping[str, Any]
 
@@ -76,6 +77,8 @@ def normalise(config: Node) -> dict[str, Any]:
         done.get("backbone"), Mapping
     ):
         done["backbone"] = {**done["backbone"], "init": "none"}
+    # no part of the id, and shown wherever the run is
+    done |= {key: masked(done[key]) for key in ("name", "group", "arm", "tags") if key in done}
     return done
 
 

@@ -12,6 +12,9 @@ TARGET_GROUPS = ("task", "backbone", "dataset", "freeze_strategy", "optimizer", 
 LIST_GROUPS = ("augmentation", "regularization", "logger")
 """Groups whose options are calls by name, any number of them."""
 
+DRIVERS_ONLY = ("name", "group", "arm", "tags", "executor", "search", "study")
+"""Keys that whoever starts a run reads, and that a run's own process needs only to show them."""
+
 SCHEMA_GROUPS = ("trainer", "executor", "search")
 """Groups whose options fill a dataclass."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from tlx.config.problems import CheckError, Problem
 from tlx.config.suggest import listed, nearest
 
-KEYS = ("allow_targets", "allow_remote_code")
+KEYS = ("allow_targets", "allow_remote_code", "allow_environment")
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,13 @@ class Settings:
     Args:
         allow_targets: dotted names of functions that a `_target_` may name besides tlx's own.
         allow_remote_code: whether `trust_remote_code` may stand in a config.
+        allow_environment: names, or patterns with `*`, of environment variables that a config may
+            read by `${oc.env:NAME}`.
     """
 
     allow_targets: frozenset[str] = frozenset()
     allow_remote_code: bool = False
+    allow_environment: frozenset[str] = frozenset()
 
 
 def settings_path() -> Path:
@@ -51,12 +54,22 @@ def load_settings() -> Settings:
         for key in content
         if key not in KEYS
     ]
-    targets: Any = content.get("allow_targets", [])
-    if not isinstance(targets, list) or not all(isinstance(t, str) for t in targets):
-        problems.append(Problem(f"{path}: allow_targets", "must be a list of dotted names"))
+    targets = _texts(content, "allow_targets", "dotted names", path, problems)
+    variables = _texts(content, "allow_environment", "names of variables", path, problems)
     remote: Any = content.get("allow_remote_code", False)
     if not isinstance(remote, bool):
         problems.append(Problem(f"{path}: allow_remote_code", "must be true or false"))
     if problems:
         raise CheckError(problems)
-    return Settings(frozenset(targets), remote)
+    return Settings(targets, remote, variables)
+
+
+def _texts(
+    content: dict[str, Any], key: str, what: str, path: Path, problems: list[Problem]
+) -> frozenset[str]:
+    """A setting that is a list of texts; what else it is goes to the problems (a mutator)."""
+    texts: Any = content.get(key, [])
+    if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
+        return frozenset(texts)
+    problems.append(Problem(f"{path}: {key}", f"must be a list of {what}"))
+    return frozenset()

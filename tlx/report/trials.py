@@ -1,12 +1,14 @@
 """The trials of a search: parameters, objectives averaged over seeds, importances."""
 
 import math
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tlx import secrecy
 from tlx.report.data import Study
 from tlx.report.formats import Column, Table
 from tlx.report.numbers import decimals, known
@@ -197,6 +199,7 @@ def _opened(storage: str, name: str) -> Any:
     from optuna.storages.journal import JournalFileBackend
 
     if "://" in storage:
+        storage = secrecy.opened(storage, os.environ.get(secrecy.STORAGE_PASSWORD))
         return optuna.load_study(study_name=name, storage=storage)
     if not Path(storage).is_file():
         raise FileNotFoundError(f"{storage} is not there")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx import durable
+from tlx.secrecy import masked, masked_line
 
 VERSION = 1
 FILE = "manifest.json"
@@ -152,9 +153,19 @@ def add_look(
 def _write(folder: Path, manifest: Manifest) -> Path:
     path = folder / FILE
     whole = dataclasses.replace(manifest, looks=_union(looks_of(folder), manifest.looks))
-    text = json.dumps({"version": VERSION, **dataclasses.asdict(whole)}, ensure_ascii=False)
+    text = json.dumps({"version": VERSION, **_shown(whole)}, ensure_ascii=False)
     durable.write(path, text + "\n")
     return path
+
+
+def _shown(manifest: Manifest) -> dict[str, Any]:
+    """A manifest as plain data, without secrets of the lines that people gave."""
+    plain = dataclasses.asdict(manifest)
+    plain["command"] = [masked_line(text) for text in manifest.command]
+    plain["search"] = masked(plain["search"])
+    for run in plain["runs"]:
+        run["overrides"] = [masked_line(text) for text in run["overrides"]]
+    return plain
 
 
 def _union(looks: Iterable[Look], more: Iterable[Look]) -> tuple[Look, ...]:

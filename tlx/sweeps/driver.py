@@ -15,6 +15,7 @@ from tlx import execute, runs
 from tlx.leases import leases
 from tlx.lineage import Located
 from tlx.results import record
+from tlx.secrecy import masked
 from tlx.sweeps import fuse
 from tlx.sweeps.executor import Ended, Executor, Job
 from tlx.training.pruning import FILE as SEARCH
@@ -246,7 +247,7 @@ class Driver:
             task.state = "elsewhere"
             return False
         if task.search is not None:
-            runs.write_json(task.found.folder / SEARCH, task.search)
+            runs.write_json(task.found.folder / SEARCH, masked(task.search))
         else:
             (task.found.folder / SEARCH).unlink(missing_ok=True)
         task.fresh = False

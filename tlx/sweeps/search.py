@@ -19,12 +19,13 @@ time, hence draw others.
 import copy
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from tlx import leases
+from tlx import leases, secrecy
 from tlx.sweeps import search_claims, search_samplers, spaces
 from tlx.sweeps.search_runs import SearchError, Trial, planned, value_of
 from tlx.training import pruning
@@ -86,7 +87,9 @@ class Search:
             SearchError: a search of this name tries something else.
         """
         self.name = name
-        self.storage = storage if "://" in storage else str(Path(storage).absolute())
+        self.storage = str(Path(storage).absolute())
+        if "://" in storage:
+            self.storage = secrecy.opened(storage, os.environ.get(secrecy.STORAGE_PASSWORD))
         self.entries = spaces.entries(space)
         self.distributions = spaces.distributions(self.entries)
         self.objectives = tuple((figure, mode) for figure, mode in objectives)
@@ -96,6 +99,8 @@ class Search:
         self.seed = seed
         self.max_failed = budget if max_failed is None else max_failed
         self.cells = search_samplers.cells(self.entries) if sampler == "grid" else None
+        if password := secrecy.password_of(self.storage):
+            os.environ[secrecy.STORAGE_PASSWORD] = password  # for runs, whose files have a mask
         self.place = search_claims.meeting_place(self.storage, name)
         with self.place.lock(opening=True):
             self.opened = pruning.open_storage(self.storage)

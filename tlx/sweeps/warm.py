@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from tlx import launch
 from tlx.config.places import targets_by_group
+from tlx.secrecy import masked_text
 
 PRELOAD = (
     "tlx.execute", "tlx.train", "tlx.use", "tlx.data.embedded", "tlx.data.images", "tlx.data.scan",
@@ -145,7 +146,7 @@ def _child(request: dict[str, Any]) -> None:
     except BaseException:
         import traceback
 
-        traceback.print_exc()
+        print(masked_text(traceback.format_exc()), file=sys.stderr, end="", flush=True)
     finally:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()

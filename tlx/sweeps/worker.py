@@ -6,6 +6,7 @@ import traceback
 from pathlib import Path
 
 from tlx import launch, runs
+from tlx.secrecy import masked_text
 
 FINISHED, FAILED, INTERRUPTED, BUSY, PRUNED, LOST, APART = 0, 1, 3, 4, 5, 6, 7
 """Exit statuses."""
@@ -43,7 +44,7 @@ def work(folder: Path) -> int:
         print(lost, file=sys.stderr)
         return LOST
     except Exception:
-        traceback.print_exc()
+        print(masked_text(traceback.format_exc()), file=sys.stderr, end="", flush=True)
         return FAILED
     finally:
         launch.leave()

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
+from tlx.secrecy import masked
 from tlx.training.csv_logger import CsvLogger
-from tlx.training.run_logger import RunInfo, RunLogger, masked
+from tlx.training.run_logger import RunInfo, RunLogger
 from tlx.training.tensorboard_logger import TensorboardLogger
 from tlx.training.wandb_logger import WandbLogger
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tlx import secrecy
+
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.storages import BaseStorage
@@ -152,10 +154,12 @@ def open_storage(storage: str) -> "BaseStorage":
     """The storage of a search, as Optuna has it.
 
     Args:
-        storage: a SQL URL, else the path of a journal, made if missing.
+        storage: a SQL URL, else the path of a journal, made if missing. A masked password is that
+            of the driver's, handed on by the environment, else what the database's client knows.
     """
     from optuna import storages
 
+    storage = secrecy.opened(storage, os.environ.get(secrecy.STORAGE_PASSWORD))
     if "://" not in storage:
         path = Path(storage)
         path.parent.mkdir(parents=True, exist_ok=True)

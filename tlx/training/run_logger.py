@@ -1,6 +1,5 @@
-"""What every logger of a run offers beside Lightning's own methods, and how secrets are hidden."""
+"""What every logger of a run offers beside Lightning's own methods."""
 
-import re
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,12 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
-
-SECRET = re.compile(
-    r"secret|password|passwd|api_?key|private_?key|(^|_)(token|pwd)$", re.IGNORECASE
-)
-CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
-MASK = "***"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,20 +111,3 @@ class RunLogger(Logger, ABC):
     def finish(self, status: str) -> None:
         """Ends the run: `finished`, or anything else for one that failed or was interrupted."""
         self.save()
-
-
-def masked(value: Any, *, key: str = "") -> Any:
-    """A copy of the config with secrets hidden, as plain containers.
-
-    Hidden are texts under a key that speaks of a token, secret, password or API key, and
-    `user:password@` in addresses.
-    """
-    if isinstance(value, Mapping):
-        return {str(name): masked(item, key=str(name)) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [masked(item, key=key) for item in value]
-    if isinstance(value, str):
-        if value and SECRET.search(key):
-            return MASK
-        return CREDENTIALS.sub(f"{MASK}@", value)
-    return value

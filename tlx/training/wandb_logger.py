@@ -16,7 +16,8 @@ from typing import Any, Literal, cast, final
 
 from pytorch_lightning.utilities import rank_zero_only
 
-from tlx.training.run_logger import RunInfo, RunLogger, masked
+from tlx.secrecy import masked, masked_text
+from tlx.training.run_logger import RunInfo, RunLogger
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +163,10 @@ class WandbLogger(RunLogger):
             except wandb.Error as error:
                 if mode == "offline":
                     raise
-                logger.warning("W&B cannot be used online (%s): this run is logged offline", error)
+                logger.warning(
+                    "W&B cannot be used online (%s): this run is logged offline",
+                    masked_text(str(error)),
+                )
                 wandb.teardown()  # W&B's service still holds the run's id
                 self._wandb_run = self._init("offline", left_s)
             self._wandb_run.define_metric("step", hidden=True)
@@ -199,7 +203,7 @@ class WandbLogger(RunLogger):
             group=self.run.group,
             job_type=self.run.job_type,
             tags=list(self.run.tags),
-            config=masked(self.run.config),
+            config=masked(_text_keys(self.run.config)),
             dir=str(self.run.dir),
             mode=mode,
             reinit="create_new",
@@ -214,7 +218,14 @@ class WandbLogger(RunLogger):
         except Exception as error:  # the whole point, hence so broad
             if what not in self._warned:
                 self._warned.add(what)
-                logger.warning("W&B %s failed: %s: %s", what, type(error).__name__, error)
+                text = masked_text(str(error))
+                logger.warning("W&B %s failed: %s: %s", what, type(error).__name__, text)
+
+
+def _text_keys(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _text_keys(item) for name, item in value.items()}
+    return [_text_keys(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _await_file(path: Path, timeout_s: float) -> None:
@@ -277,7 +288,7 @@ def _mode(wanted: str, settings: Any, *, timeout_s: float) -> Mode:
         logger.warning(
             "W&B server %s gave no answer within %.0f s: this run is logged offline; "
             "`wandb sync` sends it later",
-            settings.base_url,
+            masked_text(settings.base_url),
             timeout_s,
         )
         return "offline"
