@@ -30,8 +30,8 @@ from tlx.methods.stages import Group, Layout, Span, Stage, spans
 from tlx.tasks.checks import TASKS
 from tlx.tasks.heads import add_norm
 from tlx.tasks.task import Network, Task
+from tlx.training import batch_norm, probe
 from tlx.training import effects as effects_
-from tlx.training import probe
 from tlx.training.course import Pace, Selection
 from tlx.training.loaders import Encoded, EvalBatches, Share, StepBatches, loader
 from tlx.training.module import Recipe, TransferModule
@@ -336,14 +336,15 @@ def plan(config: Config, *, init: str) -> Plan:
         init: where the trunk's weights come from: `hub`, `none` or a file.
     """
     effects = regularization(config)
-    rehearse(config, effects)
+    rehearsed = rehearse(config, effects)
     data = splits(config)
+    _check_parts(config, rehearsed, items=len(data.train))
     made = model(config, data.labels, effects=effects, texts=data.texts, init=init)
     return _plan(config, ready(data, made.backbone.input_spec), made, effects)
 
 
-def rehearse(config: Config, effects: effects_.Joined) -> None:
-    """Builds the network without weights and plans its stages: cheap, finds most mistakes.
+def rehearse(config: Config, effects: effects_.Joined) -> Model:
+    """The network without weights, whose stages are planned: cheap, finds most mistakes.
 
     Raises:
         ValueError: a rule matches no parameter, a library refuses its arguments, ...
@@ -359,7 +360,22 @@ def rehearse(config: Config, effects: effects_.Joined) -> None:
     selection(config, made.task, effects)
     _check_feature_mixing(augmentations(config), made, effects)
     instantiate(config["schedule"])
-    stages(config, made.layout)
+    _check_parts(config, made)
+    return made
+
+
+def _check_parts(config: Config, made: Model, *, items: int | None = None) -> None:
+    """Raises ValueError where batch norm of a network without weights trains on single values."""
+    planned = stages(config, made.layout)
+    if not is_exact(config):
+        batch_norm.check(
+            made.network,
+            planned,
+            spec=made.backbone.input_spec,
+            trainer=config["trainer"],
+            norm_stats=config["frozen"]["norm_stats"],
+            items=items,
+        )
 
 
 def _check_feature_mixing(

@@ -20,7 +20,7 @@ from tlx.methods.schedules import Schedule
 from tlx.methods.stages import Layout, Span
 from tlx.methods.step import Step
 from tlx.tasks.task import Network, Task
-from tlx.training import sharding
+from tlx.training import batch_norm, sharding
 from tlx.training.collect import Collector
 from tlx.training.effects import Penalty, Rows
 
@@ -214,7 +214,8 @@ class TransferModule(pl.LightningModule):
         reseed(seed)
         if recipe.mixing and recipe.accumulate == 1:
             batch = mix(recipe.mixing, recipe.task.soften(batch), seed)
-        features, outputs = self._run(batch["input"])
+        with batch_norm.explained():
+            features, outputs = self._run(batch["input"])
         if recipe.feature_mixing:
             features, batch = mix_features(
                 recipe.feature_mixing, features, recipe.task.soften(batch), seed
