@@ -1,7 +1,10 @@
 """Files of columns: what is read, what is refused and where, and what becomes of the tags."""
 
+import logging
 import os
 import pickle
+import random
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,10 @@ from tlx.data.columns import Format
 from tlx.data.conll import conll
 from tlx.methods import tags
 from tlx.methods.entities import Entity
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from seqeval.metrics.sequence_labeling import get_entities
 
 TRAIN = [
     [("EU", "B-org"), ("rejects", "O"), ("call", "O")],
@@ -153,6 +160,7 @@ def test_all_that_is_wrong_is_listed_at_once(corpus):
         ),
         extra={"late": "gone.txt"},
         scheme="iob2",
+        on_fault="error",
     )
     for place in (
         "train.txt:2: columns: 3, in the first line 2",
@@ -174,9 +182,90 @@ def test_long_lists_are_cut(corpus):
 
 
 def test_the_scheme_is_guessed_in_spite_of_a_wrong_tag(corpus):
-    message = refused(corpus(train=[*TRAIN, [("x", "O"), ("y", "I-per")]]))
+    root = corpus(train=[*TRAIN, [("x", "O"), ("y", "I-per")]])
+    message = refused(root, on_fault="error")
     assert "train.txt:16: 'I-per' cannot follow 'O'" in message
     assert message.startswith("problems with the data (1)")
+
+
+@pytest.mark.parametrize("scheme", tags.SCHEMES)
+def test_tags_at_random_are_read_as_seqeval_reads_them(corpus, scheme):
+    """In its default mode; it knows no M, which is I there."""
+    draw = random.Random(scheme)
+    names = ["O", *(f"{mark}-{kind}" for mark in tags.MARKS[scheme] for kind in ("per", "loc"))]
+
+    def rows(count):
+        return [
+            [(f"w{i}", draw.choice(names)) for i in range(draw.randint(1, 8))] for _ in range(count)
+        ]
+
+    files = {split: rows(200) for split in ("train", "val", "test")}
+    made = conll(root=corpus(**files), scheme=scheme)
+    for split, data in (("train", made.train), ("val", made.val), ("test", made.test)):
+        given = [[t.replace("M-", "I-") for _, t in sentence] for sentence in files[split]]
+        held = [[tag for _, tag in sentence] for sentence in read(data, made.labels)]
+        assert [get_entities(row) for row in held] == [get_entities(row) for row in given]
+        assert [tags.faults(row, "iob2") for row in held] == [[]] * 200
+    noted = made.notes["faulty_tags"]
+    assert noted["words"] == sum(len(row) for rows in files.values() for row in rows)
+    assert 500 < noted["count"] < noted["words"]
+    assert len(noted["places"]) == min(noted["count"], 1000)
+
+
+IOB1 = "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nEU NNP I-NP B-ORG\n\nx NN O I-LOC\n\n"
+BMES = "中 B-LOC\n国 E-LOC\n\n北 B-LOC\n京 M-LOC\n\n大 M-LOC\n学 E-LOC\n人 S-PER\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "scheme", "place"),
+    [
+        (f"{IOB1}x NN O O\nEU NNP B-NP B-ORG\n", "iob1", (9, "B-ORG", "I-ORG")),
+        (f"{IOB1}EU NNP I-NP I-ORG\nx NNP B-NP B-LOC\n", "iob1", (9, "B-LOC", "I-LOC")),
+        ("a B-PER\nb I-PER\n\nc I-PER\nd O\n", "iob2", (4, "I-PER", "B-PER")),
+        ("a B-PER\nb I-LOC\n\nc B-LOC\n", "iob2", (2, "I-LOC", "B-LOC")),
+        (BMES, "bmes", (5, "M-LOC", "E-LOC")),
+        ("a B-PER\nb E-PER\n\nc B-PER\nd O\n", "bioes", (4, "B-PER", "S-PER")),
+    ],
+    ids=[
+        "B in iob1",
+        "B of another kind in iob1",
+        "I begins",
+        "I of another kind",
+        "cut",
+        "no end",
+    ],
+)
+def test_faulty_tags_are_counted_and_listed(corpus, content, scheme, place, caplog):
+    root = corpus(train=content, val=content, test="")
+    line, tag, as_ = place
+    with caplog.at_level(logging.WARNING):
+        made = conll(root=root, test="")
+    assert made.notes["scheme"] == scheme
+    noted = made.notes["faulty_tags"]
+    path = os.path.join(root, "train.txt")
+    assert noted["count"] == len(noted["places"]) == 2 * (1 + (content == BMES))
+    assert noted["places"][0] == {
+        **{"split": "train", "file": path, "line": line},
+        **{"tag": tag, "read": as_},
+    }
+    assert {each["split"] for each in noted["places"]} == {"train", "val"}
+    assert f"{path}:{line} {tag} as {as_}" in caplog.text
+    assert "train.txt:" in (message := refused(root, test="", on_fault="error"))
+    assert "' cannot " in message
+
+
+def test_nothing_is_noted_of_tags_that_follow(corpus):
+    assert "faulty_tags" not in conll(root=corpus()).notes
+
+
+@pytest.mark.parametrize("tag", ["X-per", "per", "b-per", "B", "B-", "S-per", "L-per", "(per*"])
+@pytest.mark.parametrize("on_fault", ["scorer", "error"])
+def test_tags_of_no_scheme_are_refused_with_their_line(corpus, tag, on_fault):
+    message = refused(
+        corpus(train=[*TRAIN, [("x", "I-per"), ("y", tag)]], val=TRAIN), on_fault=on_fault
+    )
+    assert f"train.txt:16: {tag!r} is no tag of iob2" in message
+    assert ("train.txt:15" in message) == (on_fault == "error")
 
 
 def test_tags_that_only_evaluation_has_are_listed(corpus):
@@ -212,6 +301,7 @@ def test_files_are_found_and_named(corpus, tmp_path):
     ("options", "message"),
     [
         ({"scheme": "bio"}, "scheme='bio'"),
+        ({"on_fault": "mend"}, "on_fault='mend'; give scorer or error"),
         ({"separator": ""}, "separator is empty"),
         ({"word_column": 2}, "word_column=2, and lines have 2 columns"),
         ({"tag_column": -3}, "tag_column=-3, and lines have 2 columns"),
@@ -260,7 +350,7 @@ def test_it_pickles(corpus):
 @given(
     st.lists(
         st.lists(
-            st.text(st.characters(codec="utf-8", exclude_characters="\t\n\r"), min_size=1).filter(
+            st.text(st.characters(codec="utf-8", exclude_characters="\t\n\r\0"), min_size=1).filter(
                 lambda word: word.strip() and not word.startswith(("-DOCSTART-", "\ufeff"))
             ),
             min_size=1,

@@ -15,6 +15,7 @@ from tlx.methods.tags import (
     converted,
     detected,
     faults,
+    repairs,
     spans,
     written,
 )
@@ -92,6 +93,20 @@ def test_what_has_no_fault_is_what_writing_gives(scheme, data):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+@given(data=st.data())
+def test_repairs_are_the_tags_of_what_seqeval_reads(scheme, data):
+    tags = data.draw(any_tags(scheme))
+    fixed = list(tags)
+    for place, tag, read in repairs(tags, scheme):
+        assert fixed[place] == tag != read
+        fixed[place] = read
+    assert faults(fixed, scheme) == []
+    assert bool(repairs(tags, scheme)) == bool(faults(tags, scheme))
+    before, after = ([f"I{t[1:]}" if t[0] == "M" else t for t in each] for each in (tags, fixed))
+    assert get_entities(before) == get_entities(after)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 @given(found=st.lists(sentences(), min_size=1))
 def test_detected_scheme_reads_the_same_entities(scheme, found):
     held = [written(entities, words=words, scheme=scheme) for entities, words in found]
@@ -105,6 +120,12 @@ def test_one_wrong_tag_hides_no_scheme(scheme):
     good = written(long, words=9, scheme=scheme)
     bad = ["O", "O", f"{MARKS[scheme][1]}-per", "B-per", "O"]
     assert detected([good, bad, good]) == scheme
+
+
+def test_of_schemes_with_as_many_faults_the_one_that_has_the_tags_is_detected():
+    assert detected([["B-per", "O"], ["S-per"]]) == "bioes"
+    assert detected([["B-per", "O"], ["B-per", "M-per", "E-per"]]) == "bmes"
+    assert detected([["B-per", "O"], ["B-per", "I-per", "O"], ["S-per"]]) == "iob2"
 
 
 @pytest.mark.parametrize(
@@ -132,6 +153,8 @@ def test_faults_have_their_place(tags, scheme, place, message):
 def test_unreadable_tags_are_refused_leniently_too(tag):
     with pytest.raises(TagError, match="is no tag of iob2"):
         spans(["O", tag], scheme="iob2", strict=False)
+    with pytest.raises(TagError, match="is no tag of iob2"):
+        repairs(["O", tag], "iob2")
 
 
 @pytest.mark.parametrize(

@@ -162,15 +162,6 @@ def scheme_of(files: Sequence[Columns]) -> Scheme:
     return tags.detected(sentence.tags for file in files for sentence in file.sentences)
 
 
-def tag_problems(file: Columns, scheme: Scheme) -> list[str]:
-    """Tags of a file that are none of a scheme, or that cannot follow, with their places."""
-    return [
-        f"{file.path}:{sentence.lines[fault.place]}: {fault.message}"
-        for sentence in file.sentences
-        for fault in tags.faults(sentence.tags, scheme)
-    ]
-
-
 def write(path: Path, sentences: Iterable[Sequence[Sequence[str]]]) -> None:
     """Writes sentences: one word a line with its tags, between blanks.
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from tlx.data import columns, split_files, split_names
+from tlx.data import columns, faulty_tags, split_files, split_names
 from tlx.data.columns import Columns, Format
 from tlx.data.files import refuse_lines
 from tlx.data.spelling import alike, name_key, told_apart
@@ -35,6 +35,7 @@ def conll(
     tag_column: int = -1,
     separator: str | None = None,
     scheme: Literal["auto", "iob1", "iob2", "bioes", "bmes"] = "auto",
+    on_fault: Literal["scorer", "error"] = "scorer",
     encoding: str = "utf-8",
     val_fraction: float = 0.15,
     test_fraction: float = 0.15,
@@ -61,6 +62,8 @@ def conll(
         tag_column: likewise.
         separator: between columns: `tab`, `blank`, or other text; null: any blanks and tabs.
         scheme: of the tags; `auto`: the one that the fewest words contradict.
+        on_fault: of tags that cannot follow the one before: `scorer` reads them as the CoNLL
+            scorer does, and lists them in the record; `error` refuses them.
         encoding: of the files.
         val_fraction: share of the training sentences for validation, where that is split off.
         test_fraction: share of all sentences for the test, where that is split off.
@@ -86,10 +89,15 @@ def conll(
     form = Format(word_column, tag_column, separator, encoding)
     if scheme not in ("auto", *tags.SCHEMES):
         raise ValueError(f"dataset.scheme={scheme!r}; give auto, {', '.join(tags.SCHEMES)}")
+    faulty_tags.check_on_fault(on_fault)
     paths = _paths(root, {"train": train, "val": val, "test": test}, extra or {})
     files = {split: columns.read(path, form) for split, path in paths.items()}
     used = columns.scheme_of(list(files.values())) if scheme == "auto" else scheme
-    problems = [*_problems(files, used)]
+    problems = [
+        problem
+        for file in files.values()
+        for problem in (*file.problems, *faulty_tags.problems(file, used, on_fault=on_fault))
+    ]
     refuse_lines(problems, f"problems with the data ({len(problems)})")
     twice = list(_alike(files))
     refuse_lines(twice, f"problems with the data ({len(twice)})")
@@ -97,6 +105,7 @@ def conll(
     notes = {
         "scheme": used,
         "files": {split: path.name for split, path in paths.items()},
+        **faulty_tags.notes(files, used),
         **_unused(root, paths),
     }
     return from_texts(
@@ -147,13 +156,6 @@ def _unused(root: str | None, paths: Mapping[str, Path]) -> dict[str, list[str]]
     return split_names.unused(base, beside, hint="; name it by dataset.val or dataset.test")
 
 
-def _problems(files: Mapping[str, Columns], scheme: Scheme) -> Iterator[str]:
-    """What is wrong with the lines of all files."""
-    for file in files.values():
-        yield from file.problems
-        yield from columns.tag_problems(file, scheme)
-
-
 def _alike(files: Mapping[str, Columns]) -> Iterator[str]:
     """Tags that look the same in two spellings, with the places of both."""
     places: dict[str, str] = {}
@@ -173,7 +175,9 @@ def _pools(files: Mapping[str, Columns], scheme: Scheme) -> tuple[Labels, dict[s
         ValueError: evaluation has tags that training lacks.
     """
     held = {
-        split: [tags.converted(s.tags, scheme=scheme, to="iob2") for s in file.sentences]
+        split: [
+            tags.converted(s.tags, scheme=scheme, to="iob2", strict=False) for s in file.sentences
+        ]
         for split, file in files.items()
     }
     trained = {tag for row in held["train"] for tag in row} - {"O"}

@@ -36,6 +36,20 @@ class Fault(NamedTuple):
     message: str
 
 
+class Repair(NamedTuple):
+    """A word whose tag is another in its scheme, once the entities of its sequence are known.
+
+    Attributes:
+        place: of the word, from 0.
+        tag: that it has.
+        read: that writes the entity which is read there.
+    """
+
+    place: int
+    tag: str
+    read: str
+
+
 class TagError(ValueError):
     """A sequence of tags does not follow its scheme; `faults` are all of them."""
 
@@ -180,12 +194,37 @@ def converted(tags: Sequence[str], *, scheme: Scheme, to: Scheme, strict: bool =
     return written(found, words=len(tags), scheme=to)
 
 
-def detected(sequences: Iterable[Sequence[str]]) -> Scheme:
-    """The scheme that the fewest words of a corpus contradict; of several, the first of SCHEMES.
+def repairs(tags: Sequence[str], scheme: Scheme) -> list[Repair]:
+    """The tags that say something else than what the CoNLL scorer reads, see `spans`.
 
-    >>> detected([["O", "I-per", "B-per"]])
-    'iob1'
+    There are none if and only if the sequence has no faults.
+
+    Raises:
+        TagError: there are tags that the scheme does not have.
+
+    >>> repairs(["O", "I-per", "I-per"], "iob2")
+    [Repair(place=1, tag='I-per', read='B-per')]
+    >>> repairs(["B-per", "O"], "bioes")
+    [Repair(place=0, tag='B-per', read='S-per')]
+    """
+    right = converted(tags, scheme=scheme, to=scheme, strict=False)
+    pairs = enumerate(zip(tags, right, strict=True))
+    return [Repair(place, tag, read) for place, (tag, read) in pairs if tag != read]
+
+
+def detected(sequences: Iterable[Sequence[str]]) -> Scheme:
+    """The scheme that the fewest words of a corpus contradict.
+
+    Of several, the one that has most of its tags, since what cannot follow can be read all the
+    same; then the first of SCHEMES.
+
+    >>> detected([["O", "I-per", "B-per"]]), detected([["B-per", "O"], ["S-per"]])
+    ('iob1', 'bioes')
     """
     held = list(sequences)
-    wrong = {scheme: sum(len(faults(tags, scheme)) for tags in held) for scheme in SCHEMES}
-    return min(SCHEMES, key=wrong.__getitem__)
+
+    def contradictions(scheme: Scheme) -> tuple[int, int]:
+        wrong = [(tags[fault.place], fault) for tags in held for fault in faults(tags, scheme)]
+        return len(wrong), sum(not readable(tag, scheme) for tag, _ in wrong)
+
+    return min(SCHEMES, key=contradictions)
