@@ -25,6 +25,7 @@ from tlx.backbones.tfidf import tfidf
 from tlx.data.tokenise import tokenised
 from tlx.frozen.losses import CrossEntropy
 from tlx.methods import probes
+from tlx.training.sparse import Sparse
 
 TEXTS, WORDS, HELD_OUT, TERMS = 20_000, 200, 4_000, 20_000
 VOCABULARY, TELLING, SHARE = 50_000, 400, 0.01
@@ -93,7 +94,7 @@ def accuracies(texts: list[str], targets: torch.Tensor) -> tuple[float, float]:
         loss.gradient(outputs.clone()[None], known, smoothing_g=None, out=grad[None])
         return grad
 
-    head = probes.fit(mine[train], gradient, outputs=2, penalty=PENALTY, tolerance=0.01)
+    head = probes.fit(Sparse(mine[train]), gradient, outputs=2, penalty=PENALTY, tolerance=0.01)
     outputs = mine[TEXTS - HELD_OUT :] @ head.weight_CD.T.numpy() + head.bias_C.numpy()
     right = outputs.argmax(1) == targets[TEXTS - HELD_OUT :].numpy()
     solver = LogisticRegression(C=2 / (PENALTY * (TEXTS - HELD_OUT)), max_iter=1000)

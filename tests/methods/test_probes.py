@@ -13,6 +13,7 @@ from sklearn.preprocessing import normalize
 
 from tlx.frozen.losses import BinaryCrossEntropy, CrossEntropy, Error
 from tlx.methods import probes
+from tlx.training.sparse import Sparse
 
 
 def gradient_of(loss, targets, smoothing=0.0):
@@ -233,7 +234,7 @@ def sparse_data(items, width, classes=3):
 @pytest.mark.parametrize("penalty", [1e-2, 1e-5])
 def test_sparse_features_give_the_solution_of_dense_ones(shape, penalty):
     features, targets = sparse_data(*shape)
-    found = fitted(features, targets, penalty=penalty, tolerance=1e-8)
+    found = fitted(Sparse(features), targets, penalty=penalty, tolerance=1e-8)
     dense = fitted(torch.from_numpy(features.toarray()), targets, penalty=penalty, tolerance=1e-8)
     assert found.converged
     scale = float(dense.weight_CD.abs().max())
@@ -244,7 +245,7 @@ def test_sparse_features_give_the_solution_of_dense_ones(shape, penalty):
 def test_sparse_features_are_never_filled_in():
     """As a matrix they would take 14 GB, and their covariance more."""
     features, targets = sparse_data(30_000, 60_000)
-    found = fitted(features, targets, penalty=1e-3, tolerance=1e-4)
+    found = fitted(Sparse(features), targets, penalty=1e-3, tolerance=1e-4)
     assert found.converged
     solver = LogisticRegression(C=1 / (1e-3 * len(targets)), tol=1e-6).fit(features, targets)
     right = (features @ found.weight_CD.T.numpy() + found.bias_C.numpy()).argmax(1)
@@ -252,7 +253,7 @@ def test_sparse_features_are_never_filled_in():
 
 
 def test_sparse_features_that_are_not_finite_are_refused():
-    features, targets = sparse_data(20, 10)
+    features, _ = sparse_data(20, 10)
     features.data[3] = math.nan
     with pytest.raises(ValueError, match="not all finite"):
-        fitted(features, targets, penalty=1.0)
+        Sparse(features)

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from tlx.methods.lbfgs import Descent, Loss, Metric
-from tlx.methods.products import Dense, Inputs, Sparse
+from tlx.methods.products import Centred, Dense, Inputs
 
 ITEMS_PER_FEATURE = 2
 LEAST_ITEMS = 4096
@@ -48,7 +47,7 @@ class Solution:
 
 
 def fit(
-    features: Tensor | csr_array,
+    features: Tensor | Centred,
     loss: Loss,
     *,
     outputs: int,
@@ -63,7 +62,7 @@ def fit(
     gains.
 
     Args:
-        features: a matrix [N, D] of any floating-point type; a sparse one is never filled in.
+        features: a matrix [N, D] of any floating-point type, or what stands for one.
         loss: gradient of a convex, smooth loss.
         outputs: C.
         penalty: above 0.
@@ -88,7 +87,7 @@ def fit(
 
 
 def path(
-    features: Tensor | csr_array,
+    features: Tensor | Centred,
     loss: Loss,
     *,
     outputs: int,
@@ -118,32 +117,31 @@ def path(
 class Problem:
     """A loss on fixed features, to be minimised under one penalty after another."""
 
-    def __init__(self, features: Tensor | csr_array, loss: Loss, *, outputs: int) -> None:
+    def __init__(self, features: Tensor | Centred, loss: Loss, *, outputs: int) -> None:
         """Centres the features, scales them by one number, and learns their covariance.
 
         Args:
-            features: a matrix [N, D]; a sparse one is never filled in.
+            features: a matrix [N, D], or what stands for one.
             loss: gradient of a convex, smooth loss.
             outputs: C.
 
         Raises:
             ValueError: they are no finite matrix.
         """
-        if features.ndim != 2 or 0 in features.shape:
-            raise ValueError(f"features {tuple(features.shape)}; give a matrix [N, D]")
         self._loss, self._outputs = loss, outputs
         self._basis: Tensor | None = None
         self._precisions: list[Inputs] = []
         if isinstance(features, Tensor):
             self._prepare(features)
         else:
-            made = Sparse(features)
-            self._mean_D, self._scale, self._covariance = made.mean_D, made.scale, made.curvature_P
-            self._precisions = [made]
+            self._mean_D, self._scale = features.mean_D, features.scale
+            self._covariance, self._precisions = features.curvature_P, [features]
         self._curvature = FIRST_CURVATURE
 
     def _prepare(self, features_ND: Tensor) -> None:
-        """Of a dense matrix (a mutator)."""
+        """Of a matrix (a mutator)."""
+        if features_ND.ndim != 2 or 0 in features_ND.shape:
+            raise ValueError(f"features {tuple(features_ND.shape)}; give a matrix [N, D]")
         values = features_ND.to(torch.float64, copy=True)
         self._mean_D = values.mean(0)
         self._scale = float(values.sub_(self._mean_D).square().mean().sqrt())

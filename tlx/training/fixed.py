@@ -18,6 +18,7 @@ from tlx.tasks.heads import LinearHead
 from tlx.training.course import Course
 from tlx.training.loaders import Encoded
 from tlx.training.reuse import Reuse
+from tlx.training.sparse import Sparse
 from tlx.training.transform import Transform
 
 Vectors = Callable[[Iterable[Sequence[int]]], csr_array]
@@ -39,6 +40,10 @@ class Fixed:
     def device(self) -> torch.device:
         """Where the head is solved: of sparse features the CPU, whose products are scipy's."""
         return self.train.device if isinstance(self.train, Tensor) else torch.device("cpu")
+
+    def inputs(self) -> Tensor | Sparse:
+        """Those to be trained on, as `Problem` takes them."""
+        return self.train if isinstance(self.train, Tensor) else Sparse(self.train)
 
     def val_outputs(self, head: LinearHead) -> Tensor:
         """What a head gives [N, C] for the validation items."""

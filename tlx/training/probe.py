@@ -241,7 +241,7 @@ class _Path:
 
     def run(self, exact: Lbfgs) -> dict[str, Any]:
         """Solves and chooses, and leaves the head in the network (a mutator); notes on it."""
-        problem = Problem(self.held.train, self.gradient, outputs=self.head.linear.out_features)
+        problem = Problem(self.held.inputs(), self.gradient, outputs=self.head.linear.out_features)
         best, tried = choose(problem, exact, course=self.course, judge=self.judge)
         self.warn(best, tried, exact)
         return {
