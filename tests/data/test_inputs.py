@@ -160,3 +160,15 @@ def test_words_without_blanks():
     with pytest.raises(ValueError, match="at most 3 characters"):
         parted("ฉันรักแมว", ["แมว", "รัก"])
     assert parted("the CEO, 北京", ["the", "a"]) == ["the", "CEO,", "北京"]
+
+
+def test_names_and_texts_that_are_not_in_utf8_are_refused_by_name(files):
+    """As Python has them: their bytes as halves of characters, which no table can hold."""
+    files(**{"z__caf\udce9_dot_png": b"", "z__caf\udce9_dot_txt": b"a text"})
+    for given in ("z", "z/caf\udce9.png"):
+        with pytest.raises(ValueError, match=r"caf\\udce9\.png.*convmv"):
+            images([given], {})
+    with pytest.raises(ValueError, match=r"caf\\udce9\.txt.*convmv"):
+        texts(["z/caf\udce9.txt"], {}, words=False)
+    with pytest.raises(ValueError, match=r"text 2 is not in UTF-8: .*caf\\udce9"):
+        texts(["one", "a caf\udce9"], {}, words=False)

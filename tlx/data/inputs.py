@@ -18,7 +18,7 @@ from tlx.data.text_files import decoded, lines_of, refuse_empty
 from tlx.data.text_items import USUAL_NAMES, place_of
 from tlx.data.text_rows import FORMATS
 from tlx.data.texts import Text
-from tlx.data.tree import visible_files
+from tlx.data.tree import refuse_unwritable, visible_files, writable
 from tlx.methods import tags
 
 LOG = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ def images(inputs: Iterable[str | Path], dataset: Config) -> list[Path]:
             paths.append(path)
     if not paths:
         raise ValueError(f"no files in {', '.join(map(str, given))}")
+    refuse_unwritable(map(str, paths))
     return paths
 
 
@@ -103,6 +104,7 @@ def texts(
     found = [text for place, each in enumerate(given, 1) for text in reader.read(each, place)]
     if not found:
         raise ValueError(f"no texts in {', '.join(map(str, given))}")
+    refuse_unwritable(text.place for text in found)
     return found
 
 
@@ -142,6 +144,8 @@ class Reader:
         if path is None:
             if not str(given).strip():  # as a path, the working directory
                 raise ValueError(f"text {place} is empty; leave it out")
+            if not writable(str(given)):
+                raise ValueError(f"text {place} is not in UTF-8: {ascii(given)[:40]}")
             self._single(f"text {place}")
             yield self._of(f"text {place}", str(given))
             return

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,15 +172,20 @@ def _listed(content: Content, names: Sequence[str], base: Path, folder: Path, sp
             ids.append(f"{split}/{below}" if outside else _relative(path, base))
             paths.append(path)
             targets.append(target)
-    if odd := [ascii(name) for name in ids if not _writable(name)]:
+    refuse_unwritable(ids)
+    return Listed(ids, paths, targets)
+
+
+def refuse_unwritable(names: Iterable[str]) -> None:
+    """Raises ValueError where files have names that no record, table or page can hold."""
+    if odd := [ascii(name) for name in names if not writable(name)]:
         raise ValueError(
             f"{len(odd)} files have names that are not in UTF-8, as old archives leave them: "
             f"{', '.join(odd[:3])}; rename them, as by convmv -f latin1 -t utf8 --notest"
         )
-    return Listed(ids, paths, targets)
 
 
-def _writable(name: str) -> bool:
+def writable(name: str) -> bool:
     """Whether records can hold a name: bytes that are no UTF-8 are half characters in Python."""
     try:
         return bool(name.encode())
