@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": {"backbones", "data", "methods"},
     "frozen": MODEL_ROOMS,
     "config": {
-        *("data.split_files", "data.split_folders", "data.split_names"),
+        *("data.column_files", "data.split_files", "data.split_folders", "data.split_names"),
         *("methods.stages", "results.grammar"),
     },
     "report": {"results"},
@@ -44,8 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 STANDARD_LIBRARY_ONLY = (
     *("methods/stages.py", "methods/strategies.py"),
-    *("data/split_files.py", "data/split_folders.py", "data/split_names.py"),
-    *("ownership.py", "secrecy.py"),
+    *("data/column_files.py", "data/split_files.py", "data/split_folders.py"),
+    *("data/split_names.py", "ownership.py", "secrecy.py"),
 )
 NO_TORCH = ("config", "cli.py", "__init__.py")
 HEAVY = {"torch", "torchvision", "pytorch_lightning", "timm", "transformers", "wandb", "ray"}

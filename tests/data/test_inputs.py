@@ -146,6 +146,18 @@ def test_columns_are_read_as_in_training(files):
         read("d.conll", dataset=TAGGED, words=True)
 
 
+def test_files_of_corpora_are_read_from_their_folder(files, caplog):
+    content = "-DOCSTART- -X- O\n\nNew NN B-loc\nYork NN I-loc\n"
+    files(**{f"d__{name}": content for name in ("eng_dot_testb", "onto_dot_test_dot_ner")})
+    files(d__train_dot_char_dot_bmes=content, d__notes_dot_md="x")
+    found = read("d", dataset={**TAGGED, "word_column": 0}, words=True)
+    assert found == [
+        (f"d/{name}:3", ["New", "York"])
+        for name in ("eng.testb", "onto.test.ner", "train.char.bmes")
+    ]
+    assert "1 files are not used: 'd/notes.md'" in caplog.text
+
+
 def test_words_without_blanks():
     characters = [*"中国人很多", "A", "2"]
     assert parted("我在北京 a2", characters) == ["我", "在", "北", "京", "a", "2"]

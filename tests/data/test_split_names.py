@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tlx.config import files
 from tlx.data.conll import conll
 from tlx.data.huggingface import _chosen
 from tlx.data.split_names import read
@@ -100,6 +101,53 @@ def test_files_of_columns_of_usual_names_are_found(tmp_path):
     assert (len(made.train), len(made.val), len(made.test)) == (17, 20, 3)
     assert made.notes["unused"] == ["holdout.txt"]
     assert len(conll(root=root, test="holdout.txt").test) == 20
+
+
+@pytest.mark.parametrize(
+    ("names", "others"),
+    [
+        (("eng.train", "eng.testa", "eng.testb"), ["eng.raw"]),
+        (("esp.train", "esp.testa", "esp.testb"), []),
+        (("ned.train.txt", "ned.testa.txt", "ned.testb.txt"), []),
+        (("train.char.bmes", "dev.char.bmes", "test.char.bmes"), ["README.md"]),
+        (("train.char.bmes", None, "test.char.bmes"), []),
+        (("train.all.bmes", None, None), []),
+        (("weiboNER_2nd_conll.train", "weiboNER_2nd_conll.dev", "weiboNER_2nd_conll.test"), []),
+        (("onto.train.ner", "onto.development.ner", "onto.test.ner"), []),
+        (("conllpp_train.txt", "conllpp_dev.txt", "conllpp_test.txt"), []),
+        (("Genia4ERtask1.iob2", None, "Genia4EReval1.iob2"), []),
+        (("engtrain.bio", None, "engtest.bio"), []),
+        (("wnut17train.conll", "emerging.dev.conll", "emerging.test.annotated"), []),
+        (("train.txt", "dev.txt", "test.txt"), ["train.char.bmes"]),
+    ],
+    ids=lambda each: each[0] if isinstance(each, tuple) else "",
+)
+def test_files_are_found_as_corpora_ship_them(tmp_path, names, others):
+    rows = "".join(f"word{i} B-x\n\n" for i in range(20))
+    for name in (*filter(None, names), *others):
+        write(tmp_path / name, rows.replace("word", name))
+    made = conll(root=str(tmp_path))
+    splits = zip(("train", "val", "test"), names, strict=True)
+    assert made.notes["files"] == {split: name for split, name in splits if name}
+    assert made.notes.get("unused", []) == others
+    found = files.check({"dataset": {"_target_": "tlx.data.conll.conll", "root": str(tmp_path)}})
+    assert found == []
+
+
+def test_files_of_corpora_that_may_be_meant_are_named(tmp_path):
+    rows = "".join(f"word{i} B-x\n\n" for i in range(20))
+    root = str(tmp_path)
+    for name in ("train.char.bmes", "train.word.bmes", "x.md"):
+        write(tmp_path / name, rows)
+    refused("give the one that is meant, as dataset.train=train.char.bmes", conll, root=root)
+    (tmp_path / "train.char.bmes").rename(tmp_path / "msra_train.src")
+    (tmp_path / "train.word.bmes").rename(tmp_path / "eng.testa.src")
+    refused("as train.txt or train.conll; there are msra_train.src", conll, root=root)
+    (found,) = files.check({"dataset": {"_target_": "tlx.data.conll.conll", "root": root}})
+    assert "name it here; there are msra_train.src" in str(found)
+    named = {"root": root, "train": "msra_train.src"}
+    refused("dataset.val=eng.testa.src takes it, dataset.val='' splits off", conll, **named)
+    assert len(conll(**named, val="eng.testa.src").val) == 20
 
 
 def test_what_lies_beside_a_single_file_is_named(tmp_path, caplog):

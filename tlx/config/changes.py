@@ -191,6 +191,21 @@ def _regrouped(config: Node) -> bool:
     return bool(REGROUPED.search(name)) and (decays or not blind)
 
 
+NAMED_SINCE = re.compile(
+    r"((deu|esp|ned)\.train|genia4ertask1|(eng|restaurant)train)(\.\w+)?$", re.IGNORECASE
+)
+"""Training files whose corpora's other files are found since by their names."""
+
+
+def _finds_files_of_corpora(config: Node) -> bool:
+    """Such a training file, named, in a folder where val or test may now be found."""
+    data = config.get("dataset") or {}
+    train = str(data.get("train") or "").replace("\\", "/").rpartition("/")[2]
+    unnamed = data.get("val") is None or data.get("test") is None
+    found = data.get("root") is not None and unnamed and bool(NAMED_SINCE.match(train))
+    return _leaf(data) == "conll" and found
+
+
 def _drops_copies(config: Node) -> bool:
     return (config.get("dataset") or {}).get("drop_duplicates") is True
 
@@ -279,6 +294,13 @@ CHANGES: tuple[Change, ...] = (
         "now each character of Han and Kana is one, and tfidf has pairs of them (other scripts as "
         "before)",
         concerns=_learns_words,
+    ),
+    Change(
+        mark="corpus_files",
+        since="0.2.0",
+        what="beside a dataset.train of CoNLL's German, Spanish or Dutch corpus, of JNLPBA's or "
+        "MIT's, val and test were split off train; now the corpus's own files are found",
+        concerns=_finds_files_of_corpora,
     ),
 )
 """All changes, oldest first. Only ever added to: ids of finished runs rest on it."""

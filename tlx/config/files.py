@@ -12,7 +12,7 @@ from typing import IO, Any
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant
 from tlx.config.suggest import listed, nearest
-from tlx.data import split_files, split_folders, split_names
+from tlx.data import column_files, split_files, split_folders, split_names
 
 Node = Mapping[str, Any]
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -203,24 +203,17 @@ def _columns(dataset: Node, folder: Path | None) -> Iterator[Problem]:
     if dataset.get("train") is None:
         found = f"{folder} has no file of a usual name" if folder else "no file to train on"
         try:
-            train = _usual(folder) if folder else None
+            train = column_files.find(folder, ["train"]).get("train") if folder else None
         except ValueError as error:
             yield Problem("dataset.train", str(error))
             return
         if train is None:
-            yield Problem("dataset.train", f"{found}, as train.txt or train.conll; name it here")
-
-
-def _usual(folder: Path) -> Path | None:
-    """The training file of a folder that is found by its name.
-
-    Raises:
-        ValueError: several files may be it.
-    """
-    whole = [name for name, meant in split_names.WHOLE.items() if meant == "train"]
-    usual = {"train": [*split_names.FIRST["train"], *whole]}
-    endings = constant("tlx.data.conll", "SUFFIXES")
-    return split_files.find(folder, ["train"], endings=endings, usual=usual).get("train")
+            there = column_files.candidates(folder) if folder else ""
+            yield Problem(
+                "dataset.train",
+                f"{found}, as train.txt or train.conll; name it here"
+                f"{f'; there are {there}' if there else ''}",
+            )
 
 
 def _classes(dataset: Node, folder: Path) -> Iterator[Problem]:

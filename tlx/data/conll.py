@@ -1,11 +1,11 @@
 """Sentences whose words have tags, in files of columns, as CoNLL's shared tasks give them."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from tlx.data import columns, faulty_tags, split_files, split_names
+from tlx.data import column_files, columns, faulty_tags, split_files, split_names
 from tlx.data.columns import Columns, Format
 from tlx.data.files import refuse_lines
 from tlx.data.spelling import alike, name_key, told_apart
@@ -16,12 +16,6 @@ from tlx.methods import tags
 from tlx.methods.tags import Scheme
 
 MODALITY = "text"
-USUAL = {
-    split: (*names, *(name for name, meant in split_names.WHOLE.items() if meant == split))
-    for split, names in split_names.FIRST.items()
-}
-"""Names of the files, before their suffix, that come before all others."""
-SUFFIXES = ("", ".txt", ".conll", ".bio", ".iob", ".iob2", ".bioes", ".bmes", ".tsv", ".annotated")
 
 
 def conll(
@@ -132,18 +126,18 @@ def _paths(
     found = {s: base / Path(name).expanduser() for s, name in given.items() if name}
     if root is not None and base.is_dir():
         wanted = [split for split, name in given.items() if name is None]
-        # a file of a usual name may be named for another split too
-        usual = {path for names in USUAL.values() for path in _called(base, names)}
-        used = {*found.values(), *further.values()} - usual
-        found |= split_files.find(base, wanted, endings=SUFFIXES, usual=USUAL, used=used, off="''")
+        used = [*found.values(), *further.values()]
+        for split in wanted:  # train first: without it, nothing is said of the others
+            if split == "train" or "train" in found:
+                found |= column_files.find(base, [split], used=used)
     if "train" not in found:
         where = f"{base} has none of a usual name" if root else "give it, or dataset.root"
-        raise ValueError(f"dataset.train names no file: {where}, as train.txt or train.conll")
+        there = column_files.candidates(base) if root else ""
+        raise ValueError(
+            f"dataset.train names no file: {where}, as train.txt or train.conll"
+            f"{f'; there are {there}' if there else ''}"
+        )
     return {**{split: found[split] for split in given if split in found}, **further}
-
-
-def _called(base: Path, names: Sequence[str]) -> list[Path]:
-    return [base / f"{name}{suffix}" for name in names for suffix in SUFFIXES]
 
 
 def _unused(root: str | None, paths: Mapping[str, Path]) -> dict[str, list[str]]:

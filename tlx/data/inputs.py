@@ -2,14 +2,13 @@
 
 import logging
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tlx.data import columns, text_rows
+from tlx.data import column_files, columns, text_rows
 from tlx.data.columns import Format
-from tlx.data.conll import SUFFIXES
 from tlx.data.files import quoted, refuse_lines
 from tlx.data.images import EXTENSIONS
 from tlx.data.separated import Column, Table
@@ -24,8 +23,6 @@ from tlx.methods import tags
 LOG = logging.getLogger(__name__)
 Config = Mapping[str, Any]
 
-COLUMNS = frozenset(SUFFIXES) - {"", ".txt"}
-"""Ends of names of files with one word a line."""
 UNBROKEN = re.compile(
     "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff"
     "\uff00-\uffef\U00020000-\U0003ffff]"
@@ -151,15 +148,18 @@ class Reader:
             return
         endings: set[str] | None = {".txt", *formats}
         if self.words:
-            endings = {".txt", *formats, *COLUMNS}
+            endings = {".txt", *formats, *column_files.ENDINGS}
         if self.source == "text_folder":
             endings = None if self.ending is None else {self.ending.lower()}
-        for file in _of_folder(path, endings) if path.is_dir() else [_there(path)]:
+        also = column_files.called_so if self.words else None
+        for file in _of_folder(path, endings, also=also) if path.is_dir() else [_there(path)]:
             yield from self._file(file)
 
     def _file(self, file: Path) -> Iterator[Given]:
         ending = file.suffix.lower()
-        if self.words and (ending in COLUMNS or (ending not in FORMATS and self._tagged(file))):
+        if self.words and (
+            ending in column_files.ENDINGS or (ending not in FORMATS and self._tagged(file))
+        ):
             yield from self._columns(file)
         elif self.source == "text_folder" and (
             ending not in FORMATS or self.ending is None or ending == self.ending.lower()
@@ -294,7 +294,7 @@ def _path(given: str | Path, formats: Collection[str]) -> Path | None:
         there = bool(given) and path.exists()
     except (OSError, ValueError, RuntimeError):  # too long for a name, or ~ of nobody
         return None
-    endings = {".txt", ".json", *formats, *COLUMNS} - {""}
+    endings = {".txt", ".json", *formats, *column_files.ENDINGS} - {""}
     named = path.suffix.lower() in endings and not re.search(r"\s", given)
     return path if there or named else None
 
@@ -309,10 +309,16 @@ def _there(path: Path) -> Path:
     return path
 
 
-def _of_folder(folder: Path, endings: Collection[str] | None) -> list[Path]:
-    """All visible files with one of the endings; it warns of others."""
+def _of_folder(
+    folder: Path, endings: Collection[str] | None, *, also: Callable[[str], bool] | None = None
+) -> list[Path]:
+    """All visible files with one of the endings, or of a name that is right; it warns of others."""
     files = visible_files(folder)
-    fitting = [path for path in files if endings is None or path.suffix.lower() in endings]
+    fitting = [
+        path
+        for path in files
+        if endings is None or path.suffix.lower() in endings or (also and also(path.name))
+    ]
     if len(fitting) < len(files):
         others = sorted(str(path) for path in set(files) - set(fitting))
         LOG.warning("%s: %d files are not used: %s", folder, len(others), quoted(others))

@@ -1,6 +1,6 @@
 """Which files of a folder are splits. Standard library only."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from tlx.data import split_names
@@ -15,6 +15,7 @@ def find(
     usual: Mapping[str, Sequence[str]],
     used: Collection[Path] = (),
     off: str = "null",
+    plain: Callable[[str], str] = str,
 ) -> dict[str, Path]:
     """The files of the splits that no argument names.
 
@@ -25,13 +26,14 @@ def find(
         usual: names of each split, without endings, that come before all others.
         used: files that an argument names.
         off: what an argument says for a part of train to be split off.
+        plain: a name without its ending -> without what says nothing of splits in this source.
 
     Raises:
         ValueError: several files may be one split, or it is not sure that one is.
     """
     taken = {path.resolve() for path in used}
     names = [p.name for p in visible(base) if p.is_file() and p.resolve() not in taken]
-    stems = {name: stem for name in names if (stem := _stem(name, endings)) is not None}
+    stems = {name: plain(stem) for name in names if (stem := _stem(name, endings)) is not None}
     found = split_names.find(stems, wanted, place=base, usual=usual, off=off)
     # what has an ending that is not known here may be a split all the same
     missing = [split for split in wanted if split not in found and split != "train"]

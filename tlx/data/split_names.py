@@ -49,10 +49,17 @@ FILLERS = frozenset(
 )
 """Words that say nothing of which split it is, and so do numbers."""
 WHOLE: Mapping[str, str] = {
-    **{"eng.train": "train", "eng.testa": "val", "eng.testb": "test"},
+    **{
+        f"{language}.{part}": split
+        for language in ("eng", "deu", "esp", "ned")
+        for part, split in (("train", "train"), ("testa", "val"), ("testb", "test"))
+    },
     **{"wnut17train": "train", "emerging.dev": "val", "emerging.test": "test"},
+    **{"genia4ertask1": "train", "genia4ereval1": "test"},
+    **{"engtrain": "train", "engtest": "test"},
+    **{"restauranttrain": "train", "restauranttest": "test"},
 }
-"""Whole names of files that CoNLL's and WNUT's shared tasks gave."""
+"""Whole names of files that CoNLL's, WNUT's and JNLPBA's shared tasks gave, and MIT's corpora."""
 FIRST: Mapping[str, Sequence[str]] = {
     "train": ("train",),
     "val": ("validation", "valid", "val", "dev"),
