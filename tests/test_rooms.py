@@ -13,12 +13,13 @@ EXECUTION = {
     *("execute", "fused", "launch", "lease_journal", "leases", "lineage", "runs", "silence"),
     *("train", "use"),
 }
-# import nothing of tlx, and every room but methods may import them
-LEAVES = {"cores", "durable", "ownership", "sealed", "secrecy"}
+# import nothing of tlx above them, and every room but methods may import them
+LEAVES = {"cores", "disk", "durable", "interrupts", "ownership", "sealed", "secrecy"}
 BELOW_EXECUTION = {"build", "config", "frozen", "results", "training", *MODEL_ROOMS}
 MAY_IMPORT: dict[str, set[str]] = {
     "methods": set(),
     **{name: set() for name in LEAVES},
+    "durable": {"disk"},
     "results": set(),
     "data": {"methods"},
     "backbones": {"methods"},

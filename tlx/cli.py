@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tlx import __version__
+from tlx import __version__, interrupts
 
 EPILOG = """\
 examples:
@@ -19,6 +19,16 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
     args = parsed(argv)
+    if interrupts.REQUESTS.install() and argv is not None:  # called, not started: it goes on
+        try:
+            return performed(args)
+        finally:
+            interrupts.REQUESTS.restore()
+    return performed(args)
+
+
+def performed(args: argparse.Namespace) -> int:
+    """Runs the command that the arguments name; returns the exit status."""
     if args.command is None:
         parser().print_help()
         return 0

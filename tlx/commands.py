@@ -11,13 +11,15 @@ from typing import Any, TextIO
 
 import yaml
 
-from tlx import execute, runs, study_commands
+from tlx import execute, interrupts, runs, study_commands
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
 from tlx.results.record import Record
 from tlx.secrecy import masked, masked_text
 
-INTERRUPTED = 130
+INTERRUPTED = interrupts.STATUS
+
+TRAINING = frozenset(("train", "sweep"))
 
 ROUNDING = 1e-4
 """How far figures of a run may be from those of the same run trained in other company."""
@@ -40,14 +42,16 @@ def guarded(args: argparse.Namespace) -> int:
         "doctor": doctor,
     }
     try:
-        return commands[args.command](args)
+        with interrupts.at_work():
+            return commands[args.command](args)
     except (CheckError, runs.RunError, ValueError, OSError) as error:
         if args.debug:
             raise
         print(masked_text(f"tlx {args.command}: {error}"), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+    except (interrupts.Stopped, KeyboardInterrupt):
+        again = "; the same command goes on from the last checkpoint" * (args.command in TRAINING)
+        print(f"\nstopped{again}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         if type(error).__name__ == "Interrupted":

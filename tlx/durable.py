@@ -13,6 +13,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tlx import disk
+
 TEMPORARY = ".tmp"
 """How names of files end that are not yet whole."""
 
@@ -30,36 +32,42 @@ def write(path: Path, content: str | bytes, *, sync: bool = True) -> None:
         content: text is written as UTF-8, its line ends as they are.
         sync: whether it is on disk on return; if not, `sync` has to see to it.
     """
-    with replacing(path, sync=sync) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    data = content.encode() if isinstance(content, str) else content
+    with replacing(path, needs=len(data), sync=sync) as temporary:
+        temporary.write_bytes(data)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
+def replacing(path: Path, *, needs: int | None = None, sync: bool = True) -> Iterator[Path]:
     """Gives an empty file to be written to, which then replaces another, or is removed.
 
     Whoever writes to it, its permissions are those that the person's umask leaves.
 
     Args:
         path: of the file to be replaced; its folder is made where it is missing.
+        needs: bytes, for the message where they do not fit; None: unknown.
         sync: as in `write`.
+
+    Raises:
+        DiskError: the disk is full, say.
     """
-    make_folder(path.parent)
     # of several threads and processes each has its own; hidden, as nobody is to take it for a file
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_count)}{TEMPORARY}")
-    try:
-        with open(temporary, "xb") as file:
-            mode = os.fstat(file.fileno()).st_mode & 0o777
-        yield temporary
-        if temporary.stat().st_mode & 0o777 != mode:
-            temporary.chmod(mode)  # safetensors makes it the owner's alone
+    with disk.writing(path, needs=needs):
+        make_folder(path.parent)
+        try:
+            with open(temporary, "xb") as file:
+                mode = os.fstat(file.fileno()).st_mode & 0o777
+            yield temporary
+            if temporary.stat().st_mode & 0o777 != mode:
+                temporary.chmod(mode)  # safetensors makes it the owner's alone
+            if sync:
+                sync_file(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
         if sync:
-            sync_file(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if sync:
-        sync_folder(path.parent)
+            sync_folder(path.parent)
 
 
 def sync(paths: Iterable[Path]) -> None:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tlx import cores, durable, launch, runs
+from tlx import cores, disk, durable, interrupts, launch, runs
 from tlx.config import changes
 from tlx.config.check import CheckError, check
 from tlx.config.identity import normalise, run_id
@@ -76,9 +76,17 @@ def train(found: Located, *, overrides: Sequence[str] = (), force: bool = False)
     if launch.is_first():
         prepare(found, overrides=overrides, force=force)
     if launch.wants_torchrun(found.config):
-        launch.start(found.folder, found.config)
-        return after_launch(found.folder)
+        return start_ranks(found.folder, found.config)
     return run_here(found.folder, init=found.init, config=found.config)
+
+
+def start_ranks(folder: Path, config: Config) -> Record:
+    """Trains a frozen run through torchrun; also raises what `after_launch` does."""
+    if launch.start(folder, config).stopped:
+        cut_off(folder, "its ranks were ended before they could save")
+    done = after_launch(folder)
+    interrupts.REQUESTS.heed()
+    return done
 
 
 def after_launch(folder: Path) -> Record:
@@ -304,8 +312,7 @@ def run_folder(folder: Path) -> Record:
             fail(folder, str(error))
         raise
     if launch.wants_torchrun(config):
-        launch.start(folder, config)
-        return after_launch(folder)
+        return start_ranks(folder, config)
     return run_here(folder, config=config)
 
 
@@ -329,8 +336,9 @@ def run_here(folder: Path, *, init: str | None = None, config: Config | None = N
     init = provenance_of(folder)["init"] if init is None else init
     rank, world = launch.join_ranks(config)
     if rank != 0:
-        return train_(config, folder, init=init, rank=rank, world=world)
-    with runs.at_work(folder):
+        with interrupts.at_work():
+            return train_(config, folder, init=init, rank=rank, world=world)
+    with interrupts.at_work(), runs.at_work(folder):
         done = finished(folder)
         if done is not None and world == 1:
             return done
@@ -371,25 +379,26 @@ def run_together(folders: Sequence[Path]) -> Record:
         with open(folder / runs.LOG, "a", encoding="utf-8") as log:
             log.write(f"{masked_text(text)}\n")
 
-    with runs.at_work_all(folders) as busy:
+    with interrupts.at_work(), runs.at_work_all(folders) as busy:
         for folder in folders:
             if folder not in busy and finished(folder) is None:
                 left[folder] = runs.read_config(folder)
-        with Writers() as writers:
-            writers.all(record.write, left, [blank(*each) for each in left.items()])
-        for folder in left:
-            if folder != folders[0]:
-                note(folder, f"trained with others as one, see {folders[0] / runs.LOG}")
-        given = [
-            Given(folder, config, provenance_of(folder)["init"]) for folder, config in left.items()
-        ]
         try:
+            with Writers() as writers:
+                writers.all(record.write, left, [blank(*each) for each in left.items()])
+            for folder in left:
+                if folder != folders[0]:
+                    note(folder, f"trained with others as one, see {folders[0] / runs.LOG}")
+            given = [
+                Given(folder, config, provenance_of(folder)["init"])
+                for folder, config in left.items()
+            ]
             train_stack(given, over=over)
         except CannotFuse as reason:
             for folder, config in left.items():
                 _end(folder, config, "interrupted", f"not as one: {reason}")
             raise runs.Apart(f"not trained together: {reason}") from reason
-        except (Interrupted, KeyboardInterrupt) as stop:
+        except (Interrupted, interrupts.Stopped, KeyboardInterrupt) as stop:
             for folder, config in left.items():
                 _end(folder, config, "interrupted", str(stop))
             raise
@@ -399,6 +408,7 @@ def run_together(folders: Sequence[Path]) -> Record:
             for folder, config in left.items():
                 _end(folder, config, "interrupted", f"not as one: {said}")
             raise runs.Apart(f"not trained together any longer: {said}") from error
+    interrupts.REQUESTS.heed()
     return after_launch(given[0].folder)
 
 
@@ -406,20 +416,37 @@ def _guarded(folder: Path, config: Config, work: Callable[[], Record]) -> Record
     """Records how a run ended that did not finish, then lets the exception go on."""
     from tlx.training.signals import Interrupted, Pruned
 
-    record.write(folder, blank(folder, config))
     try:
+        with interrupts.holding():
+            record.write(folder, blank(folder, config))
         done = work()
-        tidy(folder, keep=config["keep"])
-        return done
-    except (Interrupted, KeyboardInterrupt) as stop:
-        _end(folder, config, "interrupted", str(stop))
+        with interrupts.holding():
+            tidy(folder, keep=config["keep"])
+    except (Interrupted, interrupts.Stopped, KeyboardInterrupt) as stop:
+        if record.status_of(folder) != "finished":  # it came when all was done but the goodbyes
+            _end(folder, config, "interrupted", str(stop))
         raise
     except Pruned as stop:
         _end(folder, config, "pruned", str(stop))
         raise
     except BaseException as error:
-        _end(folder, config, "failed", f"{type(error).__name__}: {error}")
+        _fail(folder, config, error)
         raise
+    interrupts.REQUESTS.heed()
+    return done
+
+
+def _fail(folder: Path, config: Config, error: BaseException) -> None:
+    """Records an error, in words where it was the disk; raises those."""
+    words = disk.explained(error, folder)
+    try:
+        _end(folder, config, "failed", f"{type(words).__name__}: {words}")
+    except disk.DiskError as also:
+        if also.errno != getattr(words, "errno", None):
+            raise
+        say(f"the record stays as it was: {also}")  # for the very reason that ended the run
+    if words is not error:
+        raise words
 
 
 def blank(folder: Path, config: Config) -> Record:
@@ -436,7 +463,8 @@ def blank(folder: Path, config: Config) -> Record:
 
 def _end(folder: Path, config: Config, status: str, reason: str) -> None:
     error = masked_text(reason)
-    record.write(folder, replace(blank(folder, config), status=status, error=error))
+    with interrupts.holding():
+        record.write(folder, replace(blank(folder, config), status=status, error=error))
 
 
 def tidy(folder: Path, *, keep: str) -> None:
@@ -464,6 +492,16 @@ def fail(folder: Path, reason: str) -> None:
     with runs.at_work(folder, patient=False):
         if finished(folder) is None:
             _end(folder, runs.read_config(folder), "failed", reason)
+
+
+def cut_off(folder: Path, reason: str) -> None:
+    """Records as interrupted a run whose processes were ended on request, and could not say so.
+
+    One that somebody is at work on, or that has ended in another way, is left as it is.
+    """
+    with runs.at_work_all([folder]) as busy:
+        if not busy and record.status_of(folder) == "running":
+            _end(folder, runs.read_config(folder), "interrupted", f"stopped: {reason}")
 
 
 def refuse_changed(config: Config, folder: Path) -> None:

@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlx import cores, runs
+from tlx import cores, interrupts, runs
 
 Config = Mapping[str, Any]
 PR_SET_PDEATHSIG = 1
@@ -44,8 +45,20 @@ def wants_torchrun(config: Config) -> bool:
     return bool(trainer["devices"] > 1)
 
 
-def start(folder: Path, config: Config) -> int:
-    """Starts one worker a device through torchrun on a frozen config; returns the exit status."""
+@dataclass(frozen=True)
+class Launched:
+    """How torchrun ended: its exit status, and whether it was asked to stop."""
+
+    status: int
+    stopped: bool
+
+
+def start(folder: Path, config: Config) -> Launched:
+    """Starts one worker a device through torchrun on a frozen config, and waits for them.
+
+    They are a session of their own: torchrun takes a second signal, such as that of the terminal
+    beside ours, for an order to let go of its workers at once.
+    """
     devices = config["trainer"]["devices"]
     command = [
         *(sys.executable, "-m", "torch.distributed.run"),
@@ -53,7 +66,15 @@ def start(folder: Path, config: Config) -> int:
         *("--module", "tlx.sweeps.worker", str(folder)),
     ]
     environment = {"OMP_NUM_THREADS": str(_threads_each(devices)), **os.environ}
-    return _wait(subprocess.Popen(command, env=environment, preexec_fn=die_with_parent))
+    return _wait(
+        subprocess.Popen(command, env=environment, preexec_fn=_as_ours, start_new_session=True)
+    )
+
+
+def _as_ours() -> None:
+    die_with_parent()
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # torchrun would die of them; we hand them on
 
 
 def die_with_parent() -> None:
@@ -66,18 +87,17 @@ def _threads_each(devices: int) -> int:
     return max(cores.usable() // devices, 1)
 
 
-def _wait(process: "subprocess.Popen[bytes]") -> int:
-    """Waits, handing on requests to stop."""
+def _wait(process: "subprocess.Popen[bytes]") -> Launched:
+    """Waits, handing on the first request to stop; another Ctrl-C ends torchrun and its ranks."""
+    asked = interrupts.Asked()
 
-    def hand_on(number: int, frame: object) -> None:
-        process.send_signal(signal.SIGTERM)
+    def hand_on() -> None:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL if asked.at_once else signal.SIGTERM)
 
-    before = {n: signal.signal(n, hand_on) for n in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        return process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with asked.heard_by(hand_on):
+        status = process.wait()
+    return Launched(status, asked.stopping)
 
 
 def join_ranks(config: Config) -> tuple[int, int]:

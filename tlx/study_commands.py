@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from tlx import interrupts
 from tlx.results import manifest as manifests
 from tlx.results import record
 from tlx.secrecy import masked
@@ -21,7 +22,7 @@ from tlx.sweeps.driver import Driver
 from tlx.sweeps.slurm_task import SUBMITTED
 from tlx.sweeps.studies import CANCEL, Study, drive, study
 
-INTERRUPTED = 130
+INTERRUPTED = interrupts.STATUS
 
 IN_WANDB = ("claims", "main", "splits", "differences", "effects", "entities", "trials", "cost")
 """Tables that W&B shows; those that hold texts of the data stay here."""

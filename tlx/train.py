@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tlx import build, durable, launch, runs
+from tlx import build, durable, interrupts, launch, runs
 from tlx.build import Plan
 from tlx.config import changes
 from tlx.data import columns
@@ -33,6 +33,7 @@ from tlx.training.loggers import RunInfo
 from tlx.training.module import TransferModule
 from tlx.training.progress import Display
 from tlx.training.reuse import Reuse
+from tlx.training.signals import Interrupted
 from tlx.training.trainer import make_trainer
 
 Config = Mapping[str, Any]
@@ -88,12 +89,13 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
         launch.wait_for_all()
         status = "finished"
     except BaseException as error:
-        if type(error).__name__ == "Interrupted":
+        if isinstance(error, (Interrupted, interrupts.Stopped, KeyboardInterrupt)):
             status = "interrupted"
         raise
     finally:
         for logger in loggers:
-            logger.finish(status)
+            with interrupts.given_up_on_request():  # W&B may wait for its server
+                logger.finish(status)
     return made
 
 
@@ -422,7 +424,8 @@ def save_weights(folder: Path, plan: Plan, state: Mapping[str, Tensor]) -> None:
         "network": {k: v for k, v in export.items() if k in ("name", "kwargs")},
     }
     # synced with all else that the run leaves, before its record
-    with durable.replacing(folder / runs.WEIGHTS, sync=False) as temporary:
+    needs = sum(tensor.nbytes for tensor in state.values())
+    with durable.replacing(folder / runs.WEIGHTS, needs=needs, sync=False) as temporary:
         save_file(state, temporary, metadata={"tlx": json.dumps(facts)})
 
 

@@ -50,7 +50,7 @@ class Scripted:
             record.write(job.folder, record.dataclasses.replace(made, status=outcome, error=error))
         return Ended(job.folder, outcome, "killed" if outcome == "lost" else None)
 
-    def stop(self) -> None:
+    def stop(self, **_: object) -> None:
         self.stopped, self.jobs = True, []
 
     def close(self) -> None:

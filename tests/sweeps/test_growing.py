@@ -70,7 +70,7 @@ class Guessing:
         record.write(job.folder, done)
         return Ended(job.folder, "failed" if failed else "finished", "no" if failed else None)
 
-    def stop(self):
+    def stop(self, **_):
         self.jobs = []
 
     def close(self):

@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -181,8 +183,11 @@ def test_it_says_where_it_has_not_converged(tmp_path, capsys):
 def test_a_signal_stops_it_and_features_stay(tmp_path, monkeypatch):
     few = ["dataset.labels_per_class=5", "optimizer.penalties=[1e-5]"]
 
+    install = StopFlag.install
+
     def received(flag):
-        flag.received = 15
+        install(flag)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
         patch.setattr(StopFlag, "install", received)

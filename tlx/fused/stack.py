@@ -21,6 +21,7 @@ from tlx.fused.ends import Ends
 from tlx.fused.judging import at_once, outputs_of
 from tlx.fused.members import CannotFuse, Given, Member, check_alike, check_recipe, gather
 from tlx.fused.starts import factors_of, start_of
+from tlx.interrupts import REQUESTS, given_up_on_request
 from tlx.tasks import together
 from tlx.training.fit import REMEDY, Diverged, check_validation, training_row
 from tlx.training.module import TransferModule
@@ -144,6 +145,7 @@ class Stack:
                 self._segment()
         finally:
             self.stop.restore()
+        REQUESTS.heed()
 
     def _segment(self) -> None:
         """Trains up to the next validation, validates, and takes out what is over."""
@@ -312,5 +314,6 @@ class Stack:
     def _close(self, member: Member) -> None:
         member.tell()
         for logger in member.loggers:
-            logger.finish("failed" if member.run in self.failed else "interrupted")
+            with given_up_on_request():
+                logger.finish("failed" if member.run in self.failed else "interrupted")
         member.loggers = []

@@ -9,12 +9,12 @@ from pathlib import Path
 from types import FrameType
 from typing import final
 
-from tlx import runs
+from tlx import interrupts, runs
 from tlx.results import record
 from tlx.sweeps.executor import Outcome
 from tlx.sweeps.local import OUTCOMES
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+STOP_SIGNALS = interrupts.SIGNALS
 CRASHES = frozenset(
     {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGSYS}
 )
@@ -41,7 +41,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
 
     def catch_signals(self) -> None:
-        """Takes over SIGTERM, SIGINT and SIGUSR2 of this process, for good."""
+        """Takes over the requests to stop of this process, for good."""
         for number in STOP_SIGNALS:
             signal.signal(number, self._heard)
 

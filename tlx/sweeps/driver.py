@@ -1,17 +1,15 @@
 """The driver: starts what is missing of a study, once each, and tells how each run ended."""
 
 import json
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, final
 
 from tlx import execute, runs
+from tlx.interrupts import Asked
 from tlx.leases import leases
 from tlx.lineage import Located
 from tlx.results import record
@@ -117,6 +115,7 @@ class Driver:
         self.facts = execute.Facts()
         self.looked = -LOOK_EVERY_S
         self.together: dict[str, list[Task]] = {}
+        self.asked = Asked()
 
     def add(self, tasks: Sequence[Task]) -> None:
         """Takes tasks; one whose run is known already is the same task."""
@@ -129,7 +128,7 @@ class Driver:
 
     def drive(self) -> None:
         """Works until every task is over, or until it is asked to stop."""
-        with self._signals():
+        with self.asked.heard_by(self._ask):
             while not self.stopping:
                 self._others()
                 self._dispatch()
@@ -343,30 +342,17 @@ class Driver:
 
     def _stop(self) -> None:
         self.say("stopping")
-        self.executor.stop()
+        self.executor.stop(hurry=lambda: self.asked.at_once)
         for task in self.tasks.values():
             if task.state in {"running", "waiting", "elsewhere"}:
                 self._look(task)
                 if task.state not in OVER:
+                    if task.state == "running":
+                        execute.cut_off(task.found.folder, "it was ended before it could save")
                     task.state = "stopped"
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """A first signal stops in an orderly way, a second one at once."""
-
-        def ask(number: int, frame: object) -> None:
-            if self.stopping:
-                raise KeyboardInterrupt
-            self.stopping = True
-
-        own = threading.current_thread() is threading.main_thread()  # Python's rule for handlers
-        numbers = (signal.SIGINT, signal.SIGTERM) if own else ()
-        before = {number: signal.signal(number, ask) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _ask(self) -> None:
+        self.stopping = True
 
 
 def reached(folder: Path) -> int:

@@ -1,6 +1,6 @@
 """What runs of a study are handed to: this machine, Slurm or Ray, behind one protocol."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -54,8 +54,12 @@ class Executor(Protocol):
         """What ended since the last call; waits for something up to `timeout_s`."""
         ...
 
-    def stop(self) -> None:
-        """Asks every job to stop at its next step, and waits until it has saved."""
+    def stop(self, *, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Asks every job to stop at its next step, and waits until it has saved.
+
+        Args:
+            hurry: asked while it waits; once true, jobs are not to save any more.
+        """
         ...
 
     def close(self) -> None:

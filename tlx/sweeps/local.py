@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
-from tlx import cores, runs
+from tlx import cores, interrupts, runs
 from tlx.sweeps import worker
 from tlx.sweeps.executor import Ended, Job, Outcome
 
@@ -27,7 +27,10 @@ OUTCOMES: dict[int, Outcome] = {
     worker.LOST: "lost",
     worker.APART: "apart",
 }
-ASKED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+
+
+HURRIED_GRACE_S = 5.0
+"""How long one may take that is told to stop without saving."""
 
 
 @dataclass
@@ -103,12 +106,15 @@ class LocalExecutor:
             if found or not self.running or time.monotonic() >= until:
                 return found
 
-    def stop(self) -> None:
+    def stop(self, *, hurry: Callable[[], bool] = lambda: False) -> None:
         """Asks every run to stop at its next step; kills what has not after a while."""
         self._signal(signal.SIGTERM)
-        until = time.monotonic() + GRACE_S
+        until, hurried = time.monotonic() + GRACE_S, False
         while self.running and time.monotonic() < until:
-            self.ended(0.5)
+            if hurry() and not hurried:
+                self._signal(signal.SIGINT)  # after the other: at once, without a checkpoint
+                until, hurried = time.monotonic() + HURRIED_GRACE_S, True
+            self.ended(0.25)
         self._signal(signal.SIGKILL)
         while self.running and self.server is not None:
             self.ended(0.5)
@@ -220,7 +226,7 @@ class LocalExecutor:
         if status >= 0:
             return Ended(folder, OUTCOMES.get(status, "failed"))
         name = signal.Signals(-status).name
-        if -status in ASKED:
+        if -status in interrupts.SIGNALS:
             return Ended(folder, "interrupted")
         if -status == signal.SIGKILL:
             return Ended(folder, "lost", f"killed ({name}): by somebody, or for want of memory")
@@ -232,7 +238,7 @@ class LocalExecutor:
                 continue
             try:
                 # only the run itself is asked to stop, its loaders and ranks end with it
-                (os.kill if number == signal.SIGTERM else os.killpg)(running.pid, number)
+                (os.killpg if number == signal.SIGKILL else os.kill)(running.pid, number)
             except ProcessLookupError:
                 continue
 

@@ -6,7 +6,7 @@ process. Ray's own retries are off: the driver starts a lost run again, and coun
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -104,7 +104,7 @@ class RayExecutor:
             done, _ = ray.wait(known, num_returns=len(known), timeout=0)
         return [_end(self._running.pop(reference), reference) for reference in done]
 
-    def stop(self) -> None:
+    def stop(self, *, hurry: Callable[[], bool] = lambda: False) -> None:
         """Cancels every task; those that train save first."""
         if not self._running:
             return
@@ -114,7 +114,7 @@ class RayExecutor:
             (folder / STOP).touch()
             ray.cancel(reference, force=False)
         until = time.monotonic() + GRACE_S
-        while self._running and time.monotonic() < until:
+        while self._running and time.monotonic() < until and not hurry():
             self.ended(1.0)
 
     def close(self) -> None:

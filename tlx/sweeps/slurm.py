@@ -8,7 +8,7 @@ ended stands in the run's folder instead (`slurm_task.Notes`).
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +89,7 @@ class SlurmExecutor:
                 return found
             time.sleep(min(left, 1.0))
 
-    def stop(self) -> None:
+    def stop(self, *, hurry: Callable[[], bool] = lambda: False) -> None:
         """Forgets what is not submitted; jobs stay, for the next driver to wait for."""
         self._waiting.clear()
         if self._open:

@@ -5,7 +5,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from tlx import launch, runs
+from tlx import interrupts, launch, runs
 from tlx.secrecy import masked_text
 
 FINISHED, FAILED, INTERRUPTED, BUSY, PRUNED, LOST, APART = 0, 1, 3, 4, 5, 6, 7
@@ -14,6 +14,7 @@ FINISHED, FAILED, INTERRUPTED, BUSY, PRUNED, LOST, APART = 0, 1, 3, 4, 5, 6, 7
 
 def main() -> int:
     """Trains one run; returns the exit status."""
+    interrupts.REQUESTS.install(status=INTERRUPTED)
     parser = argparse.ArgumentParser(description="Trains one frozen run.")
     parser.add_argument("folder", type=Path)
     args = parser.parse_args()
@@ -23,12 +24,14 @@ def main() -> int:
 
 def work(folder: Path) -> int:
     """Trains the run that is frozen in a folder; how it ended, as an exit status."""
+    interrupts.REQUESTS.install(status=INTERRUPTED)  # in a fork, nobody has yet
     from tlx import execute
     from tlx.training.signals import Interrupted, Pruned
 
     try:
-        execute.run_folder(folder)
-    except Interrupted as stop:
+        with interrupts.at_work():
+            execute.run_folder(folder)
+    except (Interrupted, interrupts.Stopped) as stop:
         print(stop, file=sys.stderr)
         return INTERRUPTED
     except Pruned as stop:

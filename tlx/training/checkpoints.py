@@ -18,7 +18,7 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
-from tlx import durable
+from tlx import disk, durable
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def save(
     Raises:
         TypeError: the payload holds something that safe loading would refuse.
         ValueError: a wrong step, tag or keep.
-        OSError: the disk is full, say.
+        DiskError: the disk is full, say.
     """
     if step < 0 or keep < 1 or tag not in ("last", "best"):
         raise ValueError(
@@ -81,12 +81,13 @@ def save(
         stale.unlink(missing_ok=True)  # left by a process that was killed here
     serial = 1 + max((found.serial for found in found_in(folder)), default=0)
     temporary = folder / f"{TEMPORARY}{tag}-{os.getpid()}"
-    try:
-        digest = _write(temporary, payload)
-        path = folder / f"{tag}-{serial:06d}-step{step:010d}-{digest}.pt"
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with disk.writing(folder, needs=lambda: sum(map(_bytes_of, payload.values()))):
+        try:
+            digest = _write(temporary, payload)
+            path = folder / f"{tag}-{serial:06d}-step{step:010d}-{digest}.pt"
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     durable.sync_folder(folder)
     steps: list[int] = []
     for found in found_in(folder, tag=tag):
@@ -207,6 +208,15 @@ class _HashingFile:
         finally:
             self._file.close()
         return self._hash.hexdigest()[:16]
+
+
+def _bytes_of(value: Any) -> int:
+    """Of the tensors in a part of a payload; all else is small."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(map(_bytes_of, value.values()))
+    return sum(map(_bytes_of, value)) if isinstance(value, (list, tuple)) else 0
 
 
 def _write(path: Path, payload: Payload) -> str:

@@ -9,7 +9,7 @@ from typing import final
 
 from pytorch_lightning.utilities import rank_zero_only
 
-from tlx import durable
+from tlx import disk, durable
 from tlx.training.run_logger import RunInfo, RunLogger
 
 FILE = "metrics.csv"
@@ -109,7 +109,10 @@ class CsvLogger(RunLogger):
     def _write_at(self, data: bytes, offset: int) -> None:
         descriptor = os.open(self.path, os.O_WRONLY)
         try:
-            os.pwrite(descriptor, data, offset)
+            with disk.writing(self.path, needs=len(data)):
+                written = os.pwrite(descriptor, data, offset)
+                if written < len(data):  # the rest says why
+                    os.pwrite(descriptor, data[written:], offset + written)
         finally:
             os.close(descriptor)
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from tlx.interrupts import REQUESTS
 from tlx.methods import freezing
 from tlx.methods.averaging import Average
 from tlx.methods.stages import Span
@@ -98,6 +99,7 @@ def fit(
     trainer.callbacks.append(conductor)  # type: ignore[attr-defined]
     try:
         while not conductor.course.over:
+            REQUESTS.heed()  # what came after a stage's last look
             if not conductor.progress.stage_over:
                 conductor.enter_stage(recalibrate)
                 train, val = conductor.choose_loaders(train_loader, val_loader)
@@ -108,6 +110,7 @@ def fit(
     finally:
         conductor.stop.restore()
         trainer.callbacks.remove(conductor)  # type: ignore[attr-defined]
+    REQUESTS.heed()
     conductor.load_final()
     return conductor.progress
 
@@ -243,6 +246,10 @@ class Conductor(pl.Callback):
         if scaler is not None and self.scaler is not None:
             scaler.load_state_dict(self.scaler)
             self.scaler = None
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Between stages all is saved: a request to stop need not wait for a step."""
+        self.stop.restore()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any

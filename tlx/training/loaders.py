@@ -13,6 +13,7 @@ from typing import Any, final
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from tlx import interrupts
 from tlx.data.splits import Batch, Encode, Sample, Split, Splits
 from tlx.methods.order import Order, sample_seed
 
@@ -160,6 +161,10 @@ class InSteps:
         self.parts._iterator = value
 
 
+def _serve_parent(number: int) -> None:
+    interrupts.obey_parent_only()
+
+
 def loader(
     dataset: Encoded, batches: Iterable[list[Position]], *, splits: Splits, workers: int, pin: bool
 ) -> "DataLoader[Batch]":
@@ -172,4 +177,5 @@ def loader(
         persistent_workers=workers > 0,
         pin_memory=pin,
         multiprocessing_context="fork" if workers else None,
+        worker_init_fn=_serve_parent,
     )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tlx.frozen.losses import loss_of
+from tlx.interrupts import REQUESTS
 from tlx.methods import freezing
 from tlx.methods.probes import Problem, Solution
 from tlx.methods.stopping import Plateau
@@ -83,6 +84,7 @@ def fit(
         notes = path.run(exact)
     finally:
         stop.restore()
+    REQUESTS.heed()
     progress = course.progress
     progress.notes = {"lbfgs": notes}
     progress.stage_wall_s = progress.wall_s = time.monotonic() - started

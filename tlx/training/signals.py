@@ -1,15 +1,22 @@
-"""Stop requests: a signal sets a flag, training looks at it between steps."""
+"""Stop requests in training: a signal sets a flag, training looks at it between steps."""
 
-import signal
-import threading
-from types import FrameType
+from typing import Any
 
+import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+
+from tlx import interrupts
+from tlx.interrupts import REQUESTS
 
 
 class Interrupted(Exception):
     """Training stopped at a step boundary, after a checkpoint, because it was asked to."""
+
+    def __init__(self, reason: str) -> None:
+        """From here on further signals wait until the run's end is recorded."""
+        REQUESTS.mode = "hold"
+        super().__init__(reason)
 
 
 class Pruned(Exception):
@@ -17,37 +24,35 @@ class Pruned(Exception):
 
 
 class StopFlag:
-    """Catches SIGTERM, SIGINT and SIGUSR2; a second SIGINT stops at once.
-
-    Nothing is saved inside a handler: that hangs or corrupts (PITFALLS 22).
-    """
-
-    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+    """Has requests to stop wait for a step's boundary; a second Ctrl-C does not wait."""
 
     def __init__(self) -> None:
-        """Starts unset, and remembers who handles the signals now."""
-        self.received: int | None = None
-        self._before = {number: signal.getsignal(number) for number in self.signals}
+        """Changes nothing yet."""
+        self._installed = False
+        self._before: interrupts.Mode | None = None
+
+    @property
+    def received(self) -> int | None:
+        """The first signal that came."""
+        return REQUESTS.received
 
     def install(self) -> None:
-        """Takes over the signals, from Lightning too, whose handlers communicate.
-
-        Outside the main thread, where Python allows no handlers, it does nothing.
-        """
-        if threading.current_thread() is threading.main_thread():
-            for number in self.signals:
-                signal.signal(number, self._handle)
+        """Has requests wait from now on (a mutator of the process)."""
+        self._installed = REQUESTS.install() or self._installed
+        if self._before is None:
+            self._before = REQUESTS.mode
+        if REQUESTS.mode != "hold":
+            REQUESTS.mode = "flag"
+        REQUESTS.claim()
 
     def restore(self) -> None:
-        """Gives the signals back to who had them."""
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in self._before.items():
-                signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = number
+        """Has requests end at once again what is at work (a mutator of the process)."""
+        if self._before is not None and REQUESTS.mode == "flag":
+            REQUESTS.mode = self._before
+        self._before = None
+        if self._installed:
+            REQUESTS.restore()
+            self._installed = False
 
     def agreed(self, device: torch.device) -> bool:
         """Whether any rank received a signal; all ranks must ask at the same step."""
@@ -56,3 +61,15 @@ class StopFlag:
             dist.all_reduce(flag)
             return bool(flag.item() > 0)
         return self.received is not None
+
+
+class OwnSignals(pl.Callback):
+    """Takes the signals back from Lightning, whose handler of SIGTERM talks to other ranks."""
+
+    def on_validation_start(self, *_: Any) -> None:
+        """Lightning has just set its own."""
+        REQUESTS.claim()
+
+    def on_train_start(self, *_: Any) -> None:
+        """Lightning has just set its own."""
+        REQUESTS.claim()

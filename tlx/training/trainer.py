@@ -12,6 +12,8 @@ import torch
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
+from tlx.training.signals import OwnSignals
+
 
 def make_trainer(
     *,
@@ -50,7 +52,7 @@ def make_trainer(
         deterministic="warn" if deterministic else False,
         benchmark=not deterministic,
         logger=list(loggers) or False,
-        callbacks=list(callbacks),
+        callbacks=[OwnSignals(), *callbacks],
         plugins=plugins or None,
         max_epochs=-1,
         num_sanity_val_steps=0,

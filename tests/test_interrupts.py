@@ -1,0 +1,218 @@
+"""Requests to stop, sent to real processes at each moment of a run: its record, and the status."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import launching
+import studying
+from forking import CONTEXT
+from studying import SMALL
+from tlx import interrupts
+from tlx.results import record
+from tlx.runs import PROGRESS
+
+BETWEEN_S = 1.2 * interrupts.SAME_S
+LINE = ("train", *SMALL, "trainer.eval_every_steps=6")
+
+
+class Pressed:
+    """Sabotage: when a function is called for the nth time, signals come, and it takes a while."""
+
+    def __init__(self, place: str, signals: list[int], *, calls: int = 1) -> None:
+        """Names the function, `tlx.train:evaluate` or `tlx.train:Class.method`."""
+        self.place, self.signals, self.calls = place, signals, calls
+
+    def __call__(self) -> None:
+        """Puts the trap in place."""
+        import importlib
+
+        module, _, path = self.place.partition(":")
+        owner: Any = importlib.import_module(module)
+        *outer, name = path.split(".")
+        for part in outer:
+            owner = getattr(owner, part)
+        original, seen = getattr(owner, name), [0]
+
+        def trapped(*args: Any, **kwargs: Any) -> Any:
+            seen[0] += 1
+            if seen[0] == self.calls:
+                threading.Thread(target=self.press, daemon=True).start()
+                time.sleep(BETWEEN_S * (len(self.signals) + 1))
+            return original(*args, **kwargs)
+
+        setattr(owner, name, trapped)
+
+    def press(self) -> None:
+        """Sends the signals, as from outside."""
+        for number in self.signals:
+            os.kill(os.getpid(), number)
+            time.sleep(BETWEEN_S)
+
+
+def _work(words: tuple[str, ...], folder: Path, sabotage: Callable[[], None] | None) -> None:
+    os.chdir(folder)
+    with open(folder / "said.txt", "a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    torch.set_num_threads(1)
+    for number in interrupts.SIGNALS:  # the server of forks has set some of its own
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, default)
+    if sabotage is not None:
+        sabotage()
+    sys.argv = ["tlx", *words]
+    from tlx import cli
+
+    sys.exit(cli.main())
+
+
+def tlx(folder: Path, *words: str, sabotage: Callable[[], None] | None = None) -> int:
+    """Exit status of `tlx WORDS` in a process of its own; what it says is in said.txt."""
+    process = CONTEXT.Process(target=_work, args=(words, folder, sabotage))
+    process.start()
+    process.join(launching.LIMIT_S)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def run_of(folder: Path) -> Path:
+    """The one run there is."""
+    (found,) = (path.parent for path in (folder / "runs").glob("*/record.json"))
+    return found
+
+
+STEP = "tlx.training.module:TransferModule.training_step"
+PHASES: dict[str, tuple[str, int]] = {
+    "data": ("tlx.build:splits", 2),
+    "training": (STEP, 8),
+    "validation": ("tlx.training.module:TransferModule.validation_step", 1),
+    "saving": ("tlx.training.checkpoints:_write", 1),
+    "evaluation": ("tlx.train:collect", 2),
+    "writing": ("tlx.train:save_weights", 1),
+    "goodbye": ("tlx.training.csv_logger:CsvLogger.finish", 1),
+}
+INT, TERM, HUP, USR1 = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
+QUICK = {
+    ("training", (INT, INT)),
+    ("evaluation", (TERM,)),
+    ("training", (HUP,)),
+    ("goodbye", (INT,)),
+}
+KINDS = [(INT,), (INT, INT), (INT, INT, INT), (TERM,), (HUP,), (USR1,), (TERM, TERM, INT)]
+
+
+@pytest.mark.parametrize(
+    ("phase", "signals"),
+    [
+        pytest.param(
+            phase,
+            kinds,
+            id=f"{phase}-{'-'.join(kind.name for kind in kinds)}",
+            marks=[] if (phase, kinds) in QUICK else pytest.mark.slow,
+        )
+        for phase in PHASES
+        for kinds in KINDS
+    ],
+)
+def test_whatever_signal_comes_whenever_the_run_is_interrupted(
+    phase: str, signals: tuple[int, ...], tmp_path: Path
+) -> None:
+    place, calls = PHASES[phase]
+    status = tlx(tmp_path, *LINE, sabotage=Pressed(place, list(signals), calls=calls))
+    said = (tmp_path / "said.txt").read_text()
+    assert status == interrupts.STATUS, said
+    folder = run_of(tmp_path)
+    assert record.status_of(folder) == ("finished" if phase == "goodbye" else "interrupted"), said
+    assert "Traceback" not in said
+    patient = phase in {"training", "saving", "validation"} and signals[1:] == ()
+    if patient:
+        assert "; saved" in (record.error_of(folder) or "")
+    if (phase, signals) in QUICK:
+        assert tlx(tmp_path, *LINE) == 0
+        assert record.status_of(folder) == "finished"
+
+
+def test_control_c_while_modules_are_imported_ends_it(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tlx.cli", *LINE], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    maps = Path(f"/proc/{process.pid}/maps")
+    while "yaml" not in maps.read_text() and "numpy" not in maps.read_text():
+        time.sleep(0.01)
+    process.send_signal(INT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.strip()) == (interrupts.STATUS, "stopped")
+    assert not list(tmp_path.glob("runs/*/record.json"))
+
+
+@pytest.mark.parametrize("kind", [INT, TERM], ids=["INT", "TERM"])
+def test_a_signal_to_the_loaders_as_well_lets_the_run_save(kind: int, tmp_path: Path) -> None:
+    """Ctrl-C, and what batch systems send, reach every process of the run."""
+    trap = Group(STEP, [kind, kind] if kind == INT else [kind], calls=4)
+    status = tlx(tmp_path, *LINE, "trainer.workers=2", sabotage=trap)
+    said = (tmp_path / "said.txt").read_text()
+    assert status == interrupts.STATUS, said
+    assert record.status_of(run_of(tmp_path)) == "interrupted"
+    assert kind == INT or "stopped by a signal at step 4; saved" in said
+
+
+class Group(Pressed):
+    """Signals to all processes of a group."""
+
+    def __call__(self) -> None:
+        """Puts the trap in place, in a group of its own."""
+        os.setpgrp()
+        super().__call__()
+
+    def press(self) -> None:
+        """Sends the signals."""
+        for number in self.signals:
+            os.killpg(os.getpid(), number)
+            time.sleep(BETWEEN_S)
+
+
+LONG = ("train", *SMALL, "trainer.steps=1000000", "trainer.eval_every_steps=20")
+"""Small, and never over by itself."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "signals", [(INT,), (INT, INT, INT), (TERM,), (HUP,)], ids=lambda kinds: f"{len(kinds)}"
+)
+@pytest.mark.parametrize(
+    ("words", "runs"),
+    [
+        pytest.param(("-m", "seed=0,1", "executor.workers=2"), 2, id="study"),
+        pytest.param(("trainer.devices=2",), 1, id="ranks"),
+    ],
+)
+def test_what_was_started_for_a_command_ends_with_it(
+    words: tuple[str, ...], runs: int, signals: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Signals to the whole group, as a terminal sends them, to a study and to ranks."""
+    process = studying.start(*LONG, *words, cwd=tmp_path)
+    begun = f"*/{PROGRESS}"
+    while len(list((tmp_path / "runs").glob(begun))) < runs and process.poll() is None:
+        time.sleep(0.05)
+    for number in signals:
+        os.killpg(process.pid, number)
+        time.sleep(BETWEEN_S)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == interrupts.STATUS, said
+    folders = [path.parent for path in (tmp_path / "runs").glob("*/record.json")]
+    assert [record.status_of(folder) for folder in folders] == ["interrupted"] * runs, said
+    if len(signals) == 1:
+        assert all("; saved" in (record.error_of(folder) or "") for folder in folders)
+    assert not subprocess.run(
+        ["pgrep", "-f", str(tmp_path)], check=False, capture_output=True
+    ).stdout

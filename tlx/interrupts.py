@@ -1,0 +1,262 @@
+"""Requests to stop: what a signal does to this process, whatever it is at.
+
+One handler for all of them, in one of four modes:
+
+- `leave`: nothing is at work, modules are being imported, say: the process ends at once;
+- `raise`: `Stopped` ends what is at work, which has its end recorded;
+- `flag`: training looks at it between steps, and saves; another Ctrl-C raises all the same;
+- `hold`: an end is on its way and must be recorded: signals are only noted.
+
+The handler itself goes over to `hold` as it raises, so that no further signal can come between an
+exception and the record of it. Nothing is saved inside a handler: that hangs or corrupts.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, Literal, NoReturn, final
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""All mean the same; batch systems send SIGUSR1 or SIGUSR2 before a job's time is over."""
+
+STATUS = 130
+"""Exit status of a command that was asked to stop, whatever the signal."""
+
+SAME_S = 0.25
+"""Ctrl-C reaches a process twice where the terminal and a launcher both send it."""
+
+Mode = Literal["leave", "raise", "flag", "hold"]
+
+
+class Stopped(BaseException):
+    """A signal ended what was at work, at once.
+
+    No KeyboardInterrupt, for which Lightning ends the process with status 1, and no Exception,
+    which libraries catch.
+    """
+
+    def __init__(self, number: int) -> None:
+        """Names the signal."""
+        super().__init__(f"stopped at once by {signal.Signals(number).name}")
+
+
+@final
+class Requests:
+    """The requests to stop that this process has received, and how it takes them.
+
+    Attributes:
+        received: the first of them, and None before.
+        mode: what the next does.
+    """
+
+    def __init__(self) -> None:
+        """Takes no signal yet."""
+        self.received: int | None = None
+        self.mode: Mode = "leave"
+        self.installed = False
+        self._at = 0.0
+        self._status = STATUS
+        self._before: dict[int, Any] = {}
+        self._terminals: list[int] = []
+
+    def install(self, *, status: int = STATUS) -> bool:
+        """Takes over the signals; True where that was not done before (a mutator of the process).
+
+        A signal that is ignored stays so: SIGHUP under nohup, SIGINT of a job in the background.
+        Outside the main thread, where Python allows no handlers, it does nothing.
+
+        Args:
+            status: with which the process ends where nothing is at work.
+        """
+        if self.installed or threading.current_thread() is not threading.main_thread():
+            return False
+        self.received, self.mode, self._status = None, "leave", status
+        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._terminals = [number for number in (1, 2) if _is_terminal(number)]
+        self.installed = True
+        self.claim()
+        return True
+
+    def claim(self) -> None:
+        """Takes the signals from who has taken them since, such as Lightning (a mutator)."""
+        if not self.installed or threading.current_thread() is not threading.main_thread():
+            return
+        for number, before in self._before.items():
+            if before is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+
+    def restore(self) -> None:
+        """Gives the signals back to who had them (a mutator)."""
+        if not self.installed or threading.current_thread() is not threading.main_thread():
+            return
+        for number, handler in self._before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        self.installed, self.received, self.mode = False, None, "leave"
+
+    def heed(self) -> None:
+        """Raises Stopped where a request came that nobody has heeded yet."""
+        if self.received is not None and self.mode == "raise":
+            self.mode = "hold"
+            raise Stopped(self.received)
+
+    def turn_back(self, mode: Mode) -> None:
+        """The mode from before, unless an end is on its way that concerns who is above as well."""
+        if self.mode != "hold" or mode == "leave":
+            self.mode = mode
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        again = self.received is not None and now - self._at > SAME_S
+        if self.received is None:
+            self.received, self._at = number, now
+        if number == signal.SIGHUP:
+            self.let_go_of_terminals()
+        if self.mode == "leave":
+            self._leave()
+        at_once = number == signal.SIGINT and again and not _launched()
+        if self.mode == "raise" or (self.mode == "flag" and at_once):
+            self.mode = "hold"
+            raise Stopped(number)
+
+    def _leave(self) -> NoReturn:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            os.write(2, b"\nstopped\n")
+        os._exit(self._status)
+
+    def let_go_of_terminals(self) -> None:
+        """Prints nowhere from now on: a terminal that is gone makes each print an error."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for number in self._terminals:
+            os.dup2(nowhere, number)
+        os.close(nowhere)
+        self._terminals = []
+
+    def after_fork(self) -> None:
+        """A child notes signals only, but that which multiprocessing ends it with (a mutator)."""
+        if self.installed:
+            self.received, self.mode = None, "hold"
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+REQUESTS = Requests()
+"""Of this process."""
+
+os.register_at_fork(after_in_child=REQUESTS.after_fork)
+
+
+@contextlib.contextmanager
+def at_work() -> Iterator[None]:
+    """A request raises Stopped inside; how that ends is recorded before the process goes on."""
+    installed, before = REQUESTS.install(), REQUESTS.mode
+    REQUESTS.mode = "raise"
+    try:
+        yield
+    except Stopped as stop:
+        if installed:  # whoever calls us as a library knows the word of Python
+            raise KeyboardInterrupt(str(stop)) from stop
+        raise
+    finally:
+        REQUESTS.turn_back(before)
+        if installed:
+            REQUESTS.restore()
+
+
+@contextlib.contextmanager
+def holding() -> Iterator[None]:
+    """Nothing inside is cut off; it should be short. A request is heeded afterwards."""
+    before = REQUESTS.mode
+    REQUESTS.mode = "hold"
+    try:
+        yield
+    finally:
+        REQUESTS.mode = before
+
+
+@contextlib.contextmanager
+def given_up_on_request() -> Iterator[None]:
+    """A request ends what is inside, and nothing else; for goodbyes that may take long."""
+    before = REQUESTS.mode
+    REQUESTS.mode = "raise"
+    try:
+        yield
+    except Stopped:
+        pass
+    finally:
+        REQUESTS.mode = before
+
+
+@final
+class Asked:
+    """What one is asked who passes requests on: to end in order first, then at once.
+
+    Attributes:
+        stopping: a request came.
+        at_once: another Ctrl-C came after it.
+    """
+
+    def __init__(self) -> None:
+        """Nobody has asked yet."""
+        self.stopping = self.at_once = False
+        self._at = 0.0
+
+    @contextlib.contextmanager
+    def heard_by(self, tell: Callable[[], object]) -> Iterator[None]:
+        """Calls `tell` at each request inside, once for each that says more than the last."""
+
+        def hear(number: int, frame: FrameType | None) -> None:
+            now = time.monotonic()
+            if number == signal.SIGHUP:
+                REQUESTS.let_go_of_terminals()
+            if not self.stopping:
+                self.stopping, self._at = True, now
+                REQUESTS.received = REQUESTS.received or number
+                tell()
+            elif number == signal.SIGINT and now - self._at > SAME_S and not self.at_once:
+                self.at_once = True
+                tell()
+
+        main = threading.current_thread() is threading.main_thread()  # Python's rule for handlers
+        before = {number: signal.getsignal(number) for number in SIGNALS if main}
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, hear)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def obey_parent_only() -> None:
+    """In a process that serves its parent: SIGTERM of others is not for it (a mutator).
+
+    A signal to a whole group or job reaches such processes as well; were they to end, their parent
+    could not save in peace.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def wait() -> None:
+        parent = os.getppid()
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+            continue
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True, name="sigterm").start()
+
+
+def _launched() -> bool:
+    """Whether a launcher started this rank, which passes Ctrl-C on once more, by itself."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+
+
+def _is_terminal(number: int) -> bool:
+    try:
+        return os.isatty(number)
+    except OSError:
+        return False
