@@ -97,7 +97,7 @@ def train(
     """Trains through `fit`, as a run does."""
     task = recipe.pop("task", classification(LABELS))
     parts = {"optimizer": adam, "schedule": constant(), "lr": 0.01, **recipe}
-    own = ("ema", "early_stopping", "select_from")
+    own = ("ema", "early_stopping", "select_from", "on_oom")
     extra = {name: parts.pop(name) for name in own if name in parts}
     made = Recipe(network=net, task=task, layout=layout, **parts)
     module = TransferModule(made, total_steps=steps)
@@ -127,5 +127,6 @@ def train(
         identity={"run": "made"},
         display=Display(total_steps=steps, stages=["s"] * 99, metric="accuracy", silent=True),
         ema=extra.get("ema"),
+        on_oom=extra.get("on_oom", "error"),
     )
     return module, progress

@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "diagnose": {"results"},
     "sweeps": EXECUTION
     | {"build", "config", "data.embedded", "frozen", "results"}
-    | {"training.pruning", "training.signals"},
+    | {"training.memory", "training.pruning", "training.signals"},
     **{
         name: EXECUTION | BELOW_EXECUTION | {"sweeps", "report", "diagnose", "study_commands"}
         for name in ("commands", "study_commands")

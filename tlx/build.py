@@ -430,6 +430,7 @@ def _plan(config: Config, data: Splits, made: Model, effects: effects_.Joined) -
         norm_stats=frozen["norm_stats"],
         frozen_dropout=frozen["dropout"],
         seed=config["seed"],
+        of_whole_batches=effects.of_whole_batches,
         accumulate=config["trainer"]["accumulate"],
         compile=config["trainer"]["compile"],
     )

@@ -26,6 +26,7 @@ __all__ = ["Facts", "finished", "identify", "prepare", "rerun", "run", "run_here
 
 Config = Mapping[str, Any]
 PROVENANCE = "provenance.json"
+CHECKPOINTS = "checkpoints"
 FUSED = "fused.json"
 """In a run's folder: ids of the runs that are trained with it as one, itself included."""
 
@@ -82,7 +83,19 @@ def train(found: Located, *, overrides: Sequence[str] = (), force: bool = False)
 
 def start_ranks(folder: Path, config: Config) -> Record:
     """Trains a frozen run through torchrun; also raises what `after_launch` does."""
-    if launch.start(folder, config).stopped:
+    from tlx.training import memory
+
+    def parts() -> int:
+        given = config["trainer"]["accumulate"]
+        return memory.read(folder / CHECKPOINTS, accumulate=given).accumulate
+
+    before, stopped = 0, False
+    while before < parts() and not stopped:
+        if before:
+            say(f"a device's memory was full: again from the last checkpoint, in {parts()} parts")
+        before = parts()
+        stopped = launch.start(folder, config).stopped
+    if stopped:
         cut_off(folder, "its ranks were ended before they could save")
     done = after_launch(folder)
     interrupts.REQUESTS.heed()
@@ -414,6 +427,7 @@ def run_together(folders: Sequence[Path]) -> Record:
 
 def _guarded(folder: Path, config: Config, work: Callable[[], Record]) -> Record:
     """Records how a run ended that did not finish, then lets the exception go on."""
+    from tlx.training.memory import Divided
     from tlx.training.signals import Interrupted, Pruned
 
     try:
@@ -422,7 +436,7 @@ def _guarded(folder: Path, config: Config, work: Callable[[], Record]) -> Record
         done = work()
         with interrupts.holding():
             tidy(folder, keep=config["keep"])
-    except (Interrupted, interrupts.Stopped, KeyboardInterrupt) as stop:
+    except (Interrupted, Divided, interrupts.Stopped, KeyboardInterrupt) as stop:
         if record.status_of(folder) != "finished":  # it came when all was done but the goodbyes
             _end(folder, config, "interrupted", str(stop))
         raise

@@ -24,7 +24,7 @@ from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageR
 from tlx.tasks import samples
 from tlx.tasks.classification import Classification
 from tlx.tasks.task import Collected
-from tlx.training import probe, pruning, sharding, tables
+from tlx.training import memory, probe, pruning, sharding, tables
 from tlx.training.collect import Collector, broadcast
 from tlx.training.course import Course, Progress
 from tlx.training.fit import fit, peak_memory_bytes
@@ -59,6 +59,7 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
     loggers = loggers_of(config, folder) if rank == 0 else []
     trainer = trainer_of(config, folder, plan, loggers)
     module = TransferModule(plan.recipe, total_steps=plan.pace.total_steps)
+    module.at_once.halves = on_oom(config) == "halve"
     prepare_network(config, plan)
     if rank == 0:
         note_inputs(folder, plan)
@@ -78,6 +79,7 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
         found = evaluate(config, plan, trainer, module, folder, share=share, reuse=reuse)
         found |= start
         write_samples(config, folder, plan, trainer)
+        progress.notes |= module.at_once.notes()
         made = record_of(config, folder, plan, progress, found, time.monotonic() - started)
         state = sharding.on_cpu(plan.model.network.state_dict())
         if rank == 0:
@@ -137,6 +139,12 @@ def prepare_network(config: Config, plan: Plan) -> None:
     """Lays out the network's memory as the config says (a mutator)."""
     if config["trainer"]["channels_last"]:
         plan.model.network.to(memory_format=torch.channels_last)
+
+
+def on_oom(config: Config) -> memory.OnOom:
+    """What is done where a device's memory is full; configs of before the key lack it."""
+    chosen: memory.OnOom = config["trainer"].get("on_oom", "halve")
+    return chosen
 
 
 def note_inputs(folder: Path, plan: Plan) -> None:
@@ -212,6 +220,7 @@ def _fit(
             recalibrate=batches if recalibrated else None,
             pruner=pruning.hook(folder, every=plan.pace.eval_every) if share.rank == 0 else None,
             reuse=reuse,
+            on_oom=on_oom(config),
         )
 
 

@@ -29,6 +29,7 @@ from tlx.tasks.task import Collected
 from tlx.training import checkpoints
 from tlx.training.collect import Collector
 from tlx.training.loaders import Share
+from tlx.training.memory import AtOnce
 
 Config = Mapping[str, Any]
 LOG = logging.getLogger(__name__)
@@ -114,12 +115,17 @@ def _taken(config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def outputs(network: torch.nn.Module, batches: Iterable[Any], collector: Collector) -> Collected:
-    """Runs a network over encoded batches, on the GPU where there is one."""
+    """Runs a network over encoded batches, on the GPU where there is one.
+
+    A batch that does not fit into its memory is computed in parts.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device)
+    at_once = AtOnce()
     with torch.inference_mode():
         for batch in batches:
-            collector.add(network(_to(batch["input"], device)), _batch_to(batch, device))
+            for found, part in at_once.outputs(lambda x: network(_to(x, device)), batch):
+                collector.add(found, _batch_to(part, device))
     collected = collector.finish()
     assert collected is not None
     return collected

@@ -40,6 +40,7 @@ EXCLUDED = (
     "trainer.nodes",
     "trainer.strategy",
     "trainer.workers",
+    "trainer.on_oom",
     "trainer.eval_batch_size",
     "trainer.checkpoint_every_steps",
     "trainer.log_every_steps",

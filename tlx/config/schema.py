@@ -95,6 +95,8 @@ class Trainer:
         steps: budget in optimizer steps.
         batch_size: items per optimizer step, over all devices and accumulated parts.
         accumulate: parts that a device's share of a batch is computed in.
+        on_oom: whether, where a device's memory is full, what is computed at once is halved: a
+            batch is then computed in more parts, with the same result up to rounding.
         workers: loader processes per device.
     """
 
@@ -108,6 +110,7 @@ class Trainer:
     batch_size: int = 32
     eval_batch_size: int = 256
     accumulate: int = 1
+    on_oom: Literal["halve", "error"] = "halve"
     workers: int = 0
     compile: bool = False
     channels_last: bool = False

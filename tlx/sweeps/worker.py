@@ -26,12 +26,13 @@ def work(folder: Path) -> int:
     """Trains the run that is frozen in a folder; how it ended, as an exit status."""
     interrupts.REQUESTS.install(status=INTERRUPTED)  # in a fork, nobody has yet
     from tlx import execute
+    from tlx.training.memory import Divided
     from tlx.training.signals import Interrupted, Pruned
 
     try:
         with interrupts.at_work():
             execute.run_folder(folder)
-    except (Interrupted, interrupts.Stopped) as stop:
+    except (Interrupted, Divided, interrupts.Stopped) as stop:
         print(stop, file=sys.stderr)
         return INTERRUPTED
     except Pruned as stop:

@@ -54,6 +54,8 @@ class Effects:
             where training starts from stored activations.
         kinds: kinds of labels that the option is for; empty: all.
         embedding_noise: alpha of NEFTune's noise on the embeddings of tokens.
+        of_whole_batches: whether it depends on what is computed at once, as a loss that compares
+            items with one another does: then memory that runs out must not divide a batch.
     """
 
     penalty: Penalty | None = None
@@ -72,6 +74,7 @@ class Effects:
     reads_inputs: bool = False
     kinds: tuple[str, ...] = ()
     embedding_noise: float | None = None
+    of_whole_batches: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Joined:
     reads_inputs: bool
     kinds: dict[str, tuple[str, ...]]
     embedding_noise: float | None
+    of_whole_batches: tuple[str, ...]
 
 
 def join(options: dict[str, Effects]) -> Joined:
@@ -120,6 +124,7 @@ def join(options: dict[str, Effects]) -> Joined:
         reads_inputs=any(e.reads_inputs for e in options.values()),
         kinds={name: e.kinds for name, e in named if e.kinds},
         embedding_noise=_only("embedding_noise", ((n, e.embedding_noise) for n, e in named)),
+        of_whole_batches=tuple(name for name, e in named if e.of_whole_batches),
     )
 
 

@@ -23,7 +23,9 @@ from tlx.training import checkpoints, sharding
 from tlx.training.collect import broadcast
 from tlx.training.course import Course, Pace, Progress, Selection
 from tlx.training.effects import Ema
+from tlx.training.halving import Halving
 from tlx.training.loaders import InSteps, StepBatches
+from tlx.training.memory import NO_UPDATE, OnOom, TooLarge
 from tlx.training.module import TransferModule, state_by_name
 from tlx.training.progress import Display
 from tlx.training.reuse import Reuse
@@ -56,6 +58,7 @@ def fit(
     recalibrate: Callable[[], Any] | None = None,
     pruner: Callable[[int, Mapping[str, float]], bool] | None = None,
     reuse: Reuse | None = None,
+    on_oom: OnOom = "error",
 ) -> Progress:
     """Runs every stage that is not done yet; leaves the final weights in the module.
 
@@ -75,6 +78,7 @@ def fit(
         pruner: told step and metrics at each validation, on rank 0, whether to end the run there;
             other ranks need none.
         reuse: of what is frozen, where activations may be stored.
+        on_oom: whether a batch is computed in more parts where a device's memory is full.
 
     Raises:
         ValueError: a checkpoint belongs to another run.
@@ -94,9 +98,12 @@ def fit(
         batches=train_loader.batch_sampler,  # type: ignore[arg-type]
         pruner=pruner,
         reuse=reuse,
+        on_oom=on_oom,
     )
     conductor.resume(trainer)
-    trainer.callbacks.append(conductor)  # type: ignore[attr-defined]
+    conductor.halving.apply(trainer)
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks += [conductor, conductor.halving]
     try:
         while not conductor.course.over:
             REQUESTS.heed()  # what came after a stage's last look
@@ -105,13 +112,19 @@ def fit(
                 train, val = conductor.choose_loaders(train_loader, val_loader)
                 if module.recipe.accumulate > 1:
                     train = InSteps(train, module.settle)
-                trainer.fit(module, train, val)
+                try:
+                    trainer.fit(module, train, val)
+                except RuntimeError as error:
+                    conductor.redo(trainer, error)
+                    continue
             conductor.leave_stage()
     finally:
         conductor.stop.restore()
-        trainer.callbacks.remove(conductor)  # type: ignore[attr-defined]
+        callbacks.remove(conductor)
+        callbacks.remove(conductor.halving)
     REQUESTS.heed()
     conductor.load_final()
+    conductor.progress.notes |= conductor.halving.notes()
     return conductor.progress
 
 
@@ -132,6 +145,7 @@ class Conductor(pl.Callback):
         batches: StepBatches,
         pruner: Callable[[int, Mapping[str, float]], bool] | None = None,
         reuse: Reuse | None = None,
+        on_oom: OnOom = "error",
     ) -> None:
         """Starts at step 0 of the first stage."""
         self.module = module
@@ -146,6 +160,14 @@ class Conductor(pl.Callback):
         self.batches = batches
         self.pruner = pruner
         self.reuse = reuse
+        self.halving = Halving(
+            module,
+            batches,
+            folder=folder,
+            batch_size=pace.batch_size,
+            on_oom=on_oom,
+            say=display.line,
+        )
         self.stop = StopFlag()
         self.carried: dict[str, dict[str, Any]] = {}
         self.scaler: dict[str, Any] | None = None
@@ -216,6 +238,23 @@ class Conductor(pl.Callback):
         progress.wall_s += source.wall_s
         return source.train, source.val
 
+    def redo(self, trainer: pl.Trainer, error: RuntimeError) -> None:
+        """Has the step that ran out of memory done again, in parts that fit (a mutator).
+
+        Raises:
+            RuntimeError: the error, or that it cannot be.
+        """
+        at = self.halving.at
+        self.halving.divide(trainer, error)
+        if at == "gradient":
+            self.carried = self._carry(state_by_name(trainer.optimizers[0]))
+            self.scaler = self._scaler_state(trainer)
+        elif checkpoints.found_in(self.folder, tag="last"):
+            self.average = None
+            self.resume(trainer)
+        else:
+            raise TooLarge(f"{NO_UPDATE} ({error})") from error
+
     def leave_stage(self) -> None:
         """Records the stage that ended, and turns to the next."""
         sizes = {n: p.numel() for n, p in self.module.network.named_parameters()}
@@ -274,6 +313,7 @@ class Conductor(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Validates the averaged weights, once there are any."""
+        self.halving.at = "update"  # weights are others' for a while
         if self.average is not None:
             self.average.swap(self.module.network)
 
@@ -369,19 +409,22 @@ class Conductor(pl.Callback):
         self.carried = self._carry(state_by_name(trainer.optimizers[0]))
         if not trainer.is_global_zero and not self.gathers:
             return
-        scaler = getattr(trainer.precision_plugin, "scaler", None)
         payload = {
             "identity": self.identity,
             "progress": asdict(progress),
             "network": on_cpu(self._state()),
             "optimizer": {name: on_cpu(state) for name, state in self.carried.items()},
-            "scaler": scaler.state_dict() if scaler is not None else None,
+            "scaler": self._scaler_state(trainer),
             "average": on_cpu(self.average.state()) if self.average is not None else None,
             # so that the curve of a run that goes on has no seam
             "since_logged": (self.logged_step, on_cpu(self.module.sums)),
         }
         if trainer.is_global_zero:
             checkpoints.save(self.folder, progress.step, payload, tag="last", keep=2)
+
+    def _scaler_state(self, trainer: pl.Trainer) -> dict[str, Any] | None:
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        return scaler.state_dict() if scaler is not None else None
 
     def _state(self) -> dict[str, Any]:
         trains = {name for span in self.course.spans for name in span.stage.trains}

@@ -23,6 +23,7 @@ from tlx.tasks.task import Network, Task
 from tlx.training import batch_norm, sharding
 from tlx.training.collect import Collector
 from tlx.training.effects import Penalty, Rows
+from tlx.training.memory import AtOnce
 
 WHOLE = "whole"
 """Key of a part, under which it has what the loss of all parts is divided by."""
@@ -52,6 +53,7 @@ class Recipe:
         norm_stats: mode of normalisation layers, see `methods.freezing.set_modes`.
         frozen_dropout: `off` or `on`, likewise.
         seed: of everything random in a step.
+        of_whole_batches: regularization that depends on what is computed at once.
         accumulate: micro-batches a step.
         compile: torch.compile the network, once a stage.
     """
@@ -75,6 +77,7 @@ class Recipe:
     norm_stats: str = "follow"
     frozen_dropout: str = "off"
     seed: int = 0
+    of_whole_batches: tuple[str, ...] = ()
     accumulate: int = 1
     compile: bool = False
 
@@ -93,6 +96,8 @@ class TransferModule(pl.LightningModule):
         self.states: dict[str, dict[str, Any]] = {}
         self.collector = Collector(recipe.task)
         self.sums: dict[str, Tensor] = {}
+        self.at_once = AtOnce()
+        self._added: list[tuple[str, Tensor]] = []
         self._share = (0, 1)
         self._anchor: dict[str, Tensor] = {}
         self._run: Callable[..., tuple[Features, Tensor]] = self.network.with_features
@@ -210,6 +215,7 @@ class TransferModule(pl.LightningModule):
         rank, world = self._share
         if self._micro == 0:
             self.set_lr()
+            self._added = []
         seed = step_seed(recipe.seed, self.step * recipe.accumulate + self._micro, rank)
         reseed(seed)
         if recipe.mixing and recipe.accumulate == 1:
@@ -294,14 +300,23 @@ class TransferModule(pl.LightningModule):
         self.sums = {}
         return means
 
+    def forget_step(self, *, accumulate: int) -> None:
+        """Undoes the begun step, and goes on in so many parts a step (a mutator)."""
+        for name, value in self._added:
+            self.sums[name].sub_(value)
+        self._added, self._micro = [], 0
+        self.zero_grad(set_to_none=True)
+        self.recipe = replace(self.recipe, accumulate=accumulate)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collects what the task's metrics need."""
-        _, outputs = self._run(batch["input"])
-        self.collector.add(outputs, batch)
+        for (_, outputs), part in self.at_once.outputs(self._run, batch):
+            self.collector.add(outputs, part)
 
     def _add(self, name: str, value: Tensor) -> None:
         if self.recipe.accumulate > 1:
             value = value / self.recipe.accumulate
+        self._added.append((name, value))
         if name in self.sums:
             self.sums[name].add_(value)
         else:

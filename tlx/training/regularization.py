@@ -112,7 +112,7 @@ def neftune(*, alpha: float = 5.0) -> Effects:
     """
     if alpha < 0:
         raise ValueError(f"regularization.neftune.alpha={alpha} is negative; give 0 or more")
-    return Effects(embedding_noise=alpha, reads_inputs=True)
+    return Effects(embedding_noise=alpha, reads_inputs=True, of_whole_batches=True)
 
 
 def grad_clip(*, max_norm: float = 1.0) -> Effects:

@@ -416,9 +416,13 @@ class Reuse:
     def _activation(self, batch: Batch) -> Tensor:
         """Of a batch, as it is stored."""
         assert self._split is not None
+        prefix, device = self._split.prefix, self.trainer.strategy.root_device
+
+        def run(inputs: Any) -> Tensor:
+            return prefix(placed(inputs, device)).cpu()
+
         with self._precision():
-            inputs = placed(batch["input"], self.trainer.strategy.root_device)
-            made = self._split.prefix(inputs).cpu()
+            made = torch.cat([rows for rows, _ in self.module.at_once.outputs(run, batch)])
         if self._length:
             made = lengthened(made, self._length, padding_side=self._padding_side)
         return made
