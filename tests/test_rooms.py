@@ -14,7 +14,7 @@ EXECUTION = {
     *("train", "use"),
 }
 # import nothing of tlx above them, and every room but methods may import them
-LEAVES = {"cores", "disk", "durable", "interrupts", "ownership", "sealed", "secrecy"}
+LEAVES = {"cores", "disk", "durable", "interrupts", "names", "ownership", "sealed", "secrecy"}
 BELOW_EXECUTION = {"build", "config", "frozen", "results", "training", *MODEL_ROOMS}
 MAY_IMPORT: dict[str, set[str]] = {
     "methods": set(),
@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cache_commands": {"frozen"},
 }
 STANDARD_LIBRARY_ONLY = (
+    "names.py",
     *("methods/stages.py", "methods/strategies.py"),
     *("data/column_files.py", "data/split_files.py", "data/split_folders.py"),
     *("data/split_names.py", "ownership.py", "secrecy.py"),

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tlx import cores, disk, durable, interrupts, launch, runs
+from tlx import cores, disk, durable, interrupts, launch, names, runs
 from tlx.config import changes
 from tlx.config.check import CheckError, check
 from tlx.config.identity import normalise, run_id
@@ -315,8 +315,10 @@ def run_folder(folder: Path) -> Record:
             while tlx was brought up to date); also what `run_here` and `run_together` raise.
     """
     if (folder / FUSED).exists():
-        names = json.loads((folder / FUSED).read_text(encoding="utf-8"))
-        return run_together([folder.parent / name for name in names])
+        together = json.loads((folder / FUSED).read_text(encoding="utf-8"))
+        if wrong := [name for name in together if not names.stays_inside(name)]:
+            raise runs.RunError(f"{folder / FUSED}: {wrong[0]!r} is no name of a run; delete it")
+        return run_together([folder.parent / name for name in together])
     config = runs.read_config(folder)
     try:
         refuse_changed(config, folder)

@@ -144,14 +144,15 @@ def at_work_all(folders: Sequence[Path], *, patient: bool = True) -> Iterator[di
         locked = [folder for folder in dict.fromkeys(folders) if folder not in busy]
         for parent in dict.fromkeys(folder.parent for folder in locked):
             names = [folder.name for folder in locked if folder.parent == parent]
-            wait = _say_wait if patient else None
+            wait = say_wait if patient else None
             others = held.enter_context(holding_all(leases(parent), names, wait=wait))
             for name, holder in others.items():
                 is_busy(parent / name, holder)
         yield busy
 
 
-def _say_wait(others: Mapping[str, Holder]) -> None:
+def say_wait(others: Mapping[str, Holder]) -> None:
+    """Tells whose sign of life is waited for."""
     for name, holder in others.items():
         print(
             f"{name} is held by {holder}; waiting up to {STALE_S:.0f} s for a sign of life",

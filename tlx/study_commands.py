@@ -16,7 +16,7 @@ from tlx import interrupts
 from tlx.results import manifest as manifests
 from tlx.results import record
 from tlx.secrecy import masked
-from tlx.sweeps import cleaning
+from tlx.sweeps import cleaning, driven
 from tlx.sweeps import status as states
 from tlx.sweeps.driver import Driver
 from tlx.sweeps.slurm_task import SUBMITTED
@@ -174,15 +174,30 @@ def cancel(args: argparse.Namespace) -> int:
 
 
 def clean(args: argparse.Namespace) -> int:
-    """Lists what can go of a study; deletes it with --yes."""
+    """Lists what can go of a study; deletes it with --yes, while nobody is at work on it.
+
+    Raises:
+        Busy: somebody is; it says who.
+    """
     folder = manifests.find(args.study, runs_dir=args.runs_dir)
-    found = cleaning.disposable(folder, whole_runs=args.runs)
+    runs_dir, study, own = folder.parent.parent, folder.name, cleaning.run_names(folder)
+    if args.yes:
+        with driven.alone(runs_dir, study, own):
+            return _list_disposable(folder, whole_runs=args.runs, delete=True)
+    _list_disposable(folder, whole_runs=args.runs)
+    if others := driven.at_work(runs_dir, study, own):
+        print(driven.busy_text(study, others))
+    return 0
+
+
+def _list_disposable(folder: Path, *, whole_runs: bool, delete: bool = False) -> int:
+    found = cleaning.disposable(folder, whole_runs=whole_runs)
     for path, size in found:
         print(f"{size / 1e6:10.1f} MB  {path}")
     total = sum(size for _, size in found)
     if not found:
         print("nothing to delete")
-    elif not args.yes:
+    elif not delete:
         print(f"{total / 1e6:10.1f} MB in all; --yes deletes it")
     else:
         for path, _ in found:

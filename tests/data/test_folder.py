@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -411,11 +412,27 @@ def test_names_of_items_without_a_label_are_no_classes(tmp_path, caplog, name):
     assert f"{name!r} is trained as a class" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["../evil", "a/b", "", ".", "..", " x", "a\\b", "x" * 200, "c:d"])
+@pytest.mark.parametrize(
+    "name", ["../evil", "a/b", "", ".", "..", " x", "a\\b", "x" * 200, "c:d", "-n"]
+)
 def test_names_of_further_sets_are_names_of_files(tmp_path, name):
     tree(tmp_path, ["train", "test"], n=2)
     with pytest.raises(ValueError, match=r"dataset\.extra: .* names files of the run"):
         image_folder(root=str(tmp_path), extra={name: "test"})
+
+
+def test_names_of_further_sets_differ_by_more_than_case(tmp_path):
+    tree(tmp_path, ["train", "test"], n=2)
+    for extra in ({"Night": "test", "night": "test"}, {"Test": "test"}):
+        with pytest.raises(ValueError, match=r"dataset\.extra: files of .* are the same on some"):
+            image_folder(root=str(tmp_path), extra=extra)
+
+
+def test_further_sets_of_ones_own_functions_have_names_too(tmp_path):
+    tree(tmp_path, ["train", "test"], n=2)
+    made = image_folder(root=str(tmp_path))
+    with pytest.raises(ValueError, match=r"'\.\./evil' names files of the run"):
+        replace(made, extra={"../evil": made.test})
 
 
 # -- tables ---------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from tlx.names import alike, fault
+
 LOG = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
 
@@ -80,8 +82,6 @@ TORCHVISION: Mapping[str, Sequence[str]] = {
     "test": ("test",),
 }
 """Values of torchvision's argument `split`, in the order in which they are tried."""
-FORBIDDEN = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
-"""In names of files, on one system or another."""
 LONGEST_NAME = 100
 MAX_SHOWN = 8
 
@@ -341,17 +341,19 @@ def check_extra(names: Iterable[str]) -> None:
     """Names of further evaluation sets, which become names of files and columns.
 
     Raises:
-        ValueError: one is a split's, or no name of a file.
+        ValueError: one is a split's, or no name of a file; or two would be one file.
     """
-    for name in map(str, names):
+    texts = [str(name) for name in names]
+    for name in texts:
         if name in SPLITS:
             raise ValueError(f"dataset.extra: {name!r} is a split already; use another name")
-        if (
-            FORBIDDEN.search(name)
-            or name.strip(" .") != name
-            or not 0 < len(name.encode("utf-8", "replace")) <= LONGEST_NAME
-        ):
+        if wrong := fault(name):
             raise ValueError(
-                f"dataset.extra: {name!r} names files of the run, as predictions/NAME.csv; use a "
-                "name without slashes and the like, as night_photos"
+                f"dataset.extra: {name!r} names files of the run, as predictions/NAME.csv, and "
+                f"{wrong}; use a name like night_photos"
             )
+    if both := alike([*SPLITS, *texts]):
+        raise ValueError(
+            f"dataset.extra: files of {both[0]!r} and {both[1]!r} are the same on some systems; "
+            "rename one"
+        )

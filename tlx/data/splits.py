@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tlx.data.split_names import check_extra
+
 Sample = dict[str, Any]
 """`id` (str), `input`, `target`: raw (a PIL image, a text, ...), or encoded (tensors)."""
 
@@ -90,3 +92,11 @@ class Splits:
     prepare: "Callable[[Mapping[str, Any]], Splits] | None" = None
     texts: Callable[[], Iterable[str]] | None = None
     bucketed: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses evaluation sets whose names cannot be names of files, whoever made them.
+
+        Raises:
+            ValueError: there are some.
+        """
+        check_extra(self.extra)

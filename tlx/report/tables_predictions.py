@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tlx import names
 from tlx.report import plot_arms
 from tlx.report.data import Study
 from tlx.report.formats import Column, Table
@@ -103,7 +104,8 @@ def samples(study: Study) -> Table | None:
 
 def _split(study: Study) -> str:
     """The split to look at: the primary one, if predictions are written of it."""
-    return next((split for split in study.splits if split != "val"), "test")
+    there = (split for split in study.splits if split != "val" and names.stays_inside(split))
+    return next(there, "test")
 
 
 def _folder(study: Study, run: Record) -> Path:

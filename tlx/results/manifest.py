@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tlx import durable
+from tlx import durable, names
 from tlx.secrecy import masked, masked_line
 
 VERSION = 1
@@ -236,9 +236,16 @@ def read(folder: Path | str) -> Manifest:
         )
         kinds = {f.name: f.type for f in dataclasses.fields(Manifest)}
         plain = {key: _tupled(value, str(kinds[key])) for key, value in data.items()}
-        return Manifest(runs=runs, looks=looks, **plain)
+        manifest = Manifest(runs=runs, looks=looks, **plain)
     except (TypeError, KeyError) as error:
         raise ManifestError(f"{path} has wrong keys ({error}); start the study again") from error
+    for run in [*(planned.run for planned in manifest.runs), *manifest.parents]:
+        if not names.stays_inside(run):
+            raise ManifestError(
+                f"{path}: {run!r} is no name of a run, for it leads out of the folder of runs; "
+                "somebody has changed the file: start the study again"
+            )
+    return manifest
 
 
 def _tupled(value: Any, kind: str) -> Any:
@@ -268,7 +275,7 @@ def find(study: str, *, runs_dir: Path | str) -> Path:
     matches = exact or [folder for folder in folders if study in folder.name]
     if len(matches) == 1:
         return matches[0]
-    names = ", ".join(folder.name for folder in (matches or folders)) or "none"
+    listed = ", ".join(folder.name for folder in (matches or folders)) or "none"
     if matches:
-        raise ManifestError(f"{study!r} fits {len(matches)} studies: {names}; name one")
-    raise ManifestError(f"no study {study!r} in {root}; there are: {names}")
+        raise ManifestError(f"{study!r} fits {len(matches)} studies: {listed}; name one")
+    raise ManifestError(f"no study {study!r} in {root}; there are: {listed}")

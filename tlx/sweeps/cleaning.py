@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from tlx import execute, runs
-from tlx.leases import leases
+from tlx import execute, names, runs
 from tlx.results import manifest as manifests
 from tlx.results import record
 
@@ -17,24 +16,44 @@ def disposable(folder: Path, *, whole_runs: bool = False) -> list[tuple[Path, in
         folder: of the study.
         whole_runs: the folders of its runs and of the study itself, less the runs that belong to
             another study or that another run started from; else only checkpoints of runs that are
-            over, and what `--force` had set aside.
+            over, and what `--force` had set aside. Whatever is reached through a link stays.
+
+    Raises:
+        ManifestError: as `run_names` does.
     """
-    manifest = manifests.read(folder)
+    mine = run_names(folder)
     runs_dir = folder.parent.parent
-    held = leases(runs_dir).held()
-    mine = dict.fromkeys([*manifest.parents, *(run.run for run in manifest.runs)])
-    free = [runs_dir / run for run in mine if run not in held and (runs_dir / run).is_dir()]
+    # a manifest may come from somebody else: what it lists is a run only if it looks like one
+    there = [runs_dir / run for run in mine if (runs_dir / run / runs.CONFIG).is_file()]
     if whole_runs:
         kept = _needed_elsewhere(folder, runs_dir, set(mine))
-        paths = [path for path in free if path.name not in kept]
-        return [(path, size(path)) for path in [*paths, folder]]
-    found = []
-    for path in free:
-        parts = [path / execute.BEFORE]
-        if record.status_of(path) == "finished":
-            parts.append(path / "checkpoints")
-        found += [(part, size(part)) for part in parts if part.exists()]
-    return found
+        paths = [path for path in there if path.name not in kept] + [folder]
+    else:
+        paths = []
+        for path in there:
+            paths.append(path / execute.BEFORE)
+            if record.status_of(path) == "finished":
+                paths.append(path / "checkpoints")
+    return [
+        (path, size(path))
+        for path in paths
+        if path.exists() and not names.is_link(path, within=runs_dir)
+    ]
+
+
+def run_names(folder: Path) -> list[str]:
+    """Ids of a study's runs, and of those that they start from.
+
+    Raises:
+        ManifestError: the manifest cannot be read, names what is no run, or lies elsewhere than
+            where studies do, so that what is beside it are no runs.
+    """
+    manifest = manifests.read(folder)
+    if folder.parent.name != manifests.STUDIES:
+        raise manifests.ManifestError(
+            f"{folder} does not lie in {manifests.STUDIES}/ of a folder of runs, where studies do"
+        )
+    return list(dict.fromkeys([*manifest.parents, *(run.run for run in manifest.runs)]))
 
 
 def _needed_elsewhere(folder: Path, runs_dir: Path, mine: set[str]) -> set[str]:

@@ -70,7 +70,7 @@ class SlurmExecutor:
         """Takes a run; it is submitted, together with others, by the next `ended`."""
         before = slurm_task.read_json(job.folder / slurm_task.SUBMITTED).get("job")
         # squeue may still show a job that has noted its end
-        if before is not None and not _noted_end(job.folder, before):
+        if slurm_task.is_job(before) and not _noted_end(job.folder, before):
             self._look()
             found = self._queue.get(before)
             if found is not None and not found.over:
@@ -222,7 +222,7 @@ def cancel(folders: Sequence[Path]) -> int:
         RunError: Slurm does not answer.
     """
     read = {folder: slurm_task.read_json(folder / slurm_task.SUBMITTED) for folder in folders}
-    jobs = {folder: facts["job"] for folder, facts in read.items() if "job" in facts}
+    jobs = {f: facts["job"] for f, facts in read.items() if slurm_task.is_job(facts.get("job"))}
     queued = slurm_queue.queue() if jobs else {}
     if queued is None:
         raise runs.RunError("squeue does not answer, so that nothing was cancelled; try again")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -138,6 +139,11 @@ class Task:
 def cancelled_by_us(folder: Path, job: str) -> bool:
     """Whether it was tlx that cancelled a job, so that the run is no failure."""
     return read_json(folder / CANCELLED).get("job") == job
+
+
+def is_job(text: object) -> bool:
+    """Whether what was read from a file is a job's id; it names files of submitit's."""
+    return isinstance(text, str) and re.fullmatch(r"[0-9]+(_[0-9]+)?", text) is not None
 
 
 def job_id() -> str:

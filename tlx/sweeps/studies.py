@@ -4,13 +4,15 @@ import hashlib
 import json
 import re
 import time
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tlx import execute, launch, runs
+from tlx import execute, launch, names, runs
 from tlx.config import sweep
+from tlx.config.check import CheckError, Problem
 from tlx.config.compose import Composer
 from tlx.config.design import SEARCH, Cell, Plan, at_seed
 from tlx.config.design import plan as planned
@@ -20,6 +22,7 @@ from tlx.lineage import Located, Locator
 from tlx.results import manifest as manifests
 from tlx.results.manifest import Manifest, PlannedRun
 from tlx.sweeps import searching
+from tlx.sweeps.driven import driving
 from tlx.sweeps.driver import Driver, Task
 from tlx.sweeps.executor import make
 from tlx.sweeps.growing import Growing, Seeded
@@ -153,14 +156,17 @@ def title(cell: Cell) -> str:
 def name_of(overrides: Sequence[str], multirun: bool = False) -> str:
     """`group=NAME`, or the experiment's name with a hash of what else the line changes.
 
+    Raises:
+        CheckError: the group is no name of a folder.
+
     >>> name_of(["experiment=labels_curve", "executor.workers=4"])
     'labels_curve'
     """
     groups = [text.partition("=")[2] for text in overrides if key_of(text) == "group"]
     if groups and groups[-1] not in {"", "null"}:
-        return re.sub(r"[^\w.+-]+", "_", groups[-1])
+        return _folder_name(groups[-1])
     experiments = [text.partition("=")[2] for text in overrides if key_of(text) == "experiment"]
-    base = experiments[-1].replace("/", "_") if experiments else "sweep"
+    base = experiments[-1].replace("/", "_").lstrip(".-") if experiments else "sweep"
     others = sorted(
         text
         for text in overrides
@@ -170,6 +176,15 @@ def name_of(overrides: Sequence[str], multirun: bool = False) -> str:
     if not others and not multirun:
         return base
     return f"{base}-{hashlib.sha256(json.dumps(others).encode()).hexdigest()[:8]}"
+
+
+def _folder_name(group: str) -> str:
+    """A group as the name of its study's folder."""
+    name = re.sub(r"[^\w.+-]+", "_", unicodedata.normalize("NFC", group))
+    if wrong := names.fault(name):
+        reason = f"{group!r} is to name the study's folder, and {wrong}"
+        raise CheckError([Problem("group", reason, None)])
+    return name
 
 
 def manifest(made: Study, *, command: Sequence[str]) -> Manifest:
@@ -215,7 +230,16 @@ def _planned(run: str, cell: Cell) -> PlannedRun:
 
 
 def drive(made: Study, *, command: Sequence[str], retry_failed: bool = False) -> Driver:
-    """Writes the manifest, and trains what is missing; the driver tells how it went."""
+    """Writes the manifest, and trains what is missing; the driver tells how it went.
+
+    Raises:
+        Busy: somebody cleans the study.
+    """
+    with driving(made.runs_dir, made.name):
+        return _drive(made, command=command, retry_failed=retry_failed)
+
+
+def _drive(made: Study, *, command: Sequence[str], retry_failed: bool) -> Driver:
     (made.folder / CANCEL).unlink(missing_ok=True)
     driver = Driver(
         make(made.executor, runs_dir=made.runs_dir, name=made.name),
