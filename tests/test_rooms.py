@@ -14,7 +14,10 @@ EXECUTION = {
     *("train", "use"),
 }
 # import nothing of tlx above them, and every room but methods may import them
-LEAVES = {"cores", "disk", "durable", "interrupts", "names", "ownership", "sealed", "secrecy"}
+LEAVES = {
+    *("bounds", "cores", "disk", "durable", "interrupts", "names", "ownership", "sealed"),
+    "secrecy",
+}
 BELOW_EXECUTION = {"build", "config", "frozen", "results", "training", *MODEL_ROOMS}
 MAY_IMPORT: dict[str, set[str]] = {
     "methods": set(),
@@ -22,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "durable": {"disk"},
     "results": set(),
     "data": {"methods"},
-    "backbones": {"methods"},
+    "backbones": {"config.settings", "methods"},
     "tasks": {"backbones", "data", "methods"},
     "frozen": MODEL_ROOMS,
     "config": {

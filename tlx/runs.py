@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tlx import durable, sealed, secrecy
+from tlx import bounds, durable, sealed, secrecy
 from tlx.leases import STALE_S, Holder, holding_all, leases
 
 CONFIG = "config.yaml"
@@ -69,7 +69,9 @@ def find(run: str, *, runs_dir: str | Path) -> Path:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The resolved config that a run was started with."""
-    config = yaml.load((folder / CONFIG).read_text(encoding="utf-8"), Loader=LOADER)
+    text = (folder / CONFIG).read_text(encoding="utf-8")
+    bounds.require_yaml(text, str(folder / CONFIG))  # the folder may be somebody else's
+    config = yaml.load(text, Loader=LOADER)
     assert isinstance(config, dict)
     return config
 

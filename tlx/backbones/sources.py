@@ -14,7 +14,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.utils import logging as hf_logging
 
-from tlx.backbones import vocabulary, weights
+from tlx import bounds
+from tlx.backbones import kernels, vocabulary, weights
 
 KNOWN = (
     "google-bert/bert-base-uncased",
@@ -92,7 +93,8 @@ def config_of(source: Source, kwargs: Mapping[str, Any], *, tokenizer: str | Non
         tokenizer: JSON, for a kind of network: sizes and special tokens are taken from it.
 
     Raises:
-        ValueError: an unknown entry.
+        ValueError: an unknown entry, one whose number is over its bound, or one that would fetch
+            code.
         RuntimeError: the hub cannot be reached.
     """
     for key in RESERVED:
@@ -105,13 +107,21 @@ def config_of(source: Source, kwargs: Mapping[str, Any], *, tokenizer: str | Non
     if source.kind == "type":
         _check_keys(AutoConfig.for_model(source.name), changes)
         ids = _ids(tokenizer) if tokenizer is not None else {}
+        bounds.require_numbers(changes, "backbone.kwargs")
         config = AutoConfig.for_model(source.name, **{**ids, **changes})
     else:
+        if source.kind == "folder":
+            file = Path(source.name, "config.json")
+            written = bounds.read_object(file)
+            bounds.require_numbers(written, str(file))
+            kernels.require(written, None, name=source.name)
         with reached(source, "config"):
             config = AutoConfig.from_pretrained(source.name, trust_remote_code=False)
         _check_keys(config, changes)
+        bounds.require_numbers(changes, "backbone.kwargs")
         for key, value in changes.items():
             setattr(config, key, value)
+    kernels.require(config, kwargs.get(ABOUT_ATTENTION), name=source.name)
     if config.is_encoder_decoder:
         raise ValueError(
             f"backbone.name={source.name!r} ({config.model_type}) is an encoder with a decoder, "
@@ -133,6 +143,8 @@ def tokenizer_of(source: Source) -> str:
             f"backbone.name={source.name!r} has no tokenizer.json; save the tokenizer into the "
             "folder too (tokenizer.save_pretrained)"
         )
+    if source.kind == "folder" and (folder / "tokenizer.json").is_file():
+        bounds.read_json(folder / "tokenizer.json")
     advice = (
         f"the tokenizer of {source.name!r} has no fast form here (tokenizer.json); where it is a "
         "sentencepiece model, `pip install sentencepiece protobuf` lets transformers convert it"

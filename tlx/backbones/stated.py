@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from timm.models import parse_model_name
 from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 
+from tlx import bounds
 from tlx.backbones import weights
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
@@ -154,6 +155,8 @@ def _of_config(content: Mapping[str, Any], place: str) -> Stated:
     inner = content.get("pretrained_cfg")
     cfg = {**content, **(inner if isinstance(inner, dict) else {})}
     arguments = content.get("model_args")
+    if isinstance(arguments, dict):
+        bounds.require_numbers(arguments, place)
     return Stated(
         place=place,
         mean=_values(cfg, "mean", place),
@@ -176,7 +179,7 @@ def _preprocessor(path: Path) -> Stated:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = bounds.read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -185,7 +188,7 @@ def _json(path: Path) -> dict[str, Any]:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

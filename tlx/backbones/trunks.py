@@ -13,6 +13,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from tlx import bounds
 from tlx.backbones import stacks, text, weights
 from tlx.backbones.sources import Source, quiet, reached
 
@@ -169,6 +170,8 @@ def facts(design: Design) -> Facts:
             _KNOWN.clear()
         with torch.random.fork_rng(devices=[]), torch.device("meta"), quiet():
             network = built(design).eval()
+            needed = sum(each.numel() * each.element_size() for each in network.parameters())
+            bounds.require_memory(needed, f"this {design.config.model_type}")
             layers = stacks.layers_of(network)
             _KNOWN[key] = Facts(layers, _needs(network, layers), first_position(network))
     return _KNOWN[key]

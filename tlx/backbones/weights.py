@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from tlx import durable
+from tlx import bounds, durable
 from tlx.backbones import adapters
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -249,6 +249,7 @@ def _read(path: Path) -> tuple[State, Mapping[str, str], str]:
 
 def _unpickled(path: Path) -> Any:
     """A torch file's content, by the reader that executes nothing."""
+    bounds.require_unpacked(path)
     try:
         # timm's training checkpoints carry their arguments: a class without behaviour.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from tlx import bounds
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant
 from tlx.config.suggest import listed, nearest
@@ -77,12 +78,23 @@ def _weights(backbone: Any) -> Iterator[Problem]:
         )
     elif path.suffix not in SUFFIXES:
         yield Problem(place, f"{init}: weights files end in {', '.join(SUFFIXES)}")
+    elif path.suffix != ".safetensors" and (packed := _packed(path)):
+        yield Problem(place, packed)
     elif path.suffix != ".safetensors" and (found := foreign_globals(path)):
         yield Problem(
             place,
             f"{init} is a pickle with code in it ({listed(found, most=3)}); it was not opened. "
             "Give a .safetensors file, or a file of plain tensors",
         )
+
+
+def _packed(path: Path) -> str:
+    """Why a file of weights is not even looked into; empty where it may be."""
+    try:
+        bounds.require_unpacked(path)
+    except bounds.TooMuch as error:
+        return str(error)
+    return ""
 
 
 def _beside(path: Path, *, folders: bool = False) -> str | None:

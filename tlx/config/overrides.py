@@ -16,6 +16,9 @@ from tlx.config.places import Library
 from tlx.config.problems import Problem
 from tlx.config.suggest import listed, nearest
 
+MOST_TEXT, MOST_DEPTH = 200_000, 50
+"""Of one override: its grammar is read by a program that calls itself."""
+
 WORDS = {"null", "true", "false", "inf", "nan"}
 """What Hydra's grammar reads as something else than text."""
 
@@ -27,7 +30,20 @@ def parsed(text: str) -> Override:
     Raises:
         HydraException: it cannot be read.
     """
+    if len(text) > MOST_TEXT or _depth(text) > MOST_DEPTH:
+        raise HydraException(
+            f"an override has at most {MOST_TEXT:,} characters, nested at most {MOST_DEPTH} deep"
+        )
     return OverridesParser.create().parse_override(text)
+
+
+def _depth(text: str) -> int:
+    """How many brackets are open at once, at most."""
+    depth = most = 0
+    for character in text:
+        depth += (character in "[{(") - (character in "]})")
+        most = max(most, depth)
+    return most
 
 
 def key_of(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from tlx.config.problems import CheckError, Problem
 from tlx.config.suggest import listed, nearest
 
-KEYS = ("allow_targets", "allow_remote_code", "allow_environment")
+KEYS = ("allow_targets", "allow_remote_code", "allow_environment", "allow_attention")
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,14 @@ class Settings:
         allow_remote_code: whether `trust_remote_code` may stand in a config.
         allow_environment: names, or patterns with `*`, of environment variables that a config may
             read by `${oc.env:NAME}`.
+        allow_attention: implementations of attention, or of experts, that a network of transformers
+            may use besides the library's own, `org/repo` too.
     """
 
     allow_targets: frozenset[str] = frozenset()
     allow_remote_code: bool = False
     allow_environment: frozenset[str] = frozenset()
+    allow_attention: frozenset[str] = frozenset()
 
 
 def settings_path() -> Path:
@@ -56,12 +59,13 @@ def load_settings() -> Settings:
     ]
     targets = _texts(content, "allow_targets", "dotted names", path, problems)
     variables = _texts(content, "allow_environment", "names of variables", path, problems)
+    attention = _texts(content, "allow_attention", "names", path, problems)
     remote: Any = content.get("allow_remote_code", False)
     if not isinstance(remote, bool):
         problems.append(Problem(f"{path}: allow_remote_code", "must be true or false"))
     if problems:
         raise CheckError(problems)
-    return Settings(targets, remote, variables)
+    return Settings(targets, remote, variables, attention)
 
 
 def _texts(

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from tlx import bounds
 from tlx.config.places import EXPERIMENT, conf_dir, experiments_dir
 from tlx.config.problems import CheckError, Problem
 
@@ -82,9 +83,12 @@ def _from_top(entry: Any) -> Any:
 
 def _parse(text: str, file: Path) -> Any:
     try:
+        bounds.require_yaml(text, str(file))
         return OmegaConf.create(text) if text.strip() else OmegaConf.create({})
     except (YAMLError, OmegaConfBaseException) as error:
         raise CheckError([Problem(str(file), f"is not valid YAML: {one_line(error)}")]) from error
+    except bounds.TooMuch as error:
+        raise CheckError([Problem("config", one_line(error))]) from error
 
 
 def one_line(error: Exception) -> str:

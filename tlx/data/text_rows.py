@@ -19,6 +19,11 @@ FORMATS = {
 }
 """Ending to format."""
 
+MOST_BYTES = 8 * 2**30
+"""Of a table's columns in memory, which its rows as Python's objects take several times."""
+MOST_AT_ONCE = 1024
+"""Rows."""
+
 
 def read(
     path: Path,
@@ -82,6 +87,9 @@ def _json_lines(path: Path, text: str) -> Table:
         except ValueError as error:
             wrong.append(f"{path.name}:{number}: no JSON: {error}")
             continue
+        except RecursionError:
+            wrong.append(f"{path.name}:{number}: JSON that is nested too deep to be read")
+            continue
         if isinstance(value, dict):
             objects.append((number, value))
         else:
@@ -105,10 +113,21 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _parquet(path: Path) -> Table:
     try:
         from pyarrow import ArrowException, parquet
+        from pyarrow import Table as Columns
     except ImportError:
         raise ValueError(f"{path}: Parquet needs pyarrow; pip install pyarrow") from None
     try:
-        table = parquet.read_table(path)
+        file, batches, held = parquet.ParquetFile(path), [], 0
+        # a value that is written once may stand for millions of rows
+        for batch in file.iter_batches(batch_size=MOST_AT_ONCE):
+            held += batch.nbytes
+            if held > MOST_BYTES:
+                raise ValueError(
+                    f"{path} has {path.stat().st_size:,} bytes and unpacks to more than "
+                    f"{MOST_BYTES:,}; give a part of it"
+                )
+            batches.append(batch)
+        table = Columns.from_batches(batches, schema=file.schema_arrow)
     except (ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from None
     columns = [str(name) for name in table.column_names]
