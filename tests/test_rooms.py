@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "frozen": MODEL_ROOMS,
     "config": {
         *("data.column_files", "data.split_files", "data.split_folders", "data.split_names"),
+        "backbones.weight_kinds",
         *("methods.stages", "results.grammar"),
     },
     "report": {"results"},
@@ -50,7 +51,7 @@ STANDARD_LIBRARY_ONLY = (
     "names.py",
     *("methods/stages.py", "methods/strategies.py"),
     *("data/column_files.py", "data/split_files.py", "data/split_folders.py"),
-    *("data/split_names.py", "ownership.py", "secrecy.py"),
+    *("backbones/weight_kinds.py", "data/split_names.py", "ownership.py", "secrecy.py"),
 )
 NO_TORCH = ("config", "cli.py", "__init__.py")
 HEAVY = {"torch", "torchvision", "pytorch_lightning", "timm", "transformers", "wandb", "ray"}

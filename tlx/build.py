@@ -10,7 +10,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from tlx.backbones.adapters import PROMPTS, adapted
@@ -29,6 +28,7 @@ from tlx.methods.schedules import Schedule
 from tlx.methods.stages import Group, Layout, Span, Stage, spans
 from tlx.tasks.checks import TASKS
 from tlx.tasks.heads import add_norm
+from tlx.tasks.kept_heads import keep_head
 from tlx.tasks.task import Network, Task
 from tlx.training import batch_norm, probe
 from tlx.training import effects as effects_
@@ -219,29 +219,9 @@ def new_head(
             )
         add_norm(head)
     if config["init_head"] == "keep" and init not in {None, "hub", "none"}:
-        keep_head(head, str(init))
+        names = config["backbone"].get("head_names")
+        keep_head(head, trunk, path=str(init), names=names)
     return head
-
-
-def keep_head(head: nn.Module, path: str) -> None:
-    """Loads a run's head into a fresh one (a mutator).
-
-    Raises:
-        ValueError: the file has no head, or one of another shape.
-    """
-    state = {
-        name.removeprefix("head."): value
-        for name, value in load_file(path).items()
-        if name.startswith("head.")
-    }
-    own = {name: tuple(value.shape) for name, value in head.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    if own != found:
-        raise ValueError(
-            f"init_head=keep: {path} has a head {found or 'of no kind'}, this run needs {own}; "
-            "use init_head=new"
-        )
-    head.load_state_dict(state)
 
 
 def layout(network: nn.Module, backbone: Backbone) -> Layout:
@@ -467,6 +447,8 @@ def _ids(split: Any) -> torch.Tensor:
 def with_facts(data: Splits, backbone: Backbone, config: Config, marks: Pace) -> dict[str, Any]:
     """The notes on the data, with what a config does not tell of how it is read."""
     notes = dict(data.notes)
+    if backbone.account:
+        notes["weights"] = dict(backbone.account)
     asked = config["trainer"]["batch_size"]
     if not is_exact(config) and marks.batch_size < asked:
         notes["batch_size"] = {"asked": asked, "used": marks.batch_size}

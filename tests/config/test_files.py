@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tlx.config import files
 from tlx.config.files import foreign_globals
@@ -68,9 +69,14 @@ def test_a_second_pickle_in_the_archive_is_read_too(tmp_path):
     assert foreign_globals(path)
 
 
-@pytest.mark.parametrize(
-    "content", [Namespace(lr=1), np.ones(2), Path("x")], ids=["args", "numpy", "path"]
-)
+def test_the_arguments_that_timm_keeps_beside_its_weights_pass(tmp_path):
+    path = tmp_path / "w.pth.tar"
+    torch.save({"state_dict": TENSORS, "args": Namespace(lr=1)}, path)
+    assert foreign_globals(path) == []
+    assert files.check({"backbone": {"init": str(path)}}) == []
+
+
+@pytest.mark.parametrize("content", [np.ones(2), Path("x")], ids=["numpy", "path"])
 def test_what_safe_loading_refuses_is_refused(tmp_path, content):
     path = tmp_path / "w.pth"
     torch.save({"w": content}, path)
@@ -119,7 +125,7 @@ def test_real_state_dicts_pass(tmp_path):
 )
 def test_starting_weights(tmp_path, init, fine):
     (tmp_path / "notes.txt").write_text("x")
-    (tmp_path / "w.safetensors").write_bytes(b"")
+    save_file({"a": torch.ones(1)}, tmp_path / "w.safetensors")
     found = files.check({"backbone": {"init": init.format(tmp=tmp_path)}})
     assert (not found) is fine
 

@@ -72,6 +72,8 @@ class Backbone:
             token of the vocabulary [N, T, V]; a weight that it shares with the module goes by the
             module's name alone. None where the network is no language model.
         notes: lines for the log, on what was taken from where.
+        account: what became of every key of a weights file, plain; empty for other starts.
+        file_heads: weights of that file's own heads, by its names (`init_head=keep`).
         unknown: tells of token ids [T] which stand for words that the network knows nothing of,
             where these are more than the tokenizer's unknown one.
         sparse: the pooled features [N, D] of texts, given as token ids, as a sparse matrix; where
@@ -93,5 +95,7 @@ class Backbone:
     export: Mapping[str, Any] = field(default_factory=dict)
     lm_head: Callable[[], nn.Module] | None = None
     notes: tuple[str, ...] = ()
+    account: Mapping[str, Any] = field(default_factory=dict)
+    file_heads: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     unknown: Callable[[Tensor], Tensor] | None = None
     sparse: Callable[[Iterable[Sequence[int]]], csr_array] | None = None

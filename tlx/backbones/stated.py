@@ -12,6 +12,7 @@ from timm.models._hub import load_model_config_from_hf, load_model_config_from_p
 
 from tlx import bounds
 from tlx.backbones import weights
+from tlx.backbones.weight_kinds import SAFETENSORS, kind_of
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 USUAL = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")
@@ -127,9 +128,9 @@ def of_file(path: Path) -> Stated:
 
 def _inside(path: Path) -> Stated:
     """Of the metadata of a safetensors file."""
-    if path.suffix != ".safetensors":
-        return Stated()
     try:
+        if kind_of(path) != SAFETENSORS:
+            return Stated()
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tlx.backbones import stated, weights
 from tlx.backbones.backbone import Backbone, Features
 from tlx.backbones.grouping import embedding_names, layer_groups
+from tlx.backbones.key_rules import KeyRules, rules_of
 from tlx.backbones.stated import Stated
 
 MOST_BUILT = 16
@@ -33,6 +34,8 @@ def timm(
     drop_path_rate: float = 0.0,
     mean: list[float] | None = None,
     std: list[float] | None = None,
+    rename: dict[str, str | None] | None = None,
+    head_names: list[str] | None = None,
     kwargs: dict[str, Any] | None = None,
 ) -> Backbone:
     """A timm network without its classifier; pooled features, one vector an image.
@@ -40,7 +43,7 @@ def timm(
     Args:
         name: timm's, with a tag of weights or without: `resnet18.a1_in1k`; `local-dir:FOLDER` or
             `hf-hub:OWNER/NAME`, whose config.json says which network it is.
-        init: `hub`, `none` (random), or a .safetensors, .pth, .pt, .bin or .ckpt file.
+        init: `hub`, `none` (random), or a file of safetensors or torch, whatever its name.
         image_size: pixels of a side; None: what the weights were trained at.
         in_chans: channels of the input; pretrained first layers are adapted.
         drop_rate: dropout inside the network, where it has any.
@@ -48,6 +51,10 @@ def timm(
         mean: that images are normalised by, of each channel, from 0 to 1; None: what is stated
             beside a weights file (`tlx.backbones.stated`), else what timm states of `name`.
         std: likewise.
+        rename: for keys of a weights file: regular expressions, in this order, and what takes the
+            place of their matches; null: the key is left out. Each must match some key.
+        head_names: modules of a weights file that are heads, where they are not found by name or
+            shape.
         kwargs: further arguments of timm's model, `{global_pool: avg}`; they replace those that
             are stated beside a weights file.
 
@@ -67,7 +74,8 @@ def timm(
     full = _on_meta(name, num_classes=2, **options, **drops)
     size = _input_size(full, image_size, in_chans)
     dim = _checked_dim(name, options, size)
-    module = _start(name, init, full, options | drops)
+    rules = rules_of(rename, head_names, width=dim)
+    module, report = _start(name, init, full, options | drops, rules)
     groups, fine, head_level, neck = layer_groups(module, full)
     names = [parameter for parameter, _ in module.named_parameters()]
     asked = {"mean": mean, "std": std}
@@ -90,6 +98,8 @@ def timm(
         no_decay=_no_decay(module, names),
         export={"source": "timm", **_form(name, origin, options, full, size)},
         notes=tuple(notes),
+        account=report.account if report is not None else {},
+        file_heads=report.heads if report is not None else {},
     )
 
 
@@ -142,8 +152,10 @@ def least_image_size(name: str, kwargs: Mapping[str, Any] | None = None) -> int:
     return native
 
 
-def _start(name: str, init: str, full: nn.Module, options: Mapping[str, Any]) -> nn.Module:
-    """The network with its starting weights."""
+def _start(
+    name: str, init: str, full: nn.Module, options: Mapping[str, Any], rules: KeyRules
+) -> tuple[nn.Module, weights.LoadReport | None]:
+    """The network with its starting weights, and what became of a file's."""
     if init.startswith(("run:", "experiment:")):
         raise ValueError(
             f"backbone.init={init!r} must be resolved to a weights file before the backbone is "
@@ -151,18 +163,18 @@ def _start(name: str, init: str, full: nn.Module, options: Mapping[str, Any]) ->
         )
     folder = stated.folder_of(name) if init == "hub" else None
     if init == "hub" and folder is None:
-        return _from_hub(name, full, options)
+        return _from_hub(name, full, options), None
     if folder is None and init != "none" and not Path(init).is_file():
         raise FileNotFoundError(
             f"backbone.init={init!r} is no file; allowed: hub, none, run:ID, experiment:NAME, "
-            f"or a file that ends in {', '.join(weights.SUFFIXES)}"
+            "or a file of safetensors or torch"
         )
     module: nn.Module = timm_lib.create_model(name, num_classes=0, **options)
     if folder is not None:
-        weights.load(module, stated.weights_in(folder))
-    elif init != "none":
-        weights.load(module, init)
-    return module
+        return module, weights.load(module, stated.weights_in(folder), rules=rules)
+    if init != "none":
+        return module, weights.load(module, init, rules=rules)
+    return module, None
 
 
 def _channels(name: str, kwargs: Mapping[str, Any]) -> int:

@@ -14,6 +14,7 @@ from tlx.backbones import evidence as evidences
 from tlx.backbones import stacks, text, trunks, weights
 from tlx.backbones import vocabulary as vocabularies
 from tlx.backbones.backbone import DEFAULT, Backbone, Reading
+from tlx.backbones.key_rules import rules_of
 from tlx.backbones.language_heads import is_causal, language_head
 from tlx.backbones.sources import ABOUT_ATTENTION, Source, config_of, source_of, tokenizer_of
 
@@ -39,6 +40,8 @@ def transformers(
     ] = "wordpiece",
     vocabulary_size: int = 8000,
     lowercase: bool = False,
+    rename: dict[str, str | None] | None = None,
+    head_names: list[str] | None = None,
     kwargs: dict[str, Any] | None = None,
 ) -> Backbone:
     """A text encoder or decoder of transformers without its head.
@@ -59,6 +62,10 @@ def transformers(
             `tlx.backbones.vocabulary.learn`.
         vocabulary_size: most entries of a learnt vocabulary.
         lowercase: letters, in a learnt vocabulary.
+        rename: for keys of a weights file: regular expressions, in this order, and what takes the
+            place of their matches; null: the key is left out. Each must match some key.
+        head_names: modules of a weights file that are heads, where they are not found by name or
+            shape.
         kwargs: entries of the network's config, `{num_hidden_layers: 4}`; `attn_implementation`.
 
     Raises:
@@ -86,7 +93,8 @@ def transformers(
     spec = _input_spec(design, tokenizer, facts, max_length=max_length, padding_side=padding_side)
     if seen is not None:
         _check_sparse(config, spec["max_length"], name)
-    network = trunks.started(design, source, init)
+    rules = rules_of(rename, head_names, width=int(config.hidden_size))
+    network, report = trunks.started(design, source, init, rules=rules)
     if seen is not None and seen.missing and torch.get_default_device().type != "meta":
         seen = evidences.of_itself(network, config)
         _check_seen(seen, design, source, padding_side)
@@ -114,6 +122,8 @@ def transformers(
             "pooling": design.pooling,
             "config": config.to_diff_dict(),
         },
+        account=report.account if report is not None else {},
+        file_heads=report.heads if report is not None else {},
     )
 
 
@@ -126,7 +136,7 @@ def _check_init(init: str) -> None:
     if init not in {"hub", "none"} and not Path(init).is_file():
         raise FileNotFoundError(
             f"backbone.init={init!r} is no file; allowed: hub, none, run:ID, experiment:NAME, or a "
-            f"file that ends in {', '.join(weights.SUFFIXES)}; a folder goes into backbone.name"
+            "file of safetensors or torch; a folder goes into backbone.name"
         )
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from tlx import bounds
 from tlx.backbones import stacks, text, weights
+from tlx.backbones.key_rules import NO_RULES, KeyRules
 from tlx.backbones.sources import Source, quiet, reached
+from tlx.backbones.weight_kinds import SAFETENSORS, kind_of
 
 MOST_KNOWN = 16
 _KNOWN: dict[str, "Facts"] = {}
@@ -63,13 +65,16 @@ class Facts:
     first_position: int
 
 
-def started(design: Design, source: Source, init: str) -> text.TextNetwork:
-    """A trunk with its starting weights.
+def started(
+    design: Design, source: Source, init: str, *, rules: KeyRules = NO_RULES
+) -> tuple[text.TextNetwork, weights.LoadReport | None]:
+    """A trunk with its starting weights, and what became of a file's.
 
     Args:
         design: of the trunk.
         source: of the weights, where `init` is `hub`.
         init: `hub`, `none` or a file.
+        rules: for the names in a file.
 
     Raises:
         ValueError: the weights do not fit.
@@ -77,15 +82,14 @@ def started(design: Design, source: Source, init: str) -> text.TextNetwork:
     """
     if init == "hub":
         with reached(source, "weights"):
-            return built(design, source)
+            return built(design, source), None
     with quiet():
         network = built(design)
-    if init != "none":
-        if _of_run(Path(init)):
-            weights.load(network, init, optional=OPTIONAL)
-        else:
-            weights.load(network.model, init, optional=FOREIGN)
-    return network
+    if init == "none":
+        return network, None
+    if _of_run(Path(init)):
+        return network, weights.load(network, init, optional=OPTIONAL, rules=rules)
+    return network, weights.load(network.model, init, optional=FOREIGN, rules=rules)
 
 
 def built(design: Design, source: Source | None = None) -> text.TextNetwork:
@@ -272,7 +276,10 @@ def _needs(network: text.TextNetwork, layers: tuple[str, ...]) -> dict[str, int 
 
 def _of_run(path: Path) -> bool:
     """Whether a weights file was written by a run, whose names are known."""
-    if path.suffix != ".safetensors":
+    if kind_of(path) != SAFETENSORS:
         return False
-    with safe_open(str(path), framework="pt") as file:
-        return any(name.startswith("backbone.model.") for name in file.keys())  # noqa: SIM118
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return any(name.startswith("backbone.model.") for name in file.keys())  # noqa: SIM118
+    except SafetensorError:
+        return False  # what is wrong with the file is said where its weights are read

@@ -18,6 +18,8 @@ from tokenizers import (
     trainers,
 )
 
+from tlx.backbones.weight_kinds import SAFETENSORS, kind_of
+
 KINDS = ("wordpiece", "words", "identifiers", "whitespace", "characters")
 PAD, UNKNOWN, FIRST, SEPARATOR, MASK, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[EOS]"
 NAMES = {
@@ -196,9 +198,9 @@ def special_ids(tokenizer: str, known: Mapping[str, Any]) -> Ids:
 
 def of_run(path: str | Path) -> str | None:
     """The tokenizer that a run's weights file carries; None for files of other origin."""
-    if Path(path).suffix != ".safetensors":
-        return None
     try:
+        if kind_of(Path(path)) != SAFETENSORS:
+            return None
         with safe_open(str(path), framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get("tlx", "{}"))
     except (SafetensorError, OSError, ValueError):

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from tlx import bounds
+from tlx.backbones import weight_kinds
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant
 from tlx.config.suggest import listed, nearest
 from tlx.data import column_files, split_files, split_folders, split_names
 
 Node = Mapping[str, Any]
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 TWO_CLASSES = "at least 2 classes are needed"
 """To train; a finished run can be judged on one."""
 HARMLESS = re.compile(
@@ -28,9 +28,10 @@ HARMLESS = re.compile(
     r"|torch (float|bfloat|complex|int|uint|qint|quint)\d\w*|torch (bool|strided|sparse_coo)"
     r"|torch\.serialization _get_layout"
     r"|_codecs encode"
+    r"|argparse Namespace"
     r"|(builtins|__builtin__) (set|bytearray|complex|dict|list|tuple|int|float|str|slice)"
 )
-"""Module and name of what a file of plain tensors refers to."""
+"""Module and name of what a file of plain tensors refers to; timm's checkpoints keep arguments."""
 
 
 def check(config: Node) -> list[Problem]:
@@ -39,6 +40,7 @@ def check(config: Node) -> list[Problem]:
     extra = list(_extra(dataset))
     return [
         *_weights(config.get("backbone")),
+        *_without_file(config),
         *extra,
         *([] if extra else _data(dataset)),
         *_texts(dataset),
@@ -76,11 +78,11 @@ def _weights(backbone: Any) -> Iterator[Problem]:
             f"{init!r} is no file; give hub, none, a weights file, run:ID or experiment:NAME",
             words or _beside(path),
         )
-    elif path.suffix not in SUFFIXES:
-        yield Problem(place, f"{init}: weights files end in {', '.join(SUFFIXES)}")
-    elif path.suffix != ".safetensors" and (packed := _packed(path)):
+    elif said := weight_kinds.refusal(path):
+        yield Problem(place, said)
+    elif weight_kinds.kind_of(path) == weight_kinds.TORCH and (packed := _packed(path)):
         yield Problem(place, packed)
-    elif path.suffix != ".safetensors" and (found := foreign_globals(path)):
+    elif weight_kinds.kind_of(path) == weight_kinds.TORCH and (found := foreign_globals(path)):
         yield Problem(
             place,
             f"{init} is a pickle with code in it ({listed(found, most=3)}); it was not opened. "
@@ -95,6 +97,29 @@ def _packed(path: Path) -> str:
     except bounds.TooMuch as error:
         return str(error)
     return ""
+
+
+def _without_file(config: Node) -> Iterator[Problem]:
+    """Keys on what a weights file holds, where the weights come from none."""
+    backbone = config.get("backbone")
+    if not isinstance(backbone, Mapping):
+        return
+    init, name = backbone.get("init", "hub"), str(backbone.get("name", ""))
+    if init not in {"hub", "none"} or (init == "hub" and name.startswith("local-dir:")):
+        return
+    for key in ("rename", "head_names"):
+        if backbone.get(key):
+            yield Problem(
+                f"backbone.{key}",
+                f"is for a weights file, and backbone.init={init} reads none; leave it out, or "
+                "give the file",
+            )
+    if config.get("init_head") == "keep" and init == "hub":
+        yield Problem(
+            "init_head",
+            "keep takes the head of a file or of a run, and backbone.init=hub reads none; give "
+            "the file as backbone.init, or init_head=new",
+        )
 
 
 def _beside(path: Path, *, folders: bool = False) -> str | None:
