@@ -19,7 +19,7 @@ from tlx.config.check import CheckError
 from tlx.config.compose import compose
 from tlx.config.identity import normalise, run_id
 from tlx.methods.probes import Solution
-from tlx.training import probe
+from tlx.training import fixed, probe
 from tlx.training.course import Course, Selection
 from tlx.training.module import TransferModule
 from tlx.training.optimizers import lbfgs
@@ -118,9 +118,22 @@ def test_the_record_tells_how_it_went(tmp_path):
     assert (again.stages[0].computed, again.stages[0].reused) == (0, 808 + 270)
 
 
-def test_tfidf_stays_sparse_and_is_sklearns(tmp_path):
-    words = ["dataset=stdlib_docs", "backbone=tfidf", "backbone.features=500"]
-    config = compose([*TFIDF, *words, "optimizer.penalties=[1e-4]", f"runs_dir={tmp_path}"])
+def test_tfidf_stays_sparse_and_is_sklearns(tmp_path, monkeypatch):
+    words = ["dataset=stdlib_docs", "dataset.labels_per_class=20", "backbone=tfidf"]
+    config = compose(
+        [
+            *TFIDF,
+            *words,
+            "backbone.features=300",
+            "optimizer.penalties=[1e-4]",
+            f"runs_dir={tmp_path}",
+        ]
+    )
+    with monkeypatch.context() as patch:  # a signal is heeded before all vectors are made
+        patch.setattr(StopFlag, "install", lambda flag: setattr(flag, "received", 15))
+        patch.setattr(fixed, "Sparse", None)
+        with pytest.raises(Interrupted, match="after 0 passes"):
+            execute.run(config)
     made = execute.run(config)
     assert not list((tmp_path / build.STORE).rglob("*.*"))  # no dense row is stored
     (stage,) = made.stages

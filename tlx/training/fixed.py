@@ -55,7 +55,14 @@ class Fixed:
         return (products_NC + head.linear.bias.detach().double().cpu()).float()
 
 
-def features(reuse: Reuse, course: Course, *, width: int, sparse: Vectors | None) -> Fixed:
+def features(
+    reuse: Reuse,
+    course: Course,
+    *,
+    width: int,
+    sparse: Vectors | None,
+    heed: Callable[[], None],
+) -> Fixed:
     """The features of a run's items; what was computed and what was stored is accounted for.
 
     Args:
@@ -64,6 +71,7 @@ def features(reuse: Reuse, course: Course, *, width: int, sparse: Vectors | None
         width: D.
         sparse: of a backbone whose features are sparse: nothing is then stored, as they are made
             of tokens in less time than they are read.
+        heed: called for each item of sparse features; raises where a signal asked to stop.
 
     Raises:
         ValueError: they are not fixed, or cannot be stored.
@@ -77,7 +85,7 @@ def features(reuse: Reuse, course: Course, *, width: int, sparse: Vectors | None
     if why is not None:
         raise ValueError(f"optimizer=lbfgs needs fixed features: {why}; or use another optimizer")
     if sparse is not None:
-        return _sparse(reuse, course, sparse)
+        return _sparse(reuse, course, sparse, heed)
     try:
         train = reuse.rows(reuse.splits.train, reuse.training)
         val = reuse.rows(reuse.splits.val, reuse.evaluation)
@@ -94,12 +102,12 @@ def features(reuse: Reuse, course: Course, *, width: int, sparse: Vectors | None
     return Fixed(train.tensor().float(), val.tensor().float())
 
 
-def _sparse(reuse: Reuse, course: Course, vectors: Vectors) -> Fixed:
+def _sparse(reuse: Reuse, course: Course, vectors: Vectors, heed: Callable[[], None]) -> Fixed:
     """Features made of all items' tokens, in the precision that the config would store them in."""
     splits, dtype = reuse.splits, reuse.wishes.dtype or torch.float32
 
     def made(split: Split, transform: Transform) -> csr_array:
-        found = vectors(_tokens(split, transform))
+        found = vectors(_tokens(split, transform, heed))
         found.data = torch.from_numpy(found.data).to(dtype).float().numpy()
         return found
 
@@ -108,10 +116,14 @@ def _sparse(reuse: Reuse, course: Course, vectors: Vectors) -> Fixed:
     return fixed
 
 
-def _tokens(split: Split, transform: Transform) -> Iterator[Sequence[int]]:
+def _tokens(
+    split: Split, transform: Transform, heed: Callable[[], None]
+) -> Iterator[Sequence[int]]:
     """The token ids of each item, as the network would read them."""
     items = Encoded(split, transform.encode, seed=transform.seed)
-    return (items[index, 0]["input"]["input_ids"].numpy() for index in range(len(split)))
+    for index in range(len(split)):
+        heed()
+        yield items[index, 0]["input"]["input_ids"].numpy()
 
 
 def _account(course: Course, computed: int, *, reused: int, saved_s: float) -> None:

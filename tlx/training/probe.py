@@ -228,7 +228,7 @@ class _Path:
         self.display, self.stop = display, stop
         self.task, self.head = module.recipe.task, _linear_head(module, course)
         width = self.head.linear.in_features
-        held = fixed.features(reuse, course, width=width, sparse=sparse)
+        held = fixed.features(reuse, course, width=width, sparse=sparse, heed=self.heed)
         # other devices may lack float64
         self.held = held.to(module.device if module.device.type == "cuda" else torch.device("cpu"))
         device, self.items = self.held.device, len(reuse.splits.train)
@@ -253,13 +253,17 @@ class _Path:
             "converged": best.converged,
         }
 
-    def gradient(self, outputs_CN: Tensor) -> Tensor:
-        """The gradient of the task's loss; heeds a request to stop."""
+    def heed(self) -> None:
+        """Raises Interrupted where a signal asked to stop."""
         if self.stop.received is not None:
             raise Interrupted(
                 f"stopped by a signal after {self.course.progress.step} passes; the same command "
                 "solves again, on stored features"
             )
+
+    def gradient(self, outputs_CN: Tensor) -> Tensor:
+        """The gradient of the task's loss; heeds a request to stop."""
+        self.heed()
         grad_CN = torch.empty_like(outputs_CN)
         self.value_1 = self.loss.gradient(
             outputs_CN[None].clone(),
