@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any, Literal, NoReturn, final
 
@@ -64,7 +64,7 @@ class Requests:
         self._before: dict[int, Any] = {}
         self._terminals: list[int] = []
 
-    def install(self, *, status: int = STATUS) -> bool:
+    def install(self, *, status: int = STATUS, before: Mapping[int, Any] | None = None) -> bool:
         """Takes over the signals; True where that was not done before (a mutator of the process).
 
         A signal that is ignored stays so: SIGHUP under nohup, SIGINT of a job in the background.
@@ -72,11 +72,12 @@ class Requests:
 
         Args:
             status: with which the process ends where nothing is at work.
+            before: handlers to be restored; None: those that are there.
         """
         if self.installed or threading.current_thread() is not threading.main_thread():
             return False
         self.received, self.mode, self._status = None, "leave", status
-        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._before = dict(handlers() if before is None else before)
         self._terminals = [number for number in (1, 2) if _is_terminal(number)]
         self.installed = True
         self.claim()
@@ -142,6 +143,11 @@ class Requests:
         if self.installed:
             self.received, self.mode = None, "hold"
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def handlers() -> dict[int, Any]:
+    """What handles each of the signals now."""
+    return {number: signal.getsignal(number) for number in SIGNALS}
 
 
 REQUESTS = Requests()

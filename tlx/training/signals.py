@@ -30,6 +30,7 @@ class StopFlag:
         """Changes nothing yet."""
         self._installed = False
         self._before: interrupts.Mode | None = None
+        self._handlers = interrupts.handlers()
 
     @property
     def received(self) -> int | None:
@@ -38,7 +39,8 @@ class StopFlag:
 
     def install(self) -> None:
         """Has requests wait from now on (a mutator of the process)."""
-        self._installed = REQUESTS.install() or self._installed
+        # to be given back to who had them before Lightning, which is where this is called from
+        self._installed = REQUESTS.install(before=self._handlers) or self._installed
         if self._before is None:
             self._before = REQUESTS.mode
         if REQUESTS.mode != "hold":
