@@ -16,11 +16,11 @@ EXECUTION = {
 # import nothing of tlx above them, and every room but methods may import them
 LEAVES = {
     *("bounds", "cores", "disk", "durable", "interrupts", "names", "ownership", "sealed"),
-    "secrecy",
+    *("ranges", "secrecy"),
 }
 BELOW_EXECUTION = {"build", "config", "frozen", "results", "training", *MODEL_ROOMS}
 MAY_IMPORT: dict[str, set[str]] = {
-    "methods": set(),
+    "methods": {"ranges"},
     **{name: set() for name in LEAVES},
     "durable": {"disk"},
     "results": set(),
@@ -51,7 +51,13 @@ STANDARD_LIBRARY_ONLY = (
     "names.py",
     *("methods/stages.py", "methods/strategies.py"),
     *("data/column_files.py", "data/split_files.py", "data/split_folders.py"),
-    *("backbones/weight_kinds.py", "data/split_names.py", "ownership.py", "secrecy.py"),
+    *(
+        "backbones/weight_kinds.py",
+        "data/split_names.py",
+        "ownership.py",
+        "ranges.py",
+        "secrecy.py",
+    ),
 )
 NO_TORCH = ("config", "cli.py", "__init__.py")
 HEAVY = {"torch", "torchvision", "pytorch_lightning", "timm", "transformers", "wandb", "ray"}

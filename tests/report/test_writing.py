@@ -101,3 +101,16 @@ def test_nan_and_none_are_told_apart():
     assert text(column, Interval(value=math.nan, low=math.nan, high=math.nan, n=0)) == "–"
     assert text(Column(key="a", label="a", kind="number"), math.nan) == "NaN"
     assert sort_key(column, Interval(value=math.nan, low=0, high=0, n=1)) is None
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_text_that_a_spreadsheet_would_compute_is_quoted(text, tmp_path):
+    columns = [Column(key="item", label="Item"), Column(key="=n", label="n", kind="number")]
+    rows = [[text, -2.5], ["-0.5", 1.0], ["a=b", 2.0]]
+    table = Table(name="errors", title="Errors", columns=columns, rows=rows)
+    (path, *_) = writing.write(tmp_path, table, study="s", prose=False)
+    with open(path, encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file))
+    assert header == ["item", "'=n"]
+    shown = text.replace("\r", "\n")
+    assert rows == [[f"'{shown}", "-2.5"], ["-0.5", "1.0"], ["a=b", "2.0"]]

@@ -6,7 +6,7 @@ Shapes: N items, T tokens, F terms.
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tlx.backbones import terms, vocabulary, weights
 from tlx.backbones.backbone import Backbone, Features, Reading
+from tlx.ranges import Range
 
 MODALITY = "text"
 MOST_WORDS = 200_000
@@ -29,7 +30,7 @@ def tfidf(
     /,
     *,
     init: str = "none",
-    features: int = 20_000,
+    features: Annotated[int, Range(least=1)] = 20_000,
     bigrams: bool = True,
     sublinear: bool = False,
     lowercase: bool = True,

@@ -122,6 +122,9 @@ def _target_nodes(config: Node, settings: Settings) -> Iterator[Problem]:
         if target is None:
             yield _no_target(group, place)
             continue
+        if not isinstance(target, str):
+            yield Problem(f"{place}._target_", f"is {shown(target)}; give one dotted name")
+            continue
         allowed = targets_by_group().get(group, frozenset()) | settings.allow_targets
         if target not in allowed:
             yield Problem(

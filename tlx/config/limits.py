@@ -76,6 +76,10 @@ RANGES: dict[str, Range] = {
     "backbone.width": FROM_1,
     "backbone.embedding": FROM_1,
     "backbone.new_words": FROM_0,
+    "study.seeds": SEED,
+    "dataset.*_column": ANY,
+    "dataset.seed": SEED,
+    "dataset.split_seed": SEED,
     "dataset.labels_per_class": FROM_1,
     "dataset.fraction": UP_TO_1,
     "dataset.*_fraction": BELOW_1,
@@ -108,7 +112,8 @@ RANGES: dict[str, Range] = {
     "augmentation.*.swaps": FROM_1,
     "augmentation.*.alpha": ABOVE_0,
 }
-"""Place to range; the first pattern that fits a place counts; lists are checked item by item."""
+"""Place to range, of what many functions take; others' ranges are said in their signatures
+(`tlx.ranges`). The first pattern that fits a place counts; lists are checked item by item."""
 
 
 def check(config: Node) -> list[Problem]:

@@ -1,11 +1,13 @@
 """Values against annotations: what a config's value becomes, or why it does not fit."""
 
 import ast
+import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tlx.config.suggest import nearest
+from tlx.ranges import Range
 
 Aliases = Mapping[str, ast.expr]
 ANYTHING = {"Any", "object"}
@@ -20,6 +22,10 @@ class Misfit(ValueError):
     def __init__(self, message: str, suggestion: str | None = None) -> None:
         super().__init__(message)
         self.suggestion = suggestion
+
+
+class OutOfRange(Misfit):
+    """A number of the right type, but not in the range that is said beside it."""
 
 
 def conform(value: Any, annotation: ast.expr | None, aliases: Aliases) -> Any:
@@ -39,6 +45,8 @@ def conform(value: Any, annotation: ast.expr | None, aliases: Aliases) -> Any:
         return _one_of(value, node, aliases)
     elif name == "Literal":
         return _choice(value, node)
+    elif name == "Annotated":
+        return _ranged(value, node, aliases)
     elif name in SCALARS:
         return _scalar(value, name)
     elif name in SEQUENCES:
@@ -60,6 +68,8 @@ def known(annotation: ast.expr | None, aliases: Aliases) -> bool:
         return known(node.left, aliases) and known(node.right, aliases)
     if isinstance(node, ast.Constant):
         return node.value is None or node.value is Ellipsis
+    if name == "Annotated":
+        return known(_parts(node)[0], aliases)
     if name == "Literal" or name in ANYTHING or (name in SCALARS and isinstance(node, ast.Name)):
         return True
     if name in SEQUENCES | MAPPINGS | {"Union", "Optional"}:
@@ -69,7 +79,7 @@ def known(annotation: ast.expr | None, aliases: Aliases) -> bool:
 
 def described(annotation: ast.expr, aliases: Aliases) -> str:
     """An annotation in a reader's words."""
-    text = ast.unparse(_plain(annotation, aliases))
+    text = ast.unparse(_bare(_plain(annotation, aliases)))
     return text.replace("None", "null").replace(" | ", " or ").replace("Literal", "one of ")
 
 
@@ -122,8 +132,62 @@ def _one_of(value: Any, node: ast.expr, aliases: Aliases) -> Any:
     same = [v for v in fitting if type(v) is type(value)]
     if fitting:
         return (same or fitting)[0]
+    for misfit in misfits:
+        if isinstance(misfit, OutOfRange):
+            raise misfit
     suggestion = next((m.suggestion for m in misfits if m.suggestion), None)
     raise Misfit(f"is {shown(value)}; give {described(node, aliases)}", suggestion)
+
+
+def _ranged(value: Any, node: ast.expr, aliases: Aliases) -> Any:
+    """A value of what is annotated, whose numbers are in the range that is said beside it."""
+    inner, *said = _parts(node)
+    fitting = conform(value, inner, aliases)
+    for bounds in filter(None, map(_range, said)):
+        for number in _numbers(fitting):
+            if not bounds.holds(number):
+                raise OutOfRange(f"is {number}; give a number {bounds}")
+    return fitting
+
+
+def _range(node: ast.expr) -> Range | None:
+    """The range that an annotation's further part says; None where it says something else."""
+    if not isinstance(node, ast.Call) or _name(node.func) != Range.__name__:
+        return None
+    try:
+        bounds = {each.arg: ast.literal_eval(each.value) for each in node.keywords if each.arg}
+        if node.args or not all(isinstance(bound, int | float) for bound in bounds.values()):
+            raise ValueError(bounds)
+        return Range(**bounds)
+    except (ValueError, TypeError) as error:
+        raise Misfit(
+            f"has a range that cannot be read, {ast.unparse(node)}; write plain numbers, as in "
+            "Range(least=0, below=1)"
+        ) from error
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+class _Bare(ast.NodeTransformer):
+    """Takes ranges out of annotations, which messages say in words."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        """The annotated type alone."""
+        self.generic_visit(node)
+        return _parts(node)[0] if _name(node) == "Annotated" else node
+
+
+def _bare(node: ast.expr) -> ast.expr:
+    bare: ast.expr = _Bare().visit(copy.deepcopy(node))
+    return bare
 
 
 def _choice(value: Any, node: ast.expr) -> Any:

@@ -15,7 +15,7 @@ Samples draw from torch's global generator, which the loader seeds.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, final
 
 import torch
 from PIL import Image
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from tlx.data.splits import Batch
 from tlx.methods import mixing
+from tlx.ranges import Range
 
 IN_STEP = ("batch", "features")
 """Kinds that act in the training step, on what the loader gives."""
@@ -48,9 +49,9 @@ class Augmentation:
 
 def standard(
     *,
-    min_area: float = 0.35,
-    max_area: float = 1.0,
-    max_stretch: float = 1.3333,
+    min_area: Annotated[float, Range(above=0, most=1)] = 0.35,
+    max_area: Annotated[float, Range(above=0, most=1)] = 1.0,
+    max_stretch: Annotated[float, Range(least=1)] = 1.3333,
     horizontal_flip: bool | None = None,
     vertical_flip: bool = False,
 ) -> Augmentation:
@@ -120,7 +121,12 @@ class _RandomCrop:
         return image
 
 
-def randaugment(*, num_ops: int = 2, magnitude: int = 9, fill: int = 0) -> Augmentation:
+def randaugment(
+    *,
+    num_ops: Annotated[int, Range(least=1, most=16)] = 2,
+    magnitude: Annotated[int, Range(least=0, most=30)] = 9,
+    fill: Annotated[int, Range(least=0, most=255)] = 0,
+) -> Augmentation:
     """Some random changes of shape and colour, all at one strength.
 
     Args:
@@ -140,7 +146,7 @@ def randaugment(*, num_ops: int = 2, magnitude: int = 9, fill: int = 0) -> Augme
     )
 
 
-def trivialaugment(*, fill: int = 0) -> Augmentation:
+def trivialaugment(*, fill: Annotated[int, Range(least=0, most=255)] = 0) -> Augmentation:
     """One random change of shape or colour at a random strength: strong, and nothing to tune.
 
     Args:
@@ -156,11 +162,11 @@ def trivialaugment(*, fill: int = 0) -> Augmentation:
 
 def augmix(
     *,
-    severity: int = 3,
-    mixture_width: int = 3,
-    chain_depth: int = -1,
+    severity: Annotated[int, Range(least=1, most=10)] = 3,
+    mixture_width: Annotated[int, Range(least=1, most=16)] = 3,
+    chain_depth: Annotated[int, Range(least=-1, most=16)] = -1,
     alpha: float = 1.0,
-    fill: int = 0,
+    fill: Annotated[int, Range(least=0, most=255)] = 0,
 ) -> Augmentation:
     """Several chains of mild changes, blended with the image: for robustness to corruptions.
 
@@ -198,7 +204,11 @@ def augmix(
 
 
 def color(
-    *, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4, hue: float = 0.0
+    *,
+    brightness: Annotated[float, Range(least=0)] = 0.4,
+    contrast: Annotated[float, Range(least=0)] = 0.4,
+    saturation: Annotated[float, Range(least=0)] = 0.4,
+    hue: Annotated[float, Range(least=0, most=0.5)] = 0.0,
 ) -> Augmentation:
     """Random brightness, contrast, saturation and hue: where colour does not carry the label.
 
@@ -224,8 +234,8 @@ def color(
 def random_erasing(
     *,
     p: float = 0.25,
-    min_area: float = 0.02,
-    max_area: float = 0.33,
+    min_area: Annotated[float, Range(above=0, most=1)] = 0.02,
+    max_area: Annotated[float, Range(above=0, most=1)] = 0.33,
     value: Literal["mean", "noise"] = "mean",
 ) -> Augmentation:
     """Blanks a random rectangle: against leaning on one part of the image.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from tlx.data.scan import pixel_key
 from tlx.data.splits import Labels, Splits
 from tlx.data.subset import Draw
 from tlx.methods.order import sample_seed
+from tlx.ranges import Range
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -38,7 +39,7 @@ NOISE, ROTATION, CONTRAST = 0.3, 25.0, 0.35
 
 def digits(
     *,
-    classes: list[int] | None = None,
+    classes: Annotated[list[int] | None, Range(least=0, most=9)] = None,
     shift: Literal["noise", "rotation", "contrast", "inversion", "labels"] | None = None,
     labels_per_class: int | None = None,
     fraction: float | None = None,
@@ -96,9 +97,9 @@ def _shifted(shift: str | None, image: Image.Image, number: int) -> Image.Image:
 
 def digits_shifted(
     *,
-    noise: float = 0.3,
-    rotation: float = 25.0,
-    contrast: float = 0.35,
+    noise: Annotated[float, Range(least=0)] = 0.3,
+    rotation: Annotated[float, Range()] = 25.0,
+    contrast: Annotated[float, Range(least=0)] = 0.35,
     labels_per_class: int | None = None,
     fraction: float | None = None,
     limit_val: bool = True,
@@ -146,7 +147,7 @@ def digits_shifted(
 def glyphs(
     *,
     characters: Literal["digits", "alnum"] = "alnum",
-    images_per_class: int = 60,
+    images_per_class: Annotated[int, Range(least=10)] = 60,
     labels_per_class: int | None = None,
     fraction: float | None = None,
     limit_val: bool = True,

@@ -5,7 +5,10 @@ trained is the same for all: the adapters and the head. Norms, biases and the ne
 are frozen.
 """
 
+from typing import Annotated
+
 from tlx.methods.stages import Layout, Stage
+from tlx.ranges import Range
 
 
 def lora(
@@ -131,7 +134,7 @@ def vera(
     return _stage("vera", layout)
 
 
-def prompt(layout: Layout, *, tokens: int = 20) -> tuple[Stage, ...]:
+def prompt(layout: Layout, *, tokens: Annotated[int, Range(least=1)] = 20) -> tuple[Stage, ...]:
     """Trains embeddings of virtual tokens before every text, and the head.
 
     Args:
@@ -152,7 +155,7 @@ def prompt(layout: Layout, *, tokens: int = 20) -> tuple[Stage, ...]:
     return _stage("prompt", layout)
 
 
-def prefix(layout: Layout, *, tokens: int = 20) -> tuple[Stage, ...]:
+def prefix(layout: Layout, *, tokens: Annotated[int, Range(least=1)] = 20) -> tuple[Stage, ...]:
     """Trains keys and values of virtual tokens in every layer, and the head.
 
     Args:

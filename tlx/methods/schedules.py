@@ -10,7 +10,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
+
+from tlx.ranges import Range
 
 Curve = Callable[[int, int], float]
 """(step, total) -> factor."""
@@ -104,7 +106,7 @@ def cosine(
     *,
     warmup_steps: int = 0,
     warmup_fraction: float = 0.0,
-    end_factor: float = 0.0,
+    end_factor: Annotated[float, Range(least=0, most=1)] = 0.0,
     scope: Literal["run", "stage"] = "run",
 ) -> Schedule:
     """Half a cosine from 1 to `end_factor`, which the step after the last would have.
@@ -121,7 +123,7 @@ def linear(
     *,
     warmup_steps: int = 0,
     warmup_fraction: float = 0.0,
-    end_factor: float = 0.0,
+    end_factor: Annotated[float, Range(least=0, most=1)] = 0.0,
     scope: Literal["run", "stage"] = "run",
 ) -> Schedule:
     """A straight line from 1 to `end_factor`, which the step after the last would have.
@@ -134,9 +136,9 @@ def linear(
 
 def one_cycle(
     *,
-    pct_start: float = 0.3,
-    div_factor: float = 25.0,
-    final_div_factor: float = 10000.0,
+    pct_start: Annotated[float, Range(above=0, below=1)] = 0.3,
+    div_factor: Annotated[float, Range(least=1)] = 25.0,
+    final_div_factor: Annotated[float, Range(least=1)] = 10000.0,
     scope: Literal["run", "stage"] = "run",
 ) -> Schedule:
     """Half a cosine up to the base learning rate, then half a cosine down to almost nothing.
@@ -169,8 +171,8 @@ def one_cycle(
 
 def slanted_triangular(
     *,
-    cut_frac: float = 0.1,
-    ratio: float = 32.0,
+    cut_frac: Annotated[float, Range(above=0, below=1)] = 0.1,
+    ratio: Annotated[float, Range(least=1)] = 32.0,
     scope: Literal["run", "stage"] = "run",
 ) -> Schedule:
     """A short straight rise, then a long straight fall.

@@ -7,9 +7,10 @@ validations without improvement; `restore_best` starts the next one from the sta
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from tlx.methods.stages import Group, Layout, Stage, Until, check, matching
+from tlx.ranges import Range
 
 Policy = Literal["follow", "freeze", "train"]
 
@@ -95,8 +96,8 @@ def freeze_first_k(layout: Layout, *, k: int = 1) -> tuple[Stage, ...]:
 def surgical(
     layout: Layout,
     *,
-    first: int | str = 0,
-    last: int | str | None = None,
+    first: Annotated[int | str, Range()] = 0,
+    last: Annotated[int | str | None, Range()] = None,
     head: bool = True,
 ) -> tuple[Stage, ...]:
     """Trains one run of neighbouring layer groups, and the head.
@@ -272,7 +273,7 @@ def gradual(
     every_fraction: float | None = None,
     every_epochs: float | None = None,
     every_steps: int | None = None,
-    stages: int | None = None,
+    stages: Annotated[int | None, Range(least=1)] = None,
     decay: float = 1.0,
     plateau: int | None = None,
     restore_best: bool = False,

@@ -134,7 +134,7 @@ def write(folder: Path, table: Table, *, study: str, prose: bool = True) -> list
     names, rows = flat(table)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(names)
+    writer.writerow(map(_csv, names))
     writer.writerows([_csv(item) for item in row] for row in rows)
     texts = {".csv": buffer.getvalue()}
     if prose:
@@ -155,8 +155,27 @@ def remove(folder: Path, names: Iterable[str], *, but: Sequence[Path]) -> None:
         (folder / stale).unlink(missing_ok=True)
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\n")
+"""How texts begin that a spreadsheet would compute instead of show."""
+
+
 def _csv(value: Any) -> Any:
-    return "nan" if isinstance(value, float) and math.isnan(value) else value
+    """A cell of a table that people open: texts of the data that begin as a formula get a quote."""
+    if isinstance(value, float) and math.isnan(value):
+        return "nan"
+    if isinstance(value, str):
+        value = value.replace("\r\n", "\n").replace("\r", "\n")  # the csv module quotes no \r
+        if value.startswith(FORMULA) and not _number(value):
+            return f"'{value}"
+    return value
+
+
+def _number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _parquet(path: Path, names: list[str], rows: list[list[Any]]) -> list[Path]:

@@ -6,7 +6,7 @@ nothing.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from tlx.methods import calibration, metrics
 from tlx.methods.bootstrap import intervals_each
 from tlx.methods.metrics import Counts
 from tlx.methods.shares import Share
+from tlx.ranges import Range
 from tlx.tasks.checks import check_labels, check_smoothing, check_weights
 from tlx.tasks.heads import linear_head
 from tlx.tasks.task import Collected
@@ -35,7 +36,9 @@ LARGEST_CONFUSION = 200
 EVERY_PROBABILITY = 20
 
 
-def classification(labels: Labels, *, class_weights: list[float] | None = None) -> "Classification":
+def classification(
+    labels: Labels, *, class_weights: Annotated[list[float] | None, Range(least=0)] = None
+) -> "Classification":
     """A task of choosing one class; monitors `accuracy`.
 
     Args:

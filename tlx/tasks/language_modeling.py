@@ -6,7 +6,7 @@ Shapes: N windows, T tokens, V entries of the vocabulary, B weightings of the wi
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from tlx.data.splits import IGNORED, Batch, Labels
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
 from tlx.methods.shares import Share
+from tlx.ranges import Range
 from tlx.tasks.checks import check_labels, check_smoothing
 from tlx.tasks.heads import LanguageHead
 from tlx.tasks.task import Collected
@@ -35,9 +36,9 @@ def language_modeling(
     labels: Labels,
     *,
     objective: Literal["causal", "masked"] = "causal",
-    block: int = 128,
-    stride: int | None = None,
-    mask_rate: float = 0.15,
+    block: Annotated[int, Range(least=2)] = 128,
+    stride: Annotated[int | None, Range(least=1)] = None,
+    mask_rate: Annotated[float, Range(above=0, below=1)] = 0.15,
 ) -> "LanguageModeling":
     """A task of predicting tokens of the text itself; monitors `perplexity`.
 

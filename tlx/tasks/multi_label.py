@@ -5,7 +5,7 @@ Shapes: N items, C labels, B weightings of the items.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from tlx.data.splits import Batch, Labels
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
 from tlx.methods.shares import Share
+from tlx.ranges import Range
 from tlx.tasks.checks import check_labels, check_smoothing, check_weights
 from tlx.tasks.classification import EVERY_PROBABILITY, per_class
 from tlx.tasks.heads import linear_head
@@ -30,7 +31,7 @@ METRICS: dict[str, str] = {
 
 
 def multi_label_classification(
-    labels: Labels, *, positive_weights: list[float] | None = None
+    labels: Labels, *, positive_weights: Annotated[list[float] | None, Range(least=0)] = None
 ) -> "MultiLabel":
     """A task of deciding each label by itself; monitors `map`, the mean average precision.
 

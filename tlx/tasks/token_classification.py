@@ -5,7 +5,7 @@ Shapes: N items, W words, C tags, K kinds of entities, B weightings of the items
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from tlx.methods import entities, metrics
 from tlx.methods.bootstrap import Metric, intervals
 from tlx.methods.metrics import Counts
 from tlx.methods.shares import Share
+from tlx.ranges import Range
 from tlx.tasks.checks import check_labels, check_smoothing
 from tlx.tasks.classification import per_class
 from tlx.tasks.heads import TokenHead
@@ -31,7 +32,9 @@ METRICS: dict[str, str] = {
 }
 
 
-def token_classification(labels: Labels, *, outside_weight: float = 1.0) -> "TokenClassification":
+def token_classification(
+    labels: Labels, *, outside_weight: Annotated[float, Range(above=0)] = 1.0
+) -> "TokenClassification":
     """A task of one tag a word; monitors `f1`, over entities.
 
     Args:

@@ -1,7 +1,8 @@
 """The options of the config group `logger`. The files are the truth; the others show them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from tlx.ranges import Range
 from tlx.secrecy import masked
 from tlx.training.csv_logger import CsvLogger
 from tlx.training.run_logger import RunInfo, RunLogger
@@ -24,7 +25,7 @@ def wandb(
     project: str = "tlx",
     mode: Literal["auto", "online", "offline", "disabled"] = "auto",
     entity: str | None = None,
-    init_timeout_s: float = 5.0,
+    init_timeout_s: Annotated[float, Range(above=0)] = 5.0,
 ) -> RunLogger:
     """Shows the run in W&B, grouped by study, one W&B run a run id.
 
