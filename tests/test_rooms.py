@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {
         *("data.column_files", "data.split_files", "data.split_folders", "data.split_names"),
         "backbones.weight_kinds",
-        *("methods.stages", "results.grammar"),
+        *("methods.stages", "results.grammar", "results.record"),
     },
     "report": {"results"},
     "training": MODEL_ROOMS | {"frozen"},

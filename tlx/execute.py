@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tlx import cores, disk, durable, interrupts, launch, names, runs
+from tlx import cores, disk, durable, interrupts, launch, names, runs, sealed
 from tlx.config import changes
 from tlx.config.check import CheckError, check
 from tlx.config.identity import normalise, run_id
@@ -201,6 +201,8 @@ def prepare(
             f"backbone.init: {found.parent.folder.name} has no {runs.WEIGHTS}; "
             "train it again with --force"
         )
+    if found.parent is not None:
+        sealed.check(Path(found.init))
     with runs.at_work(folder, patient=patient):
         if force:
             _set_aside(folder)
@@ -215,7 +217,11 @@ def prepare(
         if found.parent is not None:
             before = provenance_of(found.parent.folder).get("lineage", [])
             lineage = [*before, found.parent.folder.name]
-        earlier = provenance_of(folder)
+        try:
+            earlier = provenance_of(folder)
+        except (runs.RunError, sealed.Damaged) as error:
+            say(f"{error}\n  it is written anew; what it said of earlier attempts is lost")
+            earlier = {}
         first = {key: value for key, value in earlier.items() if key != "attempts"}
         runs.write_json(
             folder / PROVENANCE,
@@ -247,7 +253,9 @@ def _set_aside(folder: Path) -> None:
     worth more than what that attempt left.
     """
     aside = folder / BEFORE
-    if finished(aside) is None or finished(folder) is not None:
+    # of a record that cannot be read nobody knows whether the run had finished
+    worth = ("finished", record.UNREADABLE)
+    if record.status_of(aside) not in worth or record.status_of(folder) in worth:
         shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(exist_ok=True)
     for path in folder.iterdir():
@@ -262,11 +270,23 @@ def _set_aside(folder: Path) -> None:
 
 
 def provenance_of(folder: Path) -> dict[str, Any]:
-    """What provenance.json of a run says; {} where there is none."""
-    try:
-        found: dict[str, Any] = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}  # what was cut off by a crash of the machine says nothing
+    """What provenance.json of a run says; {} where there is none.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    return runs.read_json(folder / PROVENANCE)
+
+
+def init_of(folder: Path) -> str:
+    """Where a run that was prepared takes its starting weights from.
+
+    Raises:
+        RunError: its provenance does not say so.
+    """
+    found = provenance_of(folder).get("init")
+    if not isinstance(found, str):
+        raise runs.damaged(folder / PROVENANCE, "it lacks init")
     return found
 
 
@@ -315,10 +335,7 @@ def run_folder(folder: Path) -> Record:
             while tlx was brought up to date); also what `run_here` and `run_together` raise.
     """
     if (folder / FUSED).exists():
-        together = json.loads((folder / FUSED).read_text(encoding="utf-8"))
-        if wrong := [name for name in together if not names.stays_inside(name)]:
-            raise runs.RunError(f"{folder / FUSED}: {wrong[0]!r} is no name of a run; delete it")
-        return run_together([folder.parent / name for name in together])
+        return run_together([folder.parent / name for name in _fused(folder)])
     config = runs.read_config(folder)
     try:
         refuse_changed(config, folder)
@@ -329,6 +346,20 @@ def run_folder(folder: Path) -> Record:
     if launch.wants_torchrun(config):
         return start_ranks(folder, config)
     return run_here(folder, config=config)
+
+
+def _fused(folder: Path) -> list[str]:
+    """Ids of the runs that are to be trained with one."""
+    path = folder / FUSED
+    try:
+        together = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        together = error
+    if not isinstance(together, list) or not all(isinstance(name, str) for name in together):
+        raise runs.RunError(f"{path} is damaged ({together}); delete it, and start the study again")
+    if wrong := [name for name in together if not names.stays_inside(name)]:
+        raise runs.RunError(f"{path}: {wrong[0]!r} is no name of a run; delete it")
+    return together
 
 
 def run_here(folder: Path, *, init: str | None = None, config: Config | None = None) -> Record:
@@ -348,7 +379,7 @@ def run_here(folder: Path, *, init: str | None = None, config: Config | None = N
 
     cores.limit_torch()
     config = runs.read_config(folder) if config is None else config
-    init = provenance_of(folder)["init"] if init is None else init
+    init = init_of(folder) if init is None else init
     rank, world = launch.join_ranks(config)
     if rank != 0:
         with interrupts.at_work():
@@ -404,10 +435,7 @@ def run_together(folders: Sequence[Path]) -> Record:
             for folder in left:
                 if folder != folders[0]:
                     note(folder, f"trained with others as one, see {folders[0] / runs.LOG}")
-            given = [
-                Given(folder, config, provenance_of(folder)["init"])
-                for folder, config in left.items()
-            ]
+            given = [Given(folder, config, init_of(folder)) for folder, config in left.items()]
             train_stack(given, over=over)
         except CannotFuse as reason:
             for folder, config in left.items():

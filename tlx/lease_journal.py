@@ -197,7 +197,7 @@ class JournalLeases(Leases):
 
 def _apply(line: list[Any], entries: dict[str, Entry]) -> None:
     """Does what a line says to the leases (a mutator)."""
-    if len(line) == 3:  # of a tlx before 0.5: a claim or a beat with a time, or an end without
+    if len(line) == 3:  # of a tlx before 0.2: a claim or a beat with a time, or an end without
         run, text, beat = line
         kind, rest = (END, [None]) if beat is None else (CLAIM, [list(entries.get(run, ())), beat])
     else:

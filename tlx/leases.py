@@ -7,7 +7,9 @@ leases live in SQLite; on network file systems, where SQLite corrupts, in a jour
 appended to.
 """
 
+import fcntl
 import json
+import logging
 import os
 import signal
 import sqlite3
@@ -21,6 +23,8 @@ from pathlib import Path
 from typing import final
 
 from tlx.silence import Silence, boot_id
+
+logger = logging.getLogger(__name__)
 
 BEAT_S = 10.0
 STALE_S = 60.0
@@ -120,7 +124,10 @@ class Leases(ABC):
             text: its holder, as JSON.
             count: how often that has beaten.
         """
-        holder = Holder(**json.loads(text))
+        try:
+            holder = Holder(**json.loads(text))
+        except (ValueError, TypeError):
+            return None  # nobody that anything is known of
         if holder.known_alive():
             return holder
         dead = holder.gone() or self.silence.of(run, f"{count} {text}") > STALE_S
@@ -217,7 +224,7 @@ class SqliteLeases(Leases):
     """Leases in a SQLite file, for machines of their own disk."""
 
     def __init__(self, path: Path, *, silence: Silence | None = None) -> None:
-        """Creates the file where it is missing.
+        """Creates the file where it is missing; a damaged one is set aside.
 
         Args:
             path: of the file.
@@ -225,9 +232,41 @@ class SqliteLeases(Leases):
         """
         super().__init__(silence or Silence())
         self.path = path
+        if self._damage() is not None:
+            self._set_aside()
         with self._open() as db:
             columns = "run TEXT PRIMARY KEY, holder TEXT, beat REAL"
             db.execute(f"CREATE TABLE IF NOT EXISTS leases ({columns})")
+
+    def _damage(self) -> str | None:
+        """What is wrong with the file itself; None where it is whole, or not there."""
+        db = sqlite3.connect(self.path, timeout=60)
+        try:
+            (answer,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.DatabaseError as error:
+            wrong = error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+            return str(error) if wrong else None  # `_open` tells what else is the matter
+        finally:
+            db.close()
+        return None if answer == "ok" else str(answer)
+
+    def _set_aside(self) -> None:
+        """Moves a damaged file out of the way; who holds a lease takes it again at the next beat.
+
+        Two processes of one machine are kept apart by the lock of each run all the same.
+        """
+        with open(self.path.with_suffix(".aside.lock"), "a", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            damage = self._damage()  # unless another process was faster
+            if damage is None:
+                return
+            aside = self.path.with_name(f"{self.path.name}.damaged-{os.urandom(3).hex()}")
+            self.path.rename(aside)
+            self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
+        logger.warning(
+            "%s is damaged (%s): it was moved to %s, and leases are noted anew",
+            *(self.path, damage, aside.name),
+        )
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -238,6 +277,8 @@ class SqliteLeases(Leases):
             db.execute("BEGIN IMMEDIATE")
             yield db
             db.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            raise OSError(f"{self.path}: {error}") from error
         finally:
             db.close()
 
@@ -257,7 +298,11 @@ class SqliteLeases(Leases):
     def beat_all(self, runs: Sequence[str], holder: Holder) -> bool:
         """Renews leases; False where somebody has taken one over."""
         mine = json.dumps(asdict(holder))
-        command = "UPDATE leases SET beat = beat + 1 WHERE run = ? AND holder = ?"
+        # one that is gone was lost with a damaged file, and nobody has taken it
+        command = (
+            "INSERT INTO leases VALUES (?, ?, 0) ON CONFLICT (run) DO UPDATE "
+            "SET beat = beat + 1 WHERE holder = excluded.holder"
+        )
         with self._open() as db:
             return all([db.execute(command, (run, mine)).rowcount == 1 for run in runs])
 

@@ -9,7 +9,7 @@ from typing import Any
 from tlx import runs
 from tlx.config.compose import compose
 from tlx.config.identity import normalise, run_id
-from tlx.results import record
+from tlx.results import reading, record
 
 Config = Mapping[str, Any]
 INHERITED = ("accelerator", "devices", "nodes", "strategy", "workers")
@@ -107,18 +107,15 @@ class Locator:
 
 
 def finished(folder: Path) -> record.Record | None:
-    """The record of a run that finished, or None; one that was cut off counts as none."""
+    """The record of a run that finished, or None.
+
+    Raises:
+        RecordError: there is a record that cannot be read, so that nobody knows.
+    """
     found = known(folder)
     return found if found is not None and found.status == "finished" else None
 
 
 def known(folder: Path) -> record.Record | None:
-    """The record of a run, or None where there is none that says anything.
-
-    Raises:
-        RecordError: another version of tlx wrote it.
-    """
-    try:
-        return record.read(folder)
-    except (FileNotFoundError, NotADirectoryError, record.BrokenRecord):
-        return None
+    """The record of a run, or None where there is none; raises RecordError as `finished`."""
+    return reading.one(folder)

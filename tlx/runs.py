@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from tlx import bounds, durable, sealed, secrecy
+from tlx.config.identity import normalise, run_id
 from tlx.leases import STALE_S, Holder, holding_all, leases
 
 CONFIG = "config.yaml"
@@ -20,6 +21,8 @@ PROGRESS = "progress.json"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 WEIGHTS = sealed.WEIGHTS
+NEEDED = ("backbone", "dataset", "freeze_strategy", "task", "trainer", "seed", "runs_dir")
+"""Keys that the config of every run has."""
 
 
 class RunError(RuntimeError):
@@ -68,12 +71,59 @@ def find(run: str, *, runs_dir: str | Path) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The resolved config that a run was started with."""
-    text = (folder / CONFIG).read_text(encoding="utf-8")
-    bounds.require_yaml(text, str(folder / CONFIG))  # the folder may be somebody else's
-    config = yaml.load(text, Loader=LOADER)
-    assert isinstance(config, dict)
+    """The resolved config that a run was started with.
+
+    Raises:
+        RunError: the file is damaged, or not what a finished run was started with.
+    """
+    path = folder / CONFIG
+    try:
+        text = path.read_text(encoding="utf-8")
+        bounds.require_yaml(text, str(path))  # the folder may be somebody else's
+        config = yaml.load(text, Loader=LOADER)
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise damaged(path, " ".join(str(error).split())) from error
+    if not isinstance(config, dict):
+        raise damaged(path, f"it holds no mapping but {type(config).__name__}")
+    if lacking := [key for key in NEEDED if key not in config]:
+        raise damaged(path, f"it lacks {', '.join(lacking)}")
+    try:
+        sealed.check(path)
+    except sealed.Damaged:
+        # what is not in the id, such as where the runs lie, a person may well have changed
+        if not _same_run(config, folder.name):
+            raise
     return config
+
+
+def _same_run(config: dict[str, Any], label: str) -> bool:
+    try:
+        return run_id(normalise(config)) == label
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False  # a part of it has another form than any config
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file of a run says; {} where there is none.
+
+    Raises:
+        RunError: the file is damaged, or not what a finished run wrote.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, str(error)) from error
+    if not isinstance(found, dict):
+        raise damaged(path, f"it holds no object but {type(found).__name__}")
+    sealed.check(path)
+    return found
+
+
+def damaged(path: Path, why: str) -> RunError:
+    """What is said of a file of a run that cannot be read."""
+    return RunError(f"{path} is damaged ({why}); {sealed.ways_on(path.parent)}")
 
 
 def write_config(folder: Path, config: dict[str, Any], *, sync: bool = True) -> None:

@@ -22,7 +22,16 @@ _compared: set[tuple[_Version, str]] = set()
 
 
 class Damaged(ValueError):
-    """A file of a run that is not, or no longer, what the run wrote."""
+    """A file of a run that is not, or no longer, what the run wrote.
+
+    Attributes:
+        why: what is said of it, less what can be done.
+    """
+
+    def __init__(self, why: str, *, folder: Path) -> None:
+        """Puts the message together."""
+        super().__init__(f"{why}; {ways_on(folder)}")
+        self.why = why
 
 
 def names(folder: Path, *, weights: bool) -> list[str]:
@@ -65,7 +74,8 @@ def check(path: Path, *, files: Mapping[str, str] | None = None) -> None:
     if digest != seal:
         raise Damaged(
             f"{path} is damaged, or was changed since its run finished: its SHA-256 is "
-            f"{digest[:16]}…, {folder / RECORD} says {seal[:16]}…; {ways_on(folder)}"
+            f"{digest[:16]}…, {folder / RECORD} says {seal[:16]}…",
+            folder=folder,
         )
     _compared.add((version, seal))
 

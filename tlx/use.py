@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from tlx import build, cores, durable, runs
+from tlx import build, cores, durable, lineage, runs, sealed
 from tlx.backbones import stated
 from tlx.build import Model
 from tlx.config.check import CheckError, check
@@ -49,12 +49,19 @@ def facts(folder: Path) -> dict[str, Any]:
         RunError: the run has no final weights, or they are damaged.
     """
     path = folder / runs.WEIGHTS
-    if not path.is_file():
+    finished = lineage.known(folder)
+    # weights of a run that has not finished may not have reached the disk
+    if not path.is_file() or (finished is not None and finished.status != "finished"):
         raise runs.RunError(_why_no_weights(folder))
     try:
+        sealed.check(path)
         with safe_open(path, framework="pt") as file:
             found: dict[str, Any] = json.loads((file.metadata() or {})["tlx"])
-    except (SafetensorError, KeyError, ValueError) as error:
+        if not {"labels", "kind", "input_spec"} <= found.keys():
+            raise KeyError("labels, kind, input_spec")
+    except sealed.Damaged as error:
+        raise runs.RunError(f"{error.why}; {_ways_back(folder)}") from error
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise runs.RunError(
             f"{path} is damaged, or not what the run wrote ({type(error).__name__}: {error}); "
             f"{_ways_back(folder)}"
@@ -247,12 +254,12 @@ def _is_own(folder: Path, config: Config, dataset: Config) -> bool:
     logger.setLevel(logging.ERROR)  # what a mere trial has to say is of no concern
     try:
         fingerprint = build.splits({**config, "dataset": there}).fingerprint
-        facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     except (ValueError, OSError):
         return False
     finally:
         logger.setLevel(level)
-    return bool(fingerprint == facts.get("data_fingerprint"))
+    said = runs.read_json(folder / "provenance.json").get("data_fingerprint")
+    return bool(fingerprint == said)
 
 
 def _check_pairs(data: Splits, own: Config) -> None:
@@ -394,6 +401,7 @@ class Predictor:
         from tlx.data import columns
 
         place = self.folder / "predictions" / "test.conll"
+        sealed.check(place)
         held = columns.read(place, columns.Format(separator="blank"))
         return [word for sentence in held.sentences for word in sentence.words]
 

@@ -21,7 +21,7 @@ from huggingface_hub import constants as hub
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from tlx import bounds, durable
+from tlx import bounds, durable, sealed
 from tlx.backbones import adapters, fitting, key_rules, weight_kinds
 from tlx.backbones.key_rules import NO_RULES, KeyRules
 
@@ -268,6 +268,7 @@ def hub_answers(url: str, *, timeout_s: float) -> bool:
 
 def _read(path: Path) -> tuple[State, Mapping[str, str], str]:
     """Tensors of a file by name, its metadata, and the container they were found in."""
+    sealed.check(path)  # of a run's
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {str(path)!r}")
     if said := weight_kinds.refusal(path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tlx.config.check import allowed_targets
 from tlx.config.places import conf_dir, experiments_dir
+from tlx.results.record import UNREADABLE, status_of
 
 
 def text(group: str | None, *, config_dir: str | None = None, runs_dir: str = "runs") -> str:
@@ -62,13 +63,5 @@ def _runs(runs_dir: str) -> list[Path]:
 
 
 def _run_line(folder: Path) -> str:
-    import json
-
-    try:
-        found = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        found = {"status": "started"}
-    except (OSError, ValueError):  # cut off, overwritten, or not ours to read
-        found = None
-    status = found.get("status") if isinstance(found, dict) else None
-    return f"{folder.name:60} {status or 'unreadable record'}"
+    status = status_of(folder) or "started"
+    return f"{folder.name:60} {f'{status} record' if status == UNREADABLE else status}"

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tlx import sealed
 from tlx.report import plot_arms
-from tlx.report.data import Study
+from tlx.report.data import Study, sound
 from tlx.report.figure import Figure, Style, Variant, safe, titled
 from tlx.report.numbers import span
 from tlx.results.record import Record
@@ -31,10 +32,13 @@ def figure(study: Study, styles: Mapping[str, Style]) -> Figure | None:
     shown, note = plot_arms.fewer(study, summaries, MOST_CURVES, plot_arms.worth(study))
     arms = [s.arm for s in shown]
     columns = list(dict.fromkeys([f"val/{study.metric}", "val/loss", "train/loss"]))
-    logs = {
-        arm: [read(study.runs_dir / r.run / "metrics.csv", columns) for r in study.finished(arm)]
-        for arm in arms
-    }
+    nothing = dict.fromkeys(columns, (np.empty(0), np.empty(0)))
+
+    def log_of(run: Record) -> dict[str, Curve]:
+        path = study.runs_dir / run.run / "metrics.csv"
+        return sound(study, lambda place: read(place, columns), path, nothing=nothing)
+
+    logs = {arm: [log_of(run) for run in study.finished(arm)] for arm in arms}
     variants = []
     for column in columns:
         means = {arm: over_seeds([log[column] for log in logs[arm]]) for arm in arms}
@@ -70,7 +74,12 @@ def _around(study: Study, arms: Sequence[str]) -> str:
 
 
 def read(path: Path, columns: Sequence[str]) -> dict[str, Curve]:
-    """Steps and finite values of some columns of a metrics.csv; empty where it has none."""
+    """Steps and finite values of some columns of a metrics.csv; empty where it has none.
+
+    Raises:
+        Damaged: it is not what the run wrote.
+    """
+    sealed.check(path)
     found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in columns}
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -81,8 +90,10 @@ def read(path: Path, columns: Sequence[str]) -> dict[str, Curve]:
                     if math.isfinite(value) and math.isfinite(step):
                         steps.append(step)
                         values.append(value)
-    except (OSError, csv.Error, UnicodeDecodeError):
+    except OSError:
         return {name: (np.empty(0), np.empty(0)) for name in columns}
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise sealed.Damaged(f"{path} is damaged ({error})", folder=path.parent) from error
     return {name: (np.array(s), np.array(v)) for name, (s, v) in found.items()}
 
 

@@ -1,13 +1,15 @@
 """A study as the report sees it: its runs by arm, its figures over seeds."""
 
 import json
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from tlx import sealed
 from tlx.results import claims, grammar, looks, manifest, stats, table
 from tlx.results.claims import Verdict
 from tlx.results.manifest import Manifest, PlannedRun
@@ -18,6 +20,8 @@ MANY_RUNS = 1_000
 """Above so many runs the page draws and lists a part only."""
 NOT_EVALUATION = ("train", "val")
 LABELS = "labels_per_class"
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,7 @@ class Study:
         picked: arm -> its runs under the candidate that it chose, in the order of seeds.
         chosen: arm -> that candidate.
         unnoted: why no verdict may be given: the look could not be noted; empty where it was.
+        damaged: files of runs that are not what was written; they are left out, and told of.
         cache: figures that were computed already; the records never change.
     """
 
@@ -82,6 +87,7 @@ class Study:
     picked: Mapping[str, Sequence[PlannedRun]]
     chosen: Mapping[str, str]
     unnoted: str = ""
+    damaged: set[Path] = field(default_factory=set, compare=False)
     cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -240,11 +246,39 @@ def read(folder: Path, *, runs_dir: Path) -> Study:
     )
 
 
-def provenance(study: Study, run: str) -> Mapping[str, Any]:
-    """What provenance.json of a run says; empty where it is missing or broken."""
+def sound(study: Study, read: Callable[[Path], T], path: Path, *, nothing: T) -> T:
+    """What is read of a file of a run; `nothing`, and a line to the person, where it is damaged.
+
+    Args:
+        study: which the run belongs to.
+        read: reads it.
+        path: of the file.
+        nothing: what stands for it in tables and figures.
+    """
+    if path in study.damaged:
+        return nothing
     try:
-        text = (study.runs_dir / run / "provenance.json").read_text(encoding="utf-8")
-        found = json.loads(text)
-    except (OSError, ValueError):
+        return read(path)
+    except sealed.Damaged as error:
+        study.damaged.add(path)
+        log.warning("%s. The report leaves it out", error)
+        return nothing
+
+
+def provenance(study: Study, run: str) -> Mapping[str, Any]:
+    """What provenance.json of a run says; empty where it is missing or damaged."""
+    path = study.runs_dir / run / "provenance.json"
+    return sound(study, _provenance, path, nothing={})
+
+
+def _provenance(path: Path) -> Mapping[str, Any]:
+    sealed.check(path)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
         return {}
-    return found if isinstance(found, dict) else {}
+    except (ValueError, RecursionError) as error:
+        raise sealed.Damaged(f"{path} is damaged ({error})", folder=path.parent) from error
+    if not isinstance(found, dict):
+        raise sealed.Damaged(f"{path} is damaged (it holds no object)", folder=path.parent)
+    return found

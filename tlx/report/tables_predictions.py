@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlx import names
+from tlx import names, sealed
 from tlx.report import plot_arms
-from tlx.report.data import Study
+from tlx.report.data import Study, sound
 from tlx.report.formats import Column, Table
 from tlx.report.numbers import counted, decimals, finite
 from tlx.results import predictions, stats
@@ -85,7 +85,9 @@ def samples(study: Study) -> Table | None:
     rows: list[list[Any]] = []
     ways: dict[str, None] = {}
     for arm in arms:
-        files = (predictions.read_samples(_folder(study, run)) for run in study.finished(arm))
+        nothing: list[dict[str, Any]] = []
+        places = (_folder(study, run) for run in study.finished(arm))
+        files = (sound(study, predictions.read_samples, each, nothing=nothing) for each in places)
         for sample in next((each for each in files if each), []):
             ways |= dict.fromkeys(sample["continuations"])
             rows.append([arm, sample["prompt"], sample["continuations"]])
@@ -134,8 +136,19 @@ def _best(study: Study, found: Callable[[str], list[list[Error]]]) -> tuple[str,
 def _of_classes(study: Study, arm: str, split: str) -> list[list[Error]]:
     """Errors of each of an arm's runs that chose one class an item, and wrote so."""
     runs = [run for run in study.finished(arm) if run.task == "classification"]
-    files = [predictions.read(_folder(study, run) / f"{split}.csv") for run in runs]
-    return [list(_wrong(rows)) for rows in files if rows]
+    places = [_folder(study, run) / f"{split}.csv" for run in runs]
+    found = [sound(study, _wrong_of, place, nothing=None) for place in places]
+    return [each for each in found if each is not None]
+
+
+def _wrong_of(path: Path) -> list[Error] | None:
+    """Errors of one run; None where it has no predictions."""
+    rows = predictions.read(path)
+    try:
+        return list(_wrong(rows)) if rows else None
+    except (KeyError, ValueError, TypeError) as error:
+        why = f"{path} is damaged ({type(error).__name__}: {error})"
+        raise sealed.Damaged(why, folder=path.parent.parent) from error
 
 
 def _wrong(rows: Sequence[Mapping[str, str]]) -> Iterator[Error]:
@@ -188,7 +201,8 @@ def _entities(study: Study) -> Table | None:
 def _reports(study: Study, arm: str, split: str) -> list[Report]:
     """What seqeval says of each of an arm's runs that tagged words."""
     files = [_folder(study, run) / f"{split}.conll" for run in study.finished(arm)]
-    tags = [predictions.read_tags(file) for file in files]
+    nothing: tuple[list[list[str]], list[list[str]]] = ([], [])
+    tags = [sound(study, predictions.read_tags, file, nothing=nothing) for file in files]
     return [_report(target, predicted) for target, predicted in tags if target]
 
 

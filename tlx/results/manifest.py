@@ -4,7 +4,9 @@ import dataclasses
 import errno
 import fcntl
 import json
+import logging
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tlx import durable, names
+from tlx.results.record import LATER, typed
 from tlx.secrecy import masked, masked_line
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 FILE = "manifest.json"
@@ -21,6 +26,12 @@ PAGE = "report.html"
 LOCK = ".manifest.lock"
 STUDIES = "studies"
 """Folder of the study folders, in the folder of runs."""
+
+
+WAYS_ON = (
+    "put it back from a copy, or start the study again: its runs stay, and what cannot be read of "
+    "looks at its claims is lost"
+)
 
 
 class ManifestError(ValueError):
@@ -44,10 +55,10 @@ class PlannedRun:
     run: str
     arm: str
     seed: int
-    candidate: str = ""
-    overrides: tuple[str, ...] = ()
-    factors: Mapping[str, Any] = field(default_factory=dict)
-    trial: int | None = None
+    candidate: str = field(default="", metadata=LATER)
+    overrides: tuple[str, ...] = field(default=(), metadata=LATER)
+    factors: Mapping[str, Any] = field(default_factory=dict, metadata=LATER)
+    trial: int | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +72,8 @@ class Look:
     """
 
     seeds: tuple[int, ...]
-    sequential: Mapping[str, int] = field(default_factory=dict)
-    taken: str = ""
+    sequential: Mapping[str, int] = field(default_factory=dict, metadata=LATER)
+    taken: str = field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +120,9 @@ class Manifest:
     parents: tuple[str, ...]
     command: tuple[str, ...]
     created: str
-    search: Mapping[str, Any] = field(default_factory=dict)
-    sequential: Mapping[str, int] = field(default_factory=dict)
-    looks: tuple[Look, ...] = ()
+    search: Mapping[str, Any] = field(default_factory=dict, metadata=LATER)
+    sequential: Mapping[str, int] = field(default_factory=dict, metadata=LATER)
+    looks: tuple[Look, ...] = field(default=(), metadata=LATER)
 
 
 def write(folder: Path | str, manifest: Manifest) -> Path:
@@ -152,6 +163,7 @@ def add_look(
 
 def _write(folder: Path, manifest: Manifest) -> Path:
     path = folder / FILE
+    _keep_damaged(path)
     whole = dataclasses.replace(manifest, looks=_union(looks_of(folder), manifest.looks))
     text = json.dumps({"version": VERSION, **_shown(whole)}, ensure_ascii=False)
     durable.write(path, text + "\n")
@@ -166,6 +178,18 @@ def _shown(manifest: Manifest) -> dict[str, Any]:
     for run in plain["runs"]:
         run["overrides"] = [masked_line(text) for text in run["overrides"]]
     return plain
+
+
+def _keep_damaged(path: Path) -> None:
+    """Copies a manifest that cannot be read beside, before it is replaced."""
+    if not path.exists():
+        return
+    try:
+        read(path.parent)
+    except ManifestError as error:
+        aside = path.with_name(f"{FILE}.damaged")
+        shutil.copyfile(path, aside)
+        logger.warning("%s. It is replaced, and kept as %s", error, aside.name)
 
 
 def _union(looks: Iterable[Look], more: Iterable[Look]) -> tuple[Look, ...]:
@@ -224,21 +248,18 @@ def read(folder: Path | str) -> Manifest:
         version = data.pop("version")
     except FileNotFoundError as error:
         raise ManifestError(f"{path}: there is no such study; start it first") from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ManifestError(f"{path} is broken ({error}); start the study again") from error
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise ManifestError(f"{path} is broken ({error}); {WAYS_ON}") from error
     if version != VERSION:
         raise ManifestError(f"{path}: version {version}, this tlx reads {VERSION}")
     try:
-        looks = _looks(data, path.parent)
-        data.pop("looks", None)
-        runs = tuple(
-            PlannedRun(**{**run, "overrides": tuple(run["overrides"])}) for run in data.pop("runs")
-        )
-        kinds = {f.name: f.type for f in dataclasses.fields(Manifest)}
-        plain = {key: _tupled(value, str(kinds[key])) for key, value in data.items()}
-        manifest = Manifest(runs=runs, looks=looks, **plain)
-    except (TypeError, KeyError) as error:
-        raise ManifestError(f"{path} has wrong keys ({error}); start the study again") from error
+        manifest: Manifest = typed(Manifest, data, "manifest")
+        if manifest.mode not in ("max", "min"):
+            raise ValueError(f"mode is {manifest.mode!r}, not max or min")
+        if "looks" not in data:
+            manifest = dataclasses.replace(manifest, looks=_looks(data, path.parent))
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise ManifestError(f"{path} is broken ({error}); {WAYS_ON}") from error
     for run in [*(planned.run for planned in manifest.runs), *manifest.parents]:
         if not names.stays_inside(run):
             raise ManifestError(
@@ -246,14 +267,6 @@ def read(folder: Path | str) -> Manifest:
                 "somebody has changed the file: start the study again"
             )
     return manifest
-
-
-def _tupled(value: Any, kind: str) -> Any:
-    if isinstance(value, list):
-        return tuple(value)
-    if isinstance(value, Mapping) and "tuple" in kind:
-        return {key: tuple(items) for key, items in value.items()}
-    return value
 
 
 def find(study: str, *, runs_dir: Path | str) -> Path:

@@ -3,16 +3,17 @@
 CSV is written as the csv module would write it.
 """
 
+import contextlib
 import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlx import durable
+from tlx import durable, sealed
 
 NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 """As `json` spells them."""
@@ -108,20 +109,46 @@ def excerpt(text: str | Sequence[str]) -> str:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The lines of a file that `write` or `write_ranked` wrote; none where it is missing."""
+    """The lines of a file that `write` or `write_ranked` wrote; none where it is missing.
+
+    Raises:
+        Damaged: it is not what the run wrote.
+    """
     if not path.is_file():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    with _reading(path), open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("a line has more cells than the first, or fewer")
+        if rows and "id" not in rows[0]:
+            raise ValueError("the first line names no column id")
+    return rows
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Compares a file with its seal; what is raised while it is read names the file."""
+    sealed.check(path)
+    try:
+        yield
+    except (ValueError, csv.Error, RecursionError) as error:
+        raise sealed.Damaged(f"{path} is damaged ({error})", folder=path.parent.parent) from error
 
 
 def read_tags(path: Path) -> tuple[list[list[str]], list[list[str]]]:
-    """True and predicted tags of each sentence of a .conll file; none where it is missing."""
+    """True and predicted tags of each sentence of a .conll file; none where it is missing.
+
+    Raises:
+        Damaged: it is not what the run wrote.
+    """
     if not path.is_file():
         return [], []
-    blocks = path.read_text(encoding="utf-8").split("\n\n")
-    rows = [[line.rsplit(" ", 2) for line in block.split("\n") if line] for block in blocks]
-    sentences = [sentence for sentence in rows if sentence]
+    with _reading(path):
+        blocks = path.read_text(encoding="utf-8").split("\n\n")
+        rows = [[line.rsplit(" ", 2) for line in block.split("\n") if line] for block in blocks]
+        sentences = [sentence for sentence in rows if sentence]
+        if any(len(row) != 3 for sentence in sentences for row in sentence):
+            raise ValueError("a line is not a word and two tags")
     target, predicted = ([[row[i] for row in each] for each in sentences] for i in (1, 2))
     return target, predicted
 
@@ -155,9 +182,18 @@ def write_samples(folder: Path, samples: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_samples(folder: Path) -> list[dict[str, Any]]:
-    """What a language model wrote; nothing where there is no such file."""
+    """What a language model wrote; nothing where there is no such file.
+
+    Raises:
+        Damaged: it is not what the run wrote.
+    """
     path = folder / SAMPLES
     if not path.is_file():
         return []
-    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    with _reading(path):
+        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, list) or not all(
+            isinstance(each, dict) and {"prompt", "continuations"} <= each.keys() for each in found
+        ):
+            raise ValueError("it holds no list of prompts and continuations")
     return found

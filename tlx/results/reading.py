@@ -2,9 +2,12 @@
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import json
 import os
+import types
+import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,24 @@ _NEEDED = {
     for kind in _KEYS
 }
 _NUMBERS = (float, int)
+_LISTS = ("stages", "lineage", "fused_with")
+
+
+def _plain(hint: Any) -> tuple[type, ...]:
+    """The types in JSON of a field that holds one value, or a mapping; empty for any other."""
+    parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    known = {float: _NUMBERS, int: (int,), str: (str,), bool: (bool,), type(None): (type(None),)}
+    if all(part in known for part in parts):
+        return tuple(kind for part in parts for kind in known[part])
+    return (dict,) if typing.get_origin(hint) is Mapping else ()
+
+
+_PLAIN = {
+    kind: {
+        name: kinds for name, hint in typing.get_type_hints(kind).items() if (kinds := _plain(hint))
+    }
+    for kind in _KEYS
+}
 
 
 def read_many(folders: Iterable[Path | str]) -> Iterator[tuple[str, Record | RecordError | None]]:
@@ -42,15 +63,47 @@ def read_many(folders: Iterable[Path | str]) -> Iterator[tuple[str, Record | Rec
         folders: of runs.
     """
     for folder in folders:
-        path, name = os.path.join(folder, record.FILE), os.path.basename(folder)
+        name = os.path.basename(folder)
         try:
-            yield name, _read(path)
-        except (FileNotFoundError, NotADirectoryError):
-            yield name, None
+            yield name, one(folder)
         except RecordError as error:
             yield name, error
-        except (OSError, UnicodeDecodeError) as error:
-            yield name, RecordError(f"{path}: cannot be read ({error})")
+
+
+def one(folder: Path | str) -> Record | None:
+    """The record of a run, or None where there is none: what every command goes by.
+
+    Raises:
+        RecordError: it cannot be read; says what to do.
+    """
+    path = os.path.join(folder, record.FILE)
+    try:
+        return _read(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError, RecordError) as error:
+        raise record.unreadable(path, error) from error
+
+
+def status_of(folder: Path | str) -> str | None:
+    """As `record.status_of`; a record that has not changed is read once."""
+    path = os.path.join(folder, record.FILE)
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        return record.UNREADABLE
+    return _status(os.fspath(folder), (found.st_ino, found.st_mtime_ns, found.st_size))
+
+
+@functools.lru_cache(maxsize=50_000)
+def _status(folder: str, version: tuple[int, ...]) -> str | None:
+    try:
+        found = one(folder)
+    except RecordError:
+        return record.UNREADABLE
+    return None if found is None else found.status
 
 
 @contextlib.contextmanager
@@ -72,7 +125,7 @@ def _read(path: str) -> Record:
         # the hook is called once an object and takes as long as all the rest
         hook = _revive if '"$float"' in text else None
         return _quick(json.loads(text, object_hook=hook))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return record.from_json(text, source=path)
 
 
@@ -83,6 +136,9 @@ def _revive(item: dict[str, Any]) -> Any:
 def _quick(data: dict[str, Any]) -> Record:
     if data.pop("version") != record.VERSION or data["status"] not in record.STATUSES:
         raise ValueError
+    names = (*data["lineage"], *data["fused_with"])
+    if not all(type(data[key]) is list for key in _LISTS) or not set(map(type, names)) <= {str}:
+        raise TypeError
     parameters, selected = data["parameters"], data["selected"]
     data["parameters"] = None if parameters is None else _made(Parameters, parameters)
     data["selected"] = None if selected is None else _made(Selected, selected)
@@ -114,4 +170,7 @@ def _made(kind: Any, data: dict[str, Any]) -> Any:
     keys = data.keys()
     if keys != _KEYS[kind] and not _NEEDED[kind] <= keys <= _KEYS[kind]:
         raise KeyError
+    for name, kinds in _PLAIN[kind].items():
+        if name in data and type(data[name]) not in kinds:
+            raise TypeError
     return kind(**data)

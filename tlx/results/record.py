@@ -1,9 +1,8 @@
 """The record of a run: a versioned JSON file, written atomically and read strictly."""
 
 import dataclasses
+import functools
 import json
-import os
-import re
 import types
 import typing
 from collections.abc import Mapping
@@ -21,12 +20,12 @@ LATER = {"later": True}
 """Marks a field that was added since version 1: older records lack it."""
 
 
+UNREADABLE = "unreadable"
+"""Status of a run whose record is there and cannot be read."""
+
+
 class RecordError(ValueError):
     """A record that cannot be read: another version, a wrong key, a wrong type, broken JSON."""
-
-
-class BrokenRecord(RecordError):
-    """A file that was cut off or overwritten: it says nothing, as if it were not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,8 +219,8 @@ def from_json(text: str, *, source: str = FILE) -> Record:
     """
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BrokenRecord(f"{source}: not JSON ({error}); run the experiment again") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise RecordError(f"{source}: not JSON ({error})") from error
     if not isinstance(data, dict):
         raise RecordError(f"{source}: a JSON object is expected, not {type(data).__name__}")
     version = data.pop("version", None)
@@ -230,7 +229,7 @@ def from_json(text: str, *, source: str = FILE) -> Record:
             f"{source}: version {version!r}, this tlx reads {VERSION}; "
             "use the tlx that wrote it (see provenance.json beside it)"
         )
-    record: Record = _build(Record, data, source)
+    record: Record = typed(Record, data, source)
     if record.status not in STATUSES:
         raise RecordError(f"{source}.status={record.status!r}; it is one of {', '.join(STATUSES)}")
     return record
@@ -241,34 +240,47 @@ def read(folder: Path | str) -> Record:
 
     Raises:
         FileNotFoundError: there is none.
-        RecordError: it cannot be read.
+        RecordError: it cannot be read; says what to do.
     """
     path = Path(folder) / FILE
-    return from_json(path.read_text(encoding="utf-8"), source=str(path))
+    try:
+        return from_json(path.read_text(encoding="utf-8"), source=str(path))
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (OSError, UnicodeDecodeError, RecordError) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path | str, error: Exception) -> RecordError:
+    """What is said of a record that is there and cannot be read, with the ways on."""
+    why = str(error) if isinstance(error, RecordError) else f"{path}: cannot be read ({error})"
+    return RecordError(
+        f"{why}. Put it back from a copy, or move it away: the run then goes on from its last "
+        "checkpoint, or is trained anew where it has none; --force trains it anew"
+    )
 
 
 def status_of(folder: Path | str) -> str | None:
-    """The status of a run, read from the first lines of its record; None where there is none.
+    """The status of a run; `unreadable` where its record says nothing, None where there is none."""
+    from tlx.results import reading  # which builds on this module
 
-    Cheap enough for thousands of runs, whose records hold confusion matrices and the like.
-    """
-    try:
-        with open(Path(folder) / FILE, encoding="utf-8", errors="replace") as file:
-            head = file.read(2000)
-            found = re.search(r'^ "status": "(\w+)",$', head, flags=re.MULTILINE)
-            file.seek(max(os.fstat(file.fileno()).st_size - 20, 0))
-            whole = file.read().rstrip().endswith("}")
-    except FileNotFoundError:
-        return None
-    return found[1] if found is not None and whole else None
+    return reading.status_of(folder)
+
+
+def set_aside(folder: Path | str) -> Path:
+    """Moves a record that cannot be read out of the way; returns where to."""
+    path = Path(folder) / FILE
+    return path.replace(path.with_name(f"{FILE}.damaged"))
 
 
 def error_of(folder: Path | str) -> str | None:
-    """Why a run failed, by its record; None where it says nothing of the kind."""
+    """Why a run failed, or why its record cannot be read; None where neither."""
     try:
         return read(folder).error
-    except (FileNotFoundError, RecordError):
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except RecordError as error:
+        return str(error)
 
 
 def write(folder: Path | str, record: Record) -> Path:
@@ -352,17 +364,21 @@ def _part(value: Any, place: str, line: str) -> str:
         raise
 
 
-def _build(kind: Any, value: Any, place: str) -> Any:
-    """The value as the annotation says, or a RecordError that names the place."""
+def typed(kind: Any, value: Any, place: str) -> Any:
+    """Plain data as an annotation says.
+
+    Raises:
+        RecordError: it is of another form; names the place.
+    """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         return _build_dataclass(kind, value, place)
     if origin is types.UnionType:
-        return None if value is None else _build(arguments[0], value, place)
+        return None if value is None else typed(arguments[0], value, place)
     if origin is tuple and isinstance(value, list):
-        return tuple(_build(arguments[0], v, f"{place}[{i}]") for i, v in enumerate(value))
+        return tuple(typed(arguments[0], v, f"{place}[{i}]") for i, v in enumerate(value))
     if origin is Mapping and isinstance(value, dict):
-        return {k: _build(arguments[1], v, f"{place}.{k}") for k, v in value.items()}
+        return {k: typed(arguments[1], v, f"{place}.{k}") for k, v in value.items()}
     if kind is Any:
         return _revive(value)
     if kind is float and not isinstance(value, bool):
@@ -374,17 +390,20 @@ def _build(kind: Any, value: Any, place: str) -> Any:
     raise RecordError(f"{place}: {value!r} is not of type {getattr(kind, '__name__', kind)}")
 
 
+_hints = functools.cache(typing.get_type_hints)
+
+
 def _build_dataclass(kind: Any, value: Any, place: str) -> Any:
     if not isinstance(value, dict):
         raise RecordError(f"{place}: an object is expected, not {value!r}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     needed = {f.name for f in dataclasses.fields(kind) if f.metadata != LATER}
     unknown, missing = sorted(value.keys() - hints.keys()), sorted(needed - value.keys())
     if unknown or missing:
         raise RecordError(
             f"{place}: unknown keys {unknown}, missing keys {missing}; allowed: {sorted(hints)}"
         )
-    return kind(**{key: _build(hints[key], value[key], f"{place}.{key}") for key in value})
+    return kind(**{key: typed(hints[key], value[key], f"{place}.{key}") for key in value})
 
 
 def _revive(value: Any) -> Any:

@@ -155,6 +155,17 @@ class Driver:
             self._end(task, "failed", record.error_of(task.found.folder), quiet=first)
         elif status == "pruned" and not first:
             self._end(task, "pruned")
+        elif status == record.UNREADABLE and not task.fresh:
+            self._unreadable(task, again=first and self.retry_failed)
+
+    def _unreadable(self, task: Task, *, again: bool) -> None:
+        """Ends a task whose record cannot be read, or has it go on from what else there is."""
+        reason = record.error_of(task.found.folder)
+        if again:
+            aside = record.set_aside(task.found.folder)
+            self.say(f"  {task.title}: {first_line(reason)}\n    moved to {aside.name}")
+        else:
+            self._end(task, "failed", reason)
 
     def _others(self) -> None:
         """Looks again at what other processes are at work on."""
@@ -359,7 +370,7 @@ def reached(folder: Path) -> int:
     """The step that a run last told of; -1 where it told of none."""
     try:
         return int(json.loads((folder / runs.PROGRESS).read_text(encoding="utf-8"))["step"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return -1
 
 

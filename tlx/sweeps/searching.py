@@ -17,7 +17,7 @@ from tlx.config.limits import metrics_of
 from tlx.config.problems import Problem
 from tlx.lineage import Located, Locator, known
 from tlx.results.manifest import PlannedRun
-from tlx.results.record import Record
+from tlx.results.record import Record, status_of
 from tlx.sweeps import fuse, search, search_rules, spaces
 from tlx.sweeps.driver import Task, first_line
 from tlx.sweeps.search import Search, Trial
@@ -247,6 +247,6 @@ class Trials:
             found += [
                 run
                 for run, place in runs
-                if trial.number in self.open or known(place.folder) is not None
+                if trial.number in self.open or status_of(place.folder) is not None
             ]
         return found

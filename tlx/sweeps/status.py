@@ -15,6 +15,7 @@ from tlx.leases import leases
 from tlx.results import manifest as manifests
 from tlx.results import record
 from tlx.results.manifest import Manifest, PlannedRun
+from tlx.results.record import UNREADABLE
 
 MOST = 30
 """Rows of a kind that are shown."""
@@ -26,7 +27,7 @@ class State:
 
     Attributes:
         run: as planned.
-        status: finished, failed, pruned, running, interrupted or waiting.
+        status: finished, failed, pruned, running, interrupted, waiting or unreadable.
         folder: of the run.
     """
 
@@ -76,7 +77,7 @@ def _summary(folder: Path, runs_dir: Path) -> str:
 
 
 def _counts(counts: Counter[str]) -> str:
-    order = ("finished", "running", "waiting", "interrupted", "failed", "pruned")
+    order = ("finished", "running", "waiting", "interrupted", "failed", "pruned", UNREADABLE)
     return ", ".join(f"{counts[name]} {name}" for name in order if counts[name])
 
 
@@ -88,7 +89,7 @@ def _one(manifest: Manifest, *, runs_dir: Path) -> str:
     running = [s for s in found if s.status == "running"]
     if running:
         parts.append(_running(running))
-    failed = [s for s in found if s.status == "failed"]
+    failed = [s for s in found if s.status in {"failed", UNREADABLE}]
     if failed:
         parts.append(_failed(failed))
     waiting = [s for s in found if s.status in {"waiting", "interrupted"}]
@@ -116,14 +117,16 @@ def _progress(folder: Path) -> tuple[str, str, str, str]:
     path = folder / runs.PROGRESS
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        step, total = said["step"], said["total"]
+        value = "" if said["value"] is None else f"{said['metric']} {said['value']:.4f}"
+        # of the run's own clock; one that was begun by an earlier tlx told another machine's
+        trained = step - said.get("since_step", step)
+        left = f"{said['seconds'] / trained * (total - step):.0f} s" if trained > 0 else ""
+        return (f"{step}/{total}", said["stages"][said["stage"]], value, left)
+    except OSError:
         return ("starting", "", "", "")
-    step, total = said["step"], said["total"]
-    value = "" if said["value"] is None else f"{said['metric']} {said['value']:.4f}"
-    # of the run's own clock; one that was begun by an earlier tlx told another machine's
-    trained = step - said.get("since_step", step)
-    left = f"{said['seconds'] / trained * (total - step):.0f} s" if trained > 0 else ""
-    return (f"{step}/{total}", said["stages"][said["stage"]], value, left)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return (f"{path.name} is damaged", "", "", "")  # the run replaces it within seconds
 
 
 def _failed(found: list[State]) -> str:
