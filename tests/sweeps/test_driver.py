@@ -228,3 +228,17 @@ def test_a_record_that_was_cut_off_is_no_record(tmp_path, text):
     driver, _ = driven(tmp_path, made, executor)
     assert executor.started == [made[0].run]
     assert states(driver) == ["finished"]
+
+
+@pytest.mark.parametrize("retry_failed", [False, True])
+def test_a_finished_run_whose_record_cannot_be_read_is_not_trained_unasked(tmp_path, retry_failed):
+    made = tasks(tmp_path, seeds=(0, 1))
+    folder = tmp_path / made[0].run
+    folder.mkdir(parents=True)
+    (folder / record.FILE).write_text("{")
+    (folder / "model.safetensors").touch()
+    executor = Scripted()
+    driver, said = driven(tmp_path, made, executor, retry_failed=retry_failed)
+    assert (made[0].run in executor.started) == retry_failed
+    assert states(driver) == ["finished" if retry_failed else "failed", "finished"]
+    assert any(str(folder / record.FILE) in line for line in said)

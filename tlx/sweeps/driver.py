@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, final
 
-from tlx import execute, runs
+from tlx import execute, runs, sealed
 from tlx.interrupts import Asked
 from tlx.leases import leases
 from tlx.lineage import Located
@@ -159,10 +159,16 @@ class Driver:
             self._unreadable(task, again=first and self.retry_failed)
 
     def _unreadable(self, task: Task, *, again: bool) -> None:
-        """Ends a task whose record cannot be read, or has it go on from what else there is."""
-        reason = record.error_of(task.found.folder)
-        if again:
-            aside = record.set_aside(task.found.folder)
+        """Ends a task whose record cannot be read, or has it go on from what else there is.
+
+        What looks like a finished run, whose checkpoints are gone, is not trained again unasked.
+        """
+        folder = task.found.folder
+        results = (folder / name for name in (runs.WEIGHTS, sealed.PREDICTIONS))
+        over = not (folder / "checkpoints").exists() and any(path.exists() for path in results)
+        reason = record.error_of(folder)
+        if again or not over:
+            aside = record.set_aside(folder)
             self.say(f"  {task.title}: {first_line(reason)}\n    moved to {aside.name}")
         else:
             self._end(task, "failed", reason)
