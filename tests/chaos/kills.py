@@ -49,10 +49,11 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 """Name to overrides. The last three are started as commands, in processes of their own."""
 COMMANDS = ("fused", "first_seconds", "evaluate")
-# what a clock or the machine says, and what a run that went on had no need to compute again
+# what a clock or the machine says, what a run that went on had no need to compute again, and the
+# digests of files that hold such things
 VOLATILE = {
     *("wall_s", "samples_per_s", "peak_memory_bytes", "computed", "reused", "saved_s", "cached"),
-    *("timings", "time"),
+    *("timings", "time", "files"),
 }
 # who ran, when, where and with what: the run's id stands for the rest of its config
 UNCOMPARED = {
