@@ -116,6 +116,18 @@ def test_tables_of_other_endings_are_those_of_training(files, caplog):
     assert list(map(str, images(["p.txt"], listed))) == ["q/a.png"]
 
 
+def test_tables_of_json_are_read_where_they_are_named(files, caplog):
+    rows = '[{"data": {"text": "a"}}, {"data": {"text": "b"}}]'
+    files(d__t_dot_json=rows, d__u_dot_csv="text\nc\n")
+    inner = {**TABLES, "text_column": "data.text", "label_column": ["x", "y"]}
+    assert read("d/t.json", dataset=inner) == [("d/t.json:1", "a"), ("d/t.json:2", "b")]
+    assert read("d") == [("d/u.csv:2", "c")]  # of JSON is much that is no table
+    assert "1 files are not used: 'd/t.json'" in caplog.text
+    named = {**TABLES, "path": "/gone/all.json"}
+    files(d__t_dot_json='[{"text": "a"}]')
+    assert len(read("d", dataset=named)) == 2
+
+
 def test_pairs_are_asked_for(files):
     files(t_dot_csv="text,other\na,b\n", one_dot_txt="a\n", o_dot_csv="text\na\n")
     assert read("t.csv", dataset=PAIRS) == [("t.csv:2", ("a", "b"))]

@@ -1,5 +1,6 @@
 """Names of splits: of files, of columns, of sets on the hub."""
 
+import json
 import re
 
 import pytest
@@ -83,8 +84,8 @@ def test_tables_that_may_be_a_split_are_refused(tmp_path):
     refused(says, text_csv, root=root)
     assert len(text_csv(root=root, test="test_matched").test) == 20
     assert len(text_csv(root=root, test=None).test) == 3
-    (tmp_path / "test_matched.csv").rename(tmp_path / "test.json")
-    refused("dataset.test=test.json takes it", text_csv, root=root)
+    (tmp_path / "test_matched.csv").rename(tmp_path / "test.xml")
+    refused("dataset.test=test.xml takes it", text_csv, root=root)
     write(tmp_path / "Testing.csv")
     write(tmp_path / "TST.csv")
     refused("TST.csv and Testing.csv; give the one that is meant", text_csv, root=root)
@@ -101,6 +102,20 @@ def test_files_of_columns_of_usual_names_are_found(tmp_path):
     assert (len(made.train), len(made.val), len(made.test)) == (17, 20, 3)
     assert made.notes["unused"] == ["holdout.txt"]
     assert len(conll(root=root, test="holdout.txt").test) == 20
+
+
+def test_tables_of_json_come_after_all_others(tmp_path):
+    rows = json.dumps([{"text": f"json {i}", "label": "ab"[i % 2]} for i in range(20)])
+    for name in ("train.json", "dev.json", "test.json"):
+        write(tmp_path / name, rows)
+    made = text_csv(root=str(tmp_path))
+    assert [split.ids[0] for split in (made.train, made.val, made.test)] == [
+        f"{name}.json:1" for name in ("train", "dev", "test")
+    ]
+    config = {"_target_": "tlx.data.text_table.text_csv", "root": str(tmp_path)}
+    assert files.check({"dataset": config}) == []
+    write(tmp_path / "train.csv")
+    assert text_csv(root=str(tmp_path)).train.ids[0] == "train.csv:2"
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,17 @@
 """Tables of images and of texts are read by one reader: delimiters, encodings, quotes, labels."""
 
+import io
 import json
 import logging
+import warnings
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 
+from tlx.data.inputs import images
+from tlx.data.splits import Labels
 from tlx.data.table import image_csv
 from tlx.data.text_table import text_csv
 
@@ -174,6 +179,197 @@ def test_one_character_for_fields_and_labels(reader):
         reader, lines(AB, between="|"), kind="multi"
     )
     assert reader(lines(["a,b", "b"] * 6, between="|"), kind="multi", separator=",")
+
+
+# -- JSON -----------------------------------------------------------------------------------------
+
+ROWS = [{"item": f"{i}.png", "label": "ab"[i % 2], "of": {"who": [f"{i % 3}"]}} for i in range(N)]
+FRAME = pandas.DataFrame(ROWS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps(ROWS),
+        json.dumps(ROWS, indent=2),
+        FRAME.to_json(orient="records"),
+        FRAME.to_json(orient="columns"),
+        FRAME.to_json(orient="records", lines=True),
+        json.dumps(FRAME.to_dict(orient="list")),
+        json.dumps({"version": 1, "data": ROWS}),
+    ],
+    ids=["list", "indented", "records", "columns", "lines", "lists", "within an object"],
+)
+def test_json_is_read_as_pandas_writes_it(reader, content):
+    made = reader(content, "t.json", val_fraction=0.2, test_fraction=0.2)
+    assert made.labels.names == ("a", "b")
+    rows = {}
+    for split in (made.train, made.val, made.test):
+        for i, each in enumerate(split.ids):
+            name = each if each.endswith(".png") else split.inputs[i]
+            rows[name] = made.labels.names[split.targets[i]]
+    assert rows == dict(zip(FRAME["item"], FRAME["label"], strict=True))
+
+
+@pytest.mark.parametrize("name", ["t.json", "t.jsonl", "t.parquet"])
+def test_fields_within_fields(tmp_path, reader, name):
+    rows = [{"meta": {"label": row["label"], "tags": [row["label"]]}, **row} for row in ROWS]
+    if name == "t.parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / name)
+        content = (tmp_path / name).read_bytes()
+    else:
+        content = json.dumps(rows) if name == "t.json" else "\n".join(map(json.dumps, rows))
+    flat = pandas.json_normalize(rows)
+    for column in ("meta.label", "of.who", "meta.tags.0"):
+        made = reader(content, name, label_column=column, kind="multi")
+        names = {str(v) for cell in flat.get(column, flat["label"]) for v in cell}
+        assert made.labels.names == tuple(sorted(names))
+    assert "'meta.lable' is no column" in refusal(reader, content, name, label_column="meta.lable")
+
+
+def test_a_name_with_a_dot_comes_before_a_way(reader):
+    rows = [{"item": f"{i}.png", "a.b": "xy"[i % 2], "a": {"b": "z"}} for i in range(N)]
+    assert reader(json.dumps(rows), "t.json", label_column="a.b").labels.names == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('[{"item": "0.png"},', "t.json:1: no JSON"),
+        ('[{"item": "0.png", "item": "1.png"}]', "'item' is there twice"),
+        ('{"a": [{"x": 1}], "b": [{"x": 1}]}', "holds several lists of objects: a, b"),
+        ('{"a": {"x": 1}, "b": {"y": 1}}', "is no table: give a list of objects"),
+        ('"a"', "is no table: give a list of objects"),
+        ("[]", "is empty"),
+        (json.dumps([*ROWS, 3]), "t.json:13: no object"),
+        ("\n".join([*map(json.dumps, ROWS), "{"]), "t.json:13: no JSON"),
+    ],
+)
+def test_json_that_is_no_table_is_refused(reader, content, says):
+    assert says in refusal(reader, content, "t.json")
+
+
+def test_a_list_is_no_json_lines(reader):
+    assert "set dataset.format=json" in refusal(reader, json.dumps(ROWS), "t.jsonl")
+    assert reader(json.dumps(ROWS), "t.jsonl", format="json").labels.names == ("a", "b")
+
+
+# -- separators at the ends of lines --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+@pytest.mark.parametrize(("head", "row"), [(1, 1), (0, 1), (1, 0), (2, 2), (0, 2), (2, 1)])
+def test_separators_at_the_ends_of_lines(reader, between, head, row):
+    first, *rest = lines(AB, between=between).splitlines()
+    content = "\n".join([first + between * head, *(each + between * row for each in rest)])
+    made = reader(content, delimiter=between)
+    assert made.labels.names == ("a", "b")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of fields beyond the names
+        frame = pandas.read_csv(io.StringIO(content), sep=between, index_col=False)
+    assert set(frame["label"]) == {"a", "b"}
+    assert sum(map(len, (made.train, made.val, made.test))) == len(frame) == N
+
+
+def test_separators_at_the_end_of_some_lines_are_fields(reader):
+    rows = lines(AB).splitlines()
+    rows[4] += ","
+    assert "t.csv:5: 3 fields, and there are 2 columns" in refusal(reader, "\n".join(rows))
+    short = [f"{rows[0]},", *rows[1:5], "9.png", *rows[6:]]
+    assert "t.csv:6: 1 fields" in refusal(reader, "\n".join(short))
+    full = [f"{rows[0]},", *(f"{each},x" for each in rows[1:4]), *rows[5:]]
+    assert "t.csv:5: 2 fields, and there are 3" in refusal(reader, "\n".join(full))
+
+
+# -- labels in several columns --------------------------------------------------------------------
+
+
+def spread(names, rows):
+    return "\n".join(
+        [f"item,{','.join(names)}", *(f"{i}.png,{','.join(map(str, r))}" for i, r in rows)]
+    )
+
+
+@pytest.mark.parametrize("ones", [(0, 1), ("0.0", "1.0"), ("False", "True")])
+def test_columns_of_0_and_1_are_classes(reader, ones):
+    names = ["cat", "ant", "bee"]
+    rows = [(i, [ones[i % 3 == j] for j in range(3)]) for i in range(N)]
+    made = reader(spread(names, rows), label_column=names)
+    assert made.labels == Labels("single", ("ant", "bee", "cat"))
+    frame = pandas.read_csv(io.StringIO(spread(names, rows)))
+    truth = pandas.from_dummies(frame[names].astype(float).astype(int))[""]
+    for split in (made.train, made.val, made.test):
+        for each, target in zip(split.ids, split.targets, strict=True):
+            row = int(each.removeprefix("t.csv:")) - 2 if "t.csv" in each else int(each[:-4])
+            assert made.labels.names[target] == truth[row]
+
+
+def test_columns_of_0_and_1_are_any_number_of_labels(reader):
+    names = ["cat", "ant", "bee"]
+    rows = [(i, [i % 2, (i // 2) % 2, (i + 1) % 2]) for i in range(N)]
+    made = reader(spread(names, rows), label_column=names, kind="multi")
+    assert made.labels == Labels("multi", ("ant", "bee", "cat"))
+    for split in (made.train, made.val, made.test):
+        for each, target in zip(split.ids, split.targets, strict=True):
+            row = int(each.removeprefix("t.csv:")) - 2 if "t.csv" in each else int(each[:-4])
+            cat, ant, bee = rows[row][1]
+            assert target == (ant, bee, cat)
+
+
+def test_several_columns_of_numbers(reader):
+    rows = [(i, [i / 2, -i]) for i in range(N)]
+    made = reader(spread(["x", "y"], rows), label_column=["x", "y"], kind="real")
+    assert made.labels == Labels("real", ("x", "y"))
+    assert set(made.train.targets) <= {(i / 2, -float(i)) for i in range(N)}
+
+
+def test_rows_of_several_columns_that_are_wrong_are_listed(reader):
+    names = ["cat", "ant"]
+    rows = [(i, [i % 2, 1 - i % 2]) for i in range(N)]
+    rows[1], rows[2], rows[3] = (1, [1, 1]), (2, [0, 0]), (3, ["", 2])
+    said = refusal(reader, spread(names, rows), label_column=names)
+    for line in (
+        "t.csv:3: cat and ant are 1; kind=single has one class a row",
+        "t.csv:4: no label column is 1",
+        "t.csv:5: cat is '', and neither 0 nor 1",
+    ):
+        assert line in said
+    content = spread(names, [(i, [i % 2, 1 - i % 2]) for i in range(N)])
+    assert "each of them once" in refusal(reader, content, label_column=["cat", "cat"])
+    assert "'dog' is no column" in refusal(reader, content, label_column=["cat", "dog"])
+    open_quotes = content.replace("2.png,0,1", '"2.png,0,1').replace("6.png,0,1", '6.png",0,1')
+    assert "t.csv:4: a quoted field goes on over 5 lines" in refusal(
+        reader, open_quotes, label_column=names
+    )
+
+
+# -- paths of Windows -----------------------------------------------------------------------------
+
+
+def test_paths_of_windows(tmp_path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for i in range(N):
+        place = tmp_path / "in" / "deep" / f"{i}.png"
+        (tmp_path / f"{i}.png").rename(place)
+    (tmp_path / "in" / "deep" / "3.png").rename(tmp_path / "odd\\3.png")
+    rows = [
+        "odd\\3.png" if i == 3 else (f"in\\deep\\{i}.png" if i % 2 else f".\\in/deep\\{i}.png")
+        for i in range(N)
+    ]
+    table = tmp_path / "t.csv"
+    table.write_text("path,label\n" + "".join(f"{r},{'ab'[i % 2]}\n" for i, r in enumerate(rows)))
+    made = image_csv(path=str(table))
+    ids = {*made.train.ids, *made.val.ids, *made.test.ids}
+    assert ids == {"odd\\3.png" if i == 3 else f"in/deep/{i}.png" for i in range(N)}
+    found = images([str(table)], {"_target_": "tlx.data.table.image_csv", "path": str(table)})
+    assert all(path.is_file() for path in found)
+    assert len(found) == N
+    table.write_text("path,label\nin\\deep\\99.png,a\n")
+    with pytest.raises(ValueError, match=r"in\\deep\\99\.png"):
+        image_csv(path=str(table))
 
 
 # -- labels that are missing -----------------------------------------------------------------------

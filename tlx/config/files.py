@@ -349,6 +349,7 @@ def _train_table(folder: Path) -> bool:
                 folder,
                 ["train"],
                 endings=constant("tlx.data.text_rows", "FORMATS"),
+                late=constant("tlx.data.text_rows", "LATE"),
                 usual=split_names.FIRST,
             )
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, final
 
 from PIL import Image
@@ -81,6 +81,19 @@ def from_files(
         label_changing=frozenset() if flips else FLIPS,
         notes={**(notes or {}), **({"quarantined": bad} if bad else {})},
     )
+
+
+def path_in(base: Path, name: str) -> str:
+    r"""A path of a table as it stands, or as Windows means it, where only that is a file.
+
+    Args:
+        base: what the path starts from.
+        name: the path, as `dogs\rex.jpg` or `dogs/rex.jpg`.
+    """
+    if "\\" not in name or (base / name).exists():
+        return name
+    slashes = PureWindowsPath(name).as_posix()
+    return slashes if (base / slashes).exists() else name
 
 
 def quoted(names: Sequence[str]) -> str:

@@ -9,13 +9,13 @@ from typing import Any
 
 from tlx.data import column_files, columns, text_rows
 from tlx.data.columns import Format
-from tlx.data.files import quoted, refuse_lines
+from tlx.data.files import path_in, quoted, refuse_lines
 from tlx.data.images import EXTENSIONS
 from tlx.data.separated import Column, Table
 from tlx.data.split_names import SPLITS
 from tlx.data.text_files import decoded, lines_of, refuse_empty
 from tlx.data.text_items import USUAL_NAMES, place_of
-from tlx.data.text_rows import FORMATS
+from tlx.data.text_rows import FORMATS, LATE
 from tlx.data.texts import Text
 from tlx.data.tree import refuse_unwritable, visible_files, writable
 from tlx.methods import tags
@@ -65,7 +65,8 @@ def images(inputs: Iterable[str | Path], dataset: Config) -> list[Path]:
             base = (
                 path.parent if dataset.get("root") is None else Path(dataset["root"]).expanduser()
             )
-            paths += [base / name for _, (name,) in _cells(table, dataset, ["image_column"])]
+            cells = _cells(table, dataset, ["image_column"])
+            paths += [base / path_in(base, name) for _, (name,) in cells]
         else:
             paths.append(path)
     if not paths:
@@ -146,9 +147,10 @@ class Reader:
             self._single(f"text {place}")
             yield self._of(f"text {place}", str(given))
             return
-        endings: set[str] | None = {".txt", *formats}
+        tables = {*formats} - ({*LATE} - _named(self.dataset))  # of JSON is much that is no table
+        endings: set[str] | None = {".txt", *tables}
         if self.words:
-            endings = {".txt", *formats, *column_files.ENDINGS}
+            endings = {".txt", *tables, *column_files.ENDINGS}
         if self.source == "text_folder":
             endings = None if self.ending is None else {self.ending.lower()}
         also = column_files.called_so if self.words else None
@@ -167,11 +169,6 @@ class Reader:
             yield from self._whole(file)
         elif ending in _formats(self.dataset):
             yield from self._table(file)
-        elif ending == ".json":
-            raise ValueError(
-                f"{file} is no text, and JSON lines end in .jsonl; tlx predict takes a text in "
-                "each line of a .txt file, and tables"
-            )
         else:
             self._single(str(file))
             for number, line in enumerate(lines_of(decoded(file, self.encoding)), 1):
@@ -271,10 +268,7 @@ def _formats(dataset: Config) -> dict[str, str]:
     form = dataset.get("format")
     if str(dataset.get("_target_", "")).rpartition(".")[2] not in ("text_csv", "image_csv"):
         return FORMATS
-    names = [dataset["path"]] if dataset.get("path") else [dataset.get(key) for key in SPLITS]
-    if not dataset.get("path") and isinstance(dataset.get("extra"), Mapping):
-        names += dataset["extra"].values()
-    named = {Path(name).suffix.lower() for name in names if isinstance(name, str) and name}
+    named = _named(dataset)
     if not dataset.get("path"):
         named.discard("")  # `train` names train.csv
     images = str(dataset["_target_"]).endswith("image_csv")
@@ -283,6 +277,14 @@ def _formats(dataset: Config) -> dict[str, str]:
     if not named and form in ("csv", "tsv"):
         named = {ending for ending, usual in FORMATS.items() if usual in ("csv", "tsv")}
     return FORMATS | dict.fromkeys(named, str(form))
+
+
+def _named(dataset: Config) -> set[str]:
+    """Endings of the tables that the run's options name."""
+    names = [dataset["path"]] if dataset.get("path") else [dataset.get(key) for key in SPLITS]
+    if not dataset.get("path") and isinstance(dataset.get("extra"), Mapping):
+        names += dataset["extra"].values()
+    return {Path(name).suffix.lower() for name in names if isinstance(name, str) and name}
 
 
 def _path(given: str | Path, formats: Collection[str]) -> Path | None:
@@ -327,7 +329,9 @@ def _of_folder(
 
 def _read_table(file: Path, dataset: Config, named: Mapping[str, Column]) -> Table:
     """A table by the run's options, which need not have labels."""
-    usual = [dataset.get(key) for key in ("label_column", "split_column") if key in dataset]
+    label = dataset.get("label_column")
+    labels = [label] if isinstance(label, str | int | None) else list(label)
+    usual = [*labels, dataset.get("split_column")]
     names = [c for c in (*named.values(), *usual) if isinstance(c, str) and c != "split"]
     header = dataset.get("header")
     table = text_rows.read(

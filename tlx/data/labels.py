@@ -57,20 +57,24 @@ def parsed(value: Any, kind: str, separator: str, *, missing: Iterable[str] = MI
     return numbers if numbers and right else None
 
 
-def encoded(labels: Sequence[Any], kind: str, column: str) -> tuple[Labels, list[Any]]:
+def encoded(
+    labels: Sequence[Any], kind: str, columns: Sequence[str | int]
+) -> tuple[Labels, list[Any]]:
     """What there is to predict, and each item's target.
 
     Args:
         labels: of all items, parsed.
         kind: `single`, `multi` or `real`.
-        column: where they come from; the name of numbers.
+        columns: where they come from; the names of numbers.
 
     Raises:
         ValueError: no item has any label.
     """
     if kind == "real":
         width = len(labels[0])
-        names = (column,) if width == 1 else tuple(f"{column}_{i}" for i in range(width))
+        names = tuple(map(str, columns))
+        if width != len(columns):
+            names = tuple(f"{columns[0]}_{i}" for i in range(width))
         return Labels(kind, names), list(labels)
     if kind == "single":
         names = tuple(sorted(set(labels)))
@@ -78,5 +82,6 @@ def encoded(labels: Sequence[Any], kind: str, column: str) -> tuple[Labels, list
         return Labels(kind, names), [places[label] for label in labels]
     names = tuple(sorted({name for held in labels for name in held}))
     if not names:
-        raise ValueError(f"dataset.label_column={column!r} has no label in any line")
+        shown = columns[0] if len(columns) == 1 else [*columns]
+        raise ValueError(f"dataset.label_column={shown!r} has no label in any line")
     return Labels(kind, names), [tuple(float(n in held) for n in names) for held in labels]

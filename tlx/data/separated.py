@@ -137,6 +137,8 @@ def _rows(
     columns = [str(name).strip() for name in rows.pop(0)[1]] if header else None
     if columns and not rows and not wrong:
         raise ValueError(f"{path} has no lines below its column names")
+    if columns:
+        columns, rows = _untrailed(columns, rows)
     widths = Counter(len(fields) for _, fields in rows)
     width = len(columns) if columns else widths.most_common(1)[0][0]
     wrong += [
@@ -146,6 +148,23 @@ def _rows(
     ]
     fitting = [row for row in rows if len(row[1]) == width]
     return Table(path, columns, width, fitting, wrong, delimiter, long)
+
+
+def _untrailed(columns: list[str], rows: list[Row]) -> tuple[list[str], list[Row]]:
+    """Names and rows without the empty fields that separators at the ends of lines make.
+
+    Those of rows only where all rows have as many: in a single row, it may be a delimiter within a
+    text, before an empty field.
+    """
+    named = len(columns)
+    while named > 1 and not columns[named - 1]:
+        named -= 1
+    beyond = {len(fields) - named for _, fields in rows}
+    even = len(rows) > 1 and len(beyond) == 1 and min(beyond) > 0
+    trailing = named < len(columns) and beyond <= set(range(len(columns) - named + 1))
+    if (even or trailing) and not any(any(fields[named:]) for _, fields in rows):
+        return columns[:named], [(number, fields[:named]) for number, fields in rows]
+    return columns, rows
 
 
 def _quoted(

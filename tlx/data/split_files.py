@@ -16,6 +16,7 @@ def find(
     used: Collection[Path] = (),
     off: str = "null",
     plain: Callable[[str], str] = str,
+    late: Collection[str] = (),
 ) -> dict[str, Path]:
     """The files of the splits that no argument names.
 
@@ -27,6 +28,7 @@ def find(
         used: files that an argument names.
         off: what an argument says for a part of train to be split off.
         plain: a name without its ending -> without what says nothing of splits in this source.
+        late: endings of files that come after those of a usual name.
 
     Raises:
         ValueError: several files may be one split, or it is not sure that one is.
@@ -34,6 +36,7 @@ def find(
     taken = {path.resolve() for path in used}
     names = [p.name for p in visible(base) if p.is_file() and p.resolve() not in taken]
     stems = {name: plain(stem) for name in names if (stem := _stem(name, endings)) is not None}
+    stems |= {name: f"{stem} data" for name, stem in stems.items() if Path(name).suffix in late}
     found = split_names.find(stems, wanted, place=base, usual=usual, off=off)
     # what has an ending that is not known here may be a split all the same
     missing = [split for split in wanted if split not in found and split != "train"]

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from tlx.data import split_names, text_rows
-from tlx.data.files import Listed, from_files
+from tlx.data import label_columns, split_names, text_rows
+from tlx.data.files import Listed, from_files, path_in
 from tlx.data.labels import check_kind, encoded
 from tlx.data.spelling import MISSING
 from tlx.data.splits import Splits
@@ -17,11 +17,11 @@ def image_csv(
     path: str,
     root: str | None = None,
     image_column: str = "path",
-    label_column: str = "label",
+    label_column: str | list[str] = "label",
     split_column: str | None = "split",
     kind: Literal["single", "multi", "real"] = "single",
     separator: str = "|",
-    format: Literal["csv", "tsv", "jsonl", "parquet"] | None = None,
+    format: Literal["csv", "tsv", "jsonl", "json", "parquet"] | None = None,
     quoting: Literal["standard", "none"] = "standard",
     encoding: str = "utf-8",
     delimiter: str | None = None,
@@ -40,15 +40,15 @@ def image_csv(
     seed: int = 0,
     split_seed: int = 0,
 ) -> Splits:
-    """A table of images and labels: CSV or TSV with a line of column names, JSON lines, Parquet.
+    """A table of images and labels: CSV or TSV with a line of column names, JSON, Parquet.
 
-    Ids are the paths as the table has them.
+    Ids are the paths as the table has them; backslashes are slashes where that finds the file.
 
     Args:
         path: the table.
         root: what the paths in it start from; by default the table's own folder.
-        image_column: column of the paths.
-        label_column: column of the labels.
+        image_column: column of the paths, as `text_column` of `text_csv`.
+        label_column: column of the labels, or several, see there.
         split_column: column with `train`, `val`, `test` (or other usual names of these) or a
             name of `extra`. The table may lack a column `split`; None looks at none.
         kind: one class (`single`), any number of labels (`multi`), or numbers (`real`).
@@ -81,7 +81,7 @@ def image_csv(
     check_on_alike(on_alike)
     split_names.check_extra(extra or [])
     splits = (*split_names.SPLITS, *(extra or []))
-    columns = {"image_column": image_column, "label_column": label_column}
+    labelled = label_columns.listed(label_column)
     read = Reading(
         kind,
         separator,
@@ -98,14 +98,18 @@ def image_csv(
         quoting=quoting,
         encoding=encoding,
         delimiter=delimiter,
-        wanted=list(columns.values()),
+        wanted=[image_column, *labelled],
+        further=[split_column],
     )
-    read.add(table, columns, split_column=split_column)
+    table, label = label_columns.joined(table, labelled, kind)
+    read.add(
+        table, {"image_column": image_column, "label_column": label}, split_column=split_column
+    )
     read.check()
-    labels, targets = encoded([item.label for item in read.items], kind, label_column)
+    labels, targets = encoded([item.label for item in read.items], kind, labelled)
     listed = {}
     for split, places in read.by_split().items():
-        ids = [str(read.items[i].content) for i in places]
+        ids = [path_in(base, str(read.items[i].content)) for i in places]
         listed[split] = Listed(ids, [base / name for name in ids], [targets[i] for i in places])
     return from_files(
         listed,

@@ -1,13 +1,11 @@
-"""Rows of tables: CSV, TSV, JSON lines, Parquet. What is wrong is listed, not raised."""
+"""Rows of tables: CSV, TSV, JSON, Parquet. What is wrong is listed, not raised."""
 
-import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from tlx.data import json_rows
 from tlx.data.separated import Column, Table, separated
-from tlx.data.text_files import decoded, lines_of
+from tlx.data.text_files import decoded
 
 FORMATS = {
     ".csv": "csv",
@@ -15,9 +13,12 @@ FORMATS = {
     ".tab": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
     ".parquet": "parquet",
 }
 """Ending to format."""
+LATE = (".json",)
+"""Endings of files that are splits by their names only where no other file is."""
 
 MOST_BYTES = 8 * 2**30
 """Of a table's columns in memory, which its rows as Python's objects take several times."""
@@ -34,18 +35,20 @@ def read(
     encoding: str,
     delimiter: str | None = None,
     wanted: Sequence[Column] = (),
+    further: Sequence[Column | None] = (),
 ) -> Table:
     """The rows of a table.
 
     Args:
         path: the file.
-        format: `csv`, `tsv`, `jsonl` or `parquet`; None: by the file's ending.
+        format: `csv`, `tsv`, `jsonl`, `json` or `parquet`; None: by the file's ending.
         header: whether the first line of CSV and TSV names the columns.
         quoting: `standard`, or `none` where quotes are characters as others.
         encoding: of texts.
         delimiter: between fields of CSV and TSV; None: the usual one, or the only other that
             gives the columns that are wanted.
-        wanted: columns.
+        wanted: columns; in typed formats also ways to inner fields, as `data.text`.
+        further: likewise, without which the table is right all the same.
 
     Raises:
         ValueError: the file cannot be read at all.
@@ -54,13 +57,14 @@ def read(
     if chosen is None:
         raise ValueError(
             f"{path}: what format is {path.suffix or 'a file without an ending'!r}? set "
-            "dataset.format to csv, tsv, jsonl or parquet"
+            "dataset.format to csv, tsv, jsonl, json or parquet"
         )
     if chosen == "parquet":
-        return _parquet(path)
+        return json_rows.reached(_parquet(path), [*wanted, *further])
     text = decoded(path, encoding)
-    if chosen == "jsonl":
-        return _json_lines(path, text)
+    if chosen in ("json", "jsonl"):
+        rows = json_rows.rows if chosen == "json" else json_rows.lines
+        return json_rows.reached(rows(path, text), [*wanted, *further])
     return separated(
         path,
         text,
@@ -73,41 +77,6 @@ def read(
 
 
 # -- formats ----------------------------------------------------------------------------------
-
-
-def _json_lines(path: Path, text: str) -> Table:
-    objects: list[tuple[int, dict[str, Any]]] = []
-    wrong: list[str] = []
-    for number, line in enumerate(lines_of(text), 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line, object_pairs_hook=_unique)
-            json.dumps(value, ensure_ascii=False).encode()  # half characters, as "\\ud800"
-        except ValueError as error:
-            wrong.append(f"{path.name}:{number}: no JSON: {error}")
-            continue
-        except RecursionError:
-            wrong.append(f"{path.name}:{number}: JSON that is nested too deep to be read")
-            continue
-        if isinstance(value, dict):
-            objects.append((number, value))
-        else:
-            wrong.append(f"{path.name}:{number}: no object, as {{...}} is")
-    if not objects and not wrong:
-        raise ValueError(f"{path} is empty")
-    columns = list(dict.fromkeys(key for _, value in objects for key in value))
-    rows = [(number, [value.get(key) for key in columns]) for number, value in objects]
-    return Table(path, columns, len(columns), rows, wrong)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; of a key that is there twice, Python keeps the last without a word."""
-    held = dict(pairs)
-    if len(held) < len(pairs):
-        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"{twice!r} is there twice")
-    return held
 
 
 def _parquet(path: Path) -> Table:

@@ -1,18 +1,19 @@
-"""Texts listed in tables: CSV, TSV, JSON lines, Parquet."""
+"""Texts listed in tables: CSV, TSV, JSON, Parquet."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tlx.data import split_files, split_names, text_rows
+from tlx.data import label_columns, split_files, split_names, text_rows
 from tlx.data.files import quoted
 from tlx.data.labels import check_kind, encoded
+from tlx.data.separated import Column
 from tlx.data.spelling import MISSING
 from tlx.data.splits import Splits
 from tlx.data.subset import Draw
 from tlx.data.text_files import check_on_empty
 from tlx.data.text_items import Reading, check_on_alike
-from tlx.data.text_rows import FORMATS
+from tlx.data.text_rows import FORMATS, LATE
 from tlx.data.texts import Texts, from_texts
 
 MODALITY = "text"
@@ -26,10 +27,10 @@ def text_csv(
     val: str | None = "val",
     test: str | None = "test",
     extra: dict[str, str] | None = None,
-    format: Literal["csv", "tsv", "jsonl", "parquet"] | None = None,
+    format: Literal["csv", "tsv", "jsonl", "json", "parquet"] | None = None,
     text_column: str | int = "text",
     pair_column: str | int | None = None,
-    label_column: str | int = "label",
+    label_column: str | int | list[str] = "label",
     split_column: str | int | None = "split",
     header: bool | None = None,
     quoting: Literal["standard", "none"] = "standard",
@@ -63,9 +64,11 @@ def text_csv(
         test: likewise.
         extra: names of further evaluation sets -> likewise.
         format: of the tables; None: by their ending.
-        text_column: of the text, by name or position from 0.
+        text_column: of the text, by name or position from 0; in JSON and Parquet also by the way to
+            an inner field, as `data.text`.
         pair_column: of a second text, likewise; None: there is one.
-        label_column: of the label, likewise.
+        label_column: of the label, likewise; or names of several: of columns of 0 and 1, one a
+            class, or for `real` of numbers.
         split_column: with `path`: column that says to which split a line belongs. The table may
             lack a column `split`; None looks at none.
         header: whether CSV and TSV begin with a line of names; None: where a column is named.
@@ -96,8 +99,10 @@ def text_csv(
     check_kind(kind, separator)
     check_on_empty(on_empty)
     check_on_alike(on_alike)
-    columns = {"text_column": text_column, "pair_column": pair_column, "label_column": label_column}
-    named = [c for c in (*columns.values(), split_column) if isinstance(c, str) and c != "split"]
+    labelled = label_columns.listed(label_column)
+    texts = {"text_column": text_column, "pair_column": pair_column}
+    wanted = [column for column in (*texts.values(), *labelled) if column is not None]
+    named = [c for c in (*wanted, split_column) if isinstance(c, str) and c != "split"]
     splits = {"train": train, "val": val, "test": test, **(extra or {})}
     split_names.check_extra(extra or {})
     read = Reading(
@@ -117,15 +122,18 @@ def text_csv(
             quoting=quoting,
             encoding=encoding,
             delimiter=delimiter,
-            wanted=[column for column in columns.values() if column is not None],
+            wanted=wanted,
+            further=[split_column],
         )
+        table, label = label_columns.joined(table, labelled, kind)
+        columns: dict[str, Column | None] = {**texts, "label_column": label}
         told = True if named else header
         if path is None:
             read.add(table, columns, split=split, header=told)
         else:
             read.add(table, columns, split_column=split_column, header=told)
     read.check(on_empty)
-    labels, targets = encoded([item.label for item in read.items], kind, str(label_column))
+    labels, targets = encoded([item.label for item in read.items], kind, labelled)
     return from_texts(
         _pools(read, targets),
         labels,
@@ -179,7 +187,7 @@ def _files(path: str | None, root: str | None, splits: Mapping[str, str | None])
             found[split] = place
     wanted = [split for split, name in splits.items() if name == split and split not in found]
     found |= split_files.find(
-        base, wanted, endings=FORMATS, usual=split_names.FIRST, used=list(found.values())
+        base, wanted, endings=FORMATS, usual=split_names.FIRST, used=list(found.values()), late=LATE
     )
     if "train" not in found:
         there = [p.name for p in sorted(base.iterdir()) if p.is_file()]
@@ -203,6 +211,7 @@ def _file(base: Path, name: str, *, split: str) -> Path | None:
     if name == split and split in split_names.SPLITS:
         return None
     paths = [p for ending in FORMATS if (p := base / f"{name}{ending}").is_file()]
+    paths = [path for path in paths if path.suffix not in LATE] or paths
     if len(paths) > 1:
         raise ValueError(
             f"{base} has {' and '.join(p.name for p in paths)}; name the one that is meant"
