@@ -58,7 +58,7 @@ def require_yaml(text: str, place: str) -> None:
     sizes: dict[str, int] = {}
     open_nodes: list[tuple[str | None, int]] = []  # anchor, and nodes that were there before it
     nodes = 0
-    for event in yaml.parse(text, Loader=LOADER):  # type: ignore[no-untyped-call]
+    for event in yaml.parse(text, Loader=LOADER):
         if isinstance(event, yaml.AliasEvent):
             if any(anchor == event.anchor for anchor, _ in open_nodes):
                 raise TooMuch(f"{place}: *{event.anchor} stands inside of what it stands for")

@@ -132,9 +132,9 @@ def _one_of(value: Any, node: ast.expr, aliases: Aliases) -> Any:
     same = [v for v in fitting if type(v) is type(value)]
     if fitting:
         return (same or fitting)[0]
-    for misfit in misfits:
-        if isinstance(misfit, OutOfRange):
-            raise misfit
+    for out in misfits:
+        if isinstance(out, OutOfRange):
+            raise out
     suggestion = next((m.suggestion for m in misfits if m.suggestion), None)
     raise Misfit(f"is {shown(value)}; give {described(node, aliases)}", suggestion)
 
