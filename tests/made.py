@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tlx import build
+from tlx.backbones.backbone import Features
 from tlx.backbones.timm import timm
 from tlx.data.splits import Labels, Sample
 from tlx.methods.order import Order
 from tlx.methods.schedules import constant
-from tlx.methods.stages import Layout, Stage, spans
+from tlx.methods.stages import Group, Layout, Stage, spans
 from tlx.tasks.classification import classification
 from tlx.tasks.task import Network
 from tlx.training.course import Pace, Progress, Selection
@@ -75,6 +76,27 @@ def network(
     return made, build.layout(made, backbone), backbone.head_level
 
 
+def small(*, norm: bool = False) -> tuple[Network, Layout]:
+    """A convolution, a second one, a head."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), *([nn.BatchNorm2d(8)] if norm else []), nn.ReLU()]
+    trunk = nn.Sequential(*layers, nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    head = nn.Module()
+    head.linear = nn.Linear(8, CLASSES)  # type: ignore[assignment]
+    head.forward = lambda features: head.linear(features.pooled)  # type: ignore[operator]
+    net = Network(trunk, head, lambda module, x: Features(pooled=module(x)))
+    names = [n for n, _ in net.named_parameters()]
+    first = tuple(n for n in names if n.startswith(("backbone.0", "backbone.1")))
+    rest = tuple(n for n in names if n.startswith("backbone") and n not in first)
+    tops = tuple(n for n in names if n.startswith("head"))
+    groups = (Group("stem", first, 0), Group("top", rest, 1), Group("head", tops, 2))
+    return net, Layout(groups=groups, fine_groups=groups)
+
+
+def weights(net: nn.Module) -> dict[str, Tensor]:
+    return {n: p.detach().clone() for n, p in net.state_dict().items()}
+
+
 def adam(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     """Moves whatever has a gradient, however small, by about the learning rate."""
     return torch.optim.Adam(groups, lr=0.01, eps=1e-30)
@@ -91,6 +113,7 @@ def train(
     batch_size: int = 4,
     callbacks: Sequence[Any] = (),
     eval_every: int = 1000,
+    checkpoint_every: int | None = None,
     final: str = "last",
     **recipe: Any,
 ) -> tuple[TransferModule, Progress]:
@@ -113,7 +136,7 @@ def train(
         ),
         module,
         spans=spans(tuple(stages), total_steps=steps, steps_per_epoch=per_epoch),
-        pace=Pace(steps, per_epoch, batch_size, eval_every, log_every=5),
+        pace=Pace(steps, per_epoch, batch_size, eval_every, checkpoint_every, log_every=5),
         selection=Selection(
             "accuracy",
             "max",

@@ -13,41 +13,19 @@ import torch
 from torch import Tensor, nn
 
 import made
-from tlx.backbones.backbone import Features
+from made import small, weights
 from tlx.data.splits import Labels
 from tlx.methods import strategies
 from tlx.methods.penalties import l2_sp
 from tlx.methods.schedules import cosine
-from tlx.methods.stages import Group, Layout, Stage, Until, spans
+from tlx.methods.stages import Stage, Until, spans
 from tlx.tasks.classification import classification
-from tlx.tasks.task import Network
 from tlx.training.course import Course, Pace, Selection
+from tlx.training.divergence import Diverged
 from tlx.training.effects import EarlyStopping, Ema
-from tlx.training.fit import Conductor, Diverged
+from tlx.training.fit import Conductor
 from tlx.training.module import TransferModule
 from tlx.training.signals import Interrupted
-
-
-def small(*, norm: bool = False) -> tuple[Network, Layout]:
-    """A convolution, a second one, a head."""
-    torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 8, 3), *([nn.BatchNorm2d(8)] if norm else []), nn.ReLU()]
-    trunk = nn.Sequential(*layers, nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    head = nn.Module()
-    head.linear = nn.Linear(8, made.CLASSES)  # type: ignore[assignment]
-    head.forward = lambda features: head.linear(features.pooled)  # type: ignore[operator]
-    net = Network(trunk, head, lambda module, x: Features(pooled=module(x)))
-    names = [n for n, _ in net.named_parameters()]
-    first = tuple(n for n in names if n.startswith(("backbone.0", "backbone.1")))
-    rest = tuple(n for n in names if n.startswith("backbone") and n not in first)
-    tops = tuple(n for n in names if n.startswith("head"))
-    groups = (Group("stem", first, 0), Group("top", rest, 1), Group("head", tops, 2))
-    return net, Layout(groups=groups, fine_groups=groups)
-
-
-def weights(net: nn.Module) -> dict[str, Tensor]:
-    return {n: p.detach().clone() for n, p in net.state_dict().items()}
-
 
 DATA = made.tensors(24, 8)
 

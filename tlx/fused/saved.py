@@ -1,6 +1,6 @@
 """Checkpoints of a stack's runs, each of which could go on alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
 from torch import Tensor, nn
@@ -12,13 +12,18 @@ from tlx.training.course import Progress
 from tlx.training.fit import saved_state
 
 
-def resume(member: Member) -> int:
+def resume(member: Member, *, unusual: Collection[str]) -> int:
     """The step that a run goes on from, which it is set to.
+
+    Args:
+        member: the run.
+        unusual: names of tensors that may hold infinities.
 
     Raises:
         CannotFuse: its checkpoint is of another kind of run.
     """
-    found = checkpoints.load_newest(member.given.folder / "checkpoints")
+    folder = member.given.folder / "checkpoints"
+    found = next(checkpoints.sound(folder, tag="last", unusual=unusual), None)
     if found is None:
         return 0
     payload, path = found
@@ -31,11 +36,12 @@ def resume(member: Member) -> int:
     member.head.load_state_dict(_head_of(payload["network"]))
     member.carried = payload["optimizer"]
     step = member.logged = member.course.progress.step
-    if member.course.progress.best_step is not None:
-        best = checkpoints.load_step(
-            member.given.folder / "checkpoints", member.course.progress.best_step, tag="best"
-        )
-        member.best = tuple(_head_of(best["network"]).values())
+    best_step = member.course.progress.best_step
+    if best_step is not None:
+        best = next(checkpoints.sound(folder, tag="best", step=best_step, unusual=unusual), None)
+        if best is None:
+            raise CannotFuse(f"{path}: the best weights, of step {best_step}, are lost")
+        member.best = tuple(_head_of(best[0]["network"]).values())
     return step
 
 
@@ -45,6 +51,7 @@ def save(
     optimizer: Mapping[str, Mapping[str, Tensor]],
     *,
     network: nn.Module,
+    unusual: Collection[str],
 ) -> None:
     """A checkpoint such as a run alone would go on from.
 
@@ -53,11 +60,15 @@ def save(
         head: its parameters now.
         optimizer: state of each by the parameter's name in the head.
         network: of all, whose other parameters do not train.
+        unusual: names of tensors that may hold infinities.
+
+    Raises:
+        NotFinite: the head or its optimizer's state is not finite; the checkpoint before stays.
     """
     folder, progress = member.given.folder / "checkpoints", member.course.progress
     if member.best is not None and progress.best_step is not None:
         payload = {"network": _state(network, member, member.best), "value": progress.best_value}
-        checkpoints.save(folder, progress.best_step, payload, tag="best", keep=1)
+        checkpoints.save(folder, progress.best_step, payload, tag="best", keep=1, unusual=unusual)
     checkpoints.save(
         folder,
         progress.step,
@@ -69,6 +80,7 @@ def save(
             "scaler": None,
             "average": None,
         },
+        unusual=unusual,
     )
 
 

@@ -23,7 +23,9 @@ from tlx.fused.members import CannotFuse, Given, Member, check_alike, check_reci
 from tlx.fused.starts import factors_of, start_of
 from tlx.interrupts import REQUESTS, given_up_on_request
 from tlx.tasks import together
-from tlx.training.fit import REMEDY, Diverged, check_validation, training_row
+from tlx.training import checkpoints
+from tlx.training.divergence import REMEDY, Diverged, check_validation, unusual
+from tlx.training.fit import training_row
 from tlx.training.module import TransferModule
 from tlx.training.signals import Interrupted, Pruned, StopFlag
 from tlx.training.writers import Writers
@@ -92,7 +94,8 @@ class Stack:
                 train.note_inputs, [g.folder for g in given], [m.plan for m in self.members]
             )
         check_alike(self.members)
-        steps = [saved.resume(member) for member in self.members]
+        self.unusual = unusual(self.network)
+        steps = [saved.resume(member, unusual=self.unusual) for member in self.members]
         if len(set(steps)) > 1:
             raise CannotFuse("the runs stopped at different steps")
         self.pace = plan.pace
@@ -112,7 +115,18 @@ class Stack:
         self.saved = time.monotonic()
 
     def _save_one(self, member: Member, run: int) -> None:
-        saved.save(member, self.heads.head(run), self.heads.state(run), network=self.network)
+        try:
+            saved.save(
+                member,
+                self.heads.head(run),
+                self.heads.state(run),
+                network=self.network,
+                unusual=self.unusual,
+            )
+        except checkpoints.NotFinite as place:
+            self.failed[member.run] = Diverged(
+                f"at step {self.step} {place} is not finite, and was not saved; {REMEDY}"
+            )
 
     # -- training -----------------------------------------------------------------------------
 
@@ -279,9 +293,9 @@ class Stack:
         begun: list[tuple[Member, Future[object]]] = []
         groups: dict[int, list[tuple[Member, tuple[Tensor, ...]]]] = {}
         for member, run in zip(over, gone, strict=True):
+            if member.run not in self.failed and member.given.config["keep"] == "checkpoints":
+                self._save_one(member, run)
             if member.run not in self.failed:
-                if member.given.config["keep"] == "checkpoints":
-                    self._save_one(member, run)
                 best = member.plan.selection.final == "best" and member.best is not None
                 head = member.best if best and member.best else self.heads.head(run)
                 groups.setdefault(id(member.data), []).append((member, head))

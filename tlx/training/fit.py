@@ -1,7 +1,6 @@
 """Fitting stage by stage: each stage is a fresh `fit` of one Trainer over a static graph."""
 
 import logging
-import math
 import resource
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,26 +19,29 @@ from tlx.methods.averaging import Average
 from tlx.methods.stages import Span
 from tlx.tasks.task import Collected
 from tlx.training import checkpoints, sharding
+from tlx.training.checkpoints import Tag
 from tlx.training.collect import broadcast
 from tlx.training.course import Course, Pace, Progress, Selection
+from tlx.training.divergence import (
+    REMEDY,
+    Diverged,
+    Losses,
+    check_validation,
+    unusual,
+)
 from tlx.training.effects import Ema
 from tlx.training.halving import Halving
 from tlx.training.loaders import InSteps, StepBatches
 from tlx.training.memory import NO_UPDATE, OnOom, TooLarge
 from tlx.training.module import TransferModule, state_by_name
 from tlx.training.progress import Display
+from tlx.training.restart import choose
 from tlx.training.reuse import Reuse
 from tlx.training.run_logger import RunLogger
 from tlx.training.sharding import on_cpu
 from tlx.training.signals import Interrupted, Pruned, StopFlag
 
 log = logging.getLogger(__name__)
-
-REMEDY = "lower optimizer.lr, add regularization=[grad_clip], or use trainer.precision=32"
-
-
-class Diverged(RuntimeError):
-    """The training loss is not finite."""
 
 
 def fit(
@@ -82,7 +84,7 @@ def fit(
 
     Raises:
         ValueError: a checkpoint belongs to another run.
-        Diverged: the loss is not finite.
+        Diverged: the loss, or what was to be saved, is not finite.
         Interrupted: a signal asked to stop; everything is saved.
         Pruned: the pruner ended the run; everything is saved.
     """
@@ -172,6 +174,8 @@ class Conductor(pl.Callback):
         self.carried: dict[str, dict[str, Any]] = {}
         self.scaler: dict[str, Any] | None = None
         self.gathers = False
+        self.losses = Losses(module)
+        self.unusual = unusual(module.network)
         self.logged_step = 0
         self.logged_time = time.monotonic()
         self.clock = time.monotonic()
@@ -185,14 +189,20 @@ class Conductor(pl.Callback):
 
     def resume(self, trainer: pl.Trainer) -> None:
         """Goes on from the newest valid checkpoint, if there is one."""
-        found = checkpoints.load_newest(self.folder)
-        step = found[0]["progress"]["step"] if found is not None else None
+        found = choose(
+            self.folder,
+            trainer,
+            spans=self.course.spans,
+            selection=self.selection,
+            unusual=self.unusual,
+        )
+        step = found.payload["progress"]["step"] if found is not None else None
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.resume(step)
         if found is None:
             return
-        payload, path = found
+        payload, path = found.payload, found.path
         if payload["identity"] != self.identity:
             raise ValueError(
                 f"{path} belongs to {payload['identity']}, this run is {self.identity}; "
@@ -207,6 +217,10 @@ class Conductor(pl.Callback):
         self.scaler = payload["scaler"]
         if payload["average"] is not None:
             self.average = Average.load(payload["average"])
+        if found.best_lost:
+            self._swap_average()
+            self._save_best(trainer, self.progress.best_value)
+            self._swap_average()
         self.display.line(f"resumed at step {self.progress.step} from {path.name}")
 
     def enter_stage(self, recalibrate: Callable[[], Any] | None) -> None:
@@ -266,8 +280,8 @@ class Conductor(pl.Callback):
         """Puts the weights into the module that the run is judged by."""
         if self.selection.final == "best" and self.progress.best_step is not None:
             self._load_best()
-        elif self.average is not None:
-            self.average.swap(self.module.network)
+        else:
+            self._swap_average()
 
     def _load_best(self) -> None:
         found = checkpoints.load_step(self.folder, self.progress.best_step, tag="best")
@@ -300,6 +314,7 @@ class Conductor(pl.Callback):
         progress.step = step = self.module.step
         if self.ema is not None:
             self._update_average()
+        self.losses.look(trainer)
         boundary = step == self.batches.cursor.end
         if step % pace.log_every == 0 or boundary:
             self._log_training(trainer)
@@ -314,8 +329,7 @@ class Conductor(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Validates the averaged weights, once there are any."""
         self.halving.at = "update"  # weights are others' for a while
-        if self.average is not None:
-            self.average.swap(self.module.network)
+        self._swap_average()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Computes metrics, selects, decides whether the stage or the run is over, saves."""
@@ -323,9 +337,9 @@ class Conductor(pl.Callback):
         metrics, prune = broadcast(self._judged(collected))
         check_validation(metrics, monitored=self.selection.metric, step=self.progress.step)
         value = metrics[self.selection.metric]
-        self._select(trainer, value)
-        if self.average is not None:
-            self.average.swap(self.module.network)
+        if self.course.select(value):
+            self._save_best(trainer, value)
+        self._swap_average()
         self.course.decide(value)
         self._log(trainer, {f"val/{name}": number for name, number in metrics.items()})
         self.display.validated(self.progress.step, metrics)
@@ -352,13 +366,31 @@ class Conductor(pl.Callback):
         metrics = self.module.recipe.task.metrics(collected)
         return metrics, self.pruner is not None and self.pruner(self.progress.step, metrics)
 
-    def _select(self, trainer: pl.Trainer, value: float) -> None:
-        if not self.course.select(value):
-            return
+    def _save_best(self, trainer: pl.Trainer, value: float | None) -> None:
         if trainer.is_global_zero or self.gathers:
             payload = {"network": on_cpu(self._state()), "value": value}
+        else:
+            payload = {}
+        self._write(trainer, payload, tag="best")
+
+    def _write(self, trainer: pl.Trainer, payload: dict[str, Any], *, tag: Tag) -> None:
+        """Writes a checkpoint, on rank 0; raises Diverged on every rank where it is not finite."""
+        place = None
         if trainer.is_global_zero:
-            checkpoints.save(self.folder, self.progress.step, payload, tag="best", keep=2)
+            try:
+                checkpoints.save(
+                    self.folder, self.progress.step, payload, tag=tag, unusual=self.unusual
+                )
+            except checkpoints.NotFinite as error:
+                place = str(error)
+        if (place := broadcast(place)) is not None:
+            raise Diverged(
+                f"at step {self.progress.step} {place} is not finite, and was not saved; {REMEDY}"
+            )
+
+    def _swap_average(self) -> None:
+        if self.average is not None:
+            self.average.swap(self.module.network)
 
     def _update_average(self) -> None:
         assert self.ema is not None
@@ -374,12 +406,8 @@ class Conductor(pl.Callback):
         steps = progress.step - self.logged_step
         if steps == 0:
             return
+        self.losses.check(trainer)
         means = {name: float(value) for name, value in self.module.take_sums(steps).items()}
-        if not all(torch.isfinite(torch.tensor(v)) for v in means.values()):
-            raise Diverged(
-                f"the training loss is not finite between steps {self.logged_step} and "
-                f"{progress.step} ({means}); {REMEDY}"
-            )
         now = time.monotonic()
         groups = trainer.optimizers[0].param_groups
         row = training_row(
@@ -399,6 +427,7 @@ class Conductor(pl.Callback):
             logger.log_metrics(row, step=self.progress.step)
 
     def _save(self, trainer: pl.Trainer) -> None:
+        self.losses.check(trainer)  # weights are lost with the loss, or at the next step
         progress = self.progress
         now = time.monotonic()
         progress.stage_wall_s += now - self.clock
@@ -408,6 +437,7 @@ class Conductor(pl.Callback):
             progress.reuse = self.reuse.state()
         self.carried = self._carry(state_by_name(trainer.optimizers[0]))
         if not trainer.is_global_zero and not self.gathers:
+            self._write(trainer, {}, tag="last")
             return
         payload = {
             "identity": self.identity,
@@ -419,8 +449,7 @@ class Conductor(pl.Callback):
             # so that the curve of a run that goes on has no seam
             "since_logged": (self.logged_step, on_cpu(self.module.sums)),
         }
-        if trainer.is_global_zero:
-            checkpoints.save(self.folder, progress.step, payload, tag="last", keep=2)
+        self._write(trainer, payload, tag="last")
 
     def _scaler_state(self, trainer: pl.Trainer) -> dict[str, Any] | None:
         scaler = getattr(trainer.precision_plugin, "scaler", None)
@@ -459,15 +488,6 @@ def saved_state(network: nn.Module, trains: Collection[str], *, weights_id: str)
         return state  # random weights may be others under another version of a library
     frozen = freezing.never_trained(network, trains)
     return {name: tensor for name, tensor in state.items() if name not in frozen}
-
-
-def check_validation(metrics: Mapping[str, float], *, monitored: str, step: int) -> None:
-    """Raises Diverged where a validation's loss or monitored figure is not a number."""
-    if any(math.isnan(metrics.get(name, 0.0)) for name in ("loss", monitored)):
-        raise Diverged(
-            f"validation at step {step} gave {metrics}: weights or running statistics are not "
-            f"finite; {REMEDY}"
-        )
 
 
 def training_row(

@@ -96,6 +96,7 @@ class TransferModule(pl.LightningModule):
         self.states: dict[str, dict[str, Any]] = {}
         self.collector = Collector(recipe.task)
         self.sums: dict[str, Tensor] = {}
+        self.losses: list[tuple[int, Tensor]] = []  # step and loss of each part, until looked at
         self.at_once = AtOnce()
         self._added: list[tuple[str, Tensor]] = []
         self._share = (0, 1)
@@ -257,6 +258,7 @@ class TransferModule(pl.LightningModule):
                     value = value * shares[place]
                 self._add(name, value.detach())
                 loss = loss + value
+        self.losses.append((self.step + 1, loss.detach()))
         return loss
 
     def settle(self, parts: list[Batch], step: int, rank: int) -> list[Batch]:
@@ -304,6 +306,7 @@ class TransferModule(pl.LightningModule):
         """Undoes the begun step, and goes on in so many parts a step (a mutator)."""
         for name, value in self._added:
             self.sums[name].sub_(value)
+        self.losses = [(step, loss) for step, loss in self.losses if step <= self.step]
         self._added, self._micro = [], 0
         self.zero_grad(set_to_none=True)
         self.recipe = replace(self.recipe, accumulate=accumulate)
