@@ -111,9 +111,9 @@ def alone(inputs, row):
 class Linear(nn.Module):
     """The tasks' head: one linear layer, named so."""
 
-    def __init__(self, width, outputs):
+    def __init__(self, width, outputs, *, bias=True):
         super().__init__()
-        self.linear = nn.Linear(width, outputs)
+        self.linear = nn.Linear(width, outputs, bias=bias)
 
     def forward(self, features):
         return self.linear(features.pooled if features.pooled is not None else features.tokens)

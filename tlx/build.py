@@ -150,6 +150,9 @@ def model(
     torch.manual_seed(config["seed"])
     trunk: Backbone = instantiate(config["backbone"], *told, **{**effects.backbone, **backbone})
     spec = {**trunk.input_spec, **task.input_spec}
+    if is_exact(config) or effects.head_norm or (saved is not None and "head_bias" not in saved):
+        # a solved head and a normed one have a bias, and runs of before
+        spec.pop("head_bias", None)
     if saved is not None and "begins" in spec:
         # runs of before read texts behind the end token, and have no counts of characters
         spec |= {"begins": saved.get("begins", False), "spelling": saved.get("spelling")}

@@ -46,6 +46,10 @@ def write(backbone, state, folder, **options):
         pytest.param("inception_v3.tf_in1k", {"image_size": 75}, marks=pytest.mark.slow),
         ("test_resnet", {"image_size": 32, "in_chans": 1}),
         ("test_vit", {"kwargs": {"global_pool": "avg"}}),
+        ("deit_tiny_distilled_patch16_224", {"image_size": 32}),  # two classifiers
+        ("levit_128s", {}),  # two classifiers, a norm before each
+        pytest.param("efficientformer_l1", {}, marks=pytest.mark.slow),
+        pytest.param("repvit_m1", {"image_size": 64}, marks=pytest.mark.slow),
     ],
 )
 def test_plain_timm_gives_the_same_logits(tmp_path, name, options):
@@ -159,9 +163,11 @@ def test_the_readmes_code_runs(tmp_path, monkeypatch):
 
 
 def test_what_timm_has_no_form_for_is_refused(tmp_path):
-    backbone, _, state = trained("deit_tiny_distilled_patch16_224")
-    with pytest.raises(ExportError, match="distilled"):
-        write(backbone, state, tmp_path)
+    with torch.device("meta"):
+        backbone, _, state = trained("caformer_s18")
+        assert any("tlx export will refuse this network" in note for note in backbone.notes)
+        with pytest.raises(ExportError, match=r"'head\.fc\.norm' \(LayerNorm2?d?\)"):
+            write(backbone, state, tmp_path)
     backbone, _, state = trained("test_resnet")
     with pytest.raises(ExportError, match=r"head\.0\.weight"):
         write(backbone, {**state, "head.0.weight": torch.zeros(1)}, tmp_path)

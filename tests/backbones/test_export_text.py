@@ -39,7 +39,8 @@ class Wrapped(nn.Module):
 def trained(kind, unit, **options):
     """A network whose every weight differs from its start."""
     backbone = tiny(kind, unit=unit, **options)
-    head = Wrapped(backbone.lm_head()) if unit == "token" else Linear(16, len(CLASSES))
+    bias = backbone.input_spec.get("head_bias", True)
+    head = Wrapped(backbone.lm_head()) if unit == "token" else Linear(16, len(CLASSES), bias=bias)
     network = Network(backbone.module, head, backbone.features).eval()
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -90,6 +91,35 @@ def test_text_classifiers_with_a_pooler(tmp_path):
     same_outputs(backbone, network, full)
 
 
+@pytest.mark.parametrize("kind", DECODERS)
+def test_text_classifiers_on_a_decoders_last_token(kind, tmp_path):
+    backbone, network = trained(kind, "pooled")
+    folder = written(backbone, network, tmp_path)
+    full = AutoModelForSequenceClassification.from_pretrained(folder)
+    same_outputs(backbone, network, full)
+    assert not (folder / "head.safetensors").exists()
+
+
+def test_a_decoders_head_of_before_has_a_bias_and_no_form(tmp_path):
+    backbone, _ = trained("gpt2", "pooled")
+    network = Network(backbone.module, Linear(16, len(CLASSES)), backbone.features)
+    with pytest.raises(
+        ExportError, match=r"one linear layer with weight alone, .* has bias, weight"
+    ):
+        written(backbone, network, tmp_path)
+
+
+def test_a_classifier_that_reads_something_else_is_no_form(tmp_path):
+    """LayoutLM's reads a pooler, which its trunk has whether or not a run reads it."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    backbone = transformers(
+        Reading("pooled", lambda: TEXTS), name="layoutlm", init="none", kwargs=sizes
+    )
+    network = Network(backbone.module, Linear(16, len(CLASSES)), backbone.features)
+    with pytest.raises(ExportError, match="reads something else than 'cls'"):
+        written(backbone, network, tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2"])
 def test_tokenizer_comes_along(kind, tmp_path):
     backbone, network = trained(kind, "word", max_length=9)
@@ -109,7 +139,6 @@ def test_tokenizer_comes_along(kind, tmp_path):
         ("bert", "pooled", {"pooling": "mean"}, "'mean'"),
         ("bert", "pooled", {"pooling": "attention"}, "'attention'"),
         ("roberta", "pooled", {}, "'cls'"),
-        ("gpt2", "pooled", {}, "'last'"),
         ("modernbert", "word", {}, "not one linear layer"),
     ],
 )

@@ -244,7 +244,7 @@ def _outputs(network: text.TextNetwork, ids: Tensor, real: Tensor) -> tuple[Tens
     pooled = own if network.pooling is None else network.pooling(states, real.bool())
     assert pooled is not None
     width = states.shape[-1]
-    if width != getattr(network.model.config, "hidden_size", width):
+    if width != trunks.state_width(network.model.config):
         raise ValueError(f"its states have {width} numbers, and config.hidden_size says otherwise")
     return states, pooled
 

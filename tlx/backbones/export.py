@@ -10,7 +10,7 @@ import timm as timm_lib
 import torch
 from torch import Tensor, nn
 
-from tlx.backbones import weights
+from tlx.backbones import timm_heads, weights
 
 HEAD = ("head.linear.weight", "head.linear.bias")
 
@@ -55,6 +55,7 @@ def export(
     name, options = str(facts["name"]), dict(facts.get("kwargs", {}))
     full = full_network(name, options, len(class_names))
     named = timm_names(state, full, name)
+    _check_outputs(state, named, name, options, input_spec)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights.write(named, folder / "model.safetensors", metadata={"format": "pt"})
@@ -123,27 +124,62 @@ def full_network(name: str, options: Mapping[str, Any], classes: int) -> nn.Modu
 
 def timm_names(state: Mapping[str, Tensor], full: nn.Module, name: str) -> dict[str, Tensor]:
     """The state under timm's names, checked against the full network's names and shapes."""
-    classifier = (getattr(full, "pretrained_cfg", None) or {}).get("classifier")
     ours = {key for key in state if key.startswith("head.")}
-    if not isinstance(classifier, str) or ours != set(HEAD):
+    if ours != set(HEAD):
         raise ExportError(
-            f"the head of this run cannot be mapped to timm's classifier {classifier!r} of "
-            f"{name!r}: it needs exactly {', '.join(HEAD)}, and has {', '.join(sorted(ours))}; "
-            "distilled networks and heads of several layers have no form in plain timm"
+            f"the head of this run cannot be mapped to timm's classifier of {name!r}: it needs "
+            f"exactly {', '.join(HEAD)}, and has {', '.join(sorted(ours))}; heads of several "
+            "layers have no form in plain timm"
         )
     named = {
         key.removeprefix("backbone."): tensor
         for key, tensor in state.items()
         if key.startswith("backbone.")
     }
-    named[f"{classifier}.weight"] = state[HEAD[0]]
-    named[f"{classifier}.bias"] = state[HEAD[1]]
+    try:
+        named |= timm_heads.placed(full, list(named), weight=state[HEAD[0]], bias=state[HEAD[1]])
+    except timm_heads.NoPlace as error:
+        raise ExportError(
+            f"the head of this run has no place in timm's {name!r}: {error}"
+        ) from None
     target = full.state_dict()
     wrong = sorted(named.keys() ^ target.keys())
     wrong += [k for k in named.keys() & target.keys() if named[k].shape != target[k].shape]
     if wrong:
         raise ExportError(f"{name!r} with a classifier has other weights here: {', '.join(wrong)}")
     return {key: named[key] for key in target}
+
+
+def _check_outputs(
+    state: Mapping[str, Tensor],
+    named: Mapping[str, Tensor],
+    name: str,
+    options: Mapping[str, Any],
+    input_spec: Mapping[str, Any],
+) -> None:
+    """Tries a network whose classifier is more than one linear layer.
+
+    Raises:
+        ExportError: it gives other outputs than the run's network.
+    """
+    beside = {key: tensor for key, tensor in named.items() if f"backbone.{key}" not in state}
+    if timm_heads.is_plain(beside):
+        return
+    weight, bias = (state[key] for key in HEAD)
+    with torch.random.fork_rng(devices=[]):
+        full = timm_lib.create_model(name, num_classes=len(weight), **options)
+        trunk = timm_lib.create_model(name, num_classes=0, **options)
+        images = torch.randn(2, *input_spec["size"])
+    full.load_state_dict(named)
+    trunk.load_state_dict({key: named[key] for key in named.keys() - beside.keys()})
+    head = nn.Linear(weight.shape[1], len(weight))
+    head.load_state_dict({"weight": weight, "bias": bias})
+    try:
+        timm_heads.check_outputs(full, trunk, images, head)
+    except timm_heads.NoPlace as error:
+        raise ExportError(
+            f"the head of this run has no place in timm's {name!r}: {error}"
+        ) from None
 
 
 def _config(

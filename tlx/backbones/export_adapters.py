@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlx.backbones import adapters, prompts, weights
+from tlx.backbones import adapters, prompts, timm_heads, weights
 from tlx.backbones.export import ExportError, full_network, timm_names
-from tlx.backbones.export_text import HEAD, HEAD_FILE, TRUNK, config_of, form_of
+from tlx.backbones.export_text import HEAD, HEAD_FILE, TRUNK, config_of, form_of, misread
 from tlx.backbones.sources import quiet
 
 BACKBONE = "backbone."
@@ -109,6 +109,13 @@ def _base(
         name, options = str(facts["name"]), dict(facts.get("kwargs", {}))
         full = full_network(name, options, len(class_names))
         named = timm_names(plain, full, name)
+        beside = {n: t for n, t in named.items() if f"{BACKBONE}{n}" not in plain}
+        if not timm_heads.is_plain(beside):
+            code = f"import timm\n\nbase = timm.create_model({_origin(facts)!r}, pretrained=True, "
+            code += "".join(f"{key}={value!r}, " for key, value in options.items())
+            why = f"{name!r} has several classifiers, or a norm before its own"
+            trunk = full_network(name, options, 0).to_empty(device="cpu")
+            return Base(trunk, BACKBONE, "", "", f"{code}num_classes=0)", why)
         stated = {"num_classes": len(class_names), **options}
         arguments = "".join(f", {key}={value!r}" for key, value in stated.items())
         made = f"timm.create_model({_origin(facts)!r}, pretrained=True{arguments})"
@@ -120,12 +127,15 @@ def _base(
     why = why or lacking
     if input_spec["unit"] == "token" and not why and any(n.startswith(HEAD) for n in plain):
         why = "a language model's own head is no single layer"
-    if why:
-        from transformers import AutoModel
-
-        kind = AutoModel
     with quiet():
-        network = kind.from_config(config, dtype=torch.float32)
+        if not why:
+            network = kind.from_config(config, dtype=torch.float32)
+            why = misread(network, facts, input_spec)
+        if why:
+            from transformers import AutoModel
+
+            kind = AutoModel
+            network = kind.from_config(config, dtype=torch.float32)
     inside = "" if why else f"{network.base_model_prefix}."
     rest = set() if why else {name for name in named if not name.startswith(inside)}
     labels = f", num_labels={len(class_names)}" if rest else ""

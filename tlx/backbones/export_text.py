@@ -21,6 +21,7 @@ from transformers import (
 from tlx.backbones import weights
 from tlx.backbones.language_heads import is_causal
 from tlx.backbones.sources import quiet
+from tlx.backbones.text import POOLINGS
 
 TRUNK, HEAD, LINEAR = "backbone.model.", "head.", ("head.linear.weight", "head.linear.bias")
 HEAD_FILE = "head.safetensors"
@@ -60,7 +61,7 @@ def export_text(
     with quiet():
         if not why:
             full = kind.from_config(config, dtype=torch.float32)
-            why = _load(full, named)
+            why = _load(full, named) or misread(full, facts, input_spec)
         if not why:
             (folder / HEAD_FILE).unlink(missing_ok=True)
             full.save_pretrained(folder)
@@ -115,8 +116,10 @@ def form_of(
     if unit == "token":
         heads = {name.partition(LANGUAGE_HEAD)[2]: t for name, t in state.items() if _is_head(name)}
         return kind, named | heads, ""
-    own = facts["pooling"] == "cls" and any(n.startswith(f"{prefix}.pooler.") for n in named)
-    if unit == "pooled" and not own:
+    classifier, parts = _classifier(full, prefix)
+    target = {n for n, _ in full.named_parameters()}
+    pooler = {n for n in target if n.startswith(f"{prefix}.pooler.")} <= named.keys()
+    if unit == "pooled" and not (parts and pooler and facts["pooling"] in POOLINGS):
         return (
             kind,
             {},
@@ -125,23 +128,60 @@ def form_of(
                 "tokens with one linear layer"
             ),
         )
-    classifier = _classifier(full, prefix)
-    if classifier is None or {n for n in state if _is_head(n)} != set(LINEAR):
-        return kind, {}, f"the head of {kind.__name__} is not one linear layer with a bias"
-    named[f"{classifier}.weight"], named[f"{classifier}.bias"] = (state[n] for n in LINEAR)
-    return kind, named, ""
+    own = {name.rpartition(".")[2]: t for name, t in state.items() if _is_head(name)}
+    if {n for n in state if _is_head(n)} - set(LINEAR) or set(own) != set(parts):
+        told = f"one linear layer with {' and '.join(parts)}" if parts else "one linear layer"
+        beside = " alone" if len(parts) == 1 else ""
+        return (
+            kind,
+            {},
+            (
+                f"the head of {kind.__name__} is {'' if parts else 'not '}{told}{beside}, and this "
+                f"run's has {', '.join(sorted(own))}"
+            ),
+        )
+    return kind, named | {f"{classifier}.{part}": tensor for part, tensor in own.items()}, ""
 
 
 def _is_head(name: str) -> bool:
     return name.startswith(HEAD)
 
 
-def _classifier(full: nn.Module, prefix: str) -> str | None:
-    """Name of the one linear layer that a network has beside its trunk."""
+def _classifier(full: nn.Module, prefix: str) -> tuple[str, tuple[str, ...]]:
+    """The one linear layer that a network has beside its trunk, and its parameters; or nothing."""
     beside = [n for n, _ in full.named_parameters() if not n.startswith(f"{prefix}.")]
     owners = {name.rpartition(".")[0] for name in beside}
     owner = owners.pop() if len(owners) == 1 else ""
-    return owner if sorted(beside) == [f"{owner}.bias", f"{owner}.weight"] else None
+    parts = tuple(sorted(name.rpartition(".")[2] for name in beside))
+    return (owner, parts) if parts in (("bias", "weight"), ("weight",)) else ("", ())
+
+
+def misread(full: Any, facts: Mapping[str, Any], input_spec: Mapping[str, Any]) -> str:
+    """Whether the library's classifier reads its trunk otherwise than the run did; tried on tokens.
+
+    A name tells nothing: LayoutLM's classifier reads a pooler, which its trunk has for other runs.
+    """
+    if input_spec["unit"] != "pooled":
+        return ""
+    tokenizer = Tokenizer.from_str(input_spec["tokenizer"])
+    pad, mask = input_spec["pad_id"], torch.tensor([[1] * 7, [1] * 4 + [0] * 3])
+    if facts["pooling"] == "last" and tokenizer.encode("a").ids[-1:] == [pad]:
+        return "its classifier takes the last token that is no padding, and here a text ends in one"
+    usable = [i for i in range(input_spec["vocabulary"]) if i != pad][-7:]
+    ids = torch.tensor([usable, usable]).masked_fill(mask == 0, pad)
+    with torch.no_grad():
+        given = {"input_ids": ids, "attention_mask": mask}
+        logits = full.eval()(**given).logits
+        out = full.base_model(**given)
+        if facts["pooler"]:
+            pooled = out.pooler_output
+        else:
+            pooled = POOLINGS[facts["pooling"]](out.last_hidden_state, mask.bool())
+        owner, _ = _classifier(full, full.base_model_prefix)
+        ours = full.get_submodule(owner)(pooled)
+    if torch.allclose(logits, ours, rtol=1e-3, atol=1e-4 * float(ours.abs().max())):
+        return ""
+    return f"its classifier reads something else than {facts['pooling']!r} of the tokens"
 
 
 def _load(full: nn.Module, named: Mapping[str, Tensor]) -> str:

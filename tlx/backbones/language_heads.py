@@ -9,7 +9,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAtte
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from tlx.backbones.backbone import Features
-from tlx.backbones.sources import Source, quiet, reached
+from tlx.backbones.sources import Source, built_by_library, quiet, reached
 from tlx.backbones.text import TiedLinear
 
 _log = logging.getLogger(__name__)
@@ -28,6 +28,17 @@ class States(BaseModelOutputWithPoolingAndCrossAttentions):
 @final
 class Given(nn.Module):
     """Stands where the library's head looks for its trunk: gives the states that are passed in."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        """Keeps the trunk out of this module's parameters, for what else a head asks it for."""
+        super().__init__()
+        self._trunk = (trunk,)
+
+    def __getattr__(self, name: str) -> Any:
+        """The trunk's: factors (Falcon-H1), embeddings (DeBERTa)."""
+        if name.startswith("_"):  # of torch and of copies, which ask before there is a trunk
+            raise AttributeError(name)
+        return getattr(self._trunk[0], name)
 
     @property
     def decoder(self) -> "Given":
@@ -83,7 +94,7 @@ def language_head(trunk: nn.Module, config: Any, source: Source | None) -> Langu
             "embeddings while it runs; use backbone.kwargs={legacy:true}"
         )
     if source is None:
-        with quiet():
+        with quiet(), built_by_library(config):
             full = kind.from_config(config, dtype=_type_of(trunk))
     else:
         with reached(source, "language-model head"):
@@ -106,7 +117,7 @@ def _without_trunk(full: Any, trunk: Any) -> nn.Module:
     """The language model with its trunk and what it shares with it taken out (a mutator)."""
     output = full.get_output_embeddings()
     tied = output.weight is full.get_input_embeddings().weight
-    setattr(full, full.base_model_prefix, Given())
+    setattr(full, full.base_model_prefix, Given(trunk))
     if tied:
         linear = TiedLinear(trunk.get_input_embeddings().weight, output.bias)
         full.set_output_embeddings(linear)

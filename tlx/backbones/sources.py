@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError, StrictDataclassError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.utils import logging as hf_logging
@@ -39,6 +39,11 @@ VOCABULARIES = (
 RESERVED = ("vocab_size", "pad_token_id", "dtype", "torch_dtype", "trust_remote_code")
 REMOTE = "trust_remote_code"
 ABOUT_ATTENTION = "attn_implementation"
+UNBUILT = (
+    *(TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, RuntimeError),
+    *(ImportError, StrictDataclassError),
+)
+"""What the library raises of entries of a config that do not go together, beside ValueError."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,11 @@ def config_of(source: Source, kwargs: Mapping[str, Any], *, tokenizer: str | Non
             f"backbone.name={source.name!r} ({config.model_type}) is an encoder with a decoder, "
             "for text to text; choose an encoder (bert, ...) or a decoder (gpt2, ...)"
         )
+    if not isinstance(getattr(config, "hidden_size", None), int):
+        raise ValueError(
+            f"backbone.name={source.name!r} ({config.model_type}) states no hidden_size: it is of "
+            "several parts, as networks of images and texts are; choose a network of texts alone"
+        )
     return config
 
 
@@ -199,6 +209,22 @@ def _not_fetched(source: Source, what: str, error: OSError, silence: str) -> Exc
         f"there is network (`hf download {source.name}`) and point HF_HOME at it, with "
         f"HF_HUB_OFFLINE=1. If the name is mistyped: did you mean {near}?"
     )
+
+
+@contextmanager
+def built_by_library(config: Any) -> Iterator[None]:
+    """Turns what the library raises of a config into an error that names the network.
+
+    Raises:
+        ValueError: the library cannot build it.
+    """
+    try:
+        yield
+    except (ValueError, *UNBUILT) as error:
+        raise ValueError(
+            f"transformers cannot build a {config.model_type} of this config "
+            f"({_first_line(error)}); look at backbone.kwargs, or choose another network"
+        ) from error
 
 
 @contextmanager

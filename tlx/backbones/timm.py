@@ -13,7 +13,7 @@ import torch
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
-from tlx.backbones import stated, weights
+from tlx.backbones import stated, timm_heads, weights
 from tlx.backbones.backbone import Backbone, Features
 from tlx.backbones.grouping import embedding_names, layer_groups
 from tlx.backbones.key_rules import KeyRules, rules_of
@@ -84,6 +84,8 @@ def timm(
     if taken:
         told = ", ".join(f"{key}={value!r}" for key, value in taken.items())
         notes.append(f"backbone: {told} (of {beside.place})")
+    if why := timm_heads.lacking(full, list(module.state_dict()), width=dim):
+        notes.append(f"tlx export will refuse this network, with its head: {why}")
     return Backbone(
         module=module,
         features=pooled,

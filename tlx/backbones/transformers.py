@@ -16,7 +16,7 @@ from tlx.backbones import vocabulary as vocabularies
 from tlx.backbones.backbone import DEFAULT, Backbone, Reading
 from tlx.backbones.key_rules import rules_of
 from tlx.backbones.language_heads import is_causal, language_head
-from tlx.backbones.sources import ABOUT_ATTENTION, Source, config_of, source_of, tokenizer_of
+from tlx.backbones.sources import ABOUT_ATTENTION, Source, config_of, quiet, source_of, tokenizer_of
 
 MODALITY = "text"
 MOST_TOKENS = 512
@@ -93,10 +93,12 @@ def transformers(
     spec = _input_spec(design, tokenizer, facts, max_length=max_length, padding_side=padding_side)
     if seen is not None:
         _check_sparse(config, spec["max_length"], name)
-    rules = rules_of(rename, head_names, width=int(config.hidden_size))
+    rules = rules_of(rename, head_names, width=trunks.state_width(config))
+    if not facts.head_bias:
+        spec["head_bias"] = False
     network, report = trunks.started(design, source, init, rules=rules)
-    if seen is not None and seen.missing and torch.get_default_device().type != "meta":
-        seen = evidences.of_itself(network, config)
+    if seen is not None and seen.missing and (tried := _with_weights(network, design)) is not None:
+        seen = evidences.of_itself(tried, config)
         _check_seen(seen, design, source, padding_side)
     layers = getattr(config, "num_hidden_layers", None)
     stack = stacks.stack_of(network, layers=facts.layers, needs=facts.needs, declared=layers)
@@ -109,7 +111,7 @@ def transformers(
         groups=stack.groups,
         fine_groups=stack.groups,
         head_level=stack.head_level,
-        dims=text.dims_of(unit, int(config.hidden_size)),
+        dims=text.dims_of(unit, trunks.state_width(config)),
         input_spec=spec,
         weights_id="none" if init == "none" else weights.content_id(network),
         neck=stack.neck,
@@ -120,6 +122,7 @@ def transformers(
             # of a folder no path of this machine
             "name": Path(name).expanduser().absolute().name if source.kind == "folder" else name,
             "pooling": design.pooling,
+            "pooler": reading.unit == "pooled" and network.pooling is None,
             "config": config.to_diff_dict(),
         },
         account=report.account if report is not None else {},
@@ -211,6 +214,16 @@ def _check_seen(
         "features of a text, so that its figures would depend on the others of its batch; "
         f"{'use ' + ' or '.join(ways) if ways else 'choose another network'}"
     )
+
+
+def _with_weights(network: text.TextNetwork, design: trunks.Design) -> text.TextNetwork | None:
+    """A network that can be tried: itself, or one like it where it has no weights and is small."""
+    if torch.get_default_device().type != "meta":
+        return network
+    if sum(p.numel() for p in network.parameters()) > evidences.MOST_PARAMETERS:
+        return None
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"), quiet():
+        return trunks.built(design)
 
 
 def _check_sparse(config: Any, max_length: int, name: str) -> None:

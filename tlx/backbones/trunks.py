@@ -16,7 +16,8 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from tlx import bounds
 from tlx.backbones import stacks, text, weights
 from tlx.backbones.key_rules import NO_RULES, KeyRules
-from tlx.backbones.sources import Source, quiet, reached
+from tlx.backbones.language_heads import is_causal
+from tlx.backbones.sources import UNBUILT, Source, built_by_library, quiet, reached
 from tlx.backbones.weight_kinds import SAFETENSORS, kind_of
 
 MOST_KNOWN = 16
@@ -58,11 +59,13 @@ class Facts:
         layers: names of the lists that hold the layers.
         needs: of `stacks.first_needs`; None where the network could not be traced.
         first_position: number of a text's first position.
+        head_bias: whether a head on it has a bias; a decoder's classifier in the library has none.
     """
 
     layers: tuple[str, ...]
     needs: dict[str, int | None] | None
     first_position: int
+    head_bias: bool = True
 
 
 def started(
@@ -102,11 +105,14 @@ def built(design: Design, source: Source | None = None) -> text.TextNetwork:
     own = design.unit == "pooled" and design.pooling == "cls" and _reads_pooler(kind)
     if _takes_pooler(kind):
         options["add_pooling_layer"] = own
+    if not config.architectures:
+        config.architectures = []  # Funnel's is looked for there, and no network without it found
     if source is None:
-        model: nn.Module = AutoModel.from_config(config, **options)
+        with built_by_library(config):
+            model: nn.Module = AutoModel.from_config(config, **options)
     else:
         model = _pretrained(config, source, options)
-    pooling = None if own else text.Pooling(design.pooling, int(config.hidden_size))
+    pooling = None if own else text.Pooling(design.pooling, state_width(config))
     call = functools.partial(run, takes=_taken(model, config))
     return text.TextNetwork(model, call, unit=design.unit, pooling=pooling).train()
 
@@ -177,8 +183,15 @@ def facts(design: Design) -> Facts:
             needed = sum(each.numel() * each.element_size() for each in network.parameters())
             bounds.require_memory(needed, f"this {design.config.model_type}")
             layers = stacks.layers_of(network)
-            _KNOWN[key] = Facts(layers, _needs(network, layers), first_position(network))
+            needs = _needs(network, layers)
+            bias = not (design.unit == "pooled" and design.pooling == "last") or _bias(design)
+            _KNOWN[key] = Facts(layers, needs, first_position(network), bias)
     return _KNOWN[key]
+
+
+def state_width(config: Any) -> int:
+    """Width of the last states: OPT projects them where its embeddings are narrower (opt-350m)."""
+    return int(getattr(config, "word_embed_proj_dim", None) or config.hidden_size)
 
 
 def takes_types(config: Any) -> bool:
@@ -226,6 +239,19 @@ def _reads_pooler(config: type) -> bool:
         except ValueError:  # it has no classifier
             return False
     return getattr(full.base_model, "pooler", None) is not None
+
+
+def _bias(design: Design) -> bool:
+    """Whether the library's classifier on a decoder is anything but a linear layer without bias."""
+    if not is_causal(design.config):
+        return True
+    try:
+        full = AutoModelForSequenceClassification.from_config(design.config)
+    except (ValueError, *UNBUILT):
+        return True
+    prefix = f"{full.base_model_prefix}."
+    beside = {n for n, _ in full.named_parameters() if not n.startswith(prefix)}
+    return len(beside) != 1 or not min(beside).endswith(".weight")
 
 
 def _taken(model: nn.Module, config: Any) -> tuple[str, ...]:

@@ -225,6 +225,32 @@ def _learns_words(config: Node) -> bool:
     return learns and words and trunk.get("init") == "none"
 
 
+TOKEN_TASKS = frozenset(
+    {
+        "tlx.tasks.token_classification.token_classification",
+        "tlx.tasks.language_modeling.language_modeling",
+    }
+)
+NO_DECODER = re.compile(
+    r"bert|electra|minilm|mpnet|xlnet|xlm|funnel|longformer|big_?bird|canine|ernie(?!_?4)|fnet|"
+    r"nystrom|layoutlm|luke|mamba|granite|olmo(?!e)|\b(mra|yoso|esmc?|rembert|splinter|tapas|bros)\b|"
+    r"\b(e5|bge|gte)-"
+)
+"""Names of encoders, and of decoders on which transformers puts no classifier."""
+
+
+def _classifies_with_a_decoder(config: Node) -> bool:
+    """One vector a text from a decoder's last token, with a head that is trained step by step."""
+    trunk, task = config.get("backbone"), _target(config.get("task"))
+    if not isinstance(trunk, Mapping) or _leaf(trunk) != "transformers" or task in TOKEN_TASKS:
+        return False
+    solved = _target(config.get("optimizer")) == "tlx.training.optimizers.lbfgs"
+    normed = "head_norm" in (config.get("regularization") or {})
+    if solved or normed or trunk.get("pooling", "auto") not in ("auto", "last"):
+        return False
+    return not NO_DECODER.search(str(trunk.get("name")).lower())
+
+
 CHANGES: tuple[Change, ...] = (
     Change(
         mark="accumulated_weights",
@@ -301,6 +327,13 @@ CHANGES: tuple[Change, ...] = (
         what="beside a dataset.train of CoNLL's German, Spanish or Dutch corpus, of JNLPBA's or "
         "MIT's, val and test were split off train; now the corpus's own files are found",
         concerns=_finds_files_of_corpora,
+    ),
+    Change(
+        mark="decoder_head",
+        since="0.2.0",
+        what="the head on a decoder's last token had a bias, which the classifiers of transformers "
+        "have not, so that it could not be exported; now it has none, where theirs has none",
+        concerns=_classifies_with_a_decoder,
     ),
 )
 """All changes, oldest first. Only ever added to: ids of finished runs rest on it."""

@@ -18,7 +18,8 @@ def at_once(member: Member, rows: int) -> int:
 
 
 def outputs_of(features: Tensor, heads: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Outputs [G, N, C] of linear heads on the same features [N, D]."""
-    weight, bias = (torch.cat(tensors) for tensors in zip(*heads, strict=True))
-    found: Tensor = nn.functional.linear(features, weight, bias)
+    """Outputs [G, N, C] of linear heads on the same features [N, D]; all have a bias, or none."""
+    found: Tensor = nn.functional.linear(
+        features, *(torch.cat(tensors) for tensors in zip(*heads, strict=True))
+    )
     return found.view(len(features), len(heads), -1).transpose(0, 1)

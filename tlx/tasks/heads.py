@@ -23,13 +23,16 @@ class LinearHead(nn.Module):
 
     norm: nn.BatchNorm1d | None
 
-    def __init__(self, width: int, outputs: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self, width: int, outputs: int, *, dropout: float = 0.0, bias: bool = True
+    ) -> None:
         """A head with torch's own initialisation.
 
         Args:
             width: of the pooled features.
             outputs: how many numbers an item gets.
             dropout: probability of dropping a feature in training.
+            bias: whether the layer has one.
 
         Raises:
             ValueError: dropout outside [0, 1), or no outputs.
@@ -41,7 +44,7 @@ class LinearHead(nn.Module):
             raise ValueError(f"outputs={outputs}; the labels must name at least one")
         self.norm = None
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(width, outputs)
+        self.linear = nn.Linear(width, outputs, bias=bias)
 
     def forward(self, features: Features) -> Tensor:
         """Outputs [N, outputs] from features with `pooled` [N, width]."""
@@ -102,7 +105,8 @@ def linear_head(backbone: Backbone, outputs: int, *, dropout: float) -> LinearHe
             f"the backbone gives {sorted(backbone.dims)} and no pooled features; "
             "choose one that does, or a task that reads tokens"
         )
-    return LinearHead(backbone.dims["pooled"], outputs, dropout=dropout)
+    bias = backbone.input_spec.get("head_bias", True)
+    return LinearHead(backbone.dims["pooled"], outputs, dropout=dropout, bias=bias)
 
 
 @final
