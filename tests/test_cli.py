@@ -154,6 +154,21 @@ def test_check_prints_the_config_and_the_id_and_trains_nothing(trained, tmp_path
     assert not (tmp_path / "none").exists()
 
 
+def test_check_refuses_a_network_that_cannot_be_trained(tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("a b c")
+    given = [*("dataset=text_file", f"dataset.path={tmp_path / 'a.txt'}", "backbone=transformers")]
+    given += ["backbone.init=none", "backbone.kwargs={d_model:16,n_layer:1,n_head:2,d_inner:16}"]
+    _, err = tlx_says(capsys, "train", "--check", *given, "backbone.name=xlnet", status=2)
+    assert "does not read left to right" in err
+    assert "backbone.kwargs" not in err
+
+
+def test_check_tells_of_a_network_that_cannot_be_exported(capsys):
+    given = ["dataset=digits", "backbone=timm", "backbone.name=caformer_s18", "backbone.init=none"]
+    out, _ = tlx_says(capsys, "train", "--check", *given)
+    assert "# tlx export will refuse this network" in out
+
+
 def test_options_may_stand_between_overrides(capsys):
     first, _ = tlx_says(capsys, "train", "--check", *SMALL)
     second, _ = tlx_says(capsys, "train", *SMALL[:4], "--check", *SMALL[4:])

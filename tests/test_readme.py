@@ -61,6 +61,7 @@ def photos(root):
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("tlx train")])
 def test_command_checks_clean(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     photos(tmp_path / "photos")
     given = [word for word in words(command) if word != "--check"]
     assert cli.main([*given, "--check"]) == 0, capsys.readouterr().err

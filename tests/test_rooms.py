@@ -42,10 +42,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"build", "config", "data.embedded", "frozen", "results"}
     | {"training.memory", "training.pruning", "training.signals"},
     **{
-        name: EXECUTION | BELOW_EXECUTION | {"sweeps", "report", "diagnose", "study_commands"}
+        name: EXECUTION
+        | BELOW_EXECUTION
+        | {"sweeps", "report", "diagnose", "rehearsal", "study_commands"}
         for name in ("commands", "study_commands")
     },
     "cache_commands": {"frozen"},
+    "rehearsal": {"backbones.weights", "build"},
 }
 STANDARD_LIBRARY_ONLY = (
     "names.py",

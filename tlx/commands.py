@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import yaml
 
-from tlx import execute, interrupts, runs, study_commands
+from tlx import execute, interrupts, rehearsal, runs, study_commands
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
 from tlx.results.record import Record
@@ -80,8 +80,11 @@ def train(args: argparse.Namespace) -> int:
         wrong = "--dry-run" if args.dry_run else "--retry-failed"
         raise ValueError(f"{wrong} is for studies; this line is one run (--check shows it)")
     if args.check:
+        run_id = execute.identify(config, config_dir=args.config_dir)
+        notes = rehearsal.notes_on([config])
         print(yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True).rstrip())
-        print(f"# run id: {execute.identify(config, config_dir=args.config_dir)}")
+        print("".join(f"# {note}\n" for note in notes), end="")
+        print(f"# run id: {run_id}")
         return 0
     execute.run(config, force=args.force, overrides=args.overrides, config_dir=args.config_dir)
     return 0

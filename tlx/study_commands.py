@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tlx import interrupts
+from tlx import interrupts, rehearsal
 from tlx.results import manifest as manifests
 from tlx.results import record
 from tlx.secrecy import masked
@@ -65,8 +65,10 @@ def _failures(driver: Driver) -> int:
 
 
 def _check(made: Study, config: Mapping[str, Any] | None) -> int:
+    notes = rehearsal.notes_on(task.found.config for task in made.tasks)
     if config is not None:
         print(yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True).rstrip())
+    print("".join(f"# {note}\n" for note in notes), end="")
     for task in made.tasks:
         print(f"# run id: {task.run}  ({task.title})")
     return 0

@@ -201,7 +201,7 @@ def _not_fetched(source: Source, what: str, error: OSError, silence: str) -> Exc
         return ValueError(
             f"backbone.name={source.name!r} is not on the hub, or not public; did you mean {near}?"
         )
-    return RuntimeError(
+    return weights.NotFetched(
         f"backbone.name={source.name!r}: the {what} could not be fetched "
         f"({silence or _first_line(error)}). Without network: give a folder, "
         "backbone.name=<folder of save_pretrained>; or start a kind of network from random "

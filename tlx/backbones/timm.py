@@ -204,13 +204,13 @@ def _from_hub(name: str, full: nn.Module, options: Mapping[str, Any]) -> nn.Modu
     return module
 
 
-def _not_fetched(name: str, cfg: Mapping[str, Any], error: Exception, silence: str) -> RuntimeError:
+def _not_fetched(name: str, cfg: Mapping[str, Any], error: Exception, silence: str) -> Exception:
     hub_id = cfg.get("hf_hub_id") or name
     reason = str(error).strip().splitlines()[:1] or ["no reason given"]
     # what is in the cache may be at fault as well
     by_silence = silence and isinstance(error, OSError)
     why = silence if by_silence else f"{type(error).__name__}: {reason[0]}"
-    return RuntimeError(
+    return weights.NotFetched(
         f"backbone.init=hub: the weights of {name!r} could not be fetched ({why}). Without "
         "network: give a file, backbone.init=<path>; or start from random weights, "
         "backbone.init=none; or fill the Hugging Face cache where there is network "

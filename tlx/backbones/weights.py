@@ -42,6 +42,10 @@ class WeightsError(ValueError):
     """A weights file that cannot be read safely, or does not fit the network."""
 
 
+class NotFetched(RuntimeError):
+    """Something of the hub that could not be fetched."""
+
+
 @dataclass(frozen=True)
 class LoadReport:
     """What became of every key of a weights file.
