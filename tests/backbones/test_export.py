@@ -172,7 +172,7 @@ def test_what_timm_has_no_form_for_is_refused(tmp_path):
     with pytest.raises(ExportError, match=r"head\.0\.weight"):
         write(backbone, {**state, "head.0.weight": torch.zeros(1)}, tmp_path)
     del state["backbone.bn1.weight"]
-    with pytest.raises(ExportError, match=r"bn1\.weight"):
+    with pytest.raises(ExportError, match="bn1"):
         write(backbone, state, tmp_path)
     assert not list(tmp_path.iterdir())
 

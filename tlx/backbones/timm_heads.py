@@ -39,7 +39,9 @@ def placed(full: nn.Module, own: Collection[str], *, weight: Tensor, bias: Tenso
         module = full.get_submodule(owner)
         if _is_linear(module) and module.bias is not None:
             linear += 1
-            state[f"{owner}.weight"] = weight.reshape(*weight.shape, *module.weight.shape[2:])
+            state[f"{owner}.weight"] = weight.reshape(
+                *weight.shape, *module.get_parameter("weight").shape[2:]
+            )
             state[f"{owner}.bias"] = bias
         elif isinstance(module, nn.BatchNorm1d) and module.running_var is not None:
             state |= {f"{owner}.{name}": tensor for name, tensor in _nothing(module, weight.device)}
