@@ -152,9 +152,7 @@ class AtOnce:
         self.halves = True
         self.items: int | None = None
 
-    def outputs(
-        self, run: Callable[[Any], Any], batch: Batch
-    ) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    def outputs(self, run: Callable[[Any], Any], batch: Batch) -> Iterator[tuple[Any, Batch]]:
         """What `run` makes of a batch's inputs, and the batch; part by part where it has to be.
 
         Raises:
