@@ -166,10 +166,10 @@ class JournalLeases(Leases):
             for run in runs:
                 if run in before and (other := self.living(run, *before[run])) is not None:
                     others[run] = other
-            claims = [[CLAIM, run, text, before.get(run), 0] for run in runs if run not in others]
-            self._append(claims, lock=lock)
-            after = self._state() if claims else {}
-        return [run for _, run, *_ in claims if after.get(run, ("",))[0] != text]
+            free = [run for run in runs if run not in others]
+            self._append([[CLAIM, run, text, before.get(run), 0] for run in free], lock=lock)
+            after = self._state() if free else {}
+        return [run for run in free if after.get(run, ("", 0.0))[0] != text]
 
     def beat_all(self, runs: Sequence[str], holder: Holder) -> bool:
         """Renews leases; False where somebody has taken one over."""
@@ -188,7 +188,7 @@ class JournalLeases(Leases):
     def _counts(self, runs: Sequence[str], holder: Holder) -> dict[str, float]:
         """Those of the leases that the holder has, and how often each has beaten."""
         entries, text = self._state(), _text(holder)
-        return {run: entries[run][1] for run in runs if entries.get(run, ("",))[0] == text}
+        return {run: entries[run][1] for run in runs if entries.get(run, ("", 0.0))[0] == text}
 
     def held(self) -> dict[str, Holder]:
         """Run to its living holder."""
@@ -197,11 +197,7 @@ class JournalLeases(Leases):
 
 def _apply(line: list[Any], entries: dict[str, Entry]) -> None:
     """Does what a line says to the leases (a mutator)."""
-    if len(line) == 3:  # of a tlx before 0.2: a claim or a beat with a time, or an end without
-        run, text, beat = line
-        kind, rest = (END, [None]) if beat is None else (CLAIM, [list(entries.get(run, ())), beat])
-    else:
-        kind, run, text, *rest = line
+    kind, run, text, *rest = _renewed(line, entries)
     if not isinstance(run, str) or _holder(text) is None:
         return  # damaged
     entry = entries.get(run)
@@ -214,6 +210,16 @@ def _apply(line: list[Any], entries: dict[str, Entry]) -> None:
         entries[run] = (text, float(rest[0]))
     elif kind == END and mine:
         del entries[run]
+
+
+def _renewed(line: list[Any], entries: dict[str, Entry]) -> list[Any]:
+    """A line as it is written now; an earlier tlx wrote run, holder and time, or None at an end."""
+    if len(line) != 3:
+        return line
+    run, text, beat = line
+    if beat is None:
+        return [END, run, text, None]
+    return [CLAIM, run, text, entries.get(run), beat]
 
 
 def _text(holder: Holder) -> str:

@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeGuard, final
 
 from tlx import runs
 from tlx.results import record
@@ -141,7 +141,7 @@ def cancelled_by_us(folder: Path, job: str) -> bool:
     return read_json(folder / CANCELLED).get("job") == job
 
 
-def is_job(text: object) -> bool:
+def is_job(text: object) -> TypeGuard[str]:
     """Whether what was read from a file is a job's id; it names files of submitit's."""
     return isinstance(text, str) and re.fullmatch(r"[0-9]+(_[0-9]+)?", text) is not None
 
