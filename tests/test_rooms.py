@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tlx"
 MODEL_ROOMS = {"tasks", "backbones", "data", "methods"}
 # execute.py and the files that it is divided into
 EXECUTION = {
-    *("execute", "fused", "launch", "lease_journal", "leases", "lineage", "runs", "silence"),
-    *("train", "use"),
+    *("execute", "fused", "launch", "lease_journal", "leases", "lineage", "lost_ranks", "runs"),
+    *("silence", "train", "use"),
 }
 # import nothing of tlx above them, and every room but methods may import them
 LEAVES = {

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tlx import cores, disk, durable, interrupts, launch, names, runs, sealed
+from tlx import cores, disk, durable, interrupts, launch, lost_ranks, names, runs, sealed
 from tlx.config import changes
 from tlx.config.check import CheckError, check
 from tlx.config.identity import normalise, run_id
@@ -116,6 +116,12 @@ def after_launch(folder: Path) -> Record:
     found = known(folder)
     if found is not None and found.status == "finished":
         return found
+    failure = lost_ranks.failure_of(folder)
+    if failure is not None and found is not None and found.status in {"running", "interrupted"}:
+        fail(folder, failure)  # rank 0 was ended before it could say so
+        raise runs.RunError(f"the workers of {folder.name} did not finish: {failure}")
+    if found is not None and (found.error or "").startswith(lost_ranks.LOST):
+        raise runs.Lost(f"{found.error}; the same command goes on from the last checkpoint")
     if found is not None and found.status == "interrupted":
         raise Interrupted(found.error or "stopped")
     if found is not None and found.status == "pruned":
@@ -374,15 +380,18 @@ def run_here(folder: Path, *, init: str | None = None, config: Config | None = N
         Interrupted: a signal asked to stop; everything is saved.
         Pruned: its search gave it up.
         Busy: another process is at work on it.
+        Lost: another rank is gone, or was silent for too long.
     """
     from tlx.train import train as train_
 
     cores.limit_torch()
     config = runs.read_config(folder) if config is None else config
     init = init_of(folder) if init is None else init
+    if launch.is_first():
+        lost_ranks.forget(folder)  # before the others are let in
     rank, world = launch.join_ranks(config)
     if rank != 0:
-        with interrupts.at_work():
+        with interrupts.at_work(), lost_ranks.noted(folder, rank):
             return train_(config, folder, init=init, rank=rank, world=world)
     with interrupts.at_work(), runs.at_work(folder):
         done = finished(folder)
@@ -474,6 +483,12 @@ def _guarded(folder: Path, config: Config, work: Callable[[], Record]) -> Record
         _end(folder, config, "pruned", str(stop))
         raise
     except BaseException as error:
+        if lost_ranks.is_lost(error):
+            status, reason = lost_ranks.verdict(folder, error)
+            _end(folder, config, status, reason)
+            if status == "interrupted":
+                raise runs.Lost(reason) from error
+            raise
         _fail(folder, config, error)
         raise
     interrupts.REQUESTS.heed()

@@ -110,6 +110,8 @@ def join_ranks(config: Config) -> tuple[int, int]:
     import torch.distributed as dist
     from pytorch_lightning.plugins.environments import SLURMEnvironment
 
+    from tlx.training.patience import USUAL_MINUTES, starting
+
     trainer = config["trainer"]
     wanted = trainer["devices"] * trainer["nodes"]
     if not inside_launcher():
@@ -132,7 +134,8 @@ def join_ranks(config: Config) -> tuple[int, int]:
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if on_gpu else "gloo")
+        limit = starting(trainer.get("timeout_minutes", USUAL_MINUTES))
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=limit)
     same_everywhere("config", _digest(config))
     return rank, world
 

@@ -31,6 +31,7 @@ from tlx.training.fit import fit, peak_memory_bytes
 from tlx.training.loaders import Share
 from tlx.training.loggers import RunInfo
 from tlx.training.module import TransferModule
+from tlx.training.patience import USUAL_MINUTES, Patience
 from tlx.training.progress import Display
 from tlx.training.reuse import Reuse
 from tlx.training.signals import Interrupted
@@ -125,13 +126,16 @@ def trainer_of(config: Config, folder: Path, plan: Plan, loggers: list[Any]) -> 
     """The Lightning Trainer of a run."""
     trainer = config["trainer"]
     names = ("accelerator", "devices", "nodes", "strategy", "precision", "accumulate")
+    callbacks = list(plan.effects.callbacks)
+    if trainer["devices"] * trainer["nodes"] > 1:
+        callbacks.append(Patience(trainer.get("timeout_minutes", USUAL_MINUTES)))
     return make_trainer(
         folder=folder,
         **{name: trainer[name] for name in names},
         grad_clip=plan.effects.grad_clip,
         deterministic=trainer["deterministic"],
         loggers=loggers,
-        callbacks=plan.effects.callbacks,
+        callbacks=callbacks,
     )
 
 

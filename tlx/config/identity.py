@@ -44,6 +44,7 @@ EXCLUDED = (
     "trainer.eval_batch_size",
     "trainer.checkpoint_every_steps",
     "trainer.log_every_steps",
+    "trainer.timeout_minutes",
 )
 """What cannot change the result. Precision, batch size, accumulation, compile and the like can.
 

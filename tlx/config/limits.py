@@ -59,6 +59,7 @@ RANGES: dict[str, Range] = {
     "search.space.*": ANY,
     "search.*": FROM_1,
     "trainer.workers": FROM_0,
+    "trainer.timeout_minutes": ABOVE_0,
     "trainer.*": FROM_1,
     "backbone.image_size": FROM_1,
     "backbone.in_chans": FROM_1,

@@ -98,6 +98,8 @@ class Trainer:
         on_oom: whether, where a device's memory is full, what is computed at once is halved: a
             batch is then computed in more parts, with the same result up to rounding.
         workers: loader processes per device.
+        timeout_minutes: of several devices: a rank that the others wait for longer is lost, and
+            the run ends, to be started again; 3 times the first evaluation where that is more.
     """
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -119,6 +121,7 @@ class Trainer:
     eval_every_steps: int | None = None
     checkpoint_every_steps: int | None = None
     log_every_steps: int = 50
+    timeout_minutes: float = 10.0
 
 
 @dataclass(frozen=True)

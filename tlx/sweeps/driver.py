@@ -300,7 +300,8 @@ class Driver:
         if end.outcome == "busy":
             task.state = "elsewhere"
         elif end.outcome in {"lost", "interrupted"}:
-            self._again(task, end.reason or "stopped from outside")
+            said = end.reason or record.error_of(task.found.folder) or "stopped from outside"
+            self._again(task, first_line(said))
         elif end.outcome == "failed":
             self._failed(task, end.reason)
         else:
