@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         for name in ("commands", "study_commands")
     },
     "cache_commands": {"frozen"},
-    "rehearsal": {"backbones.weights", "build"},
+    "rehearsal": {"backbones.weights", "build", "config"},
 }
 STANDARD_LIBRARY_ONLY = (
     "names.py",

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tlx.backbones.adapters import PROMPTS, adapted
-from tlx.backbones.backbone import Backbone, Reading
+from tlx.backbones.backbone import ArgumentRefused, Backbone, Reading
 from tlx.backbones.noise import add_noise
 from tlx.config.check import allowed_targets
 from tlx.config.exact import is_exact
@@ -148,7 +148,7 @@ def model(
     _check_kinds(effects, labels)
     told = _told(config, Reading(task.input_spec.get("unit", "pooled"), texts, tokenizer))
     torch.manual_seed(config["seed"])
-    trunk: Backbone = instantiate(config["backbone"], *told, **{**effects.backbone, **backbone})
+    trunk = _trunk(config, told, effects, backbone)
     spec = {**trunk.input_spec, **task.input_spec}
     if is_exact(config) or effects.head_norm or (saved is not None and "head_bias" not in saved):
         # a solved head and a normed one have a bias, and runs of before
@@ -163,6 +163,32 @@ def model(
     if effects.embedding_noise is not None:
         add_noise(network, trunk, alpha=effects.embedding_noise)
     return Model(trunk, task, network, layout(network, trunk), trunk.head_level)
+
+
+def _trunk(
+    config: Config,
+    told: Sequence[Reading],
+    effects: effects_.Joined,
+    backbone: Mapping[str, Any],
+) -> Backbone:
+    """The network without its head; what it refuses is named by the option that asks for it."""
+    node = config["backbone"]
+    takes = signature(node["_target_"])
+    try:
+        for key in effects.backbone:
+            if takes is not None and key not in takes.parameters:
+                raise ArgumentRefused(key, f"{node['_target_']} has no argument {key!r}")
+        trunk: Backbone = instantiate(node, *told, **{**effects.backbone, **backbone})
+    except ArgumentRefused as refused:
+        option = effects.asked_by.get(refused.argument)
+        if option is None:
+            raise
+        name = node.get("name") or node["_target_"]
+        raise ValueError(
+            f"regularization.{option}: backbone {name!r} takes no {refused.argument}; leave "
+            f"{option} out of regularization=[…], or choose another network"
+        ) from refused
+    return trunk
 
 
 def _check_kinds(effects: effects_.Joined, labels: Labels) -> None:
@@ -342,15 +368,26 @@ def rehearse(config: Config, effects: effects_.Joined) -> Model:
         made = model(config, labels, effects=effects, init="none")
     selection(config, made.task, effects)
     _check_feature_mixing(augmentations(config), made, effects)
-    instantiate(config["schedule"])
     _check_parts(config, made)
+    _check_budget(config, stages(config, made.layout))
     return made
+
+
+def _check_budget(config: Config, planned: Sequence[Stage]) -> None:
+    """Raises ValueError where steps are too few; how many epochs have, the data will tell."""
+    schedule: Schedule = instantiate(config["schedule"])
+    total = config["trainer"]["steps"]
+    if total is None or is_exact(config) or any(s.until.epochs is not None for s in planned):
+        return
+    check_warmup(schedule, spans(planned, total_steps=total, steps_per_epoch=1))
 
 
 def _check_parts(config: Config, made: Model, *, items: int | None = None) -> None:
     """Raises ValueError where batch norm of a network without weights trains on single values."""
     planned = stages(config, made.layout)
-    if not is_exact(config):
+    if is_exact(config):
+        probe.linear_head(made.network.head, planned)
+    else:
         batch_norm.check(
             made.network,
             planned,

@@ -81,7 +81,7 @@ def train(args: argparse.Namespace) -> int:
         raise ValueError(f"{wrong} is for studies; this line is one run (--check shows it)")
     if args.check:
         run_id = execute.identify(config, config_dir=args.config_dir)
-        notes = rehearsal.notes_on([config])
+        notes = rehearsal.rehearse([("", config)])
         print(yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True).rstrip())
         print("".join(f"# {note}\n" for note in notes), end="")
         print(f"# run id: {run_id}")

@@ -1,38 +1,39 @@
-"""What `--check` finds beyond the config: networks are built without weights, stages planned."""
+"""What `--check` sees beside configs: their networks, without weights, and stages in the budget."""
 
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tlx.config.problems import CheckError, Problem
+
 Config = Mapping[str, Any]
-READ = (
-    "task",
-    "backbone",
-    "freeze_strategy",
-    "frozen",
-    "augmentation",
-    "regularization",
-    "trainer",
+NODES = (
+    *("task", "freeze_strategy", "frozen", "regularization", "augmentation", "optimizer"),
+    *("schedule", "trainer", "monitor", "select_from", "init_head"),
 )
-"""What a rehearsal reads of a config, beside the next."""
-READ_TOO = ("schedule", "optimizer", "monitor", "select_from")
+"""Keys that a rehearsal reads, beside the backbone: configs that differ in others alone are
+rehearsed once."""
 
 
-def notes_on(configs: Iterable[Config]) -> list[str]:
-    """Rehearses configs, each kind of network once; gives what is to be said of them.
+def rehearse(configs: Iterable[tuple[str, Config]]) -> list[str]:
+    """Rehearses runs, without their data; gives what is to be said of them, a line each.
+
+    Args:
+        configs: of runs, checked and resolved, each with the name of its arm; empty for a run.
 
     Raises:
-        ValueError: one cannot be trained.
+        ValueError: training would refuse the run, in the same words; of arms, all that it would.
     """
     from tlx import build
     from tlx.backbones.weights import NotFetched
 
     seen: set[str] = set()
+    problems: list[Problem] = []
     notes: dict[str, None] = {}
-    for config in configs:
+    for arm, config in configs:
         # where the weights come from is of no matter to what is built without any
         trunk = {key: value for key, value in config["backbone"].items() if key != "init"}
-        parts = [trunk, *(config.get(key) for key in (*READ, *READ_TOO) if key != "backbone")]
+        parts = [trunk, *(config.get(node) for node in NODES)]
         key = json.dumps(parts, sort_keys=True, default=str)
         if key in seen:
             continue
@@ -40,7 +41,13 @@ def notes_on(configs: Iterable[Config]) -> list[str]:
         try:
             rehearsed = build.rehearse(config, build.regularization(config))
         except NotFetched as error:
-            notes[f"the network was not tried: {error}"] = None
+            notes[f"{arm or 'the network'} was not tried: {error}"] = None
+        except ValueError as error:
+            if not arm:
+                raise
+            problems.append(Problem(arm, str(error)))
         else:
             notes |= dict.fromkeys(rehearsed.backbone.notes)
+    if problems:
+        raise CheckError(problems)
     return list(notes)

@@ -65,7 +65,7 @@ def _failures(driver: Driver) -> int:
 
 
 def _check(made: Study, config: Mapping[str, Any] | None) -> int:
-    notes = rehearsal.notes_on(task.found.config for task in made.tasks)
+    notes = rehearsal.rehearse((cell.arm, cell.config) for cell in made.plan.cells)
     if config is not None:
         print(yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True).rstrip())
     print("".join(f"# {note}\n" for note in notes), end="")

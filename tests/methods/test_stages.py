@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlx.methods.stages import Stage, Until, check, layout_of, matching, spans
+from tlx.methods import strategies
+from tlx.methods.stages import Stage, Until, check, layout_of, least_steps, matching, spans
 
 LAYOUT = layout_of({"stem": ["backbone.a.weight"], "head": ["head.weight"]})
 
@@ -93,3 +94,42 @@ def test_a_rule_must_match_in_full():
 def test_stages_that_do_not_fit_the_network(stages, message):
     with pytest.raises(ValueError, match=message):
         check(stages, LAYOUT)
+
+
+LAYOUTS = [layout_of({f"g{i}": [f"w{i}"] for i in range(count)}) for count in (2, 5, 9, 14)]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: len(layout.groups))
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("gradual", {}),
+        ("gradual", {"every_steps": 3}),
+        ("gradual", {"every_epochs": 1.5}),
+        ("chain_thaw", {}),
+        ("freezeout", {}),
+        ("freezeout", {"t0": 0.3, "how": "linear"}),
+        ("lp_ft", {"head_fraction": 0.98}),
+        ("freeze_unfreeze", {"head_steps": 7}),
+    ],
+)
+def test_the_least_budget_is_the_first_from_which_on_all_fit(name, options, layout):
+    made = getattr(strategies, name)(layout, **options)
+    least = least_steps(made, steps_per_epoch=3)
+
+    def said(steps):
+        try:
+            spans(made, total_steps=steps, steps_per_epoch=3)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    assert not any(said(steps) for steps in range(least, least + 150))
+    assert least == 1 or f"fit into {least} steps or more" in said(least - 1)
+
+
+def test_stages_of_less_than_a_step_fit_no_budget():
+    made = strategies.gradual(LAYOUTS[1], every_epochs=0.1)
+    assert least_steps(made, steps_per_epoch=2) is None
+    with pytest.raises(ValueError, match="shorten the stages before it"):
+        spans(made, total_steps=3, steps_per_epoch=2)

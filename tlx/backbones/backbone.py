@@ -10,6 +10,19 @@ from torch import Tensor, nn
 from tlx.methods.stages import Group
 
 
+class ArgumentRefused(ValueError):
+    """A network does not take an argument.
+
+    Attributes:
+        argument: its name.
+    """
+
+    def __init__(self, argument: str, message: str) -> None:
+        """Says why."""
+        super().__init__(message)
+        self.argument = argument
+
+
 @dataclass(frozen=True)
 class Features:
     """What a backbone gives a head; which fields are set depends on the backbone.

@@ -14,11 +14,12 @@ from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from tlx.backbones import stated, timm_heads, weights
-from tlx.backbones.backbone import Backbone, Features
+from tlx.backbones.backbone import ArgumentRefused, Backbone, Features
 from tlx.backbones.grouping import embedding_names, layer_groups
 from tlx.backbones.key_rules import KeyRules, rules_of
 from tlx.backbones.stated import Stated
 
+RATES = ("drop_rate", "drop_path_rate")
 MOST_BUILT = 16
 _BUILT: dict[str, nn.Module] = {}
 PROBED_SIZES = (28, 32, 48, 64, 75, 80, 96, 112, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)
@@ -296,6 +297,12 @@ def _build_on_meta(name: str, options: Mapping[str, Any]) -> nn.Module:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             module: nn.Module = timm_lib.create_model(name, **options)
     except TypeError as error:
+        for key in options:
+            if f"'{key}'" in str(error):
+                place = key if key in RATES else f"kwargs.{key}"
+                raise ArgumentRefused(
+                    key, f"backbone.{place}: {name!r} has no such argument ({error}); leave it out"
+                ) from error
         given = ", ".join(sorted(options.keys() - {"num_classes"}))
         raise ValueError(
             f"backbone {name!r} does not take one of these arguments: {given} ({error}); "

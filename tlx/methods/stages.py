@@ -179,8 +179,9 @@ def spans(stages: Sequence[Stage], *, total_steps: int, steps_per_epoch: int) ->
         steps_per_epoch: optimizer steps of one pass over the training data.
 
     Raises:
-        ValueError: stages do not fit into the budget, one gets no step at all, one before the
-            last has no end, or an end is given twice or out of range.
+        ValueError: stages do not fit into the budget, one gets no step at all (with the least
+            budget from which on all do), one before the last has no end, or an end is given twice
+            or out of range.
 
     >>> stages = [Stage("head", {}, Until(epochs=0.5)), Stage("all", {})]
     >>> [(s.stage.name, s.start, s.end) for s in spans(stages, total_steps=9, steps_per_epoch=4)]
@@ -192,23 +193,65 @@ def spans(stages: Sequence[Stage], *, total_steps: int, steps_per_epoch: int) ->
         )
     if not stages:
         raise ValueError("there is no stage to place; give at least one")
-    placed: list[Span] = []
+    ends = _ends(stages, total_steps, steps_per_epoch)
+    placed = [Span(*each) for each in zip(stages, (0, *ends), ends, strict=False)]
+    if _fit(ends, total_steps):
+        return tuple(placed)
+    least = least_steps(stages, steps_per_epoch=steps_per_epoch)
+    fix = "shorten the stages before it, or raise trainer.epochs or trainer.steps"
+    if least is not None and least > total_steps:
+        fix = (
+            f"the {len(stages)} stages fit into {least} steps or more: raise trainer.steps, or "
+            "trainer.epochs, or let stages be fewer or shorter"
+        )
+    for span in placed:
+        _check_end(span, total_steps=total_steps, last=span is placed[-1], fix=fix)
+    return tuple(placed)
+
+
+def least_steps(stages: Sequence[Stage], *, steps_per_epoch: int) -> int | None:
+    """The least budget from which on the stages fit into every one; None: a longer one is no help.
+
+    Smaller budgets may fit by luck, where no two ends are rounded to the same step.
+
+    >>> stages = [Stage(f"{i}", {}, Until(fraction=0.3)) for i in range(2)] + [Stage("all", {})]
+    >>> least_steps(stages, steps_per_epoch=1)
+    3
+    """
+    shares = [stage.until.fraction or 0.0 for stage in stages]
+    fixed = [_length(stage, 0, steps_per_epoch) or 0.0 for stage in stages]
+    rest = 1.0 - math.fsum(shares)
+    if any(0 < length < 1 for length in fixed) or rest <= 1e-9:
+        return None
+    # where each share is a step long, no two ends are rounded to the same one; half a step is
+    # enough for the first and for the rest, one of whose ends is a step itself
+    enough = [(0.5 if place == 0 else 1) / share for place, share in enumerate(shares) if share]
+    least = math.ceil(max(*enough, (math.fsum(fixed) + 0.5) / rest, 1)) + 1
+    while least > 1 and _fit(_ends(stages, least - 1, steps_per_epoch), least - 1):
+        least -= 1
+    return least
+
+
+def _ends(stages: Sequence[Stage], total_steps: int, steps_per_epoch: int) -> list[int]:
+    """The step at which each stage ends, whether they fit or not."""
+    ends: list[int] = []
     mark = 0.0
-    start = 0
-    for stage in stages:
-        last = len(placed) == len(stages) - 1
+    for place, stage in enumerate(stages):
         length = _length(stage, total_steps, steps_per_epoch)
-        if length is None and not last:
+        if length is None and place < len(stages) - 1:
             raise ValueError(
                 f"stage {stage.name!r} has no end, and is not the last; give it one of steps, "
                 "epochs or fraction"
             )
         mark = total_steps if length is None else mark + length
-        end = math.floor(mark + 0.5)
-        _check_end(stage, start, end, total_steps=total_steps, last=last)
-        placed.append(Span(stage, start, end))
-        start = end
-    return tuple(placed)
+        ends.append(math.floor(mark + 0.5))
+    return ends
+
+
+def _fit(ends: Sequence[int], total_steps: int) -> bool:
+    """Whether each stage has a step, and the last one ends with the budget."""
+    grow = all(end > start for start, end in zip((0, *ends), ends, strict=False))
+    return grow and ends[-1] == total_steps
 
 
 def _length(stage: Stage, total_steps: int, steps_per_epoch: int) -> float | None:
@@ -235,20 +278,19 @@ def _length(stage: Stage, total_steps: int, steps_per_epoch: int) -> float | Non
     return None if until.fraction is None else until.fraction * total_steps
 
 
-def _check_end(stage: Stage, start: int, end: int, *, total_steps: int, last: bool) -> None:
+def _check_end(span: Span, *, total_steps: int, last: bool, fix: str) -> None:
+    name, start, end = span.stage.name, span.start, span.end
     if end > total_steps:
         raise ValueError(
-            f"stage {stage.name!r} would end at step {end} of a budget of {total_steps}; shorten "
-            "the stages, or raise trainer.epochs or trainer.steps"
+            f"stage {name!r} would end at step {end} of a budget of {total_steps}; {fix}"
         )
     if end <= start:
         raise ValueError(
-            f"stage {stage.name!r} gets no step: it would start at {start} and end at {end} of a "
-            f"budget of {total_steps}; shorten the stages before it, or raise trainer.epochs or "
-            "trainer.steps"
+            f"stage {name!r} gets no step: it would start at {start} and end at {end} of a budget "
+            f"of {total_steps}; {fix}"
         )
     if last and end != total_steps:
         raise ValueError(
-            f"the last stage {stage.name!r} ends at step {end} of a budget of {total_steps}; leave "
-            "its end out: it takes the rest"
+            f"the last stage {name!r} ends at step {end} of a budget of {total_steps}; leave its "
+            "end out: it takes the rest"
         )

@@ -88,6 +88,7 @@ class Joined:
     weight_decay: float
     head_only_decay: bool
     backbone: dict[str, Any]
+    asked_by: dict[str, str]  # the option that gives each of these arguments
     head_dropout: float
     head_norm: bool
     grad_clip: float | None
@@ -115,6 +116,7 @@ def join(options: dict[str, Effects]) -> Joined:
         weight_decay=_only("weight_decay", ((n, e.weight_decay) for n, e in named)) or 0.0,
         head_only_decay=any(e.head_only_decay for e in options.values()),
         backbone={key: value for e in options.values() for key, value in e.backbone.items()},
+        asked_by={key: name for name, e in named for key in e.backbone},
         head_dropout=_only("head_dropout", ((n, e.head_dropout) for n, e in named)) or 0.0,
         head_norm=any(e.head_norm for e in options.values()),
         grad_clip=_only("grad_clip", ((n, e.grad_clip) for n, e in named)),

@@ -8,17 +8,18 @@ Shapes: N items, D features, C outputs.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tlx.frozen.losses import loss_of
 from tlx.interrupts import REQUESTS
 from tlx.methods import freezing
 from tlx.methods.probes import Problem, Solution
+from tlx.methods.stages import Stage
 from tlx.methods.stopping import Plateau
 from tlx.tasks.heads import LinearHead
 from tlx.training import fixed
@@ -226,7 +227,8 @@ class _Path:
     ) -> None:
         self.trainer, self.module, self.course = trainer, module, course
         self.display, self.stop = display, stop
-        self.task, self.head = module.recipe.task, _linear_head(module, course)
+        self.task = module.recipe.task
+        self.head = linear_head(module.network.head, [span.stage for span in course.spans])
         width = self.head.linear.in_features
         held = fixed.features(reuse, course, width=width, sparse=sparse, heed=self.heed)
         # other devices may lack float64
@@ -321,17 +323,16 @@ class _Path:
             )
 
 
-def _linear_head(module: TransferModule, course: Course) -> LinearHead:
-    """The network's head, where it is linear and all that trains.
+def linear_head(head: nn.Module, stages: Sequence[Stage]) -> LinearHead:
+    """A network's head, where it is linear and all that trains.
 
     Raises:
         ValueError: it is not.
     """
-    head, trains = module.network.head, course.span.stage.trains
-    others = [name for name in trains if not name.startswith("head.")]
-    if len(course.spans) > 1 or others or not isinstance(head, LinearHead):
+    others = [name for name in stages[0].trains if not name.startswith("head.")]
+    if len(stages) > 1 or others or not isinstance(head, LinearHead):
         raise ValueError(
             f"optimizer=lbfgs solves a linear head; here train {others[:1] or 'other heads'}, in "
-            f"{len(course.spans)} stages: use freeze_strategy=linear_probe, or another optimizer"
+            f"{len(stages)} stages: use freeze_strategy=linear_probe, or another optimizer"
         )
     return head

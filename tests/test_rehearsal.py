@@ -1,0 +1,78 @@
+"""What training would refuse without having seen data, `--check` refuses in the same words."""
+
+import re
+
+import pytest
+
+from tlx import build, cli, rehearsal
+from tlx.config.compose import compose
+
+RUN = [
+    *("dataset=digits", "dataset.labels_per_class=2", "backbone=timm", "backbone.init=none"),
+    *("backbone.name=test_resnet", "backbone.image_size=32", "trainer=cpu"),
+    *("trainer.epochs=null", "trainer.batch_size=8"),
+]
+FIT = re.compile(r"stages fit into (\d+) steps or more")
+
+
+def refusal(function, *overrides):
+    """What it says; empty where it passes."""
+    config = compose([*RUN, *overrides])
+    try:
+        function(config)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def checked(config):
+    rehearsal.rehearse([("", config)])
+
+
+def planned(config):
+    build.plan(config, init="none")
+
+
+@pytest.mark.parametrize("strategy", ["gradual", "chain_thaw", "freezeout"])
+def test_check_and_training_agree_on_the_least_budget(strategy):
+    least = FIT.search(refusal(checked, f"freeze_strategy={strategy}", "trainer.steps=3"))
+    assert least
+    for steps in (int(least[1]) - 1, int(least[1])):
+        line = (f"freeze_strategy={strategy}", f"trainer.steps={steps}")
+        said = refusal(checked, *line)
+        assert said == refusal(planned, *line)
+        assert bool(said) is (steps < int(least[1]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["backbone.name=vgg11", "regularization=[drop_path]"], r"^regularization\.drop_path: "),
+        (["backbone.name=vgg11", "backbone.drop_path_rate=0.1"], r"^backbone\.drop_path_rate: "),
+        (["backbone.name=vgg11", "backbone.kwargs={foo: 1}"], r"^backbone\.kwargs\.foo: "),
+        (["schedule.warmup_fraction=0", "schedule.warmup_steps=9"], "never be reached"),
+        (["freeze_strategy=pattern", "freeze_strategy.patterns=[nix]"], "matches no parameter"),
+    ],
+)
+def test_the_option_is_named_by_what_was_written(overrides, says):
+    assert re.search(says, refusal(checked, "trainer.steps=9", *overrides))
+
+
+def test_texts_have_no_stochastic_depth():
+    network = ["backbone=transformers", "backbone.name=bert", "backbone.init=none"]
+    config = compose(["dataset=stdlib_docs", *network, "regularization=[drop_path]"])
+    with pytest.raises(ValueError, match=r"regularization\.drop_path: backbone 'bert' takes no"):
+        checked(config)
+
+
+def test_the_command_says_so(capsys):
+    line = [*RUN, "freeze_strategy=gradual", "trainer.steps=3"]
+    assert cli.main(["train", "--check", *line]) == 2
+    assert FIT.search(capsys.readouterr().err)
+
+
+def test_arms_are_named_and_each_network_is_looked_at_once(monkeypatch):
+    line = ["trainer.steps=3", "freeze_strategy=gradual"]
+    configs = [(f"arm {seed}", compose([*RUN, *line, f"seed={seed}"])) for seed in range(3)]
+    with pytest.raises(ValueError, match="1 problem in the config:\n- arm 0: stage"):
+        rehearsal.rehearse(configs)
