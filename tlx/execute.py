@@ -361,9 +361,9 @@ def _fused(folder: Path) -> list[str]:
         together = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         together = error
-    if not isinstance(together, list) or not all(isinstance(name, str) for name in together):
+    if not isinstance(together, list):
         raise runs.RunError(f"{path} is damaged ({together}); delete it, and start the study again")
-    if wrong := [name for name in together if not names.stays_inside(name)]:
+    if wrong := [n for n in together if not (isinstance(n, str) and names.stays_inside(n))]:
         raise runs.RunError(f"{path}: {wrong[0]!r} is no name of a run; delete it")
     return together
 
