@@ -79,8 +79,7 @@ class Losses:
         was = f", {before[-1]:.4g} just before" if before else ""
         raise Diverged(
             f"the training loss is not finite at step {step} ({found}{was}): "
-            f"{_remedy(trainer, step=step, lr=self.module.recipe.lr)}; nothing was saved since, "
-            "and the same command goes on from the last checkpoint, which is finite"
+            f"{_remedy(trainer, step=step, lr=self.module.recipe.lr)}; nothing was saved since"
         )
 
 
