@@ -89,11 +89,12 @@ def evidence(design: trunks.Design) -> Evidence:
 
 def of_itself(network: text.TextNetwork, config: Any) -> Evidence:
     """What a network itself shows, where no small copy can be made of it; it is left as it was."""
-    training = network.training
+    training, device = network.training, next(network.parameters()).device
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings(), quiet():
             warnings.simplefilter("ignore")
-            return _tried(network.eval(), config)
+            with device:  # where a rehearsal builds networks without weights, the default is none
+                return _tried(network.eval(), config)
     except FAILURES as error:
         return Evidence(missing=_reason(error))
     finally:
