@@ -20,9 +20,12 @@ from tlx.training import checkpoints, restart
 from tlx.training.course import Selection
 from tlx.training.divergence import Diverged
 from tlx.training.module import TransferModule
-from tlx.training.signals import Interrupted
 
 DATA = made.tensors(24, 8)
+
+
+class Stopped(Exception):
+    """Ends a run at a step, as a kill does."""
 
 
 class At(pl.Callback):
@@ -48,7 +51,7 @@ def spoil_state(trainer: Any, module: TransferModule) -> None:
 
 
 def stop(trainer: Any, module: TransferModule) -> None:
-    raise Interrupted
+    raise Stopped
 
 
 def trained(folder: Path, *callbacks: Any, **more: Any) -> dict[str, Tensor]:
@@ -127,7 +130,7 @@ def test_one_bad_number_is_found_and_masks_are_no_fault(bad, kind, tmp_path: Pat
 @pytest.mark.parametrize("lost", ["the newest", "all", "damaged"])
 @pytest.mark.parametrize("step", [6, 13, 21])
 def test_a_lost_best_checkpoint_leads_to_the_same_weights(lost, step, calm, tmp_path) -> None:
-    with pytest.raises(Interrupted):
+    with pytest.raises(Stopped):
         trained(tmp_path, At(step, stop))
     best = checkpoints.found_in(tmp_path / "checkpoints", tag="best")
     for found in best if lost == "all" else best[:1]:
