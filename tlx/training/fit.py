@@ -187,8 +187,8 @@ class Conductor(pl.Callback):
 
     # -- between fits -------------------------------------------------------------------------
 
-    def resume(self, trainer: pl.Trainer) -> None:
-        """Goes on from the newest valid checkpoint, if there is one."""
+    def resume(self, trainer: pl.Trainer) -> bool:
+        """Goes on from the newest checkpoint that leads to the right end; whether there is one."""
         found = choose(
             self.folder,
             trainer,
@@ -201,7 +201,7 @@ class Conductor(pl.Callback):
             if isinstance(logger, RunLogger):
                 logger.resume(step)
         if found is None:
-            return
+            return False
         payload, path = found.payload, found.path
         if payload["identity"] != self.identity:
             raise ValueError(
@@ -222,6 +222,7 @@ class Conductor(pl.Callback):
             self._save_best(trainer, self.progress.best_value)
             self._swap_average()
         self.display.line(f"resumed at step {self.progress.step} from {path.name}")
+        return True
 
     def enter_stage(self, recalibrate: Callable[[], Any] | None) -> None:
         """Prepares the module, the loader and the counters for the current stage."""
@@ -263,11 +264,10 @@ class Conductor(pl.Callback):
         if at == "gradient":
             self.carried = self._carry(state_by_name(trainer.optimizers[0]))
             self.scaler = self._scaler_state(trainer)
-        elif checkpoints.found_in(self.folder, tag="last"):
-            self.average = None
-            self.resume(trainer)
         else:
-            raise TooLarge(f"{NO_UPDATE} ({error})") from error
+            self.average = None
+            if not self.resume(trainer):
+                raise TooLarge(f"{NO_UPDATE} ({error})") from error
 
     def leave_stage(self) -> None:
         """Records the stage that ended, and turns to the next."""
