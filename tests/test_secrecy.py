@@ -77,6 +77,51 @@ def test_masking_keeps_the_rest_of_plain_data():
     assert secrecy.masked(data) == {**data, 3: ["x", 2.5]}
 
 
+@pytest.mark.parametrize(
+    ("data", "hidden"),
+    [
+        ({"password": 31337}, {"password": "***"}),
+        ({"Credentials": {"user": "u", "pin": 4711}}, {"Credentials": {"user": "***", "pin": "***"}}),
+        ({"headers": {"Authorization": "Bearer a"}}, {"headers": {"Authorization": "***"}}),
+        ({"api-key": "a", "accessToken": "b"}, {"api-key": "***", "accessToken": "***"}),
+        (["export WANDB_API_KEY=0a1b && x"], ["export WANDB_API_KEY=*** && x"]),
+        (["https://hooks.slack.com/services/T0/B0/abc"], ["https://hooks.slack.com/services/***"]),
+    ],
+)
+def test_secrets_are_hidden_however_they_are_written(data, hidden):
+    assert secrecy.masked(data) == hidden
+    assert list(secrecy.places({"here": data}))
+    assert not list(secrecy.places({"here": hidden}))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"class_weights": {"PASSWORD": 2.0, "SECRET": 3}, "token": 5000, "secret": True},
+        {"line": "TOKENIZERS_PARALLELISM=false HF_TOKEN=$MINE key=x token=y"},
+        {"padToken": "<pad>"},
+        {"lr": float("nan")},
+    ],
+)
+def test_counts_weights_and_names_of_variables_are_no_secrets(data):
+    assert not list(secrecy.places(data))
+    assert secrecy.masked(data) == data
+
+
+@pytest.mark.parametrize(
+    ("line", "hidden"),
+    [
+        ("+a.b={api_key: abc, c: d}", "+a.b={api_key: ***, c: d}"),
+        ("+a={b: {'apiKey': 'd e'}}", "+a={b: {'apiKey': ***}}"),
+        ("+a={credentials: {user: u}}", "+a={credentials: ***}"),
+        ("+a={c: d, unk_token: x}", "+a={c: d, unk_token: x}"),
+    ],
+)
+def test_secrets_in_an_override_with_a_mapping_are_hidden(line, hidden):
+    assert secrecy.masked_line(line) == hidden
+    assert secrecy.masked_line(hidden) == hidden
+
+
 def test_no_option_of_ours_asks_for_a_secret():
     targets = frozenset().union(*targets_by_group().values())
     names = {name for target in targets for name in signature(target).parameters}

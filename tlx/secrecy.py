@@ -13,9 +13,15 @@ MASK = "***"
 STORAGE_PASSWORD = "TLX_STORAGE_PASSWORD"
 """Variable that hands the password of a search's storage to the processes of its runs."""
 
-KEY = re.compile(
-    r"secret|password|passwd|credential|(api|access|private)_?key|(^|_)(token|pwd)$", re.IGNORECASE
+STRONG = re.compile(
+    r"secret|password|passwd|passphrase|credential|authorization|webhook"
+    r"|(api|access|private|signing|encryption|wandb)_?key",
+    re.IGNORECASE,
 )
+WEAK = re.compile(r"(^|_)(token|pwd|bearer)$", re.IGNORECASE)
+"""Keys under which texts are secret, and numbers are counts."""
+LEAST_PIN = 1000
+"""The least number that is a password under such a key, and no weight of a class `PASSWORD`."""
 PIECE = re.compile(
     r"(^|_)(pad|unk|mask|cls|sep|bos|eos|eot|start|end|image|audio|video|prefix|suffix)_token$",
     re.IGNORECASE,
@@ -39,6 +45,19 @@ PASSWORD = re.compile(
 """Beginning and password of an address with both."""
 LONE_USER = re.compile(r"(?<=://)[A-Za-z0-9_-]{20,}(?=@)")
 """A token that stands for a user's name."""
+ASSIGNED = re.compile(
+    r"(?<![\w./])([A-Za-z][\w-]*)(=)(\"[^\"]*\"|'[^']*'|(?![$*'\"])[^\s,;&\"'{}\[\]()]+)"
+)
+"""Name and value of a variable that a text sets, `export WANDB_API_KEY=...`."""
+ENTRY = re.compile(
+    r"""(?<=[{,\s])(["']?)([A-Za-z][\w-]*)\1(\s*:\s*)(?!\*)"""
+    r"""(\{[^{}]*\}|\[[^\[\]]*\]|"[^"]*"|'[^']*'|[^\s,{}\[\]]+)"""
+)
+"""Name and value within an override's mapping, `{api_key: ...}`."""
+HOOK = re.compile(
+    r"(://(?:hooks\.slack\.com/\w+|(?:\w+\.)?discord(?:app)?\.com/api/webhooks)/)[\w/-]+"
+)
+"""An address that is itself the key to a channel."""
 IN_QUERY = re.compile(
     r"([?&;](?:password|passwd|pwd|(?:\w+_)?token|api_?key|access_?key|secret|sig|signature"
     r"|x-amz-(?:signature|credential|security-token))=)[^&;\s\"'<>]+",
@@ -54,8 +73,16 @@ def masked_text(text: str) -> str:
     """
     if "://" in text:
         text = IN_QUERY.sub(rf"\g<1>{MASK}", PASSWORD.sub(rf"\g<1>{MASK}@", text))
-        text = LONE_USER.sub(MASK, text)
+        text = HOOK.sub(rf"\g<1>{MASK}", LONE_USER.sub(MASK, text))
+    if "=" in text:
+        text = ASSIGNED.sub(_variable, text)
     return FORMS.sub(MASK, text)
+
+
+def _variable(there: re.Match[str]) -> str:
+    """A variable as it is set, its value hidden where its capitals speak of a secret."""
+    name = there[1]
+    return f"{name}={MASK}" if name.isupper() and speaks(name) else there[0]
 
 
 def masked(value: Any, *, key: str = "") -> Any:
@@ -65,12 +92,23 @@ def masked(value: Any, *, key: str = "") -> Any:
     {'api_key': '***', 'pad_token': '<pad>', 'tags': ['x']}
     """
     if isinstance(value, Mapping):
-        return {name: masked(item, key=str(name)) for name, item in value.items()}
+        return {name: masked(item, key=_below(key, name)) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [masked(item, key=key) for item in value]
     if isinstance(value, str):
         return MASK if value and speaks(key) else masked_text(value)
-    return value
+    return MASK if _is_pin(value, key) else value
+
+
+def _below(key: str, name: object) -> str:
+    """The key that counts for an entry: the one that it is under, where that speaks of secrets."""
+    return key if STRONG.search(_words(key)) else str(name)
+
+
+def _is_pin(value: Any, key: str) -> bool:
+    """Whether a number is a password."""
+    number = isinstance(value, int) and not isinstance(value, bool) and abs(value) >= LEAST_PIN
+    return number and bool(STRONG.search(_words(key)))
 
 
 def masked_line(text: str) -> str:
@@ -82,23 +120,41 @@ def masked_line(text: str) -> str:
     name, equals, value = text.partition("=")
     if equals and value and speaks(name.rpartition(".")[2]):
         return f"{name}={MASK}"
+    if equals and "{" in value:
+        text = f"{name}={ENTRY.sub(_entry, value)}"
     return masked_text(text)
+
+
+def _entry(there: re.Match[str]) -> str:
+    """A mapping's entry as it was written, its value hidden where its name speaks of a secret."""
+    value = MASK if speaks(there[2]) else ENTRY.sub(_entry, there[4])
+    return f"{there[1]}{there[2]}{there[1]}{there[3]}{value}"
 
 
 def speaks(key: str) -> bool:
     """Whether a key's name says that what stands under it is secret."""
-    return bool(KEY.search(key)) and not PIECE.search(key)
+    name = _words(key)
+    return bool(STRONG.search(name) or WEAK.search(name)) and not PIECE.search(name)
+
+
+def _words(key: str) -> str:
+    """A key with its words joined as Python does: `api-key` and `accessToken` have two."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).replace("-", "_")
 
 
 def places(value: Any, place: str = "") -> Iterator[str]:
     """Dotted places of secrets in plain data."""
+    yield from _places(value, place, place.rpartition(".")[2])
+
+
+def _places(value: Any, place: str, key: str) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, item in value.items():
-            yield from places(item, f"{place}.{name}" if place else str(name))
+            yield from _places(item, f"{place}.{name}" if place else str(name), _below(key, name))
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from places(item, place)
-    elif isinstance(value, str) and masked(value, key=place.rpartition(".")[2]) != value:
+            yield from _places(item, place, key)
+    elif isinstance(value, str | int) and masked(value, key=key) != value:  # no nan
         yield place
 
 
