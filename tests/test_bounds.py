@@ -107,6 +107,74 @@ def test_a_pickle_in_weights_that_is_packed_is_not_read(tmp_path):
     assert time.process_time() - began < 10
 
 
+def _aliased(make, inner):
+    for _ in range(60):
+        inner = make(inner)
+    return inner
+
+
+def _self_holding():
+    held = {f"k{i}": None for i in range(300)}
+    held.update(dict.fromkeys(held, held))
+    return held
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"a": torch.zeros(1).expand(200_000, 200_000)}, "stand for 160,000,000,000"),
+        (
+            {
+                "a": torch.sparse_coo_tensor(
+                    [[0], [0]], [1.0], (200_000, 200_000), check_invariants=True
+                )
+            },
+            "a is a sparse tensor",
+        ),
+        ({"a": torch.empty(200_000, 200_000, device="meta")}, "stand for 160,000,000,000"),
+        ({"a": _aliased(lambda x: [x, x], [1.0])}, "or none at all"),
+        ({"a" * 2000: torch.zeros(1)}, "a name of 2,000 characters"),
+        (_self_holding(), "or none at all"),
+    ],
+    ids=["expanded", "sparse", "meta", "lists", "name", "mappings"],
+)
+def test_weights_that_stand_for_more_than_they_hold_are_refused(content, said, tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save(content, path)
+    assert path.stat().st_size < 100_000
+    with pytest.raises((weights.WeightsError, bounds.TooMuch), match=said):
+        weights.content_id(path)
+
+
+def test_tied_weights_are_counted_once(tmp_path):
+    path, tensor = tmp_path / "w.pth", torch.zeros(6_000_000)
+    torch.save({f"k{i}": tensor for i in range(6)}, path)
+    assert weights.content_id(path)
+
+
+def test_weights_of_endless_names_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(bounds, "MOST_TENSORS", 10)
+    path = tmp_path / "w.safetensors"
+    save_file({f"k{i}": torch.zeros(1) for i in range(11)}, path)
+    with pytest.raises(bounds.TooMuch, match="has 11 tensors; at most 10"):
+        weights.content_id(path)
+
+
+def test_a_pickle_that_asks_for_bytes_is_refused_by_the_check(tmp_path):
+    path = tmp_path / "w.pth"
+    path.write_bytes(b"\x80\x02c__builtin__\nbytearray\n(J\xff\xff\xff\x7ftR.")
+    with pytest.raises(CheckError, match="bytearray"):
+        compose(
+            [
+                "dataset=digits",
+                "backbone=timm",
+                "backbone.name=test_resnet",
+                f"backbone.init={path}",
+            ]
+        )
+
+
 def test_a_header_of_absurd_length_is_no_safetensors(tmp_path):
     path = tmp_path / "a.safetensors"
     save_file({"a": torch.zeros(3)}, path)

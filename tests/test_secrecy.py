@@ -81,7 +81,10 @@ def test_masking_keeps_the_rest_of_plain_data():
     ("data", "hidden"),
     [
         ({"password": 31337}, {"password": "***"}),
-        ({"Credentials": {"user": "u", "pin": 4711}}, {"Credentials": {"user": "***", "pin": "***"}}),
+        (
+            {"Credentials": {"user": "u", "pin": 4711}},
+            {"Credentials": {"user": "***", "pin": "***"}},
+        ),
         ({"headers": {"Authorization": "Bearer a"}}, {"headers": {"Authorization": "***"}}),
         ({"api-key": "a", "accessToken": "b"}, {"api-key": "***", "accessToken": "***"}),
         (["export WANDB_API_KEY=0a1b && x"], ["export WANDB_API_KEY=*** && x"]),

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,11 @@ MOST_UNPACKED = 4.0
 """Times its own size that a file of weights may unpack to; weights hardly shrink."""
 FREE_BYTES = 100_000_000
 """What a packed file may unpack to in any case."""
+
+MOST_TENSORS = 100_000
+"""The largest mixtures of experts have 92,000 in all their files."""
+MOST_NAME = 1_000
+"""Characters of a tensor's name."""
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -146,6 +151,39 @@ def require_unpacked(path: Path) -> None:
         raise TooMuch(
             f"{path} has {size:,} bytes and unpacks to {unpacked:,}; at most "
             f"{MOST_UNPACKED:g} times its size is read: torch.save packs nothing, save it anew"
+        )
+
+
+def require_names(names: Collection[str], path: Path) -> None:
+    """Passes the tensors of a file, by their names, where they are as many as a network has.
+
+    Raises:
+        TooMuch: there are too many, or a name is too long.
+    """
+    if len(names) > MOST_TENSORS:
+        raise TooMuch(f"{path} has {len(names):,} tensors; at most {MOST_TENSORS:,} are read")
+    if (longest := max(map(len, names), default=0)) > MOST_NAME:
+        raise TooMuch(
+            f"{path} has a name of {longest:,} characters; at most {MOST_NAME:,} are read"
+        )
+
+
+def require_stored(bytes_: int, path: Path) -> None:
+    """Passes tensors that are about as large as the file that holds them.
+
+    Args:
+        bytes_: of all of them, written out: a tensor may be a number that is said to be repeated.
+        path: the file.
+
+    Raises:
+        TooMuch: they stand for many times its size.
+    """
+    size = path.stat().st_size
+    if bytes_ > max(MOST_UNPACKED * size, FREE_BYTES):
+        raise TooMuch(
+            f"{path} has {size:,} bytes and its tensors stand for {bytes_:,}; at most "
+            f"{MOST_UNPACKED:g} times its size is read: write them out (contiguous, dense), and "
+            "save them anew"
         )
 
 

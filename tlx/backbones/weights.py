@@ -281,6 +281,7 @@ def _read(path: Path) -> tuple[State, Mapping[str, str], str]:
         try:
             with safe_open(str(path), framework="pt") as file:
                 metadata = file.metadata() or {}
+                bounds.require_names(list(file.keys()), path)
             return safetensors.torch.load_file(str(path)), metadata, ""
         except SafetensorError as error:
             raise WeightsError(f"{path} is no intact safetensors file: {error}") from error
@@ -293,14 +294,29 @@ def _read(path: Path) -> tuple[State, Mapping[str, str], str]:
             + (f"; these hold further ones: {', '.join(bad)}" if bad else ", or none at all")
             + ". Save the one that is wanted by itself, with torch.save"
         )
+    if sparse := [name for name, tensor in state.items() if tensor.layout != torch.strided]:
+        raise WeightsError(
+            f"{path}: {sparse[0]} is a sparse tensor; save its to_dense() in its place"
+        )
+    bounds.require_names(state, path)
+    bounds.require_stored(sum(t.numel() * t.element_size() for t in _once(state)), path)
     return state, {}, container
+
+
+def _once(state: State) -> Iterator[Tensor]:
+    """The tensors without a second view of the same memory, which tied weights are."""
+    yield from {(t.data_ptr(), t.shape): t for t in state.values()}.values()
 
 
 def _holds_tensors(value: Any) -> bool:
     """Whether a value is no tensor, and has some in it, however deep."""
     left = [] if isinstance(value, Tensor) else [value]
+    known: set[int] = set()  # a few lists in one another may stand for any number of them
     while left:
         each = left.pop()
+        if id(each) in known:
+            continue
+        known.add(id(each))
         if isinstance(each, Tensor):
             return True
         if isinstance(each, Mapping):
@@ -329,15 +345,24 @@ def _unpickled(path: Path) -> Any:
         raise WeightsError(f"{path} is no intact torch weights file: {error}") from error
 
 
-def _unwrapped(content: Any, *, depth: int = 0) -> tuple[Mapping[Any, Any], str]:
+def _unwrapped(
+    content: Any, known: frozenset[int] | set[int] = frozenset(), *, depth: int = 0
+) -> tuple[Mapping[Any, Any], str]:
     """The mapping of names to tensors in a file's content, and the keys that lead to it.
 
     Where several may be meant, the content itself, which its reader then refuses.
+
+    Args:
+        content: of the file.
+        known: identities of mappings that were looked into; they may lie in one another.
+        depth: of the content in the file.
     """
-    if not isinstance(content, Mapping) or depth > DEEPEST:
+    if not isinstance(content, Mapping) or depth > DEEPEST or id(content) in known:
         return {}, ""
+    known = known if isinstance(known, set) else set()
+    known.add(id(content))
     for key in CONTAINERS:
-        inner, below = _unwrapped(content.get(key), depth=depth + 1)
+        inner, below = _unwrapped(content.get(key), known, depth=depth + 1)
         if _has_tensors(inner):
             return inner, f"{key}.{below}".rstrip(".")
     if _has_tensors(content):
@@ -346,7 +371,7 @@ def _unwrapped(content: Any, *, depth: int = 0) -> tuple[Mapping[Any, Any], str]
         (inner, f"{key}.{below}".rstrip("."))
         for key, value in content.items()
         if not str(key).startswith(OF_TRAINING)
-        for inner, below in [_unwrapped(value, depth=depth + 1)]
+        for inner, below in [_unwrapped(value, known, depth=depth + 1)]
         if _has_tensors(inner)
     ]
     return found[0] if len(found) == 1 else (content, "")
