@@ -23,9 +23,11 @@ from tlx.methods.tags import (
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from seqeval.metrics.sequence_labeling import get_entities
-    from seqeval.scheme import IOB1, IOB2, IOBES, Entities
+    from seqeval.scheme import BILOU, IOB1, IOB2, IOBES, Entities
 
-REFERENCE = {"iob1": IOB1, "iob2": IOB2, "bioes": IOBES}
+REFERENCE = {"iob1": IOB1, "iob2": IOB2, "bioes": IOBES, "bilou": BILOU}
+USUAL = {"M": "I", "L": "E", "U": "S"}
+"""Marks of bioes for those that the lenient reader of seqeval does not know."""
 KINDS = ("per", "creative-work")
 
 
@@ -71,7 +73,7 @@ def test_strict_entities_are_those_of_seqeval(scheme, sentence):
 @given(data=st.data())
 def test_lenient_entities_are_those_of_seqeval(scheme, data):
     tags = data.draw(any_tags(scheme))
-    theirs = get_entities([f"I{tag[1:]}" if tag.startswith("M") else tag for tag in tags])
+    theirs = get_entities([f"{USUAL.get(tag[0], tag[0])}{tag[1:]}" for tag in tags])
     mine = spans(tags, scheme=scheme, strict=False)
     assert [(kind, start, end - 1) for kind, start, end in mine] == theirs
 
@@ -125,6 +127,7 @@ def test_one_wrong_tag_hides_no_scheme(scheme):
 def test_of_schemes_with_as_many_faults_the_one_that_has_the_tags_is_detected():
     assert detected([["B-per", "O"], ["S-per"]]) == "bioes"
     assert detected([["B-per", "O"], ["B-per", "M-per", "E-per"]]) == "bmes"
+    assert detected([["U-per", "O"], ["B-per", "I-per", "L-per"]]) == "bilou"
     assert detected([["B-per", "O"], ["B-per", "I-per", "O"], ["S-per"]]) == "iob2"
 
 

@@ -7,7 +7,19 @@ from pathlib import Path
 from tlx.data import split_files, split_names
 from tlx.data.split_folders import visible
 
-SUFFIXES = ("", ".txt", ".conll", ".bio", ".iob", ".iob2", ".bioes", ".bmes", ".tsv", ".annotated")
+SUFFIXES = (
+    "",
+    ".txt",
+    ".conll",
+    ".bio",
+    ".iob",
+    ".iob2",
+    ".bioes",
+    ".bmes",
+    ".bilou",
+    ".tsv",
+    ".annotated",
+)
 ENDINGS = frozenset(SUFFIXES) - {"", ".txt"}
 """Those that nothing else has."""
 USUAL = {
@@ -20,6 +32,7 @@ WRITTEN = frozenset(
         *("char", "chars", "character", "characters", "word", "words", "token", "tokens", "all"),
         *("ner", "tags", "tagged", "annotated", "conll", "conllx", "col", "columns"),
         *("bio", "bios", "iob", "bioes", "iobes", "bieso", "bieos", "bmes", "bmeso", "bmoes"),
+        "bilou",
     ]
 )
 """Words that say how a file is written, of what or by which scheme, and not which split it is."""

@@ -28,7 +28,7 @@ def conll(
     word_column: int = 0,
     tag_column: int = -1,
     separator: str | None = None,
-    scheme: Literal["auto", "iob1", "iob2", "bioes", "bmes"] = "auto",
+    scheme: Literal["auto", "iob1", "iob2", "bioes", "bmes", "bilou"] = "auto",
     on_fault: Literal["scorer", "error"] = "scorer",
     encoding: str = "utf-8",
     val_fraction: float = 0.15,

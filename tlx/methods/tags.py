@@ -1,7 +1,8 @@
 """Tag schemes: how entities are written as one tag a word, read from it, and converted.
 
 `iob2` begins every entity with B; `iob1` only one that follows another of its kind; `bioes` marks
-ends (E) and single words (S) as well; `bmes` is the same with M within.
+ends (E) and single words (S) as well; `bmes` is the same with M within, and `bilou` with L at ends
+and U for single words.
 
 Source: Ramshaw and Marcus 1995, "Text Chunking using Transformation-Based Learning",
 cmp-lg/9505040 (iob1); Tjong Kim Sang and Veenstra 1999, "Representing Text Chunks",
@@ -13,13 +14,14 @@ from typing import Literal, NamedTuple
 
 from tlx.methods.entities import Entity, entities
 
-Scheme = Literal["iob2", "iob1", "bioes", "bmes"]
-SCHEMES: tuple[Scheme, ...] = ("iob2", "iob1", "bioes", "bmes")
+Scheme = Literal["iob2", "iob1", "bioes", "bmes", "bilou"]
+SCHEMES: tuple[Scheme, ...] = ("iob2", "iob1", "bioes", "bmes", "bilou")
 MARKS: dict[Scheme, tuple[str, ...]] = {
     "iob2": ("B", "I"),
     "iob1": ("B", "I"),
     "bioes": ("B", "I", "E", "S"),
     "bmes": ("B", "M", "E", "S"),
+    "bilou": ("B", "I", "L", "U"),
 }
 """Marks of a word: in the order begin, within, end, single."""
 
