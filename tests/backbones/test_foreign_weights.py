@@ -115,6 +115,28 @@ def test_weights_are_found_in_a_checkpoint(content, container, tmp_path):
     assert loaded(written(tmp_path, content(full_state()))).container == container
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda t: (t * 100).to(torch.int8), "is int8"),
+        (lambda t: t.to(torch.complex64), "is complex64"),
+        (lambda t: t * float("nan"), "no numbers"),
+    ],
+)
+def test_weights_that_are_no_floats_are_not_copied(change, why, tmp_path):
+    state = {n: change(t) if t.is_floating_point() else t for n, t in full_state().items()}
+    module = network()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    with pytest.raises(weights.WeightsError, match=f"conv1.*{why}"):
+        weights.load(module, written(tmp_path, state))
+    assert all(torch.equal(t, before[n]) for n, t in module.state_dict().items())
+
+
+def test_weights_in_half_precision_are_read(tmp_path):
+    state = {n: t.half() if t.is_floating_point() else t for n, t in full_state().items()}
+    assert len(weights.load(network(), written(tmp_path, state)).loaded) == len(trunk_of(state))
+
+
 def test_several_sets_of_weights_are_not_chosen_from(tmp_path):
     path = written(tmp_path, {"net_a": full_state(), "net_b": full_state()})
     with pytest.raises(weights.WeightsError, match=r"net_a, net_b.*by itself"):

@@ -119,6 +119,7 @@ def load(
     """
     found = _matched(module, Path(path), optional, rules)
     fit, target = found.fit, module.state_dict()
+    _check_numbers(fit.state, target, path)
     defaulted = tuple(name for name in target if name not in fit.state)
     module.load_state_dict({**fit.state, **{name: target[name] for name in defaulted}})
     dropped = {**found.renamed.dropped, **fit.dropped}
@@ -135,6 +136,19 @@ def load(
         pairs={**found.renamed.pairs, **fit.pairs},
         heads=fit.heads,
     )
+
+
+def _check_numbers(state: State, target: State, path: str | Path) -> None:
+    """Raises a WeightsError where copying would cut numbers off, or copies what is none."""
+    for name, tensor in state.items():
+        whole = not tensor.is_floating_point() and target[name].is_floating_point()
+        if whole or tensor.is_complex():
+            raise WeightsError(
+                f"{path}: {name} is {str(tensor.dtype).removeprefix('torch.')} (quantized?), and "
+                "the network computes with floats; give the plain weights"
+            )
+        if tensor.is_floating_point() and tensor.isnan().any():
+            raise WeightsError(f"{path}: {name} holds values that are no numbers (nan)")
 
 
 @dataclass(frozen=True)
