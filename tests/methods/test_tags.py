@@ -104,7 +104,7 @@ def test_repairs_are_the_tags_of_what_seqeval_reads(scheme, data):
         fixed[place] = read
     assert faults(fixed, scheme) == []
     assert bool(repairs(tags, scheme)) == bool(faults(tags, scheme))
-    before, after = ([f"I{t[1:]}" if t[0] == "M" else t for t in each] for each in (tags, fixed))
+    before, after = ([f"{USUAL.get(t[0], t[0])}{t[1:]}" for t in each] for each in (tags, fixed))
     assert get_entities(before) == get_entities(after)
 
 
