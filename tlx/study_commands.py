@@ -53,15 +53,17 @@ def _conclude(made: Study, driver: Driver) -> int:
 
 
 def _failures(driver: Driver) -> int:
-    """1 where a run failed, which its own line, and the report, tell of."""
+    """1 where a run failed or could not be started, which its own line tells of."""
     states = Counter(task.state for task in driver.tasks.values())
+    if states["blocked"] and not states["failed"]:
+        print(f"not started: {states['blocked']}, of which each line says why")
     if states["failed"]:
         blocked = f", and {states['blocked']} that start from them" if states["blocked"] else ""
         print(
             f"failed: {states['failed']}{blocked}; the same line with --retry-failed starts again "
             "what failed"
         )
-    return int(bool(states["failed"]))
+    return int(bool(states["failed"] or states["blocked"]))
 
 
 def _check(made: Study, config: Mapping[str, Any] | None) -> int:

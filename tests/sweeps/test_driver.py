@@ -196,6 +196,63 @@ def test_children_of_a_failed_run_are_blocked_with_its_reason(tmp_path):
     assert "ValueError: no" in (driver.tasks[own.run].reason or "")
 
 
+@pytest.mark.parametrize("fault", ["damaged", "gone", "provenance"])
+def test_weights_that_are_no_longer_there_cost_only_what_starts_from_them(tmp_path, fault):
+    parent, other = tasks(tmp_path, seeds=(0, 1))
+    own = child(parent, tmp_path)
+    spoilt_parent(parent, fault)
+    driver, said = driven(tmp_path, [own, other], Scripted())
+    assert states(driver) == ["blocked", "finished"]
+    assert parent.run in said[0]
+    assert record.status_of(own.found.folder) is None  # it starts once they are put back
+
+
+def test_a_run_whose_frozen_config_is_damaged_costs_itself_alone(tmp_path):
+    made = tasks(tmp_path, seeds=(0, 1))
+    executor = Scripted()
+    ends = executor._end
+
+    def end(job: Job) -> Ended:
+        if job.folder.name != made[0].run:
+            return ends(job)
+        (job.folder / runs.CONFIG).write_bytes(b"\xff\x00")
+        return Ended(job.folder, "failed")
+
+    executor._end = end
+    driver, said = driven(tmp_path, made, executor)
+    assert states(driver) == ["failed", "finished"]
+    assert any(str(tmp_path / made[0].run / runs.CONFIG) in line for line in said)
+
+
+def test_no_trial_of_a_search_is_spent_where_none_can_start(tmp_path):
+    parent, other = tasks(tmp_path, seeds=(0, 1))
+    own = child(parent, tmp_path)
+    own.search = {"trial": 0}
+    spoilt_parent(parent, "damaged")
+    executor, over = Scripted(), []
+    driver = Driver(executor, tmp_path, over=over.append)
+    driver.add([other, own])
+    with pytest.raises(runs.RunError, match="damaged"):
+        driver.drive()
+    assert over == []
+    assert executor.stopped  # what ran was asked to save
+
+
+def spoilt_parent(parent: Task, fault: str) -> None:
+    """Has a parent finish, and then lose something that its children need."""
+    folder = parent.found.folder
+    (folder / runs.WEIGHTS).write_bytes(b"weights")
+    runs.write_json(folder / execute.PROVENANCE, {"lineage": []})
+    made = execute.blank(folder, parent.found.config)
+    done = record.dataclasses.replace(made, status="finished")
+    record.write_finished(folder, done, weights=True)
+    if fault == "gone":
+        (folder / runs.WEIGHTS).unlink()
+    else:
+        lost = {"damaged": runs.WEIGHTS, "provenance": execute.PROVENANCE}[fault]
+        (folder / lost).write_bytes(b"weighty")
+
+
 def test_a_request_to_stop_is_heeded(tmp_path):
     executor = Scripted(slots=1)
     driver, _ = driven(tmp_path, tasks(tmp_path), executor, cancelled=lambda: True)

@@ -36,7 +36,8 @@ class Task:
         title: for lines of text, `lp_ft seed 3`.
         overrides: of the whole line.
         metric: the figure shown when it has finished, `test/accuracy`.
-        state: `elsewhere` is at work in another process, `blocked` starts from a run that failed.
+        state: `elsewhere` is at work in another process, `blocked` starts from a run that failed,
+            or whose weights are damaged or gone.
         reason: why it failed.
         fresh: forget what is there when it starts.
         search: what the run is told of the search that it is a trial of.
@@ -129,20 +130,27 @@ class Driver:
     def drive(self) -> None:
         """Works until every task is over, or until it is asked to stop."""
         with self.asked.heard_by(self._ask):
-            while not self.stopping:
-                self._others()
-                self._dispatch()
-                active = [t for t in self.tasks.values() if t.state not in OVER]
-                # a stack's process tidies up after its last run is recorded
-                if not active and not self.together and self.done():
-                    break
-                for end in self.executor.ended(LOOK_EVERY_S):
-                    self._take(end)
-                if active and not any(t.state in {"running", "waiting"} for t in active):
-                    time.sleep(LOOK_EVERY_S / 2)  # all that is left is at work elsewhere
-                self.stopping = self.stopping or self.cancelled()
+            try:
+                self._drive()
+            except Exception:
+                self._stop()  # what runs is saved, whatever is wrong with what does not
+                raise
             if self.stopping:
                 self._stop()
+
+    def _drive(self) -> None:
+        while not self.stopping:
+            self._others()
+            self._dispatch()
+            active = [t for t in self.tasks.values() if t.state not in OVER]
+            # a stack's process tidies up after its last run is recorded
+            if not active and not self.together and self.done():
+                break
+            for end in self.executor.ended(LOOK_EVERY_S):
+                self._take(end)
+            if active and not any(t.state in {"running", "waiting"} for t in active):
+                time.sleep(LOOK_EVERY_S / 2)  # all that is left is at work elsewhere
+            self.stopping = self.stopping or self.cancelled()
 
     # -- what there is to do ------------------------------------------------------------------
 
@@ -213,8 +221,18 @@ class Driver:
         if parent is None or parent.state == "finished":
             return True
         if parent.state in {"failed", "blocked", "pruned"}:
-            self._end(task, "blocked", f"starts from {parent.run}, which failed: {parent.reason}")
+            self._block(task, f"starts from {parent.run}, which failed: {parent.reason}")
         return False
+
+    def _block(self, task: Task, reason: str) -> None:
+        """Ends a task that cannot be started.
+
+        Raises:
+            RunError: it is a trial; all of a search start alike, and are not to be spent on that.
+        """
+        if task.search is not None:
+            raise runs.RunError(f"{task.title} cannot be started: {reason}")
+        self._end(task, "blocked", reason)
 
     def _stack(self, first: Task) -> list[Task]:
         """The task, and what waits and may be trained with it as one."""
@@ -261,6 +279,9 @@ class Driver:
             )
         except runs.Busy:
             task.state = "elsewhere"
+            return False
+        except (runs.RunError, sealed.Damaged) as error:  # of what it starts from: others need not
+            self._block(task, str(error))
             return False
         if task.search is not None:
             runs.write_json(task.found.folder / SEARCH, masked(task.search))
@@ -327,6 +348,8 @@ class Driver:
             except runs.Busy:
                 task.state = "elsewhere"
                 return
+            except (runs.RunError, record.RecordError) as error:  # a file of it is damaged
+                reason = str(error)
         self._end(task, "failed", reason or said)
 
     def _end(
