@@ -190,6 +190,14 @@ def test_damage_keeps_no_command_from_the_other_runs(name, whole, tmp_path, capf
             )
 
 
+def test_a_finished_run_is_finished_without_its_provenance(spoilt, tmp_path, capfd):
+    path = spoil(spoilt, "provenance.json", "binary")
+    found = outcome("train", spoilt, tmp_path, capfd)
+    assert found.status == 0
+    assert "is finished already" in found.out
+    assert str(path) in found.out
+
+
 def find_finished(runs_dir, capfd, tmp_path):
     """Commands that take the first run for finished."""
     run = first_run(runs_dir)

@@ -310,7 +310,10 @@ def input_paths(config: Config) -> dict[str, str]:
 
 def changed_inputs(folder: Path, config: Config) -> list[str]:
     """What changed on disk or in the code since a finished run, a line each."""
-    before = provenance_of(folder)
+    try:
+        before = provenance_of(folder)
+    except (runs.RunError, sealed.Damaged) as error:  # the run is finished all the same
+        return [f"  note: whether anything changed since is not known: {error}"]
     lines = []
     now = provenance.stat_fingerprint(input_paths(config))
     for name, value in before.get("inputs", {}).items():
