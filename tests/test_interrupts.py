@@ -216,3 +216,77 @@ def test_what_was_started_for_a_command_ends_with_it(
     assert not subprocess.run(
         ["pgrep", "-f", str(tmp_path)], check=False, capture_output=True
     ).stdout
+
+
+LOST = """
+import os, signal, threading, time
+from tlx import interrupts
+
+def press(number):
+    threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+
+class Loader:
+    def __del__(self):
+        press(signal.SIGTERM)
+        for _ in range(20):
+            time.sleep(0.02)
+
+def finalizer():
+    Loader()
+
+def callback():  # like one of a C library, which has nobody to tell
+    import ctypes
+    kind = ctypes.CFUNCTYPE(ctypes.c_int)
+    press(signal.SIGHUP)
+    kind(lambda: time.sleep(0.5))()
+
+def extension():  # as when one is being imported
+    try:
+        press(signal.SIGTERM)
+        time.sleep(1)
+    except BaseException as error:
+        raise TypeError("expected a message argument") from error
+
+def swallowed():
+    try:
+        press(signal.SIGTERM)
+        time.sleep(1)
+    except BaseException:
+        pass
+    press(signal.SIGTERM)
+
+interrupts.LOST_S = 0.05
+interrupts.REQUESTS.install()
+try:
+    with interrupts.at_work():
+        {case}()
+        for _ in range(100):
+            time.sleep(0.02)
+    print("went on")
+except interrupts.Stopped:
+    print("stopped")
+"""
+
+
+@pytest.mark.parametrize("case", ["finalizer", "callback", "extension", "swallowed"])
+def test_a_request_is_heeded_whoever_loses_it(case: str) -> None:
+    line = [sys.executable, "-c", LOST.replace("{case}", case)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("stopped\n", "")
+
+
+def test_a_signal_as_python_ends_changes_no_status() -> None:
+    code = """
+import os, signal, sys
+from tlx import interrupts
+
+class Slow:
+    def __del__(self, kill=os.kill, me=os.getpid(), number=signal.SIGHUP):
+        kill(me, number)
+
+interrupts.REQUESTS.install()
+sys.kept = Slow()
+sys.exit(3)
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert done.returncode == 3

@@ -448,7 +448,8 @@ def run_together(folders: Sequence[Path]) -> Record:
                 if folder != folders[0]:
                     note(folder, f"trained with others as one, see {folders[0] / runs.LOG}")
             given = [Given(folder, config, init_of(folder)) for folder, config in left.items()]
-            train_stack(given, over=over)
+            with interrupts.recognised():
+                train_stack(given, over=over)
         except CannotFuse as reason:
             for folder, config in left.items():
                 _end(folder, config, "interrupted", f"not as one: {reason}")
@@ -475,7 +476,8 @@ def _guarded(folder: Path, config: Config, work: Callable[[], Record]) -> Record
     try:
         with interrupts.holding():
             record.write(folder, blank(folder, config))
-        done = work()
+        with interrupts.recognised():
+            done = work()
         with interrupts.holding():
             tidy(folder, keep=config["keep"])
     except (Interrupted, Divided, interrupts.Stopped, KeyboardInterrupt) as stop:

@@ -9,9 +9,14 @@ One handler for all of them, in one of four modes:
 
 The handler itself goes over to `hold` as it raises, so that no further signal can come between an
 exception and the record of it. Nothing is saved inside a handler: that hangs or corrupts.
+
+`Stopped` may be raised where it cannot get through: a finalizer loses it, and has it raised once
+more; a C extension that is being imported makes an error of its own of it, which is recognised.
 """
 
+import atexit
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -29,6 +34,12 @@ STATUS = 130
 
 SAME_S = 0.25
 """Ctrl-C reaches a process twice where the terminal and a launcher both send it."""
+
+LOST_S = 5.0
+"""So long after `Stopped` was raised nothing has come of it, if another signal finds no record."""
+
+LATER_S = 0.05
+"""When it is raised once more that a finalizer lost: after that finalizer."""
 
 Mode = Literal["leave", "raise", "flag", "hold"]
 
@@ -52,12 +63,16 @@ class Requests:
     Attributes:
         received: the first of them, and None before.
         mode: what the next does.
+        raised: `Stopped` was raised, and whoever has to has not yet heard of it.
     """
 
     def __init__(self) -> None:
         """Takes no signal yet."""
         self.received: int | None = None
         self.mode: Mode = "leave"
+        self.raised = False
+        self._raised_at = 0.0
+        self._unraisable = sys.unraisablehook
         self.installed = False
         self._at = 0.0
         self._status = STATUS
@@ -76,11 +91,13 @@ class Requests:
         """
         if self.installed or threading.current_thread() is not threading.main_thread():
             return False
-        self.received, self.mode, self._status = None, "leave", status
+        self.received, self.mode, self._status, self.raised = None, "leave", status, False
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._lost
         self._before = dict(handlers() if before is None else before)
         self._terminals = [number for number in (1, 2) if _is_terminal(number)]
         self.installed = True
         self.claim()
+        atexit.register(self._be_deaf)
         return True
 
     def claim(self) -> None:
@@ -97,13 +114,18 @@ class Requests:
             return
         for number, handler in self._before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-        self.installed, self.received, self.mode = False, None, "leave"
+        sys.unraisablehook = self._unraisable
+        atexit.unregister(self._be_deaf)
+        self.installed, self.received, self.mode, self.raised = False, None, "leave", False
 
     def heed(self) -> None:
         """Raises Stopped where a request came that nobody has heeded yet."""
         if self.received is not None and self.mode == "raise":
-            self.mode = "hold"
-            raise Stopped(self.received)
+            self._raise(self.received)
+
+    def _raise(self, number: int) -> NoReturn:
+        self.mode, self.raised, self._raised_at = "hold", True, time.monotonic()
+        raise Stopped(number)
 
     def turn_back(self, mode: Mode) -> None:
         """The mode from before, unless an end is on its way that concerns who is above as well."""
@@ -120,9 +142,33 @@ class Requests:
         if self.mode == "leave":
             self._leave()
         at_once = number == signal.SIGINT and again and not _launched()
-        if self.mode == "raise" or (self.mode == "flag" and at_once):
-            self.mode = "hold"
-            raise Stopped(number)
+        lost = self.raised and now - self._raised_at > LOST_S
+        if self.mode == "raise" or (self.mode == "flag" and at_once) or lost:
+            self._raise(number)
+
+    def _be_deaf(self) -> None:
+        """Ignores signals from here on: Python resets its handlers first as it ends, for seconds.
+
+        One more Ctrl-C would kill it then, and its status be another.
+        """
+        if self.installed and threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+
+    def _lost(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Has raised again, a little later, what could not be raised in a finalizer, say."""
+        if not isinstance(unraisable.exc_value, Stopped):
+            self._unraisable(unraisable)
+            return
+
+        def again() -> None:
+            if self.raised and self.received is not None:
+                self._raised_at = -math.inf
+                os.kill(os.getpid(), self.received)
+
+        timer = threading.Timer(LATER_S, again)
+        timer.daemon = True
+        timer.start()
 
     def _leave(self) -> NoReturn:
         with contextlib.suppress(Exception):
@@ -141,7 +187,7 @@ class Requests:
     def after_fork(self) -> None:
         """A child notes signals only, but that which multiprocessing ends it with (a mutator)."""
         if self.installed:
-            self.received, self.mode = None, "hold"
+            self.received, self.mode, self.raised = None, "hold", False
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
@@ -162,7 +208,8 @@ def at_work() -> Iterator[None]:
     installed, before = REQUESTS.install(), REQUESTS.mode
     REQUESTS.mode = "raise"
     try:
-        yield
+        with recognised():
+            yield
     except Stopped as stop:
         if installed:  # whoever calls us as a library knows the word of Python
             raise KeyboardInterrupt(str(stop)) from stop
@@ -177,11 +224,22 @@ def at_work() -> Iterator[None]:
 def holding() -> Iterator[None]:
     """Nothing inside is cut off; it should be short. A request is heeded afterwards."""
     before = REQUESTS.mode
-    REQUESTS.mode = "hold"
+    REQUESTS.mode, REQUESTS.raised = "hold", False
     try:
         yield
     finally:
         REQUESTS.mode = before
+
+
+@contextlib.contextmanager
+def recognised() -> Iterator[None]:
+    """Has an error that others made of Stopped be Stopped again."""
+    try:
+        yield
+    except Exception as error:
+        if not REQUESTS.raised or REQUESTS.received is None:
+            raise
+        raise Stopped(REQUESTS.received) from error
 
 
 @contextlib.contextmanager
@@ -192,7 +250,7 @@ def given_up_on_request() -> Iterator[None]:
     try:
         yield
     except Stopped:
-        pass
+        REQUESTS.raised = False
     finally:
         REQUESTS.mode = before
 

@@ -15,7 +15,7 @@ class Interrupted(Exception):
 
     def __init__(self, reason: str) -> None:
         """From here on further signals wait until the run's end is recorded."""
-        REQUESTS.mode = "hold"
+        REQUESTS.mode, REQUESTS.raised = "hold", False
         super().__init__(reason)
 
 
