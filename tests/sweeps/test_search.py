@@ -303,6 +303,18 @@ def test_a_value_that_is_not_finite_is_a_failed_trial_and_ends_nothing(opened, v
     assert (found.finished(), found.failed()) == (3, 1)
 
 
+@pytest.mark.parametrize("damage", [b"\xff\x00\n", b'{"op_code": 4}\n', b"[]\n", b"7\n", b"{\n"])
+def test_a_damaged_journal_is_told_by_name_with_the_ways_on(damage, opened, tmp_path):
+    path = tmp_path / "optuna.journal"
+    exhaust(opened(budget=2))
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*whole[:3], damage, *whole[3:]]))
+    with pytest.raises(SearchError, match=r"optuna\.journal is damaged.*move it away"):
+        opened(budget=2)
+    path.rename(tmp_path / "moved")
+    assert len(exhaust(opened(budget=2))) == 2
+
+
 def test_a_search_of_failures_ends(opened):
     found = opened(budget=4)
     assert len(exhaust(found, lambda params: math.nan)) == 4

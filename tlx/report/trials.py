@@ -171,6 +171,10 @@ def short(name: str) -> str:
     return parts[-1]
 
 
+_OF_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
+"""What Optuna raises at a journal that is not one of its own."""
+
+
 def importances(study: Study) -> tuple[str, dict[str, dict[str, float]], str]:
     """The evaluator's name, objective -> parameter -> share, and why there is none."""
     storage = study.manifest.search.get("storage")
@@ -187,7 +191,7 @@ def importances(study: Study) -> tuple[str, dict[str, dict[str, float]], str]:
             goal: _shares(found, place, mode)
             for place, (goal, mode) in enumerate(objectives(study).items())
         }
-    except (OSError, ValueError, KeyError, RuntimeError, OptunaError, SQLAlchemyError) as error:
+    except (*_OF_DAMAGE, OSError, RuntimeError, OptunaError, SQLAlchemyError) as error:
         kind = type(error).__name__  # its text may hold the storage's password
         return "", {}, f"Importances are left out: the search's storage gave no study ({kind})."
     return "PED-ANOVA", shares, ""

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 from tlx import leases, secrecy
 from tlx.sweeps import search_claims, search_samplers, spaces
-from tlx.sweeps.search_runs import SearchError, Trial, planned, value_of
+from tlx.sweeps.search_runs import SearchError, Trial, damage_told, planned, value_of
 from tlx.training import pruning
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Search:
         if password := secrecy.password_of(self.storage):
             os.environ[secrecy.STORAGE_PASSWORD] = password  # for runs, whose files have a mask
         self.place = search_claims.meeting_place(self.storage, name)
-        with self.place.lock(opening=True):
+        with self.place.lock(opening=True), damage_told(storage):
             self.opened = pruning.open_storage(self.storage)
             self.study = self._open(base)
         self.me = leases.myself()

@@ -1,7 +1,8 @@
 """Between a search and its runs: a trial, the runs that it plans, the value that they give it."""
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,25 @@ from tlx.sweeps import spaces
 
 class SearchError(runs.RunError):
     """A search that cannot go on as it is asked to."""
+
+
+@contextlib.contextmanager
+def damage_told(storage: str) -> Iterator[None]:
+    """Has errors of reading a search's journal name it, and the ways on.
+
+    Raises:
+        SearchError: the journal is damaged.
+    """
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        if "://" in storage:
+            raise  # a database has words of its own
+        raise SearchError(
+            f"{storage} is damaged ({type(error).__name__}: {error}); put it back from a copy, or "
+            "move it away: the search then begins anew, and what it draws again and has finished "
+            "is not trained again"
+        ) from error
 
 
 @dataclass(frozen=True)
