@@ -245,8 +245,7 @@ def evaluate_start(
     if name is None:
         return {}
     path, said = folder / "checkpoints" / START, identity(folder, plan)
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    kept = broadcast(known if known.get("identity") == said else None)
+    kept = broadcast(_known_start(path, said))
     if kept is not None:
         reports: dict[str, dict[str, Any]] = kept["reports"]
         return reports
@@ -258,6 +257,15 @@ def evaluate_start(
     path.parent.mkdir(parents=True, exist_ok=True)
     runs.write_json(path, {"identity": said, "reports": reports})
     return reports
+
+
+def _known_start(path: Path, said: Mapping[str, str]) -> dict[str, Any] | None:
+    """What an earlier launch found of the starting weights; None: they are to be evaluated."""
+    try:
+        known = runs.read_json(path)
+    except runs.RunError:  # damaged; what is found anew is the same
+        return None
+    return known if known.get("identity") == said and "reports" in known else None
 
 
 def evaluate(

@@ -11,11 +11,11 @@ import pytest
 import launching
 import tiny
 from launching import KillAt
-from tlx import execute, use
+from tlx import execute, runs, use
 from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
 from tlx.results import record
-from tlx.train import START
+from tlx.train import START, _known_start
 from tlx.training import tables
 
 BASE = [
@@ -87,6 +87,15 @@ def test_before_is_the_starting_run_and_after_the_final_one(kind, old, new, tmp_
     for name, value in child.splits["source"].metrics.items():
         child.splits["source"].metrics[name] = replace(value, low=-54321.0, high=98765.0)
     assert re.search(r"^│ source_before +│ +60 │", tables.result(child, tmp_path), re.MULTILINE)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\x00", b"[]", b'{"identity": {"run": "a"}}'])
+def test_figures_of_the_start_are_found_anew_where_their_file_is_damaged(content, tmp_path):
+    path = tmp_path / START
+    runs.write_json(path, {"identity": {"run": "a"}, "reports": {"source_before": {}}})
+    assert _known_start(path, {"run": "a"})["reports"] == {"source_before": {}}
+    path.write_bytes(content)
+    assert _known_start(path, {"run": "a"}) is None
 
 
 def test_evaluating_the_start_changes_nothing_of_training(old, new, tmp_path):

@@ -129,6 +129,19 @@ def test_a_run_that_goes_on_goes_on_in_parts(tmp_path: Path) -> None:
     assert progress.notes["memory"]["halved_at"] == [0, 0]  # not found anew
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[", "[]", "null", "[" * 9000),
+        *('{"accumulate": 0}', '{"accumulate": "4"}', '{"accumulate": 1}'),
+        *('{"accumulate": 4, "halved_at": 3}', '{"accumulate": 4, "halved_at": ["x"]}'),
+    ],
+)
+def test_what_fits_is_found_anew_where_its_file_is_damaged(text: str, tmp_path: Path) -> None:
+    (tmp_path / memory.FILE).write_text(text)
+    assert memory.read(tmp_path, accumulate=2) == memory.Division(2)
+
+
 def refused(match: str, tmp_path: Path, wrap: Any = None, **options: Any) -> None:
     with pytest.raises(TooLarge, match=match):
         trained(tmp_path, wrap or (lambda layer: Small(layer, 2)), **options)

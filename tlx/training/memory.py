@@ -83,9 +83,12 @@ def read(folder: Path, *, accumulate: int) -> Division:
         accumulate: of the config.
     """
     try:
-        return Division(**json.loads((folder / FILE).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):  # none, or cut off: it is found anew
+        found = Division(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError, RecursionError):  # none, or damaged
         return Division(accumulate)
+    counts = [found.accumulate, *found.halved_at] if isinstance(found.halved_at, list) else [None]
+    whole = all(type(count) is int for count in counts) and found.accumulate >= accumulate
+    return found if whole else Division(accumulate)  # it is found anew
 
 
 def write(folder: Path, division: Division) -> None:
