@@ -49,10 +49,10 @@ def test_texts_are_padded_with_a_mask_and_cut_with_a_note(caplog):
     batch = batch_of(made, made.train)
     assert batch["input"]["input_ids"].shape == (4, 6)
     assert batch["input"]["attention_mask"].sum(1).tolist() == made.train.lengths
-    assert made.train.lengths == [5, 4, 6, 3]
+    assert made.train.lengths == [5, 4, 6, 6]  # of Chinese each character is a word
     assert batch["target"].tolist() == [0, 1, 0, 1]
-    assert made.notes["tokens"]["train"]["truncated"] == 1
-    assert "lose their ends: 1 of train" in caplog.text
+    assert made.notes["tokens"]["train"]["truncated"] == 2
+    assert "lose their ends: 2 of train" in caplog.text
     pad = batch["input"]["input_ids"][~batch["input"]["attention_mask"]]
     assert set(pad.tolist()) == {SPECS[id(made)]["pad_id"]}
 
