@@ -16,7 +16,7 @@ import tlx.tasks
 from tlx.backbones.backbone import Backbone, Features
 from tlx.data.splits import Labels
 from tlx.results.record import Record, SplitRecord, from_json, to_json
-from tlx.results.record import _build as build_record
+from tlx.results.record import typed as build_record
 from tlx.tasks.classification import classification
 from tlx.tasks.multi_label import multi_label_classification
 from tlx.tasks.regression import regression

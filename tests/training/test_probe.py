@@ -129,8 +129,9 @@ def test_tfidf_stays_sparse_and_is_sklearns(tmp_path, monkeypatch):
             f"runs_dir={tmp_path}",
         ]
     )
+    install = StopFlag.install
     with monkeypatch.context() as patch:  # a signal is heeded before all vectors are made
-        patch.setattr(StopFlag, "install", lambda flag: setattr(flag, "received", 15))
+        patch.setattr(StopFlag, "install", lambda flag: signalled(install, flag))
         patch.setattr(fixed, "Sparse", None)
         with pytest.raises(Interrupted, match="after 0 passes"):
             execute.run(config)
@@ -193,17 +194,18 @@ def test_it_says_where_it_has_not_converged(tmp_path, capsys):
     assert not made.notes["lbfgs"]["converged"]
 
 
+def signalled(install, flag):
+    """Takes over signals, and receives one."""
+    install(flag)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_a_signal_stops_it_and_features_stay(tmp_path, monkeypatch):
     few = ["dataset.labels_per_class=5", "optimizer.penalties=[1e-5]"]
 
     install = StopFlag.install
-
-    def received(flag):
-        install(flag)
-        os.kill(os.getpid(), signal.SIGTERM)
-
     with monkeypatch.context() as patch:
-        patch.setattr(StopFlag, "install", received)
+        patch.setattr(StopFlag, "install", lambda flag: signalled(install, flag))
         with pytest.raises(Interrupted, match="solves again"):
             run(tmp_path, *few)
     made, _, _ = run(tmp_path, *few)
