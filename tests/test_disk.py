@@ -107,3 +107,15 @@ def test_a_run_on_a_full_disk_leaves_a_whole_record(tiny: Path) -> None:
         folder
     )
     assert not [path.name for path in folder.rglob(".*") if path.name != ".lock"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+def test_what_is_written_without_a_name_is_told_by_its_folder(tmp_path):
+    with (
+        pytest.raises(disk.DiskError, match=f"^{tmp_path} could not be written: the disk is full"),
+        disk.inside(tmp_path),
+        open("/dev/full", "w", encoding="utf-8") as file,
+    ):
+        file.write("words")
+    with pytest.raises(FileNotFoundError), disk.inside(tmp_path):
+        (tmp_path / "missing").read_text(encoding="utf-8")

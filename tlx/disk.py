@@ -66,6 +66,21 @@ def explained(error: BaseException, folder: Path) -> BaseException:
     return more
 
 
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Has errors of the disk name the folder that is written to, where they name no file.
+
+    Raises:
+        DiskError: the disk refused something.
+    """
+    try:
+        yield
+    except OSError as error:
+        if (words := explained(error, folder)) is error:
+            raise
+        raise words from error
+
+
 def told(path: Path, number: int, *, needed: int | None = None) -> str:
     """One line on a refusal.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tlx import interrupts, rehearsal
+from tlx import disk, interrupts, rehearsal
 from tlx.results import manifest as manifests
 from tlx.results import record
 from tlx.secrecy import masked
@@ -39,11 +39,12 @@ def train(args: argparse.Namespace, *, config: Mapping[str, Any] | None = None) 
         return _dry_run(made)
     own = ["--config-dir", args.config_dir] if args.config_dir else []
     line = ["tlx", "train", *(["-m"] if args.multirun else []), *own, *args.overrides]
-    driver = drive(made, command=line, retry_failed=args.retry_failed)
-    if driver.stopping:
-        print("stopped; the same command goes on from there")
-        return INTERRUPTED
-    return _conclude(made, driver)
+    with disk.inside(made.runs_dir):
+        driver = drive(made, command=line, retry_failed=args.retry_failed)
+        if driver.stopping:
+            print("stopped; the same command goes on from there")
+            return INTERRUPTED
+        return _conclude(made, driver)
 
 
 def _conclude(made: Study, driver: Driver) -> int:
