@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import launching
+from cover import cover
 from tlx import cli, execute, runs, sealed
 from tlx.backbones import weights
 from tlx.results import manifest
@@ -237,9 +238,7 @@ def test_the_report_leaves_out_what_is_damaged(spoilt, tmp_path, capfd, caplog):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", SLOW)
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(("name", "damage", "command"), cover(FILES, list(DAMAGES), SLOW, every=11))
 def test_damage_is_told_of_or_of_no_concern(
     name, damage, command, whole, spoilt, tmp_path, capfd, right
 ):

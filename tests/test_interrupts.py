@@ -15,6 +15,7 @@ import torch
 
 import launching
 import studying
+from cover import cover
 from forking import CONTEXT
 from studying import SMALL
 from tlx import interrupts
@@ -120,8 +121,7 @@ KINDS = [(INT,), (INT, INT), (INT, INT, INT), (TERM,), (HUP,), (USR1,), (TERM, T
             id=f"{phase}-{'-'.join(kind.name for kind in kinds)}",
             marks=[] if (phase, kinds) in QUICK else pytest.mark.slow,
         )
-        for phase in PHASES
-        for kinds in KINDS
+        for phase, kinds in sorted({*QUICK, *cover(list(PHASES), KINDS, every=4)})
     ],
 )
 def test_whatever_signal_comes_whenever_the_run_is_interrupted(

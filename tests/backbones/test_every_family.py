@@ -13,6 +13,7 @@ from transformers import (
 )
 from transformers.models.auto import modeling_auto as auto
 
+from cover import cover
 from tiny import TEXTS, batch
 from tlx import build
 from tlx.backbones import adapters, evidence
@@ -170,9 +171,10 @@ def test_there_are_families():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("strategy", ["full", "lora"])
-@pytest.mark.parametrize("unit", ["token", "pooled", "word"])
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize(
+    ("kind", "unit", "strategy"),
+    cover(FAMILIES, ["token", "pooled", "word"], ["full", "lora"], every=24),
+)
 def test_no_family_fails_after_its_rehearsal(kind, unit, strategy, tmp_path):
     said = used(kind, unit, strategy, tmp_path, sizes(kind))
     assert isinstance(said, str) or said < 1e-4
