@@ -94,7 +94,7 @@ def run_of(folder: Path) -> Path:
 
 STEP = "tlx.training.module:TransferModule.training_step"
 PHASES: dict[str, tuple[str, int]] = {
-    "data": ("tlx.build:splits", 2),
+    "data": ("tlx.build:splits", 1),
     "training": (STEP, 8),
     "validation": ("tlx.training.module:TransferModule.validation_step", 1),
     "saving": ("tlx.training.checkpoints:_write", 1),
