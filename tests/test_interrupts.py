@@ -187,13 +187,12 @@ LONG = ("train", *SMALL, "trainer.steps=1000000", "trainer.eval_every_steps=20")
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "signals", [(INT,), (INT, INT, INT), (TERM,), (HUP,)], ids=lambda kinds: f"{len(kinds)}"
-)
-@pytest.mark.parametrize(
-    ("words", "runs"),
+    ("words", "runs", "signals"),
     [
-        pytest.param(("-m", "seed=0,1", "executor.workers=2"), 2, id="study"),
-        pytest.param(("trainer.devices=2",), 1, id="ranks"),
+        pytest.param(("-m", "seed=0,1", "executor.workers=2"), 2, (INT, INT, INT), id="study"),
+        pytest.param(("-m", "seed=0,1", "executor.workers=2"), 2, (TERM,), id="study-saves"),
+        pytest.param(("trainer.devices=2",), 1, (INT, INT, INT), id="ranks"),
+        pytest.param(("trainer.devices=2",), 1, (HUP,), id="ranks-save"),
     ],
 )
 def test_what_was_started_for_a_command_ends_with_it(

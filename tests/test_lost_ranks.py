@@ -51,7 +51,7 @@ def _rank(rank: int, port: int, how: str, said: "multiprocessing.Queue[str]") ->
     try:
         dist.all_reduce(torch.zeros(1))
     except Exception as error:
-        said.put(f"{lost_ranks.is_lost(error)} {time.monotonic() - begun < 20}")
+        said.put(f"{lost_ranks.is_lost(error)} {time.monotonic() - begun < 120}")
 
 
 @pytest.mark.parametrize("how", ["hangs", "killed"])
@@ -136,8 +136,7 @@ def ranks_of(folder: Path) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+@pytest.mark.parametrize(("number", "rank"), [(signal.SIGSTOP, 0), (signal.SIGKILL, 1)])
 def test_a_run_whose_rank_is_gone_is_lost_and_goes_on(number, rank, tmp_path):
     folder = launching.freeze([*RUN, "trainer.steps=400"], runs_dir=tmp_path)
     process = start(folder)
