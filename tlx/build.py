@@ -347,7 +347,7 @@ def plan(config: Config, *, init: str) -> Plan:
     effects = regularization(config)
     rehearsed = rehearse(config, effects)
     data = splits(config)
-    _check_parts(config, rehearsed, items=len(data.train))
+    _check_parts(config, rehearsed, stages(config, rehearsed.layout), items=len(data.train))
     made = model(config, data.labels, effects=effects, texts=data.texts, init=init)
     return _plan(config, ready(data, made.backbone.input_spec), made, effects)
 
@@ -368,8 +368,9 @@ def rehearse(config: Config, effects: effects_.Joined) -> Model:
         made = model(config, labels, effects=effects, init="none")
     selection(config, made.task, effects)
     _check_feature_mixing(augmentations(config), made, effects)
-    _check_parts(config, made)
-    _check_budget(config, stages(config, made.layout))
+    planned = stages(config, made.layout)
+    _check_parts(config, made, planned)
+    _check_budget(config, planned)
     return made
 
 
@@ -382,9 +383,10 @@ def _check_budget(config: Config, planned: Sequence[Stage]) -> None:
     check_warmup(schedule, spans(planned, total_steps=total, steps_per_epoch=1))
 
 
-def _check_parts(config: Config, made: Model, *, items: int | None = None) -> None:
+def _check_parts(
+    config: Config, made: Model, planned: Sequence[Stage], *, items: int | None = None
+) -> None:
     """Raises ValueError where batch norm of a network without weights trains on single values."""
-    planned = stages(config, made.layout)
     if is_exact(config):
         probe.linear_head(made.network.head, planned)
     else:
