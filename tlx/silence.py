@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from tlx import durable
+
 
 @dataclass(frozen=True)
 class Sign:
@@ -95,11 +97,9 @@ class Silence:
             return
         self._saved, self._unsaved = now, False
         rows = [[name, sign.text, sign.since] for name, sign in self.signs.items()]
-        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}.tmp")
         # without it, as in a folder that is only read, the next process looks for longer
         with contextlib.suppress(OSError):
-            temporary.write_text(json.dumps(rows), encoding="utf-8")
-            temporary.replace(self.file)
+            durable.write(self.file, json.dumps(rows), sync=False)
 
 
 def boot_id() -> str:
