@@ -90,12 +90,10 @@ def reason_of(error: BaseException) -> str:
 
 
 def verdict(folder: Path, error: BaseException) -> tuple[str, str]:
-    """Status and reason for rank 0's record, of an exception that ended the run.
+    """Status and reason for rank 0's record, of an exception for which `is_lost` holds.
 
     Returns:
         `interrupted` where a rank is gone, so that the run goes on; `failed` where one failed.
     """
-    if not is_lost(error):
-        return "failed", f"{type(error).__name__}: {error}"
     failure = failure_of(folder, wait_s=NOTE_S)
     return ("failed", failure) if failure is not None else ("interrupted", reason_of(error))
