@@ -12,7 +12,7 @@ def main() -> int:
     """Runs the command line; returns the exit status."""
     try:
         import tlx
-    except ImportError as error:  # of tlx.ownership, which says what to do
+    except ImportError as error:  # of tlx.base.ownership, which says what to do
         print(f"tlx: {error}", file=sys.stderr)
         return 1
     if "compose" not in getattr(tlx, "__all__", ()):

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tlx.backbones.backbone import Features
-from tlx.data import tokens
 from tlx.data.splits import Labels, Sample, Splits
+from tlx.data.text import inputs as tokens
 from tlx.frozen.store import Store
 from tlx.methods.order import Order
 from tlx.methods.schedules import constant
@@ -22,14 +22,14 @@ from tlx.methods.stages import Group, Layout, Stage, spans
 from tlx.tasks.classification import classification
 from tlx.tasks.heads import LinearHead
 from tlx.tasks.task import Network
-from tlx.training.course import Pace, Selection
-from tlx.training.fit import fit
+from tlx.training.engine.course import Pace, Selection
+from tlx.training.engine.fit import fit
+from tlx.training.engine.module import Recipe, TransferModule
+from tlx.training.engine.trainer import make_trainer
 from tlx.training.loaders import Encoded, EvalBatches, Share, StepBatches, loader
-from tlx.training.module import Recipe, TransferModule
-from tlx.training.progress import Display
-from tlx.training.reuse import Reuse, Wishes
-from tlx.training.trainer import make_trainer
-from tlx.training.transform import Transform
+from tlx.training.logs.progress import Display
+from tlx.training.reuse.source import Reuse, Wishes
+from tlx.training.reuse.transform import Transform
 
 
 class Tensors:

@@ -22,13 +22,14 @@ from torch.nn import functional
 
 from benchmarks import pairs
 from tlx.config.compose import compose
-from tlx.data.embedded import glyphs
+from tlx.data.images.digits import glyphs
 from tlx.frozen.heads import Heads, Start
 from tlx.frozen.losses import CrossEntropy
 from tlx.frozen.rules import Sgd
 from tlx.methods.probes import Problem, Solution
-from tlx.training import optimizers, probe
-from tlx.training.course import Course, Selection
+from tlx.training import optimizers
+from tlx.training.engine import solve as probe
+from tlx.training.engine.course import Course, Selection
 
 CLASSES, PER_CLASS, TRAIN, SIDE = 10, 1024, 5120, 64
 BATCH, EPOCHS, MOMENTUM = 256, 100, 0.9

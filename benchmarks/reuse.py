@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks import made, pairs, template
-from tlx import build, execute
+from tlx import build
 from tlx.config.compose import compose
+from tlx.execution import execute
+from tlx.execution.lineage import Locator
 from tlx.frozen.heads import Heads, Start
 from tlx.frozen.losses import CrossEntropy
 from tlx.frozen.rules import Sgd
-from tlx.lineage import Locator
 from tlx.training.loaders import Share
 
 ITEMS, CLASSES, BATCH, EPOCHS, BLOCKS = 768, 10, 64, 10, 12

@@ -17,8 +17,8 @@ from transformers import AutoModelForSequenceClassification
 
 from benchmarks import made, pairs
 from tlx.backbones.backbone import Backbone, Reading
-from tlx.backbones.export_text import config_of
-from tlx.backbones.transformers import transformers
+from tlx.backbones.export.texts import config_of
+from tlx.backbones.transformers.text import transformers
 
 WORDS, TOKENS, CLASSES = 2000, 64, 4
 BERT = {

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.pairs import ratios
-from tlx import execute, runs
 from tlx.config.compose import Composer
-from tlx.lineage import Locator
+from tlx.execution import execute, runs
+from tlx.execution.lineage import Locator
 from tlx.results import record
 from tlx.sweeps.driver import Driver, Task
 from tlx.sweeps.executor import Ended, Job

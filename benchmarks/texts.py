@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from benchmarks import pairs
 from tlx.backbones.backbone import Reading
-from tlx.backbones.transformers import transformers
-from tlx.data.tokens import padded
+from tlx.backbones.transformers.text import transformers
+from tlx.data.text.inputs import padded
 from tlx.methods.order import Order
 
 ITEMS, BATCH, LONGEST = 4096, 32, 256

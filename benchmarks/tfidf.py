@@ -21,11 +21,11 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks import pairs
 from tlx.backbones.backbone import Reading
-from tlx.backbones.tfidf import tfidf
-from tlx.data.tokenise import tokenised
+from tlx.backbones.text.tfidf import tfidf
+from tlx.data.text.tokenise import tokenised
 from tlx.frozen.losses import CrossEntropy
 from tlx.methods import probes
-from tlx.training.sparse import Sparse
+from tlx.training.reuse.sparse import Sparse
 
 TEXTS, WORDS, HELD_OUT, TERMS = 20_000, 200, 4_000, 20_000
 VOCABULARY, TELLING, SHARE = 50_000, 400, 0.03

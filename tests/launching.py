@@ -53,7 +53,7 @@ def calm_and_killed(overrides: list[str], folder: Path, *, before: int) -> tuple
     """Folders of a run, and of the same one that was killed before its nth step and went on."""
     calm, killed = (freeze(overrides, runs_dir=folder / name) for name in ("calm", "killed"))
     assert run(calm) == [0], log(calm)
-    kill = KillAt("tlx.training.module:TransferModule", "training_step", before)
+    kill = KillAt("tlx.training.engine.module:TransferModule", "training_step", before)
     assert run(killed, sabotage={0: kill}) == [-9], log(killed)
     assert run(killed) == [0], log(killed)
     return calm, killed
@@ -84,7 +84,7 @@ def _work(
             MASTER_ADDR="127.0.0.1",
             MASTER_PORT=str(port),
         )
-    from tlx import execute
+    from tlx.execution import execute
 
     if sabotage is not None:
         sabotage()
@@ -93,9 +93,9 @@ def _work(
 
 def freeze(overrides: list[str], *, runs_dir: Path) -> Path:
     """Composes a config and freezes it in a run's folder, as `tlx train` does."""
-    from tlx import execute
     from tlx.config.compose import compose
-    from tlx.lineage import Locator
+    from tlx.execution import execute
+    from tlx.execution.lineage import Locator
 
     config = compose([*overrides, f"runs_dir={runs_dir}"])
     found = Locator().locate(config)
@@ -122,7 +122,7 @@ class KillAt:
     """Sabotage: the n-th call of a method of a class kills the process."""
 
     def __init__(self, owner: str, method: str, calls: int, *, after: bool = False) -> None:
-        """Names the method, `tlx.training.module:TransferModule`, and the call."""
+        """Names the method, `tlx.training.engine.module:TransferModule`, and the call."""
         self.owner, self.method, self.calls, self.after = owner, method, calls, after
 
     def __call__(self) -> None:
@@ -161,7 +161,7 @@ def no_all_reduce() -> None:
 
 def another_config() -> None:
     """Sabotage: the rank trains at another learning rate than what is frozen."""
-    from tlx import runs
+    from tlx.execution import runs
 
     original = runs.read_config
 
@@ -174,7 +174,7 @@ def another_config() -> None:
 
 def dump_samples() -> None:
     """Sabotage: each rank writes down the indices of the samples it trains on."""
-    from tlx.training.module import TransferModule
+    from tlx.training.engine.module import TransferModule
 
     original = TransferModule.training_step
 

@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from tlx import build
 from tlx.backbones.backbone import Features
-from tlx.backbones.timm import timm
+from tlx.backbones.timm.networks import timm
 from tlx.data.splits import Labels, Sample
 from tlx.methods.order import Order
 from tlx.methods.schedules import constant
 from tlx.methods.stages import Group, Layout, Stage, spans
 from tlx.tasks.classification import classification
 from tlx.tasks.task import Network
-from tlx.training.course import Pace, Progress, Selection
-from tlx.training.fit import fit
+from tlx.training.engine.course import Pace, Progress, Selection
+from tlx.training.engine.fit import fit
+from tlx.training.engine.module import Recipe, TransferModule
+from tlx.training.engine.trainer import make_trainer
 from tlx.training.loaders import Encoded, EvalBatches, Share, StepBatches, loader
-from tlx.training.module import Recipe, TransferModule
-from tlx.training.progress import Display
-from tlx.training.trainer import make_trainer
+from tlx.training.logs.progress import Display
 
 CLASSES = 3
 LABELS = Labels("single", tuple(f"class{i}" for i in range(CLASSES)))

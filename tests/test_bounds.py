@@ -9,12 +9,13 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from tlx import bounds, runs
-from tlx.backbones import weights
-from tlx.backbones.sources import Source, config_of, tokenizer_of
+from tlx.backbones.transformers.sources import Source, config_of, tokenizer_of
+from tlx.backbones.weights import files as weights
+from tlx.base import bounds
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
-from tlx.data import text_rows
+from tlx.data.tables import rows as text_rows
+from tlx.execution import runs
 
 ALIASES = "\n".join(
     ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]

@@ -16,9 +16,10 @@ import yaml
 
 import launching
 import tlx
-from tlx import cli, diagnose, execute, runs, use
+from tlx import cli, diagnose, use
 from tlx.config.compose import compose
-from tlx.lineage import Located
+from tlx.execution import execute, runs
+from tlx.execution.lineage import Located
 from tlx.results import record
 
 SMALL = [
@@ -346,7 +347,7 @@ def test_an_unfinished_run_cannot_be_used(copied, capsys):
 def test_export_is_plain_timm(copied, capsys):
     import timm
 
-    from tlx.backbones.export import overlay
+    from tlx.backbones.export.networks import overlay
 
     out, _ = tlx_says(capsys, "export", copied)
     folder = copied / "export"
@@ -381,7 +382,7 @@ trainer:
 """
 BACKBONE = """\
 # The smallest residual network, as my own option.
-_target_: tlx.backbones.timm.timm
+_target_: tlx.backbones.timm.networks.timm
 name: test_resnet
 init: none
 """
@@ -573,7 +574,7 @@ def test_list_runs(trained, tmp_path, capsys):
 
 def test_list_targets(capsys):
     out, _ = tlx_says(capsys, "list", "targets")
-    assert "tlx.data.embedded.digits" in out.splitlines()
+    assert "tlx.data.images.digits.digits" in out.splitlines()
 
 
 def test_doctor_tells_versions_and_devices(capsys, monkeypatch):
@@ -689,7 +690,7 @@ def test_a_folder_is_found_from_inside_it(trained, monkeypatch):
 
 
 def test_a_signal_stops_with_130_and_the_same_line_goes_on(trained, tmp_path, capsys, monkeypatch):
-    from tlx.training.module import TransferModule
+    from tlx.training.engine.module import TransferModule
 
     original, seen = TransferModule.training_step, [0]
 
@@ -744,7 +745,7 @@ def test_a_second_launch_of_a_run_in_training_is_refused(trained, tmp_path, caps
 
 
 def test_stopped_workers_end_with_130(copied):
-    from tlx.training.signals import Interrupted, Pruned
+    from tlx.training.engine.signals import Interrupted, Pruned
 
     path = copied / "record.json"
     said = {"interrupted": Interrupted, "failed": runs.RunError, "pruned": Pruned}

@@ -203,7 +203,7 @@ def test_typo_in_the_defaults_lists_is_refused(tmp_path, monkeypatch):
 def test_typo_in_a_datasets_defaults_is_refused(key, tmp_path):
     mine = {
         "defaults": [{key: "image_classification"}, "_self_"],
-        "_target_": "tlx.data.embedded.digits",
+        "_target_": "tlx.data.images.digits.digits",
     }
     folder = tmp_path / "dataset"
     folder.mkdir()

@@ -15,14 +15,15 @@ from safetensors.torch import load_file
 
 import tiny
 from texts import alternating
-from tlx import build, execute, runs
-from tlx.backbones.timm import least_image_size
+from tlx import build
+from tlx.backbones.timm.networks import least_image_size
 from tlx.config import schema
 from tlx.config.check import check
 from tlx.config.compose import compose
 from tlx.config.identity import normalise, run_id
 from tlx.config.places import conf_dir
-from tlx.training.module import TransferModule
+from tlx.execution import execute, runs
+from tlx.training.engine.module import TransferModule
 
 GROUPS = (*schema.TARGET_GROUPS, *schema.LIST_GROUPS, *schema.SCHEMA_GROUPS)
 # Enough for two steps in each stage of any strategy on this network.

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from tlx import cores
+from tlx.base import cores
 from tlx.sweeps.local import LocalExecutor
 
 OPTIONS = {"workers": None, "per_device": 1, "threads": None}

@@ -11,8 +11,10 @@ from PIL import Image
 
 import launching
 from cover import cover
-from tlx import cli, execute, runs, sealed
-from tlx.backbones import weights
+from tlx import cli
+from tlx.backbones.weights import files as weights
+from tlx.base import sealed
+from tlx.execution import execute, runs
 from tlx.results import manifest
 from tlx.results.manifest import Manifest, PlannedRun
 

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 import launching
 from studying import SMALL
-from tlx import disk
+from tlx.base import disk
 from tlx.results import record
-from tlx.training import checkpoints
+from tlx.training.engine import checkpoints
 
 RUN = [*SMALL, "keep=checkpoints"]
 

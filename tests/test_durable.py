@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 
 from disk import Disk
-from tlx import durable
+from tlx.base import durable
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import torch
 import launching
 from forking import CONTEXT
 from launching import KillAt
-from tlx import execute, runs
 from tlx.config.compose import compose
+from tlx.execution import execute, runs
+from tlx.execution.lineage import Locator
 from tlx.fused.stack import Stack
-from tlx.lineage import Locator
 from tlx.results import record
 from tlx.sweeps import fuse
-from tlx.training.signals import Interrupted
+from tlx.training.engine.signals import Interrupted
 
 BASE = [
     *("dataset=digits", "dataset.labels_per_class=8", "backbone=timm", "backbone.init=none"),
@@ -199,7 +199,7 @@ def test_a_stopped_stack_goes_on(together, tmp_path, monkeypatch):
 def test_runs_begun_alone_go_on_as_one(tmp_path):
     alone = frozen(tmp_path / "alone", STACKS["sgd"][:2], "trainer.checkpoint_every_steps=4")
     stacked = frozen(tmp_path / "stacked", STACKS["sgd"][:2], "trainer.checkpoint_every_steps=4")
-    kill = KillAt("tlx.training.module:TransferModule", "training_step", 31)
+    kill = KillAt("tlx.training.engine.module:TransferModule", "training_step", 31)
     for one, two in zip(alone, stacked, strict=True):
         execute.run_here(one)
         assert launching.run(two, sabotage={0: kill}) == [-9]

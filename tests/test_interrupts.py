@@ -18,9 +18,9 @@ import studying
 from cover import cover
 from forking import CONTEXT
 from studying import SMALL
-from tlx import interrupts
+from tlx.base import interrupts
+from tlx.execution.runs import PROGRESS
 from tlx.results import record
-from tlx.runs import PROGRESS
 
 BETWEEN_S = 1.2 * interrupts.SAME_S
 LINE = ("train", *SMALL, "trainer.eval_every_steps=6")
@@ -92,15 +92,15 @@ def run_of(folder: Path) -> Path:
     return found
 
 
-STEP = "tlx.training.module:TransferModule.training_step"
+STEP = "tlx.training.engine.module:TransferModule.training_step"
 PHASES: dict[str, tuple[str, int]] = {
     "data": ("tlx.build:splits", 1),
     "training": (STEP, 8),
-    "validation": ("tlx.training.module:TransferModule.validation_step", 1),
-    "saving": ("tlx.training.checkpoints:_write", 1),
+    "validation": ("tlx.training.engine.module:TransferModule.validation_step", 1),
+    "saving": ("tlx.training.engine.checkpoints:_write", 1),
     "evaluation": ("tlx.train:collect", 2),
     "writing": ("tlx.train:save_weights", 1),
-    "goodbye": ("tlx.training.csv_logger:CsvLogger.finish", 1),
+    "goodbye": ("tlx.training.logs.csv_logger:CsvLogger.finish", 1),
 }
 INT, TERM, HUP, USR1 = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
 QUICK = {
@@ -219,7 +219,7 @@ def test_what_was_started_for_a_command_ends_with_it(
 
 LOST = """
 import os, signal, threading, time
-from tlx import interrupts
+from tlx.base import interrupts
 
 def press(number):
     threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
@@ -277,7 +277,7 @@ def test_a_request_is_heeded_whoever_loses_it(case: str) -> None:
 def test_a_signal_as_python_ends_changes_no_status() -> None:
     code = """
 import os, signal, sys
-from tlx import interrupts
+from tlx.base import interrupts
 
 class Slow:
     def __del__(self, kill=os.kill, me=os.getpid(), number=signal.SIGHUP):

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from tlx import leases as leases_
-from tlx import silence as silences
-from tlx.lease_journal import JournalLeases
-from tlx.leases import BEAT_S, STALE_S, SqliteLeases, holding_all, myself
-from tlx.silence import Silence
+from tlx.execution import leases as leases_
+from tlx.execution import silence as silences
+from tlx.execution.lease_journal import JournalLeases
+from tlx.execution.leases import BEAT_S, STALE_S, SqliteLeases, holding_all, myself
+from tlx.execution.silence import Silence
 
 KINDS = {"sqlite": SqliteLeases, "journal": JournalLeases}
 HOUR_S = 3600.0

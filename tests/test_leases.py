@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tlx import leases as leases_
-from tlx import runs
-from tlx.lease_journal import JournalLeases
-from tlx.leases import SqliteLeases, holding, leases, myself
+from tlx.execution import leases as leases_
+from tlx.execution import runs
+from tlx.execution.lease_journal import JournalLeases
+from tlx.execution.leases import SqliteLeases, holding, leases, myself
 
 KINDS = {"sqlite": SqliteLeases, "journal": JournalLeases}
 CONTEXT = multiprocessing.get_context("spawn")

@@ -15,13 +15,13 @@ import torch.distributed as dist
 
 import launching
 from forking import CONTEXT
-from tlx import lost_ranks, runs
 from tlx.config.check import check
 from tlx.config.compose import compose
 from tlx.config.identity import run_id
+from tlx.execution import lost_ranks, runs
 from tlx.results import record
 from tlx.sweeps import worker
-from tlx.training.patience import Patience
+from tlx.training.engine.patience import Patience
 
 RUN = [
     *("dataset=digits", "dataset.labels_per_class=12", "backbone=timm", "trainer=cpu"),
@@ -41,7 +41,7 @@ def _rank(rank: int, port: int, how: str, said: "multiprocessing.Queue[str]") ->
         world_size=2,
         timeout=timedelta(minutes=30),
     )
-    from tlx.training.patience import wait
+    from tlx.training.engine.patience import wait
 
     dist.all_reduce(torch.zeros(1))
     wait(2.0)
@@ -93,7 +93,7 @@ def test_a_rank_says_why_it_failed(tmp_path):
 def test_patience_grows_with_the_first_evaluation(monkeypatch):
     now_s, waits = [0.0], []
     monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
-    monkeypatch.setattr("tlx.training.patience.wait", waits.append)
+    monkeypatch.setattr("tlx.training.engine.patience.wait", waits.append)
     patience = Patience(10.0)
     patience.on_train_start(None, None)
     patience.on_train_batch_start(None, None, None, 0)
@@ -160,7 +160,7 @@ def test_a_run_whose_rank_fails_has_failed(tmp_path):
 
 
 def _fail_at_step_three() -> None:
-    from tlx.training.module import TransferModule
+    from tlx.training.engine.module import TransferModule
 
     original = TransferModule.training_step
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tlx import names
+from tlx.base import names
 
 GOOD = [
     *("a", "night_photos", "v1.2", "größer", "夜", "a b", "x-1", "_x", "a+b", "cond", "nulls"),

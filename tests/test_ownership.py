@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import tlx
-from tlx import diagnose, ownership
+from tlx import diagnose
+from tlx.base import ownership
 from tlx.results import provenance
 
 ROOT = Path(__file__).resolve().parent.parent

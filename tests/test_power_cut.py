@@ -10,7 +10,8 @@ import torch
 
 import launching
 from disk import Disk
-from tlx import execute, use
+from tlx import use
+from tlx.execution import execute
 from tlx.results import record
 from tlx.results.record import FILE
 

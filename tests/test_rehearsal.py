@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from tlx import build, cli, rehearsal
+from tlx import build, cli
 from tlx.config.compose import compose
+from tlx.execution import rehearsal
 
 RUN = [
     *("dataset=digits", "dataset.labels_per_class=2", "backbone=timm", "backbone.init=none"),

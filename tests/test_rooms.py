@@ -8,29 +8,20 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "tlx"
 MODEL_ROOMS = {"tasks", "backbones", "data", "methods"}
-# execute.py and the files that it is divided into
-EXECUTION = {
-    *("execute", "fused", "launch", "lease_journal", "leases", "lineage", "lost_ranks", "runs"),
-    *("silence", "train", "use"),
-}
-# import nothing of tlx above them, and every room but methods may import them
-LEAVES = {
-    *("bounds", "cores", "disk", "durable", "interrupts", "names", "ownership", "sealed"),
-    *("ranges", "secrecy"),
-}
+# what runs: execution/, and what it calls and is called by
+EXECUTION = {"execution", "fused", "train", "use"}
 BELOW_EXECUTION = {"build", "config", "frozen", "results", "training", *MODEL_ROOMS}
 MAY_IMPORT: dict[str, set[str]] = {
-    "methods": {"ranges"},
-    **{name: set() for name in LEAVES},
-    "durable": {"disk"},
+    "base": set(),
+    "methods": {"base.ranges"},
     "results": set(),
     "data": {"methods"},
     "backbones": {"config.settings", "methods"},
     "tasks": {"backbones", "data", "methods"},
     "frozen": MODEL_ROOMS,
     "config": {
-        *("data.column_files", "data.split_files", "data.split_folders", "data.split_names"),
-        "backbones.weight_kinds",
+        *("data.text.column_files", "data.split_files", "data.split_folders", "data.split_names"),
+        "backbones.weights.kinds",
         *("methods.stages", "results.grammar", "results.record"),
     },
     "report": {"results"},
@@ -39,28 +30,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{name: EXECUTION | BELOW_EXECUTION for name in EXECUTION},
     "diagnose": {"results"},
     "sweeps": EXECUTION
-    | {"build", "config", "data.embedded", "frozen", "results"}
-    | {"training.memory", "training.pruning", "training.signals"},
+    | {"build", "config", "data.images.digits", "frozen", "results"}
+    | {"training.engine.memory", "training.engine.pruning", "training.engine.signals"},
     **{
-        name: EXECUTION
-        | BELOW_EXECUTION
-        | {"sweeps", "report", "diagnose", "rehearsal", "study_commands"}
+        name: EXECUTION | BELOW_EXECUTION | {"sweeps", "report", "diagnose", "study_commands"}
         for name in ("commands", "study_commands")
     },
     "cache_commands": {"frozen"},
-    "rehearsal": {"backbones.weights", "build", "config"},
 }
 STANDARD_LIBRARY_ONLY = (
-    "names.py",
+    *("base/names.py", "base/ownership.py", "base/ranges.py", "base/secrecy.py"),
     *("methods/stages.py", "methods/strategies.py"),
-    *("data/column_files.py", "data/split_files.py", "data/split_folders.py"),
-    *(
-        "backbones/weight_kinds.py",
-        "data/split_names.py",
-        "ownership.py",
-        "ranges.py",
-        "secrecy.py",
-    ),
+    *("data/split_files.py", "data/split_folders.py", "data/split_names.py"),
+    *("data/text/column_files.py", "backbones/weights/kinds.py"),
 )
 NO_TORCH = ("config", "cli.py", "__init__.py")
 HEAVY = {"torch", "torchvision", "pytorch_lightning", "timm", "transformers", "wandb", "ray"}
@@ -100,7 +82,7 @@ def test_imports_follow_the_table(path):
     if here in {"cli", "__init__"}:
         return
     assert here in MAY_IMPORT, f"{here} is no room of the table"
-    others = MAY_IMPORT[here] | (set() if here in {"methods", *LEAVES} else LEAVES)
+    others = MAY_IMPORT[here] | (set() if here in {"base", "methods"} else {"base"})
     for name in inner(path):
         allowed = (
             name == "__version__"
@@ -141,7 +123,7 @@ def test_every_package_init_is_light():
     assert found
     for path in found:
         for name in imports(path, top_only=True):
-            light = name == "tlx.ownership"  # of the standard library itself, see below
+            light = name == "tlx.base.ownership"  # of the standard library itself, see below
             assert light or name.split(".")[0] in sys.stdlib_module_names, f"{path}: {name}"
 
 

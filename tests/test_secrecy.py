@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tlx import cli, execute, runs, secrecy
+from tlx import cli
+from tlx.base import secrecy
 from tlx.config import schema
 from tlx.config.check import CheckError, schema_signature
 from tlx.config.compose import compose
 from tlx.config.identity import run_id
 from tlx.config.places import targets_by_group
 from tlx.config.signatures import signature
+from tlx.execution import execute, runs
 from tlx.results import manifest
 
 HF = "hf_" + "aBcDeFgHiJkLmNoPqRsTuVwXyZabcdefgh"

@@ -6,7 +6,7 @@ from tlx import build
 from tlx.config.compose import compose
 from tlx.methods import schedules
 from tlx.methods.stages import Span, Stage, Until
-from tlx.training import tables
+from tlx.training.logs import tables
 
 IMAGES = [
     *("dataset=digits", "dataset.labels_per_class=5", "backbone=timm", "backbone.init=none"),

@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from tlx import cli, runs, use
-from tlx.backbones import weights
-from tlx.backbones.timm import timm
+from tlx import cli, use
+from tlx.backbones.timm.networks import timm
+from tlx.backbones.weights import files as weights
+from tlx.execution import runs
 from tlx.results import record
 
 SMALL = [

@@ -9,10 +9,10 @@ from typing import Any
 
 from tokenizers import Tokenizer, processors
 
-from tlx.backbones import vocabulary
-from tlx.data import tokens
-from tlx.data.embedded_text import stdlib_docs
+from tlx.backbones.text import vocabulary
 from tlx.data.splits import Labels, Sample, Splits
+from tlx.data.text import inputs as tokens
+from tlx.data.text.stdlib.docs import stdlib_docs
 
 
 @dataclass

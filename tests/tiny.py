@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tlx.backbones.backbone import Reading
-from tlx.backbones.transformers import transformers
+from tlx.backbones.transformers.text import transformers
 
 TEXTS = [
     "The cat sat on the mat.",

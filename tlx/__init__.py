@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from tlx import ownership
+from tlx.base import ownership
 
 __version__ = "0.2.0.dev0"
 __all__ = ["__version__", "compose", "load", "run", "study"]
@@ -30,7 +30,7 @@ def run(config: dict[str, Any], *, force: bool = False, config_dir: str | None =
     Raises:
         ValueError: the config is that of a study, which is several runs.
     """
-    from tlx import execute
+    from tlx.execution import execute
 
     if config.get("study"):
         raise ValueError(
@@ -68,6 +68,7 @@ def load(run: str, *, runs_dir: str = "runs") -> Any:
         run: a run id, a part of one that no other run has, or a folder.
         runs_dir: where runs live.
     """
-    from tlx import runs, use
+    from tlx import use
+    from tlx.execution import runs
 
     return use.Predictor(runs.find(run, runs_dir=runs_dir))

@@ -12,15 +12,15 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from tlx.backbones.adapters import PROMPTS, adapted
+from tlx.backbones.adapters.peft import PROMPTS, adapted
 from tlx.backbones.backbone import ArgumentRefused, Backbone, Reading
-from tlx.backbones.noise import add_noise
+from tlx.backbones.text.noise import add_noise
 from tlx.config.check import allowed_targets
 from tlx.config.exact import is_exact
 from tlx.config.signatures import signature
 from tlx.data.augment import IN_STEP, Augmentation
 from tlx.data.splits import Labels, Split, Splits
-from tlx.data.tokens import with_spelling
+from tlx.data.text.inputs import with_spelling
 from tlx.frozen.store import Store
 from tlx.methods import adapters, freezing, strategies
 from tlx.methods.order import Order
@@ -30,14 +30,15 @@ from tlx.tasks.checks import TASKS
 from tlx.tasks.heads import add_norm
 from tlx.tasks.kept_heads import keep_head
 from tlx.tasks.task import Network, Task
-from tlx.training import batch_norm, probe
 from tlx.training import effects as effects_
-from tlx.training.course import Pace, Selection
+from tlx.training.engine import batch_norm
+from tlx.training.engine import solve as probe
+from tlx.training.engine.course import Pace, Selection
+from tlx.training.engine.module import Recipe, TransferModule
 from tlx.training.loaders import Encoded, EvalBatches, Share, StepBatches, loader
-from tlx.training.module import Recipe, TransferModule
 from tlx.training.optimizers import Lbfgs
-from tlx.training.reuse import Reuse, Wishes
-from tlx.training.transform import draws, transform
+from tlx.training.reuse.source import Reuse, Wishes
+from tlx.training.reuse.transform import draws, transform
 
 Config = Mapping[str, Any]
 STORE = ".cache"
@@ -228,7 +229,7 @@ def with_adapters(config: Config, trunk: Backbone) -> Backbone:
     defaults = {name: parameter.default for name, parameter in found.parameters.items()}
     options = {name: node.get(name, default) for name, default in defaults.items()}
     if kind in PROMPTS:
-        from tlx.backbones.prompts import prompted
+        from tlx.backbones.transformers.prompts import prompted
 
         return prompted(trunk, kind=kind, seed=config["seed"] + 2, **options)
     return adapted(trunk, kind=kind, seed=config["seed"] + 2, **options)

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tlx import __version__, interrupts
+from tlx import __version__
+from tlx.base import interrupts
 
 EPILOG = """\
 examples:

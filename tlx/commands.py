@@ -11,11 +11,13 @@ from typing import Any, TextIO
 
 import yaml
 
-from tlx import execute, interrupts, rehearsal, runs, study_commands
+from tlx import study_commands
+from tlx.base import interrupts
+from tlx.base.secrecy import masked, masked_text
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
+from tlx.execution import execute, rehearsal, runs
 from tlx.results.record import Record
-from tlx.secrecy import masked, masked_text
 
 INTERRUPTED = interrupts.STATUS
 

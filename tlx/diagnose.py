@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 
-from tlx import cores, ownership
+from tlx.base import cores, ownership
 from tlx.results.provenance import versions
 
 SHOWN = (

@@ -12,10 +12,11 @@ from typing import Any
 
 import yaml
 
-from tlx import disk, interrupts, rehearsal
+from tlx.base import disk, interrupts
+from tlx.base.secrecy import masked
+from tlx.execution import rehearsal
 from tlx.results import manifest as manifests
 from tlx.results import record
-from tlx.secrecy import masked
 from tlx.sweeps import cleaning, driven
 from tlx.sweeps import status as states
 from tlx.sweeps.driver import Driver
@@ -147,7 +148,7 @@ def _log_summary(node: Mapping[str, Any], folder: Path, tables: Mapping[str, Any
     """Shows a study's tables in W&B, as a run of its own in the study's group."""
     from tlx.build import instantiate
     from tlx.report import writing
-    from tlx.training.run_logger import RunInfo
+    from tlx.training.logs.run_logger import RunInfo
 
     info = RunInfo(
         id=f"study-{folder.name}",

@@ -13,29 +13,33 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tlx import build, durable, interrupts, launch, runs
+from tlx import build
+from tlx.base import durable, interrupts
 from tlx.build import Plan
 from tlx.config import changes
-from tlx.data import columns
 from tlx.data.splits import Split
-from tlx.data.tokens import WindowedText
+from tlx.data.text import columns
+from tlx.data.text.inputs import WindowedText
+from tlx.execution import launch, runs
 from tlx.results import kept_weights, predictions, record
 from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageRecord, Value
 from tlx.tasks import samples
 from tlx.tasks.classification import Classification
 from tlx.tasks.task import Collected
-from tlx.training import memory, probe, pruning, sharding, tables
 from tlx.training.collect import Collector, broadcast
-from tlx.training.course import Course, Progress
-from tlx.training.fit import fit, peak_memory_bytes
+from tlx.training.engine import memory, pruning, sharding
+from tlx.training.engine import solve as probe
+from tlx.training.engine.course import Course, Progress
+from tlx.training.engine.fit import fit, peak_memory_bytes
+from tlx.training.engine.module import TransferModule
+from tlx.training.engine.patience import USUAL_MINUTES, Patience
+from tlx.training.engine.signals import Interrupted
+from tlx.training.engine.trainer import make_trainer
 from tlx.training.loaders import Share
-from tlx.training.loggers import RunInfo
-from tlx.training.module import TransferModule
-from tlx.training.patience import USUAL_MINUTES, Patience
-from tlx.training.progress import Display
-from tlx.training.reuse import Reuse
-from tlx.training.signals import Interrupted
-from tlx.training.trainer import make_trainer
+from tlx.training.logs import tables
+from tlx.training.logs.loggers import RunInfo
+from tlx.training.logs.progress import Display
+from tlx.training.reuse.source import Reuse
 
 Config = Mapping[str, Any]
 START = "start.json"

@@ -13,8 +13,9 @@ from omegaconf import OmegaConf
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from tlx import build, cores, durable, lineage, runs, sealed
-from tlx.backbones import stated
+from tlx import build
+from tlx.backbones.weights import stated
+from tlx.base import cores, durable, sealed
 from tlx.build import Model
 from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
@@ -23,13 +24,14 @@ from tlx.config.identity import normalise
 from tlx.data.divide import whole
 from tlx.data.relabel import relabelled
 from tlx.data.splits import Labels, Splits
+from tlx.execution import lineage, runs
 from tlx.results import record
 from tlx.tasks.heads import without_norm
 from tlx.tasks.task import Collected
-from tlx.training import checkpoints
 from tlx.training.collect import Collector
+from tlx.training.engine import checkpoints
+from tlx.training.engine.memory import AtOnce
 from tlx.training.loaders import Share
-from tlx.training.memory import AtOnce
 
 Config = Mapping[str, Any]
 LOG = logging.getLogger(__name__)
@@ -370,9 +372,9 @@ class Predictor:
         return [{"path": str(path), **_said(row)} for path, row in zip(paths, rows, strict=True)]
 
     def _predict_texts(self, inputs: Iterable[str | Path], batch_size: int) -> list[dict[str, Any]]:
-        from tlx.data import tokens
         from tlx.data.inputs import texts
-        from tlx.data.texts import Texts
+        from tlx.data.text import inputs as tokens
+        from tlx.data.text.texts import Texts
 
         labels, spec = self.model.task.labels, self.model.backbone.input_spec
         if labels.kind == "text":
@@ -398,7 +400,7 @@ class Predictor:
 
     def _words(self) -> list[str]:
         """Words of the run's data, as its predictions have them; none where they were deleted."""
-        from tlx.data import columns
+        from tlx.data.text import columns
 
         place = self.folder / "predictions" / "test.conll"
         sealed.check(place)
@@ -428,7 +430,7 @@ def _batches(
     paths: list[Path], spec: Config, labels: Labels, batch_size: int
 ) -> Iterator[dict[str, Any]]:
     """Encoded batches, a few images in memory at a time; what cannot be read is told at the end."""
-    from tlx.data.images import BadImage, image_encoder, load_image
+    from tlx.data.images.inputs import BadImage, image_encoder, load_image
 
     encode, bad = image_encoder(spec, [], False), []
     for at in range(0, len(paths), batch_size):
@@ -469,10 +471,10 @@ def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merg
     Raises:
         ExportError: there is no such form of the network.
     """
-    from tlx.backbones import adapters
-    from tlx.backbones.export import ExportError
-    from tlx.backbones.export import export as write
-    from tlx.backbones.export_adapters import export_adapters
+    from tlx.backbones.adapters import peft as adapters
+    from tlx.backbones.export.adapters import export_adapters
+    from tlx.backbones.export.networks import ExportError
+    from tlx.backbones.export.networks import export as write
 
     _, made = load(folder)
     told: dict[str, Any] = {

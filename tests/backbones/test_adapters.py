@@ -15,11 +15,12 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 import tiny as made
 from tiny import ALL, tiny
-from tlx.backbones import adapters, weights
-from tlx.backbones.adapters import adapted
-from tlx.backbones.export import ExportError, export, overlay
-from tlx.backbones.export_adapters import export_adapters
-from tlx.backbones.timm import timm
+from tlx.backbones.adapters import peft as adapters
+from tlx.backbones.adapters.peft import adapted
+from tlx.backbones.export.adapters import export_adapters
+from tlx.backbones.export.networks import ExportError, export, overlay
+from tlx.backbones.timm.networks import timm
+from tlx.backbones.weights import files as weights
 from tlx.methods import freezing
 from tlx.tasks.task import Network
 
@@ -327,8 +328,10 @@ def test_a_run_without_adapters_has_none_to_write(tmp_path):
 @pytest.mark.slow
 def test_peft_is_imported_with_adapters_only():
     code = (
-        "import sys; from tlx import build, use, execute; from tlx.backbones.timm import timm; "
-        "from tlx.backbones.transformers import transformers; timm(name='test_vit', init='none'); "
+        "import sys; from tlx import build, use; from tlx.execution import execute; "
+        "from tlx.backbones.timm.networks import timm; "
+        "from tlx.backbones.transformers.text import transformers; "
+        "timm(name='test_vit', init='none'); "
         "assert 'peft' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,13 +9,13 @@ import timm as timm_lib
 import torch
 import yaml
 
-from tlx.backbones.sources import KNOWN
-from tlx.backbones.timm import least_image_size, timm
+from tlx.backbones.timm.networks import least_image_size, timm
+from tlx.backbones.transformers.sources import KNOWN
 
 FOLDER = Path(__file__).parents[2] / "conf" / "backbone"
 ALL_FILES = sorted(FOLDER.glob("*.yaml"))
 TARGETS = {path: yaml.safe_load(path.read_text())["_target_"] for path in ALL_FILES}
-FILES = [path for path in ALL_FILES if TARGETS[path] == "tlx.backbones.timm.timm"]
+FILES = [path for path in ALL_FILES if TARGETS[path] == "tlx.backbones.timm.networks.timm"]
 HUB_FILES = [path for path in ALL_FILES if TARGETS[path].endswith(".transformers")]
 QUICK = {"resnet18", "resnet10t", "mobilenetv2_100", "inception_v3", "densenet121", "vit_tiny"}
 QUICK |= {"swin_tiny", "vit_small_dinov2", "vit_small_dinov3"}
@@ -23,7 +23,7 @@ QUICK |= {"swin_tiny", "vit_small_dinov2", "vit_small_dinov3"}
 
 def options(path):
     config = yaml.safe_load(path.read_text())
-    assert config.pop("_target_") == "tlx.backbones.timm.timm"
+    assert config.pop("_target_") == "tlx.backbones.timm.networks.timm"
     if config["name"] == "???":
         config["name"] = "test_resnet"
     return config | {"init": "none"}

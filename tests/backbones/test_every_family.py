@@ -16,9 +16,10 @@ from transformers.models.auto import modeling_auto as auto
 from cover import cover
 from tiny import TEXTS, batch
 from tlx import build
-from tlx.backbones import adapters, evidence
-from tlx.backbones.export import ExportError, export
-from tlx.backbones.language_heads import is_causal
+from tlx.backbones.adapters import peft as adapters
+from tlx.backbones.export.networks import ExportError, export
+from tlx.backbones.transformers import evidence
+from tlx.backbones.transformers.language_heads import is_causal
 from tlx.config.compose import compose
 from tlx.config.identity import normalise
 from tlx.data.splits import Labels

@@ -6,11 +6,11 @@ from transformers import AutoConfig
 
 import tiny as made
 from tiny import TEXTS, tiny
-from tlx.backbones import evidence as evidences
 from tlx.backbones.backbone import Reading
-from tlx.backbones.evidence import Evidence, evidence
-from tlx.backbones.transformers import transformers
-from tlx.backbones.trunks import Design
+from tlx.backbones.transformers import evidence as evidences
+from tlx.backbones.transformers.evidence import Evidence, evidence
+from tlx.backbones.transformers.text import transformers
+from tlx.backbones.transformers.trunks import Design
 
 BOTH = ("right", "left")
 SEEN = {

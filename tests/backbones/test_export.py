@@ -8,8 +8,8 @@ import torch
 from timm.models._hub import save_for_hf
 from torch import nn
 
-from tlx.backbones.export import ExportError, export, overlay
-from tlx.backbones.timm import timm
+from tlx.backbones.export.networks import ExportError, export, overlay
+from tlx.backbones.timm.networks import timm
 
 CLASSES = ("cat", "dog", "owl")
 

@@ -17,9 +17,9 @@ from transformers import (
 import tiny as made
 from tiny import DECODERS, ENCODERS, TEXTS, Linear, tiny
 from tlx.backbones.backbone import Reading
-from tlx.backbones.export import ExportError, export
-from tlx.backbones.recurrent import awd_lstm
-from tlx.backbones.transformers import transformers
+from tlx.backbones.export.networks import ExportError, export
+from tlx.backbones.text.recurrent import awd_lstm
+from tlx.backbones.transformers.text import transformers
 from tlx.tasks.task import Network
 
 CLASSES = ("cat", "dog", "owl")

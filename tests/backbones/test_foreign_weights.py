@@ -10,9 +10,10 @@ from torch import nn
 
 import tlx
 from tlx import build
-from tlx.backbones import weight_kinds, weights
-from tlx.backbones.key_rules import KeyRules, renamed
-from tlx.backbones.timm import timm
+from tlx.backbones.timm.networks import timm
+from tlx.backbones.weights import files as weights
+from tlx.backbones.weights import kinds as weight_kinds
+from tlx.backbones.weights.key_rules import KeyRules, renamed
 from tlx.config.check import CheckError
 from tlx.data.splits import Labels
 

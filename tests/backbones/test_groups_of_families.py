@@ -5,8 +5,8 @@ import timm
 import torch
 from transformers import AutoConfig
 
-from tlx.backbones import stacks, trunks
-from tlx.backbones.grouping import layer_groups
+from tlx.backbones.timm.grouping import layer_groups
+from tlx.backbones.transformers import stacks, trunks
 from tlx.methods import strategies
 from tlx.methods.stages import Group, Layout
 

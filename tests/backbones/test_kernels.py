@@ -7,7 +7,7 @@ import pytest
 import transformers
 from transformers.integrations import hub_kernels
 
-from tlx.backbones.sources import Source, config_of
+from tlx.backbones.transformers.sources import Source, config_of
 
 OTHERS = "somebody/attention"
 

@@ -12,14 +12,15 @@ from transformers import (
 
 import tiny as made
 from tiny import ALL, Linear, tiny
-from tlx.backbones import adapters, weights
+from tlx.backbones.adapters import peft as adapters
 from tlx.backbones.backbone import Reading
-from tlx.backbones.export import ExportError
-from tlx.backbones.export_adapters import export_adapters
-from tlx.backbones.prompts import PARAMETER, prompted
-from tlx.backbones.recurrent import awd_lstm
-from tlx.backbones.timm import timm
-from tlx.backbones.transformers import transformers
+from tlx.backbones.export.adapters import export_adapters
+from tlx.backbones.export.networks import ExportError
+from tlx.backbones.text.recurrent import awd_lstm
+from tlx.backbones.timm.networks import timm
+from tlx.backbones.transformers.prompts import PARAMETER, prompted
+from tlx.backbones.transformers.text import transformers
+from tlx.backbones.weights import files as weights
 from tlx.methods import freezing
 from tlx.tasks.task import Network
 

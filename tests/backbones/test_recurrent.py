@@ -10,9 +10,9 @@ from torch import nn
 
 import tiny as made
 from tiny import reading
-from tlx.backbones import weights
-from tlx.backbones.lstm import AwdLstm, DroppedLstm, LockedDropout
-from tlx.backbones.recurrent import awd_lstm
+from tlx.backbones.text.lstm import AwdLstm, DroppedLstm, LockedDropout
+from tlx.backbones.text.recurrent import awd_lstm
+from tlx.backbones.weights import files as weights
 from tlx.tasks.task import Network
 
 SMALL = {"embedding": 12, "width": 20, "layers": 3}

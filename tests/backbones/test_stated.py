@@ -7,8 +7,8 @@ import safetensors.torch
 import timm as timm_lib
 import torch
 
-from tlx.backbones import stated
-from tlx.backbones.timm import timm
+from tlx.backbones.timm.networks import timm
+from tlx.backbones.weights import stated
 
 MEAN, STD = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
 CFG = {"mean": MEAN, "std": STD}

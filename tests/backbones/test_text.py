@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tlx.backbones import text
+from tlx.backbones.text import network as text
 
 
 @pytest.fixture(params=["right", "left"])

@@ -10,8 +10,8 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from tokenizers import Tokenizer
 
 from tlx.backbones.backbone import Reading
-from tlx.backbones.tfidf import tfidf
-from tlx.data.tokenise import tokenised
+from tlx.backbones.text.tfidf import tfidf
+from tlx.data.text.tokenise import tokenised
 
 WORDS = r"(?u)\w+|[^\w\s]+"
 """What tlx takes for a word, where blanks part words."""
@@ -92,7 +92,7 @@ def test_counts_of_parts_add_up(monkeypatch):
     """However few tokens are counted together."""
     train = texts(60)
     whole = tfidf(Reading(texts=lambda: train), features=200)
-    monkeypatch.setattr("tlx.backbones.terms.AT_ONCE", 7)
+    monkeypatch.setattr("tlx.backbones.text.terms.AT_ONCE", 7)
     parts = tfidf(Reading(texts=lambda: train), features=200)
     assert torch.equal(whole.module.terms_F, parts.module.terms_F)
     assert torch.equal(whole.module.idf_F, parts.module.idf_F)

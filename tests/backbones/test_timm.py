@@ -6,9 +6,9 @@ import torch
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from tlx.backbones.grouping import layer_groups
-from tlx.backbones.timm import least_image_size, timm
-from tlx.backbones.weights import content_id
+from tlx.backbones.timm.grouping import layer_groups
+from tlx.backbones.timm.networks import least_image_size, timm
+from tlx.backbones.weights.files import content_id
 
 DECAYED = (
     "resnet18",

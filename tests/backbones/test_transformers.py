@@ -17,9 +17,9 @@ from transformers import (
 
 import tiny as made
 from tiny import ALL, DECODERS, ENCODERS, TEXTS, minilm, needs_minilm, tiny
-from tlx.backbones import weights
 from tlx.backbones.backbone import Reading
-from tlx.backbones.transformers import transformers
+from tlx.backbones.transformers.text import transformers
+from tlx.backbones.weights import files as weights
 from tlx.methods import freezing
 from tlx.tasks.task import Network
 

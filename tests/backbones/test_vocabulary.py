@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from tlx.backbones import vocabulary, weights
+from tlx.backbones.text import vocabulary
+from tlx.backbones.weights import files as weights
 
 TEXTS = ["The cat sat; the cat ran.", "Ünïcode — and\ttabs\nin 2 lines!", "so on and so on, 4 5 6"]
 PROGRAM = """
 import sys
-from tlx.backbones.vocabulary import learn
+from tlx.backbones.text.vocabulary import learn
 texts = [f"word{i % 7} and {i * i} zebras, quickly" for i in range(400)]
 sys.stdout.write(learn(lambda: texts, kind=sys.argv[1], size=60))
 """

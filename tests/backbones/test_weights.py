@@ -10,8 +10,8 @@ import safetensors.torch
 import timm as timm_lib
 import torch
 
-from tlx.backbones import weights
-from tlx.backbones.timm import timm
+from tlx.backbones.timm.networks import timm
+from tlx.backbones.weights import files as weights
 
 REAL = Path(os.environ.get("TLX_REAL_DATA", "/nowhere")) / "mobilenetv2_100_in1k"
 

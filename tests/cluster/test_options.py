@@ -12,7 +12,7 @@ import yaml
 
 import tlx
 from cluster.driving import options
-from tlx.runs import RunError
+from tlx.execution.runs import RunError
 from tlx.sweeps import child, needs, slurm_options, slurm_queue, snapshot
 from tlx.sweeps.executor import Job
 

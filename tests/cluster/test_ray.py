@@ -8,8 +8,8 @@ import pytest
 
 from cluster import driving
 from cluster.driving import Drive, freeze, options, same, training
+from tlx.execution.runs import RunError
 from tlx.results import record
-from tlx.runs import RunError
 from tlx.sweeps.executor import Job
 from tlx.sweeps.ray import RayExecutor
 

@@ -144,7 +144,7 @@ def write_world(tmp):
     (tmp / "stack.pth").write_bytes(pickle.dumps(Runs(f"touch {tmp}/ran"), protocol=4))
     own = {
         "backbone/typo_key.yaml": (
-            "_target_: tlx.backbones.timm.timm\nname: resnet18\nimage_siez: 32\n"
+            "_target_: tlx.backbones.timm.networks.timm\nname: resnet18\nimage_siez: 32\n"
         ),
         "backbone/runs_code.yaml": f"_target_: os.system\ncommand: touch {tmp}/ran\n",
         "optimizer/typo_target.yaml": "_target_: tlx.training.optimizers.adanw\nlr: 0.1\n",

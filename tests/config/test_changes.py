@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from tlx import execute, runs
 from tlx.config import changes, identity
 from tlx.config.changes import Change
 from tlx.config.compose import Composer, compose
 from tlx.config.places import conf_dir
+from tlx.execution import execute, runs
 from tlx.methods.stages import layout_of
 from tlx.results import record
 

@@ -54,7 +54,7 @@ seed: 2
     "dataset/mine.yaml": """
 defaults:
   - override /task: multi_label_classification
-_target_: tlx.data.embedded.digits
+_target_: tlx.data.images.digits.digits
 seed: ${seed}
 """,
 }

@@ -131,7 +131,9 @@ def test_starting_weights(tmp_path, init, fine):
 
 
 def dataset(root, **keys):
-    return {"dataset": {"_target_": "tlx.data.folder.image_folder", "root": str(root), **keys}}
+    return {
+        "dataset": {"_target_": "tlx.data.images.folder.image_folder", "root": str(root), **keys}
+    }
 
 
 def test_for_a_file_its_folder_is_suggested(tmp_path):
@@ -171,7 +173,7 @@ def test_fewer_than_two_classes_are_too_few(tmp_path, classes):
 
 
 def columns(**keys):
-    return {"dataset": {"_target_": "tlx.data.conll.conll", **keys}}
+    return {"dataset": {"_target_": "tlx.data.text.conll.conll", **keys}}
 
 
 def test_files_of_columns(tmp_path):
@@ -248,7 +250,7 @@ def test_files_and_folders_of_usual_names_are_found(tmp_path):
     assert "Training and training_set; give the one" in str(wrong)
     for name in ("Training.csv", "Training.conll"):
         (tmp_path / name).write_text("a O\n")
-    table = {"_target_": "tlx.data.text_table.text_csv", "root": str(tmp_path), "train": "train"}
+    table = {"_target_": "tlx.data.text.table.text_csv", "root": str(tmp_path), "train": "train"}
     assert files.check({"dataset": table}) == []
     assert files.check(columns(root=str(tmp_path), test="")) == []
 
@@ -256,7 +258,9 @@ def test_files_and_folders_of_usual_names_are_found(tmp_path):
 def test_names_of_further_sets_are_names_of_files(tmp_path):
     (wrong,) = files.check(dataset(tmp_path, extra={"../evil": "night"}))
     assert wrong.place == "dataset.extra"
-    (wrong,) = files.check({"dataset": {"_target_": "tlx.data.table.image_csv", "extra": ["a/b"]}})
+    (wrong,) = files.check(
+        {"dataset": {"_target_": "tlx.data.images.table.image_csv", "extra": ["a/b"]}}
+    )
     assert "'a/b' names files of the run" in str(wrong)
 
 

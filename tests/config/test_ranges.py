@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tlx.base.ranges import Range
 from tlx.config import limits, schema
 from tlx.config.check import CheckError, schema_signature
 from tlx.config.compose import compose
@@ -13,7 +14,6 @@ from tlx.config.identity import run_id
 from tlx.config.places import targets_by_group
 from tlx.config.signatures import OPAQUE, REQUIRED, signature
 from tlx.config.types import Misfit, conform
-from tlx.ranges import Range
 
 
 def annotation(text):
@@ -133,7 +133,7 @@ def test_a_persons_own_function_has_its_ranges_checked(tmp_path, monkeypatch):
     monkeypatch.setenv("TLX_SETTINGS", str(tmp_path / "settings.toml"))
     (tmp_path / "settings.toml").write_text('allow_targets = ["ranged.net"]\n')
     (tmp_path / "ranged.py").write_text(
-        "from typing import Annotated\nfrom tlx.ranges import Range\n"
+        "from typing import Annotated\nfrom tlx.base.ranges import Range\n"
         "Share = Annotated[float, Range(above=0, most=1)]\n"
         "def net(*, init: str = 'none', width: Annotated[int, Range(least=1)] = 3,"
         " share: Share = 0.5): ...\n"

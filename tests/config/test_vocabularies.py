@@ -9,8 +9,11 @@ CAUSAL = {
 }
 MASKED = {"task": {**CAUSAL["task"], "objective": "masked"}}
 SIZE, LOWER = "backbone.vocabulary_size", "backbone.lowercase"
-WORDS = {**CAUSAL, "backbone": {"_target_": "tlx.backbones.lstm.awd_lstm", "vocabulary": "words"}}
-NEW = {"_target_": "tlx.backbones.transformers.transformers", "name": "gpt2", "init": "none"}
+WORDS = {
+    **CAUSAL,
+    "backbone": {"_target_": "tlx.backbones.text.lstm.awd_lstm", "vocabulary": "words"},
+}
+NEW = {"_target_": "tlx.backbones.transformers.text.transformers", "name": "gpt2", "init": "none"}
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from PIL import Image
 from tlx import build
 from tlx.config.compose import compose
 from tlx.config.places import conf_dir
-from tlx.data import augment
 from tlx.data.augment import IN_STEP
-from tlx.data.images import image_encoder
+from tlx.data.images import augment
+from tlx.data.images.inputs import image_encoder
 
 OPTIONS = sorted(
     path.stem

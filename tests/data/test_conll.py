@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlx.data import columns
-from tlx.data.columns import Format
-from tlx.data.conll import conll
+from tlx.data.text import columns
+from tlx.data.text.columns import Format
+from tlx.data.text.conll import conll
 from tlx.methods import tags
 from tlx.methods.entities import Entity
 

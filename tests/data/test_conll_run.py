@@ -5,12 +5,12 @@ import warnings
 
 import pytest
 
-from tlx import execute
 from tlx.config.check import check
 from tlx.config.compose import compose
 from tlx.config.identity import normalise, run_id
-from tlx.data import columns
-from tlx.data.columns import Format
+from tlx.data.text import columns
+from tlx.data.text.columns import Format
+from tlx.execution import execute
 from tlx.methods import tags
 from tlx.methods.entities import Entity
 

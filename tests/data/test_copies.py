@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlx.data.embedded import digits
-from tlx.data.folder import image_folder
-from tlx.data.images import load_image
-from tlx.data.near_images import near_pairs, thumbnail
+from tlx.data.draw import Draw
+from tlx.data.images.digits import digits
+from tlx.data.images.folder import image_folder
+from tlx.data.images.inputs import load_image
+from tlx.data.images.near import near_pairs, thumbnail
 from tlx.data.splits import Labels
-from tlx.data.subset import Draw
-from tlx.data.texts import Texts, from_texts
+from tlx.data.text.texts import Texts, from_texts
 
 LABELS = Labels("single", ("no", "yes"))
 PARTS = {

@@ -19,24 +19,20 @@ from PIL import Image
 
 from texts import Few, spec
 from tlx.config.places import conf_dir
-from tlx.data import (
-    augment,
-    embedded,
-    huggingface,
-    text_augment,
-    token_files,
-    tokens,
-    torchvision,
-)
-from tlx.data.assemble import FLIPS
+from tlx.data.draw import Draw
 from tlx.data.encoder import Undescribed, described
-from tlx.data.images import image_encoder
-from tlx.data.library import Source, from_library
+from tlx.data.images import augment, huggingface, torchvision
+from tlx.data.images import digits as embedded
+from tlx.data.images.assemble import FLIPS
+from tlx.data.images.inputs import image_encoder
+from tlx.data.images.library import Source, from_library
 from tlx.data.splits import Labels
-from tlx.data.subset import Draw
-from tlx.data.tokenise import tokenised
+from tlx.data.text import augment as text_augment
+from tlx.data.text import inputs as tokens
+from tlx.data.text import token_files
+from tlx.data.text.tokenise import tokenised
 from tlx.training.loaders import Encoded
-from tlx.training.transform import draws, item_keys, transform
+from tlx.training.reuse.transform import draws, item_keys, transform
 
 LINES = [f"The {'good' if i % 2 else 'bad'} Cat number {i} sat there, {i * i}" for i in range(24)]
 IMAGE = {
@@ -97,18 +93,18 @@ def given(folder):
         path.write_text(line, encoding="utf-8")
     few = {"labels_per_class": 2}
     return {
-        "tlx.data.embedded.digits": few,
-        "tlx.data.embedded.digits_shifted": few,
-        "tlx.data.embedded.glyphs": {"images_per_class": 10, **few},
-        "tlx.data.embedded_text.stdlib_docs": few,
-        "tlx.data.folder.image_folder": {"root": str(folder / "tree")},
-        "tlx.data.table.image_csv": {"path": str(folder / "table.csv")},
-        "tlx.data.torchvision.torchvision": {"name": "FakeData", **USUAL},
-        "tlx.data.text_table.text_csv": {"path": str(folder / "texts.tsv")},
-        "tlx.data.text_folder.text_folder": {"root": str(folder / "texts")},
-        "tlx.data.text_lines.text_lines": {"path": str(folder / "lines.txt")},
-        "tlx.data.text_lines.text_file": {"path": str(folder / "lines.txt")},
-        "tlx.data.conll.conll": {"root": str(folder)},
+        "tlx.data.images.digits.digits": few,
+        "tlx.data.images.digits.digits_shifted": few,
+        "tlx.data.images.digits.glyphs": {"images_per_class": 10, **few},
+        "tlx.data.text.stdlib.docs.stdlib_docs": few,
+        "tlx.data.images.folder.image_folder": {"root": str(folder / "tree")},
+        "tlx.data.images.table.image_csv": {"path": str(folder / "table.csv")},
+        "tlx.data.images.torchvision.torchvision": {"name": "FakeData", **USUAL},
+        "tlx.data.text.table.text_csv": {"path": str(folder / "texts.tsv")},
+        "tlx.data.text.folder.text_folder": {"root": str(folder / "texts")},
+        "tlx.data.text.lines.text_lines": {"path": str(folder / "lines.txt")},
+        "tlx.data.text.lines.text_file": {"path": str(folder / "lines.txt")},
+        "tlx.data.text.conll.conll": {"root": str(folder)},
     }
 
 
@@ -118,7 +114,7 @@ SOURCES = sorted(
         for path in (conf_dir() / "dataset").glob("*.yaml")
     }
 )
-LONG = {"tlx.data.embedded_text.stdlib_docs"}
+LONG = {"tlx.data.text.stdlib.docs.stdlib_docs"}
 
 
 def function(target):
@@ -230,7 +226,10 @@ def test_configs_with_other_inputs_share_no_key(target, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_specs_and_augmentations_with_other_inputs_share_no_key(modality, tmp_path):
-    target = {"image": "tlx.data.folder.image_folder", "text": "tlx.data.text_table.text_csv"}
+    target = {
+        "image": "tlx.data.images.folder.image_folder",
+        "text": "tlx.data.text.table.text_csv",
+    }
     splits, seen = function(target[modality])(**given(tmp_path)[target[modality]]), Seen({})
     module = augment if modality == "image" else text_augment
     for key, values in (OTHER_IMAGE if modality == "image" else OTHER_TEXT).items():

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from tlx.data import split_folders
-from tlx.data.folder import image_folder
-from tlx.data.table import image_csv
+from tlx.data.images.folder import image_folder
+from tlx.data.images.table import image_csv
 
 NUMBER = iter(range(10**9))
 NAMED = {"train": "train", "val": "val", "test": "test"}

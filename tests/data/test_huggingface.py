@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlx.data.huggingface import huggingface
+from tlx.data.images.huggingface import huggingface
 
 HERE = importlib.util.find_spec("datasets") is not None
 needed = pytest.mark.skipif(not HERE, reason="datasets is not installed")

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
-from tlx.data import embedded, images
-from tlx.data.images import BadImage, image_encoder, load_image, to_rgb
+from tlx.data.images import digits as embedded
+from tlx.data.images import inputs as images
+from tlx.data.images.inputs import BadImage, image_encoder, load_image, to_rgb
 
 SPEC = {
     "kind": "image",

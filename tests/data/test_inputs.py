@@ -6,10 +6,10 @@ import pytest
 
 from tlx.data.inputs import images, parted, texts
 
-TABLES = {"_target_": "tlx.data.text_table.text_csv"}
+TABLES = {"_target_": "tlx.data.text.table.text_csv"}
 PAIRS = {**TABLES, "pair_column": "other"}
-FOLDERS = {"_target_": "tlx.data.text_folder.text_folder"}
-TAGGED = {"_target_": "tlx.data.conll.conll", "word_column": 1, "tag_column": -1}
+FOLDERS = {"_target_": "tlx.data.text.folder.text_folder"}
+TAGGED = {"_target_": "tlx.data.text.conll.conll", "word_column": 1, "tag_column": -1}
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_tables_of_other_endings_are_those_of_training(files, caplog):
     files(t_dot_csv="text\tx\na, b\tx\n", none="text\nc\n", p_dot_txt="path label\nq/a.png x\n")
     assert read("t.csv", dataset={**TABLES, "root": "/gone", "format": "tsv"})[0][1] == "a, b"
     assert read("none", dataset={**TABLES, "path": "/gone/all", "format": "csv"})[0][1] == "c"
-    listed = {"_target_": "tlx.data.table.image_csv", "path": "all.txt", "delimiter": " "}
+    listed = {"_target_": "tlx.data.images.table.image_csv", "path": "all.txt", "delimiter": " "}
     assert list(map(str, images(["p.txt"], listed))) == ["q/a.png"]
 
 

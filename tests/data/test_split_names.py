@@ -6,12 +6,12 @@ import re
 import pytest
 
 from tlx.config import files
-from tlx.data.conll import conll
-from tlx.data.huggingface import _chosen
+from tlx.data.images.huggingface import _chosen
+from tlx.data.images.table import image_csv
 from tlx.data.split_names import read
-from tlx.data.table import image_csv
-from tlx.data.text_lines import text_lines
-from tlx.data.text_table import text_csv
+from tlx.data.text.conll import conll
+from tlx.data.text.lines import text_lines
+from tlx.data.text.table import text_csv
 
 ROWS = "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(20))
 
@@ -112,7 +112,7 @@ def test_tables_of_json_come_after_all_others(tmp_path):
     assert [split.ids[0] for split in (made.train, made.val, made.test)] == [
         f"{name}.json:1" for name in ("train", "dev", "test")
     ]
-    config = {"_target_": "tlx.data.text_table.text_csv", "root": str(tmp_path)}
+    config = {"_target_": "tlx.data.text.table.text_csv", "root": str(tmp_path)}
     assert files.check({"dataset": config}) == []
     write(tmp_path / "train.csv")
     assert text_csv(root=str(tmp_path)).train.ids[0] == "train.csv:2"
@@ -145,7 +145,9 @@ def test_files_are_found_as_corpora_ship_them(tmp_path, names, others):
     splits = zip(("train", "val", "test"), names, strict=True)
     assert made.notes["files"] == {split: name for split, name in splits if name}
     assert made.notes.get("unused", []) == others
-    found = files.check({"dataset": {"_target_": "tlx.data.conll.conll", "root": str(tmp_path)}})
+    found = files.check(
+        {"dataset": {"_target_": "tlx.data.text.conll.conll", "root": str(tmp_path)}}
+    )
     assert found == []
 
 
@@ -158,7 +160,7 @@ def test_files_of_corpora_that_may_be_meant_are_named(tmp_path):
     (tmp_path / "train.char.bmes").rename(tmp_path / "msra_train.src")
     (tmp_path / "train.word.bmes").rename(tmp_path / "eng.testa.src")
     refused("as train.txt or train.conll; there are msra_train.src", conll, root=root)
-    (found,) = files.check({"dataset": {"_target_": "tlx.data.conll.conll", "root": root}})
+    (found,) = files.check({"dataset": {"_target_": "tlx.data.text.conll.conll", "root": root}})
     assert "name it here; there are msra_train.src" in str(found)
     named = {"root": root, "train": "msra_train.src"}
     refused("dataset.val=eng.testa.src takes it, dataset.val='' splits off", conll, **named)

@@ -12,9 +12,9 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from tlx.data import stdlib_sources as library
-from tlx.data.embedded_text import stdlib_docs
-from tlx.data.source_tags import TAGS, chunks, words_of
+from tlx.data.text.stdlib import sources as library
+from tlx.data.text.stdlib.docs import stdlib_docs
+from tlx.data.text.stdlib.tags import TAGS, chunks, words_of
 
 SPLITS = ("train", "val", "test")
 
@@ -50,7 +50,7 @@ def test_all_is_the_same_again_and_another_seed_divides_otherwise(about):
 
 def test_another_process_finds_the_same():
     code = (
-        "from tlx.data.embedded_text import stdlib_docs; import sys;"
+        "from tlx.data.text.stdlib.docs import stdlib_docs; import sys;"
         "assert 'telnetlib' not in sys.modules and 'turtle' not in sys.modules;"
         "print(stdlib_docs().fingerprint)"
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlx.data.subset import (
+from tlx.data.draw import (
     Draw,
     Items,
     limited_train,

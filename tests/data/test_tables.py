@@ -10,10 +10,10 @@ import pandas
 import pytest
 from PIL import Image
 
+from tlx.data.images.table import image_csv
 from tlx.data.inputs import images
 from tlx.data.splits import Labels
-from tlx.data.table import image_csv
-from tlx.data.text_table import text_csv
+from tlx.data.text.table import text_csv
 
 N = 12
 
@@ -364,7 +364,9 @@ def test_paths_of_windows(tmp_path):
     made = image_csv(path=str(table))
     ids = {*made.train.ids, *made.val.ids, *made.test.ids}
     assert ids == {"odd\\3.png" if i == 3 else f"in/deep/{i}.png" for i in range(N)}
-    found = images([str(table)], {"_target_": "tlx.data.table.image_csv", "path": str(table)})
+    found = images(
+        [str(table)], {"_target_": "tlx.data.images.table.image_csv", "path": str(table)}
+    )
     assert all(path.is_file() for path in found)
     assert len(found) == N
     table.write_text("path,label\nin\\deep\\99.png,a\n")

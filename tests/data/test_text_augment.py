@@ -14,9 +14,9 @@ from tlx import build
 from tlx.config.check import check
 from tlx.config.compose import compose
 from tlx.config.places import conf_dir
-from tlx.data import tokens
-from tlx.data.text_augment import token_cutoff, word_dropout, word_swap
-from tlx.data.tokenise import special_ids
+from tlx.data.text import inputs as tokens
+from tlx.data.text.augment import token_cutoff, word_dropout, word_swap
+from tlx.data.text.tokenise import special_ids
 
 OPTIONS = sorted(
     path.stem

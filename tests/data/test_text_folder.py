@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlx.data.text_files import decoded, lines_of
-from tlx.data.text_folder import text_folder
-from tlx.data.text_lines import text_file, text_lines
+from tlx.data.decoding import decoded, lines_of
+from tlx.data.text.folder import text_folder
+from tlx.data.text.lines import text_file, text_lines
 
 
 def tree(root, splits, *, n=10):

@@ -6,9 +6,10 @@ import math
 
 import pytest
 
-from tlx import execute, runs, use
+from tlx import use
 from tlx.config.check import check
 from tlx.config.compose import compose
+from tlx.execution import execute, runs
 from tlx.results import predictions
 
 BASE = [

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlx.data.text_rows import read
-from tlx.data.text_table import text_csv
+from tlx.data.tables.rows import read
+from tlx.data.text.table import text_csv
 
 CHINESE = ["今天天气很好", "我不喜欢这部电影", "非常棒的体验", "太糟糕了"]
 

@@ -6,10 +6,10 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from tlx.data.copies import MAX_PAIRS
+from tlx.data.draw import Draw
 from tlx.data.splits import Labels
-from tlx.data.subset import Draw
-from tlx.data.text_lines import text_lines
-from tlx.data.texts import Texts, from_texts, text_key
+from tlx.data.text.lines import text_lines
+from tlx.data.text.texts import Texts, from_texts, text_key
 
 
 def pool(inputs, targets, name="t"):

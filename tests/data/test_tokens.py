@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from texts import Few, spec, splits, with_ends
-from tlx.backbones import vocabulary
-from tlx.data import token_files, tokenise, tokens, windows
-from tlx.data.masking import Masking
+from tlx.backbones.text import vocabulary
 from tlx.data.splits import Labels
+from tlx.data.text import inputs as tokens
+from tlx.data.text import token_files, tokenise, windows
+from tlx.data.text.masking import Masking
 from tlx.methods import spelling
 from tlx.methods.order import Order
 

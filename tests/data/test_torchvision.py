@@ -8,7 +8,7 @@ import pytest
 import torchvision as vision
 from PIL import Image
 
-from tlx.data.torchvision import SETS, torchvision
+from tlx.data.images.torchvision import SETS, torchvision
 
 FAKE = {"size": 200, "image_size": (3, 9, 8), "num_classes": 5}
 

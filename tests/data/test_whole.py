@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlx.data.conll import conll
 from tlx.data.divide import whole
-from tlx.data.embedded import digits
-from tlx.data.folder import image_folder
+from tlx.data.images.digits import digits
+from tlx.data.images.folder import image_folder
+from tlx.data.images.table import image_csv
 from tlx.data.relabel import relabelled
 from tlx.data.splits import Labels
-from tlx.data.table import image_csv
-from tlx.data.text_folder import text_folder
-from tlx.data.text_lines import text_file, text_lines
-from tlx.data.text_table import text_csv
+from tlx.data.text.conll import conll
+from tlx.data.text.folder import text_folder
+from tlx.data.text.lines import text_file, text_lines
+from tlx.data.text.table import text_csv
 
 COUNT = 8
 

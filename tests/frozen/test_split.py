@@ -22,7 +22,7 @@ from transformers import (
 from made import CLASSES
 from tlx import build
 from tlx.backbones.backbone import Features
-from tlx.backbones.timm import least_image_size, pooled, timm
+from tlx.backbones.timm.networks import least_image_size, pooled, timm
 from tlx.frozen import nested
 from tlx.frozen.split import NoSplit, Split, find
 from tlx.methods import freezing, strategies

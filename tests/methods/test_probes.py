@@ -13,7 +13,7 @@ from sklearn.preprocessing import normalize
 
 from tlx.frozen.losses import BinaryCrossEntropy, CrossEntropy, Error
 from tlx.methods import probes
-from tlx.training.sparse import Sparse
+from tlx.training.reuse.sparse import Sparse
 
 
 def gradient_of(loss, targets, smoothing=0.0):

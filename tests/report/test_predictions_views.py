@@ -11,8 +11,8 @@ import torch
 from scipy import stats as reference
 
 from report import synthetic
-from tlx.data import columns
 from tlx.data.splits import Labels
+from tlx.data.text import columns
 from tlx.report import data, tables_predictions
 from tlx.report.build import build
 from tlx.results import predictions

@@ -11,7 +11,7 @@ from report import synthetic
 from tlx.report import data, reuse, tables_runs, terminal
 from tlx.report.build import build
 from tlx.results import record
-from tlx.training.stored import Inputs
+from tlx.training.reuse.stored import Inputs
 
 SHARED_OF_ARMS = {"computed", "reused", "saved_s", "fused", "fused_jobs"}
 SHARED_OF_RUNS = {"boundary", "computed", "reused", "saved_s", "fused_with"}

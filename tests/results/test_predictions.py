@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from tlx.data import columns
+from tlx.data.text import columns
 from tlx.results import predictions
 
 TRICKY = [

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tlx import cli, execute, runs
+from tlx import cli
 from tlx.config.check import CheckError
-from tlx.leases import leases, myself
+from tlx.execution import execute, runs
+from tlx.execution.leases import leases, myself
 from tlx.report import tables_predictions
 from tlx.results import manifest as manifests
 from tlx.results.manifest import Manifest, ManifestError, PlannedRun
@@ -123,8 +124,8 @@ def test_nothing_goes_while_somebody_is_at_work(lease, more, place, capsys):
 
 
 def test_a_driver_elsewhere_that_died_is_waited_for(place, monkeypatch, capsys):
-    monkeypatch.setattr("tlx.leases.STALE_S", 0.2)
-    monkeypatch.setattr("tlx.leases.LOOK_S", 0.02)
+    monkeypatch.setattr("tlx.execution.leases.STALE_S", 0.2)
+    monkeypatch.setattr("tlx.execution.leases.LOOK_S", 0.02)
     monkeypatch.setattr("tlx.sweeps.driven.LOOK_S", 0.02)
     study(place)
     away = replace(myself(), machine="elsewhere/pid:[1]/x")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tlx import execute, runs
 from tlx.config.compose import compose
-from tlx.lineage import Located, Locator
+from tlx.execution import execute, runs
+from tlx.execution.lineage import Located, Locator
 from tlx.results import record
 from tlx.sweeps.driver import Driver, Task
 from tlx.sweeps.executor import Ended, Job

@@ -13,9 +13,9 @@ import yaml
 
 import launching
 from studying import SMALL, finished, tlx
-from tlx import runs
 from tlx.config.compose import compose
-from tlx.lineage import Locator
+from tlx.execution import runs
+from tlx.execution.lineage import Locator
 from tlx.results import manifest as manifests
 from tlx.results import record
 from tlx.sweeps import fuse

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from results.studies import made_record
-from tlx import execute, runs
+from tlx.execution import execute, runs
 from tlx.results import manifest as manifests
 from tlx.results import record
 from tlx.results.claims import judge

@@ -10,13 +10,13 @@ import optuna
 import pytest
 import yaml
 
-from tlx import leases
 from tlx.config import schema
 from tlx.config.places import conf_dir
+from tlx.execution import leases
 from tlx.sweeps import search, search_claims, search_rules
 from tlx.sweeps.search import Search
 from tlx.sweeps.search_runs import SearchError, Trial, planned, value_of
-from tlx.training import pruning
+from tlx.training.engine import pruning
 
 SPACE = {
     "optimizer.lr": "tag(log, interval(1e-5, 1e-1))",

@@ -9,7 +9,7 @@ import pytest
 
 import launching
 from tlx.sweeps.search import Search
-from tlx.training import checkpoints, pruning
+from tlx.training.engine import checkpoints, pruning
 
 PRUNERS = {
     "median": {"startup_trials": 3, "warmup": 1},

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from tlx import runs
+from tlx.execution import runs
 from tlx.sweeps import status
-from tlx.training.progress import Display
+from tlx.training.logs.progress import Display
 
 
 @pytest.mark.parametrize("skew_s", [-3600.0, 3600.0])

@@ -7,9 +7,10 @@ from transformers import AutoModelForSequenceClassification
 
 import tiny
 from texts import alternating
-from tlx import cli, execute, use
+from tlx import cli, use
 from tlx.backbones.backbone import Features
 from tlx.config.compose import compose
+from tlx.execution import execute
 from tlx.results import record
 from tlx.tasks import heads
 from tlx.tasks.task import Network

@@ -15,8 +15,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 import texts
 import tiny
-from tlx.backbones import transformers, vocabulary
 from tlx.backbones.backbone import Reading
+from tlx.backbones.text import vocabulary
+from tlx.backbones.transformers import text as transformers
 from tlx.data.splits import Labels
 from tlx.tasks.language_modeling import language_modeling
 from tlx.tasks.task import Network

@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import texts
 from tiny import tiny
 from tlx.backbones.backbone import Reading
-from tlx.backbones.recurrent import awd_lstm
+from tlx.backbones.text.recurrent import awd_lstm
 from tlx.data.splits import Labels
 from tlx.tasks import samples
 from tlx.tasks.language_modeling import language_modeling

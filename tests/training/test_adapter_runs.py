@@ -7,12 +7,13 @@ import torch
 from safetensors import safe_open
 
 import launching
-from tlx import cli, execute, use
-from tlx.backbones import adapters
-from tlx.backbones.export import overlay
+from tlx import cli, use
+from tlx.backbones.adapters import peft as adapters
+from tlx.backbones.export.networks import overlay
 from tlx.config.compose import compose
+from tlx.execution import execute
 from tlx.results import record
-from tlx.training import checkpoints
+from tlx.training.engine import checkpoints
 
 BASE = [
     *("dataset=digits", "dataset.labels_per_class=6", "backbone=timm", "backbone.name=test_vit"),

@@ -23,10 +23,11 @@ from transformers import (
 
 import launching
 import tiny
-from tlx import build, execute
-from tlx.backbones.export import export
+from tlx import build
+from tlx.backbones.export.networks import export
 from tlx.config.compose import compose
 from tlx.config.identity import normalise
+from tlx.execution import execute
 from tlx.results import record
 
 STEPS, WARMUP, BATCH, BLOCK = 50, 10, 8, 32

@@ -13,7 +13,7 @@ from tlx.config.compose import compose
 from tlx.methods import freezing, strategies
 from tlx.methods.stages import layout_of
 from tlx.tasks.task import Network
-from tlx.training import batch_norm
+from tlx.training.engine import batch_norm
 
 ALONE = {"batch_size": 1, "accumulate": 1, "devices": 1, "nodes": 1, "eval_batch_size": 8}
 DIGITS = [

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from tlx.training import checkpoints
+from tlx.training.engine import checkpoints
 
 
 def payload(step: int, size: int = 64) -> dict:
@@ -190,7 +190,7 @@ def test_failing_rename_and_failing_sync_leave_the_earlier_one(tmp_path, monkeyp
 
 SAVER = """
 import sys, torch
-from tlx.training import checkpoints
+from tlx.training.engine import checkpoints
 for step in range(1, 10**6):
     weights = torch.full((200_000,), float(step))
     checkpoints.save(sys.argv[1], step, {"step": step, "w": weights}, keep=1 + step % 2)

@@ -50,7 +50,7 @@ def test_killed_in_stage_two_two_ranks_end_bit_identical(tmp_path: Path) -> None
     calm = two_ranks(["backbone.name=test_resnet"], tmp_path / "calm")
     assert launching.run(calm, world=2, sabotage={0: dump_weights, 1: dump_weights}) == [0, 0]
     killed = two_ranks(["backbone.name=test_resnet"], tmp_path / "killed")
-    kill = KillAt("tlx.training.module:TransferModule", "training_step", 31)
+    kill = KillAt("tlx.training.engine.module:TransferModule", "training_step", 31)
     assert launching.run(killed, world=2, sabotage={0: kill, 1: kill}) == [-9, -9]
     codes = launching.run(killed, world=2, sabotage={0: dump_weights, 1: dump_weights})
     assert codes == [0, 0], launching.log(killed)
@@ -126,7 +126,7 @@ def test_fully_sharded_ranks_equal_one_and_resume(tmp_path: Path) -> None:
     one = launching.freeze([*BASE, *sharded], runs_dir=tmp_path / "one")
     two = two_ranks([*sharded, "trainer.strategy=fsdp"], tmp_path / "two")
     assert launching.run(one) == [0]
-    kill = KillAt("tlx.training.module:TransferModule", "training_step", 31)
+    kill = KillAt("tlx.training.engine.module:TransferModule", "training_step", 31)
     assert launching.run(two, world=2, sabotage={0: kill, 1: kill}) == [-9, -9]
     assert launching.run(two, world=2) == [0, 0], launching.log(two)
     assert "resumed at step 28" in launching.log(two)

@@ -16,10 +16,10 @@ import made
 from made import small, weights
 from tlx.methods import strategies
 from tlx.methods.stages import spans
-from tlx.training import checkpoints, restart
-from tlx.training.course import Selection
-from tlx.training.divergence import Diverged
-from tlx.training.module import TransferModule
+from tlx.training.engine import checkpoints, restart
+from tlx.training.engine.course import Selection
+from tlx.training.engine.divergence import Diverged
+from tlx.training.engine.module import TransferModule
 
 DATA = made.tensors(24, 8)
 

@@ -8,12 +8,13 @@ from torch.nn import functional as F
 import launching
 import tiny
 from texts import alternating
-from tlx import build, execute
+from tlx import build
 from tlx.backbones.backbone import Features
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
 from tlx.data.feature_augment import feature_mixup
 from tlx.data.splits import Labels
+from tlx.execution import execute
 from tlx.fused.members import CannotFuse, check_recipe
 from tlx.methods.mixing import drawn_ratio
 from tlx.methods.order import step_seed
@@ -21,7 +22,7 @@ from tlx.methods.schedules import constant
 from tlx.methods.stages import layout_of
 from tlx.tasks.classification import classification
 from tlx.tasks.task import Network
-from tlx.training.module import Recipe, TransferModule
+from tlx.training.engine.module import Recipe, TransferModule
 
 IMAGES = [
     *("dataset=digits", "dataset.labels_per_class=6", "backbone=timm", "backbone.init=none"),

@@ -20,12 +20,12 @@ from tlx.methods.penalties import l2_sp
 from tlx.methods.schedules import cosine
 from tlx.methods.stages import Stage, Until, spans
 from tlx.tasks.classification import classification
-from tlx.training.course import Course, Pace, Selection
-from tlx.training.divergence import Diverged
 from tlx.training.effects import EarlyStopping, Ema
-from tlx.training.fit import Conductor
-from tlx.training.module import TransferModule
-from tlx.training.signals import Interrupted
+from tlx.training.engine.course import Course, Pace, Selection
+from tlx.training.engine.divergence import Diverged
+from tlx.training.engine.fit import Conductor
+from tlx.training.engine.module import TransferModule
+from tlx.training.engine.signals import Interrupted
 
 DATA = made.tensors(24, 8)
 
@@ -397,7 +397,7 @@ def test_a_signal_stops_at_a_step_and_the_run_goes_on_bit_identically(tmp_path: 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     net, layout = small()
     made.train(net, layout, strategies.full(layout), DATA, tmp_path, steps=4)
-    from tlx.training import checkpoints
+    from tlx.training.engine import checkpoints
 
     payload, _ = checkpoints.load_newest(tmp_path / "checkpoints") or ({}, None)
     payload["identity"] = {"run": "another"}

@@ -11,12 +11,13 @@ import pytest
 import launching
 import tiny
 from launching import KillAt
-from tlx import execute, runs, use
+from tlx import use
 from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
+from tlx.execution import execute, runs
 from tlx.results import record
 from tlx.train import START, _known_start
-from tlx.training import tables
+from tlx.training.logs import tables
 
 BASE = [
     *("trainer=cpu", "trainer.epochs=null", "trainer.steps=4", "trainer.batch_size=8"),
@@ -111,7 +112,7 @@ def test_evaluating_the_start_changes_nothing_of_training(old, new, tmp_path):
 def test_a_run_that_goes_on_keeps_the_figures_of_its_start(old, new, tmp_path):
     data = [f"dataset.path={new}", f"dataset.source_text={old}", "backbone.init=none"]
     folder = launching.freeze([*BASE, *network("gpt2"), *data], runs_dir=tmp_path / "runs")
-    kill = KillAt("tlx.training.module:TransferModule", "training_step", 4)
+    kill = KillAt("tlx.training.engine.module:TransferModule", "training_step", 4)
     assert launching.run(folder, sabotage={0: kill}) == [-9], launching.log(folder)
     path = folder / "checkpoints" / START
     kept = json.loads(path.read_text("utf-8"))

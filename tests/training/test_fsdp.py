@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import launching
 from tlx.methods import freezing
-from tlx.training.module import load_state, state_by_name
+from tlx.training.engine.module import load_state, state_by_name
 
 STEPS_A_STAGE = 5
 STAGES = ({"4."}, {"2.", "4."}, {"0.", "2.", "4."})

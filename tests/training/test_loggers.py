@@ -18,9 +18,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tlx.secrecy import masked
-from tlx.training import loggers, wandb_logger
-from tlx.training.run_logger import RunLogger
+from tlx.base.secrecy import masked
+from tlx.training.logs import loggers, wandb_logger
+from tlx.training.logs.run_logger import RunLogger
 
 SECRET = "planted-5ecret-value"
 
@@ -162,7 +162,7 @@ class TestCsv:
         script = """
 import os, sys
 from pathlib import Path
-from tlx.training import loggers
+from tlx.training.logs import loggers
 for line in sys.stdin:
     pid = os.fork()
     if pid:
@@ -256,7 +256,7 @@ from pathlib import Path
 import numpy as np
 sys.path.insert(0, {tests!r})
 from test_loggers import run_info
-from tlx.training import loggers
+from tlx.training.logs import loggers
 logger = loggers.wandb(run_info(sys.argv[1]))
 logger.log_metrics({{"train/loss": 1.5}}, step=3)
 logger.log_metrics({{"val/accuracy": 0.25}}, step=3)

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 import launching
 import made
 import studying
-from tlx import execute, runs
 from tlx.backbones.backbone import Features
 from tlx.config.compose import compose
 from tlx.config.identity import run_id
+from tlx.execution import execute, runs
 from tlx.methods import strategies
 from tlx.methods.stages import Group, Layout
 from tlx.results import record
 from tlx.tasks.task import Network
-from tlx.training import memory
-from tlx.training.memory import AtOnce, TooLarge
+from tlx.training.engine import memory
+from tlx.training.engine.memory import AtOnce, TooLarge
 from tlx.training.regularization import neftune
 
 FULL = "CUDA out of memory. Tried to allocate 20.00 MiB"

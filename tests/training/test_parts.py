@@ -12,7 +12,7 @@ import made
 from tlx.backbones.backbone import Features
 from tlx.config import changes
 from tlx.config.compose import compose
-from tlx.data.augment import cutmix, mixup
+from tlx.data.images.augment import cutmix, mixup
 from tlx.data.splits import IGNORED, Batch, Labels
 from tlx.methods import strategies
 from tlx.methods.schedules import constant
@@ -21,9 +21,10 @@ from tlx.tasks.classification import classification
 from tlx.tasks.language_modeling import language_modeling
 from tlx.tasks.task import Network, Task
 from tlx.tasks.token_classification import token_classification
-from tlx.training import module, regularization
+from tlx.training import regularization
 from tlx.training.effects import Effects, join
-from tlx.training.module import Recipe, TransferModule
+from tlx.training.engine import module
+from tlx.training.engine.module import Recipe, TransferModule
 
 WORDS, WIDTH = 6, 4
 TAGS = Labels("tags", ("O", "B-a", "I-a"))

@@ -13,18 +13,20 @@ import torch
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 
-from tlx import build, execute, runs, train
+from tlx import build, train
 from tlx.config import changes
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
 from tlx.config.identity import normalise, run_id
+from tlx.execution import execute, runs
 from tlx.methods.probes import Solution
-from tlx.training import fixed, probe
-from tlx.training.course import Course, Selection
-from tlx.training.module import TransferModule
+from tlx.training.engine import solve as probe
+from tlx.training.engine.course import Course, Selection
+from tlx.training.engine.module import TransferModule
+from tlx.training.engine.signals import Interrupted, StopFlag
+from tlx.training.logs.progress import Display
 from tlx.training.optimizers import lbfgs
-from tlx.training.progress import Display
-from tlx.training.signals import Interrupted, StopFlag
+from tlx.training.reuse import fixed
 
 BASE = [
     *("dataset=digits", "backbone=timm", "backbone.name=test_resnet", "backbone.init=none"),

@@ -6,9 +6,10 @@ import torch
 import launching
 import tiny
 from texts import alternating
-from tlx import build, cli, execute, runs, use
-from tlx.backbones import adapters
+from tlx import build, cli, use
+from tlx.backbones.adapters import peft as adapters
 from tlx.config.compose import compose
+from tlx.execution import execute, runs
 from tlx.results import record
 
 KINDS = ("prompt", "prefix")

@@ -11,9 +11,9 @@ from transformers.integrations.neftune import activate_neftune
 import tiny as made
 from tiny import ALL, tiny
 from tlx.backbones.backbone import Features
-from tlx.backbones.noise import add_noise
-from tlx.backbones.tfidf import tfidf
-from tlx.backbones.timm import timm
+from tlx.backbones.text.noise import add_noise
+from tlx.backbones.text.tfidf import tfidf
+from tlx.backbones.timm.networks import timm
 from tlx.methods import freezing
 from tlx.methods.step import Step
 from tlx.tasks.task import Network

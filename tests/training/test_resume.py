@@ -29,8 +29,8 @@ BASE = [
 ]
 GRADUAL = ["freeze_strategy=gradual", "freeze_strategy.stages=3", "freeze_strategy.every_steps=21"]
 
-MODULE = "tlx.training.module:TransferModule"
-CONDUCTOR = "tlx.training.fit:Conductor"
+MODULE = "tlx.training.engine.module:TransferModule"
+CONDUCTOR = "tlx.training.engine.fit:Conductor"
 
 
 def same(first: Path, second: Path) -> None:
@@ -57,7 +57,7 @@ KILLS = {
     "validation": KillAt(MODULE, "validation_step", 3),
     "stage_edge": KillAt(CONDUCTOR, "enter_stage", 2),
     "stage_left": KillAt(CONDUCTOR, "leave_stage", 1, after=True),
-    "save": KillAt("tlx.training.checkpoints", "_write_some", 60),
+    "save": KillAt("tlx.training.engine.checkpoints", "_write_some", 60),
     "rename": KillAt("os", "replace", 12),
 }
 

@@ -11,12 +11,13 @@ from PIL import Image
 
 import launching
 from launching import KillAt
-from tlx import execute
 from tlx.config.compose import compose
-from tlx.data import embedded
+from tlx.data.images import digits as embedded
+from tlx.execution import execute
 from tlx.results import record
 from tlx.results.record import Record
-from tlx.training import reuse, transform
+from tlx.training.reuse import source as reuse
+from tlx.training.reuse import transform
 
 BASE = [
     *("dataset=digits", "dataset.labels_per_class=6", "backbone=timm", "backbone.init=none"),
@@ -289,9 +290,9 @@ def frozen(runs_dir: Path, *overrides: str) -> Path:
 @pytest.mark.parametrize(
     "kill",
     [
-        KillAt("tlx.training.module:TransferModule", "training_step", 13),
+        KillAt("tlx.training.engine.module:TransferModule", "training_step", 13),
         pytest.param(
-            KillAt("tlx.training.fit:Conductor", "enter_stage", 2, after=True),
+            KillAt("tlx.training.engine.fit:Conductor", "enter_stage", 2, after=True),
             marks=pytest.mark.slow,
         ),
         pytest.param(KillAt("tlx.frozen.segments:Writer", "finish", 2), marks=pytest.mark.slow),

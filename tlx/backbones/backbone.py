@@ -79,7 +79,7 @@ class Backbone:
         neck: final norm, pooler, pre-logits parameters.
         embeddings: patch, position, token embedding parameters.
         no_decay: names that the network itself exempts from weight decay.
-        adapters: parameters put beside the network's own layers (`tlx.backbones.adapters`).
+        adapters: parameters put beside the network's own layers (`tlx.backbones.adapters.peft`).
         export: plain facts that an export needs (`source`, `name`, `kwargs`; `adapters`).
         lm_head: makes a language model's head, from features with `tokens` to a logit for each
             token of the vocabulary [N, T, V]; a weight that it shares with the module goes by the

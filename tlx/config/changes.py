@@ -37,8 +37,8 @@ UNEQUAL = frozenset(
     {
         "tlx.tasks.token_classification.token_classification",
         "tlx.tasks.language_modeling.language_modeling",
-        "tlx.data.augment.mixup",
-        "tlx.data.augment.cutmix",
+        "tlx.data.images.augment.mixup",
+        "tlx.data.images.augment.cutmix",
     }
 )
 """Tasks whose items weigh differently, and what mixes a whole batch."""
@@ -216,7 +216,7 @@ def _learns_words(config: Node) -> bool:
     tlx's own texts are English; what starts from a run takes its vocabulary over.
     """
     trunk, kind = config.get("backbone") or {}, _leaf(config.get("backbone"))
-    if _target(config.get("dataset")) == "tlx.data.embedded_text.stdlib_docs":
+    if _target(config.get("dataset")) == "tlx.data.text.stdlib.docs.stdlib_docs":
         return False
     if kind == "tfidf":
         return True

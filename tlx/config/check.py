@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tlx import secrecy
+from tlx.base import secrecy
 from tlx.config import files, limits, schema
 from tlx.config.places import list_group_options, targets_by_group
 from tlx.config.problems import CheckError, Problem

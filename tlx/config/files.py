@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from tlx import bounds
-from tlx.backbones import weight_kinds
+from tlx.backbones.weights import kinds as weight_kinds
+from tlx.base import bounds
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant
 from tlx.config.suggest import listed, nearest
-from tlx.data import column_files, split_files, split_folders, split_names
+from tlx.data import split_files, split_folders, split_names
+from tlx.data.text import column_files
 
 Node = Mapping[str, Any]
 TWO_CLASSES = "at least 2 classes are needed"
@@ -351,8 +352,8 @@ def _train_table(folder: Path) -> bool:
             split_files.find(
                 folder,
                 ["train"],
-                endings=constant("tlx.data.text_rows", "FORMATS"),
-                late=constant("tlx.data.text_rows", "LATE"),
+                endings=constant("tlx.data.tables.rows", "FORMATS"),
+                late=constant("tlx.data.tables.rows", "LATE"),
                 usual=split_names.FIRST,
             )
         )

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from tlx.config import changes, schema
+from tlx.base.secrecy import masked
+from tlx.config import changes, moved, schema
 from tlx.config.check import schema_signature, target_nodes
 from tlx.config.signatures import OPAQUE, Signature, signature
 from tlx.config.types import Misfit, conform
-from tlx.secrecy import masked
 
 Node = Mapping[str, Any]
 
@@ -58,6 +58,7 @@ def normalise(config: Node) -> dict[str, Any]:
     `freeze_strategy=scratch` means `backbone.init=none`. What does not fit is left as it is, for
     `check` to find. Normalising twice changes nothing.
     """
+    config = moved.current(config)
     done = {**config, **_completed(config, schema_signature("Config"), fill=True)}
     for key, name in schema.NODES.items():
         node = done.get(key)
@@ -110,6 +111,8 @@ def _essence(full: Node) -> dict[str, Any]:
     for group, place, node in target_nodes(full):
         found = _signature(node)
         less = _less_defaults(node, found) if found else dict(node)
+        if isinstance(node.get("_target_"), str):
+            less["_target_"] = moved.first(node["_target_"])
         if group in schema.LIST_GROUPS:
             kept[group] = {**kept[group], place.partition(".")[2]: less}
         else:

@@ -114,7 +114,7 @@ RANGES: dict[str, Range] = {
     "augmentation.*.alpha": ABOVE_0,
 }
 """Place to range, of what many functions take; others' ranges are said in their signatures
-(`tlx.ranges`). The first pattern that fits a place counts; lists are checked item by item."""
+(`tlx.base.ranges`). The first pattern that fits a place counts; lists are checked item by item."""
 
 
 def check(config: Node) -> list[Problem]:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from tlx import bounds
+from tlx.base import bounds
 from tlx.config.places import EXPERIMENT, conf_dir, experiments_dir
 from tlx.config.problems import CheckError, Problem
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tlx.base.ranges import Range
 from tlx.config.suggest import nearest
-from tlx.ranges import Range
 
 Aliases = Mapping[str, ast.expr]
 ANYTHING = {"Any", "object"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, Protocol
 
-from tlx.data.near_images import near_pairs
+from tlx.data.images.near import near_pairs
 from tlx.data.splits import Labels
 
 LOG = logging.getLogger(__name__)

@@ -11,10 +11,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from tlx.data import copies, subset
+from tlx.data import copies
+from tlx.data import draw as subset
 from tlx.data.copies import Noun
+from tlx.data.draw import Draw, Items
 from tlx.data.splits import Labels, Split
-from tlx.data.subset import Draw, Items
 
 LOG = logging.getLogger(__name__)
 _WHOLE: ContextVar[bool] = ContextVar("whole", default=False)

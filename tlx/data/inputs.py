@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tlx.data import column_files, columns, text_rows
-from tlx.data.columns import Format
-from tlx.data.files import path_in, quoted, refuse_lines
-from tlx.data.images import EXTENSIONS
-from tlx.data.separated import Column, Table
+from tlx.data.decoding import decoded, lines_of, refuse_empty
+from tlx.data.images.inputs import EXTENSIONS
+from tlx.data.listed import path_in, quoted, refuse_lines
 from tlx.data.split_names import SPLITS
-from tlx.data.text_files import decoded, lines_of, refuse_empty
-from tlx.data.text_items import USUAL_NAMES, place_of
-from tlx.data.text_rows import FORMATS, LATE
-from tlx.data.texts import Text
+from tlx.data.tables import rows as text_rows
+from tlx.data.tables.items import USUAL_NAMES, place_of
+from tlx.data.tables.rows import FORMATS, LATE
+from tlx.data.tables.separated import Column, Table
+from tlx.data.text import column_files, columns
+from tlx.data.text.columns import Format
+from tlx.data.text.texts import Text
 from tlx.data.tree import refuse_unwritable, visible_files, writable
 from tlx.methods import tags
 

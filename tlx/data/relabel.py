@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 from tlx.data.divide import held
-from tlx.data.files import quoted
+from tlx.data.listed import quoted
 from tlx.data.splits import Labels, Sample, Split, Splits
 
 LOG = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from tlx.names import alike, fault
+from tlx.base.names import alike, fault
 
 LOG = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")

@@ -10,7 +10,7 @@ from typing import Any
 from tlx.data import split_folders, split_names
 from tlx.data.copies import Noun
 from tlx.data.divide import A
-from tlx.data.files import Listed, quoted
+from tlx.data.listed import Listed, quoted
 from tlx.data.spelling import refuse_alike
 
 LOG = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, final
 
-from tlx import __version__, durable
+from tlx import __version__
+from tlx.base import durable
 
 FORMAT = 1
 CHUNK_BYTES = 4 * 2**20

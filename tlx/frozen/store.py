@@ -18,7 +18,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from tlx import durable
+from tlx.base import durable
 from tlx.frozen import entries, segments
 from tlx.frozen.entries import NoLocks, StoreError, TooLarge
 from tlx.frozen.rows import Places, Rounding, Rows, rounded

@@ -13,18 +13,19 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
-from tlx import build, runs
+from tlx import build
 from tlx.build import Plan
+from tlx.execution import runs
 from tlx.frozen.rules import AdamW, Sgd
 from tlx.frozen.split import NoSplit
 from tlx.frozen.store import StoreError
 from tlx.methods.order import Order
 from tlx.tasks.heads import LinearHead
-from tlx.training import pruning
-from tlx.training.course import Course
-from tlx.training.module import TransferModule
-from tlx.training.progress import Display
-from tlx.training.reuse import Reuse
+from tlx.training.engine import pruning
+from tlx.training.engine.course import Course
+from tlx.training.engine.module import TransferModule
+from tlx.training.logs.progress import Display
+from tlx.training.reuse.source import Reuse
 
 Config = Mapping[str, Any]
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from tlx import train
 from tlx.fused.members import CannotFuse, Member
-from tlx.training import checkpoints
-from tlx.training.course import Progress
-from tlx.training.fit import saved_state
+from tlx.training.engine import checkpoints
+from tlx.training.engine.course import Progress
+from tlx.training.engine.fit import saved_state
 
 
 def resume(member: Member, *, unusual: Collection[str]) -> int:

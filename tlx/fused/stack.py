@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tlx import build, train
+from tlx.base.interrupts import REQUESTS, given_up_on_request
 from tlx.frozen.heads import Heads
 from tlx.frozen.losses import loss_of
 from tlx.fused import saved
@@ -21,14 +22,13 @@ from tlx.fused.ends import Ends
 from tlx.fused.judging import at_once, outputs_of
 from tlx.fused.members import CannotFuse, Given, Member, check_alike, check_recipe, gather
 from tlx.fused.starts import factors_of, start_of
-from tlx.interrupts import REQUESTS, given_up_on_request
 from tlx.tasks import together
-from tlx.training import checkpoints
-from tlx.training.divergence import REMEDY, Diverged, check_validation, unusual
-from tlx.training.fit import training_row
-from tlx.training.module import TransferModule
-from tlx.training.signals import Interrupted, Pruned, StopFlag
-from tlx.training.writers import Writers
+from tlx.training.engine import checkpoints
+from tlx.training.engine.divergence import REMEDY, Diverged, check_validation, unusual
+from tlx.training.engine.fit import training_row
+from tlx.training.engine.module import TransferModule
+from tlx.training.engine.signals import Interrupted, Pruned, StopFlag
+from tlx.training.logs.writers import Writers
 
 SAVE_EVERY_S = 30.0
 """At most so much work is lost to a kill."""

@@ -1,14 +1,14 @@
 """Freeze strategies that train small adapters in a frozen network. Standard library only.
 
-The options say which adapters the network gets, as it is built (`tlx.backbones.adapters`); what is
-trained is the same for all: the adapters and the head. Norms, biases and the network's own weights
-are frozen.
+The options say which adapters the network gets, as it is built (`tlx.backbones.adapters.peft`);
+what is trained is the same for all: the adapters and the head. Norms, biases and the network's own
+weights are frozen.
 """
 
 from typing import Annotated
 
+from tlx.base.ranges import Range
 from tlx.methods.stages import Layout, Stage
-from tlx.ranges import Range
 
 
 def lora(
@@ -180,7 +180,7 @@ def _stage(name: str, layout: Layout) -> tuple[Stage, ...]:
     if not layout.adapters:
         raise ValueError(
             f"{name}: the network has no adapters; put them in first, by "
-            "tlx.backbones.adapters.adapted (tlx train does so)"
+            "tlx.backbones.adapters.peft.adapted (tlx train does so)"
         )
     wanted = {*layout.adapters, *layout.head.parameters}
     return (Stage(name, {n: 1.0 for n in layout.names if n in wanted}),)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
-from tlx.ranges import Range
+from tlx.base.ranges import Range
 
 Curve = Callable[[int, int], float]
 """(step, total) -> factor."""

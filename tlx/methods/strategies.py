@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
+from tlx.base.ranges import Range
 from tlx.methods.stages import Group, Layout, Stage, Until, check, matching
-from tlx.ranges import Range
 
 Policy = Literal["follow", "freeze", "train"]
 

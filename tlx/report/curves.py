@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tlx import sealed
+from tlx.base import sealed
 from tlx.report import plot_arms
 from tlx.report.data import Study, sound
 from tlx.report.figure import Figure, Style, Variant, safe, titled

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tlx import sealed
+from tlx.base import sealed
 from tlx.results import claims, grammar, looks, manifest, stats, table
 from tlx.results.claims import Verdict
 from tlx.results.manifest import Manifest, PlannedRun

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tlx import durable
+from tlx.base import durable
 from tlx.report import factors, formats, sections
 from tlx.report.data import Study
 from tlx.report.figure import Figure, dumped, styles

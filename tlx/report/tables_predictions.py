@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlx import names, sealed
+from tlx.base import names, sealed
 from tlx.report import plot_arms
 from tlx.report.data import Study, sound
 from tlx.report.formats import Column, Table

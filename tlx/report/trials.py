@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlx import secrecy
+from tlx.base import secrecy
 from tlx.report.data import Study
 from tlx.report.formats import Column, Table
 from tlx.report.numbers import decimals, known

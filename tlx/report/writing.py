@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlx import durable
+from tlx.base import durable
 from tlx.report.formats import Column, Table, text
 
 ENDINGS = (".csv", ".md", ".tex", ".parquet")

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tlx import durable, names
+from tlx.base import durable, names
+from tlx.base.secrecy import masked, masked_line
 from tlx.results.record import LATER, typed
-from tlx.secrecy import masked, masked_line
 
 logger = logging.getLogger(__name__)
 

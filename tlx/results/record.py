@@ -11,7 +11,7 @@ from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
-from tlx import durable, sealed
+from tlx.base import durable, sealed
 
 VERSION = 1
 FILE = sealed.RECORD

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import FrameType
 from typing import final
 
-from tlx import interrupts, runs
+from tlx.base import interrupts
+from tlx.execution import runs
 from tlx.results import record
 from tlx.sweeps.executor import Outcome
 from tlx.sweeps.local import OUTCOMES

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from tlx import execute, names, runs
+from tlx.base import names
+from tlx.execution import execute, runs
 from tlx.results import manifest as manifests
 from tlx.results import record
 

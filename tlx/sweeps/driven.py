@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tlx import runs
-from tlx.leases import LOOK_S, Holder, Leases, holding, holding_all, leases
+from tlx.execution import runs
+from tlx.execution.leases import LOOK_S, Holder, Leases, holding, holding_all, leases
 from tlx.results.manifest import STUDIES
 
 

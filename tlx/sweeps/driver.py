@@ -8,15 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, final
 
-from tlx import execute, runs, sealed
-from tlx.interrupts import Asked
-from tlx.leases import leases
-from tlx.lineage import Located
+from tlx.base import sealed
+from tlx.base.interrupts import Asked
+from tlx.base.secrecy import masked
+from tlx.execution import execute, runs
+from tlx.execution.leases import leases
+from tlx.execution.lineage import Located
 from tlx.results import record
-from tlx.secrecy import masked
 from tlx.sweeps import fuse
 from tlx.sweeps.executor import Ended, Executor, Job
-from tlx.training.pruning import FILE as SEARCH
+from tlx.training.engine.pruning import FILE as SEARCH
 
 State = Literal[
     "waiting", "running", "elsewhere", "finished", "failed", "pruned", "stopped", "blocked"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx.config.identity import essence
-from tlx.lineage import Located
+from tlx.execution.lineage import Located
 
 MOST = 256
 """Runs of one stack."""

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
-from tlx import cores, interrupts, runs
+from tlx.base import cores, interrupts
+from tlx.execution import runs
 from tlx.sweeps import worker
 from tlx.sweeps.executor import Ended, Job, Outcome
 
@@ -170,7 +171,7 @@ class LocalExecutor:
     def _open(self) -> None:
         if self.server is not None:
             return
-        from tlx import launch
+        from tlx.execution import launch
 
         self.server = subprocess.Popen(
             [sys.executable, "-m", "tlx.sweeps.warm"],

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from tlx import runs
+from tlx.execution import runs
 
 
 def gpus_each(folder: Path, node: Mapping[str, Any], *, there: Callable[[], bool]) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
-from tlx import runs
+from tlx.execution import runs
 from tlx.sweeps import child, needs, snapshot
 from tlx.sweeps.executor import Ended, Job, Outcome
 

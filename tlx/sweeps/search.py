@@ -25,10 +25,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from tlx import leases, secrecy
+from tlx.base import secrecy
+from tlx.execution import leases
 from tlx.sweeps import search_claims, search_samplers, spaces
 from tlx.sweeps.search_runs import SearchError, Trial, damage_told, planned, value_of
-from tlx.training import pruning
+from tlx.training.engine import pruning
 
 if TYPE_CHECKING:
     from optuna.study import Study

@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, final
 
-from tlx.leases import Holder
-from tlx.silence import Silence
-from tlx.training.pruning import KEEPALIVES
+from tlx.execution.leases import Holder
+from tlx.execution.silence import Silence
+from tlx.training.engine.pruning import KEEPALIVES
 
 LOCK_S = 300.0
 """Seconds that a worker waits for the others' claims; a claim takes far below one, but for `gp`."""

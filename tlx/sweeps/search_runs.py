@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tlx import runs
+from tlx.execution import runs
 from tlx.sweeps import spaces
 
 

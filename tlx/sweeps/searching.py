@@ -15,7 +15,7 @@ from tlx.config.design import SEARCH
 from tlx.config.identity import essence, normalise
 from tlx.config.limits import metrics_of
 from tlx.config.problems import Problem
-from tlx.lineage import Located, Locator, known
+from tlx.execution.lineage import Located, Locator, known
 from tlx.results.manifest import PlannedRun
 from tlx.results.record import Record, status_of
 from tlx.sweeps import fuse, search, search_rules, spaces

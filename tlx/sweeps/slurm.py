@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from tlx import runs
+from tlx.execution import runs
 from tlx.results import record
 from tlx.sweeps import slurm_options, slurm_queue, slurm_task, snapshot
 from tlx.sweeps.executor import Ended, Job

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlx import runs
+from tlx.execution import runs
 from tlx.sweeps import slurm_queue, snapshot
 from tlx.sweeps.executor import Job
 from tlx.sweeps.needs import gpus_each

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from tlx import runs
+from tlx.execution import runs
 
 ANSWER_S = 120
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard, final
 
-from tlx import runs
+from tlx.execution import runs
 from tlx.results import record
 from tlx.sweeps import child, slurm_queue
 from tlx.sweeps.executor import Outcome

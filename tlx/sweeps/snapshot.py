@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tlx import runs
 from tlx.config.places import conf_dir, experiments_dir
 from tlx.config.signatures import PACKAGE
+from tlx.execution import runs
 
 FOLDER = "code"
 LARGEST_BYTES = 100_000_000

@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tlx import runs
-from tlx.leases import leases
+from tlx.execution import runs
+from tlx.execution.leases import leases
 from tlx.results import manifest as manifests
 from tlx.results import record
 from tlx.results.manifest import Manifest, PlannedRun

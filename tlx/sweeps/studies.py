@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tlx import execute, launch, names, runs
+from tlx.base import names
 from tlx.config import sweep
 from tlx.config.check import CheckError, Problem
 from tlx.config.compose import Composer
@@ -18,7 +18,8 @@ from tlx.config.design import SEARCH, Cell, Plan, at_seed
 from tlx.config.design import plan as planned
 from tlx.config.limits import metrics_of
 from tlx.config.overrides import key_of
-from tlx.lineage import Located, Locator
+from tlx.execution import execute, launch, runs
+from tlx.execution.lineage import Located, Locator
 from tlx.results import manifest as manifests
 from tlx.results.manifest import Manifest, PlannedRun
 from tlx.sweeps import searching

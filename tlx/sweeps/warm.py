@@ -17,14 +17,15 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tlx import launch
+from tlx.base.secrecy import masked_text
 from tlx.config.places import targets_by_group
-from tlx.secrecy import masked_text
+from tlx.execution import launch
 
 PRELOAD = (
-    "tlx.execute", "tlx.train", "tlx.use", "tlx.data.embedded", "tlx.data.images", "tlx.data.scan",
-    "tlx.backbones.timm", "tlx.training.loggers", "timm", "sklearn.datasets", "scipy.stats",
-    "torchmetrics", "torchvision.transforms.v2", "matplotlib.font_manager", "yaml",
+    "tlx.execution.execute", "tlx.train", "tlx.use", "tlx.data.images.digits",
+    "tlx.data.images.inputs", "tlx.data.images.scan", "tlx.backbones.timm.networks",
+    "tlx.training.logs.loggers", "timm", "sklearn.datasets", "scipy.stats", "torchmetrics",
+    "torchvision.transforms.v2", "matplotlib.font_manager", "yaml",
     "rich._emoji_codes", "rich.progress", "sklearn.datasets.data",
 )  # fmt: skip
 
@@ -52,7 +53,7 @@ def _preload() -> None:
             importlib.import_module(name)
     from rich.cells import cell_len
 
-    from tlx.data import embedded
+    from tlx.data.images import digits as embedded
 
     cell_len("─")  # reads a table of widths
     embedded.digits()  # decoded once for all runs

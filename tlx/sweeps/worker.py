@@ -5,8 +5,9 @@ import sys
 import traceback
 from pathlib import Path
 
-from tlx import interrupts, launch, runs
-from tlx.secrecy import masked_text
+from tlx.base import interrupts
+from tlx.base.secrecy import masked_text
+from tlx.execution import launch, runs
 
 FINISHED, FAILED, INTERRUPTED, BUSY, PRUNED, LOST, APART = 0, 1, 3, 4, 5, 6, 7
 """Exit statuses."""
@@ -25,9 +26,9 @@ def main() -> int:
 def work(folder: Path) -> int:
     """Trains the run that is frozen in a folder; how it ended, as an exit status."""
     interrupts.REQUESTS.install(status=INTERRUPTED)  # in a fork, nobody has yet
-    from tlx import execute
-    from tlx.training.memory import Divided
-    from tlx.training.signals import Interrupted, Pruned
+    from tlx.execution import execute
+    from tlx.training.engine.memory import Divided
+    from tlx.training.engine.signals import Interrupted, Pruned
 
     try:
         with interrupts.at_work():

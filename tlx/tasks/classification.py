@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
+from tlx.base.ranges import Range
 from tlx.data.splits import Batch, Labels
 from tlx.methods import calibration, metrics
 from tlx.methods.bootstrap import intervals_each
 from tlx.methods.metrics import Counts
 from tlx.methods.shares import Share
-from tlx.ranges import Range
 from tlx.tasks.checks import check_labels, check_smoothing, check_weights
 from tlx.tasks.heads import linear_head
 from tlx.tasks.task import Collected

@@ -3,8 +3,8 @@
 from torch import nn
 
 from tlx.backbones.backbone import Backbone
-from tlx.backbones.file_heads import fitting_head
-from tlx.backbones.key_rules import rules_of
+from tlx.backbones.weights.file_heads import fitting_head
+from tlx.backbones.weights.key_rules import rules_of
 
 OF_RUN = "head."
 LINEAR = ("linear.weight", "linear.bias")

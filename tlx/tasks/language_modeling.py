@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
+from tlx.base.ranges import Range
 from tlx.data.splits import IGNORED, Batch, Labels
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
 from tlx.methods.shares import Share
-from tlx.ranges import Range
 from tlx.tasks.checks import check_labels, check_smoothing
 from tlx.tasks.heads import LanguageHead
 from tlx.tasks.task import Collected

@@ -10,8 +10,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from tlx.data.tokenise import around
-from tlx.data.tokens import WindowedText
+from tlx.data.text.inputs import WindowedText
+from tlx.data.text.tokenise import around
 
 TEXTS = 2
 PROMPT_TOKENS = 24

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
+from tlx.base.ranges import Range
 from tlx.data.splits import IGNORED, Batch, Labels
 from tlx.methods import entities, metrics
 from tlx.methods.bootstrap import Metric, intervals
 from tlx.methods.metrics import Counts
 from tlx.methods.shares import Share
-from tlx.ranges import Range
 from tlx.tasks.checks import check_labels, check_smoothing
 from tlx.tasks.classification import per_class
 from tlx.tasks.heads import TokenHead

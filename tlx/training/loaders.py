@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from tlx import interrupts
+from tlx.base import interrupts
 from tlx.data.splits import Batch, Encode, Sample, Split, Splits
 from tlx.methods.order import Order, sample_seed
 

@@ -1,0 +1,1 @@
+"""Adapters of the peft library, and which layers get them."""

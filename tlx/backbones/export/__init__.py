@@ -1,0 +1,1 @@
+"""Trained networks for the rest of the world."""

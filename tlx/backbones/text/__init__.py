@@ -1,0 +1,1 @@
+"""Text networks of one's own: vocabularies, recurrent networks, TF-IDF."""

@@ -1,0 +1,1 @@
+"""What every room may import: files that last, signals, secrets, bounds."""

@@ -1,0 +1,174 @@
+"""Finding every bad image before training, and equal images in different splits."""
+
+import base64
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import PIL
+from PIL import Image
+
+from tlx.base import cores, durable
+from tlx.data.images.inputs import BadImage, load_image
+from tlx.data.images.near import thumbnail
+
+OnBadFile = Literal["error", "skip"]
+LOG = logging.getLogger(__name__)
+VERSION = f"2-{PIL.__version__}"
+"""Of what is remembered: what another Pillow decoded is looked at again."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a look at all images gave.
+
+    Attributes:
+        keys: hash of each image's pixels, in order; empty text for a bad one.
+        bad: position -> reason.
+        thumbnails: of `near_images.thumbnail`, in order; empty for a bad one.
+    """
+
+    keys: tuple[str, ...]
+    bad: dict[int, str]
+    thumbnails: tuple[bytes, ...]
+
+    @property
+    def good(self) -> list[int]:
+        """Positions of the images that can be read."""
+        return [i for i in range(len(self.keys)) if i not in self.bad]
+
+
+def pixel_key(image: Image.Image) -> str:
+    """A hash of an image's pixels: equal for equal pixels, whatever the file."""
+    head = f"{image.mode} {image.width}x{image.height}:".encode()
+    return hashlib.blake2b(head + image.tobytes(), digest_size=16).hexdigest()
+
+
+def scan(paths: Sequence[Path], *, workers: int | None = None, remember: bool = True) -> Scan:
+    """Decodes every file in full, in threads; files that have not changed are not read again.
+
+    Args:
+        paths: the files.
+        workers: threads; by default one a core, at most 8.
+        remember: keep what was found in the user's cache folder, by path, size and time.
+    """
+    stamps = [_stamp(path) for path in paths] if remember else None
+    names = [str(path.absolute()) for path in paths] if remember else None
+    return scan_each(
+        len(paths), lambda i: load_image(paths[i]), names=names, stamps=stamps, workers=workers
+    )
+
+
+def scan_each(
+    count: int,
+    load: Callable[[int], Image.Image],
+    *,
+    names: Sequence[str] | None = None,
+    stamps: Sequence[str] | None = None,
+    workers: int | None = None,
+) -> Scan:
+    """Loads every image; those with a known name and stamp are not looked at again.
+
+    Args:
+        count: of images.
+        load: position -> image, or BadImage.
+        names: of the images, to remember them by; None remembers nothing.
+        stamps: what changes when an image does.
+        workers: threads; by default one a core, at most 8.
+    """
+    cache = _cache_file(names) if names and stamps else None
+    known = _recall(cache) if cache else {}
+
+    def look(position: int) -> tuple[str, bytes, str]:
+        if cache and names and stamps:
+            found = known.get(names[position])
+            if found and stamps[position] and found[0] == stamps[position]:
+                return found[1], base64.b64decode(found[2]), ""
+        try:
+            image = load(position)
+            return pixel_key(image), thumbnail(image), ""
+        except BadImage as error:
+            return "", b"", str(error)
+
+    threads = workers or min(cores.usable(), 8)
+    if threads == 1:
+        seen = [look(i) for i in range(count)]
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            seen = list(pool.map(look, range(count)))
+    found = Scan(
+        keys=tuple(key for key, _, _ in seen),
+        bad={i: reason for i, (_, _, reason) in enumerate(seen) if reason},
+        thumbnails=tuple(small for _, small, _ in seen),
+    )
+    if cache and names and stamps:
+        small = {i: base64.b64encode(found.thumbnails[i]).decode() for i in found.good}
+        fresh = {names[i]: (stamps[i], found.keys[i], text) for i, text in small.items()}
+        if fresh != known:
+            _keep(cache, fresh)
+    return found
+
+
+def refuse(found: Scan, names: Sequence[str], *, on_bad_file: OnBadFile) -> list[dict[str, str]]:
+    """What is set aside, as id and reason.
+
+    Raises:
+        ValueError: there are bad files, and `on_bad_file` is `error`; it lists them all.
+    """
+    bad = [{"id": names[i], "reason": reason} for i, reason in found.bad.items()]
+    if not bad:
+        return []
+    lines = "\n".join(f"  {entry['id']} {entry['reason']}" for entry in bad)
+    if on_bad_file == "error":
+        raise ValueError(
+            f"{len(bad)} of {len(names)} images cannot be used:\n{lines}\n"
+            "Mend or remove them, or set dataset.on_bad_file=skip to go on without them"
+        )
+    LOG.warning("left out %d of %d images:\n%s", len(bad), len(names), lines)
+    return bad
+
+
+def _stamp(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def cache_dir() -> Path:
+    """The user's cache folder for tlx."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "tlx"
+
+
+def _cache_file(names: Sequence[str]) -> Path:
+    common = os.path.commonpath(names)
+    digest = hashlib.blake2b(f"{VERSION}\0{common}".encode("utf-8", "replace"), digest_size=12)
+    return cache_dir() / "images" / f"{digest.hexdigest()}.json"
+
+
+def _recall(file: Path) -> dict[str, tuple[str, str, str]]:
+    """By name: stamp, key and thumbnail of what was seen."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {
+            str(name): (str(stamp), str(key), str(small))
+            for name, (stamp, key, small) in content.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _keep(file: Path, content: dict[str, tuple[str, str, str]]) -> None:
+    """Writes what was seen (a mutator); a folder that cannot be written to is no error."""
+    try:
+        durable.write(file, json.dumps(content))
+    except (OSError, UnicodeEncodeError) as error:
+        LOG.info("images will be looked at again next time: %s", error)

@@ -1,0 +1,53 @@
+"""What `--check` sees beside configs: their networks, without weights, and stages in the budget."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tlx.config.problems import CheckError, Problem
+
+Config = Mapping[str, Any]
+NODES = (
+    *("task", "freeze_strategy", "frozen", "regularization", "augmentation", "optimizer"),
+    *("schedule", "trainer", "monitor", "select_from", "init_head"),
+)
+"""Keys that a rehearsal reads, beside the backbone: configs that differ in others alone are
+rehearsed once."""
+
+
+def rehearse(configs: Iterable[tuple[str, Config]]) -> list[str]:
+    """Rehearses runs, without their data; gives what is to be said of them, a line each.
+
+    Args:
+        configs: of runs, checked and resolved, each with the name of its arm; empty for a run.
+
+    Raises:
+        ValueError: training would refuse the run, in the same words; of arms, all that it would.
+    """
+    from tlx import build
+    from tlx.backbones.weights.files import NotFetched
+
+    seen: set[str] = set()
+    problems: list[Problem] = []
+    notes: dict[str, None] = {}
+    for arm, config in configs:
+        # where the weights come from is of no matter to what is built without any
+        trunk = {key: value for key, value in config["backbone"].items() if key != "init"}
+        parts = [trunk, *(config.get(node) for node in NODES)]
+        key = json.dumps(parts, sort_keys=True, default=str)
+        if key in seen:
+            continue
+        seen.add(key)
+        try:
+            rehearsed = build.rehearse(config, build.regularization(config))
+        except NotFetched as error:
+            notes[f"{arm or 'the network'} was not tried: {error}"] = None
+        except ValueError as error:
+            if not arm:
+                raise
+            problems.append(Problem(arm, str(error)))
+        else:
+            notes |= dict.fromkeys(rehearsed.backbone.notes)
+    if problems:
+        raise CheckError(problems)
+    return list(notes)

@@ -1,0 +1,1 @@
+"""The one LightningModule and what fits it, stage by stage."""

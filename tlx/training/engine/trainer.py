@@ -1,0 +1,75 @@
+"""The Lightning Trainer as tlx uses it: one object, quiet, entered once a stage."""
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+from tlx.training.engine.signals import OwnSignals
+
+
+def make_trainer(
+    *,
+    folder: Path,
+    accelerator: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
+    strategy: str = "auto",
+    precision: str = "32",
+    accumulate: int = 1,
+    grad_clip: float | None = None,
+    deterministic: bool = True,
+    loggers: Sequence[Logger] = (),
+    callbacks: Sequence[pl.Callback] = (),
+) -> pl.Trainer:
+    """A Trainer without limits, checkpoints, bars or samplers of its own: `fit` rules those."""
+    for name in ("pytorch_lightning", "lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
+    warnings.filterwarnings("ignore", module=r"lightning_fabric\..*")
+    if accelerator == "auto":
+        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    plugins: list[Any] = []
+    if "SLURM_NTASKS" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    if strategy == "auto" and devices * nodes > 1:
+        strategy = "ddp"
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=_strategy(strategy, devices * nodes),
+        precision=precision,  # type: ignore[arg-type]
+        accumulate_grad_batches=accumulate,
+        gradient_clip_val=grad_clip,
+        deterministic="warn" if deterministic else False,
+        benchmark=not deterministic,
+        logger=list(loggers) or False,
+        callbacks=[OwnSignals(), *callbacks],
+        plugins=plugins or None,
+        max_epochs=-1,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        log_every_n_steps=10**9,
+        default_root_dir=str(folder),
+    )
+
+
+def _strategy(name: str, world: int) -> Any:
+    if name == "fsdp":
+        from pytorch_lightning.strategies import ModelParallelStrategy
+
+        return ModelParallelStrategy(
+            data_parallel_size=world, tensor_parallel_size=1, save_distributed_checkpoint=False
+        )
+    return name

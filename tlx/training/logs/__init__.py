@@ -1,0 +1,1 @@
+"""What is shown and logged of a run while it trains."""

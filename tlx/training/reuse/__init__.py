@@ -1,0 +1,1 @@
+"""What is frozen is computed once: training from stored activations."""

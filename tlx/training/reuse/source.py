@@ -1,0 +1,499 @@
+"""What is frozen is computed once: a stage that trains from stored activations.
+
+Where a stage's frozen bottom gives the same activation for an item each time, activations are
+taken from the store (computed where they are missing), and the stage trains what lies above them.
+Order, targets, random streams and resuming are those of training without the store.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from tlx.data.splits import Batch, Split, Splits
+from tlx.frozen import split as splitting
+from tlx.frozen.split import NoSplit
+from tlx.frozen.store import Rows, Store, StoreError
+from tlx.methods.order import sample_seed
+from tlx.training.collect import broadcast
+from tlx.training.engine import sharding
+from tlx.training.engine.module import TransferModule
+from tlx.training.loaders import Collate, Encoded, EvalBatches, Position, StepBatches, loader
+from tlx.training.reuse.stored import (
+    STORED,
+    Beside,
+    Chosen,
+    Inputs,
+    Stored,
+    by_length,
+    lengthened,
+    longer,
+    placed,
+    read_s_per_byte,
+    row_bytes,
+    shorter,
+)
+from tlx.training.reuse.transform import Transform, item_keys
+
+log = logging.getLogger(__name__)
+
+PROVED_ON = 8
+"""Items on which a split is proved."""
+
+MOST_INPUT_BYTES = 2**29
+"""Decoded inputs are stored up to this size in all."""
+
+POOL = 16
+"""Batches of activations whose items are sorted by length together."""
+
+MOST_PASSING_BYTES = 2**16
+"""Activations above this size are not stored for a split that is read once."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the config says of the store.
+
+    Attributes:
+        store: None where it is off.
+        views: draws of a random augmentation that a frozen stage repeats; 0: none is repeated.
+        dtype: in which activations are stored; None: as they are.
+        facts: what activations depend on beside network, items and transform.
+    """
+
+    store: Store | None
+    views: int = 0
+    dtype: torch.dtype | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a stage's batches come from instead of the data.
+
+    Attributes:
+        train: loader over stored activations, with the sampler of the loader that it stands for.
+        val: likewise.
+        wall_s: seconds that it took to make ready.
+    """
+
+    train: "DataLoader[Batch]"
+    val: "DataLoader[Batch]"
+    wall_s: float
+
+
+@final
+class Reuse:
+    """Decides, stage by stage, whether to train from stored activations, and does."""
+
+    def __init__(
+        self,
+        trainer: pl.Trainer,
+        module: TransferModule,
+        *,
+        splits: Splits,
+        training: Transform,
+        evaluation: Transform,
+        wishes: Wishes,
+        loading: Mapping[str, Any],
+        batch_size: int,
+        reads_inputs: bool = False,
+        padding_side: str = "right",
+        say: Callable[[str], object] = log.info,
+    ) -> None:
+        """Computes nothing yet.
+
+        Args:
+            trainer: whose device and precision activations are computed with.
+            module: of the run.
+            splits: its data.
+            training: of the training split.
+            evaluation: of all others.
+            wishes: what the config says.
+            loading: `workers` and `pin` of loaders.
+            batch_size: in which activations are computed.
+            reads_inputs: whether something in training needs the inputs themselves.
+            padding_side: on which texts are padded, `right` or `left`.
+            say: is told what is done, and why not.
+        """
+        self.trainer, self.module, self.splits = trainer, module, splits
+        self.training, self.evaluation = training, evaluation
+        self.wishes, self.loading, self.batch_size = wishes, dict(loading), batch_size
+        self.reads_inputs, self.say = reads_inputs, say
+        self._padding_side = padding_side
+        self._before: Mapping[str, Any] = {}
+        self._computed, self._reused = 0, 0
+        self._served: Counter[str] = Counter()
+        self._split: splitting.Split | Inputs | None = None
+        self._prefix = ""
+        self._length = 0  # of activations, in tokens, where inputs go beside them
+        self._fixed = False  # whether batches must be so long as well
+        self.prefix_s = 0.0
+        self._targets: dict[int, Tensor] = {}
+        self._keys: dict[int, list[str]] = {}  # of items, by split
+
+    # -- a stage ------------------------------------------------------------------------------
+
+    def enter(
+        self, train_loader: Any, val_loader: Any, *, samples: int, before: Mapping[str, Any]
+    ) -> Source | None:
+        """Loaders over activations for the stage that the module has entered, or None.
+
+        Args:
+            train_loader: over the data, with a `StepBatches`.
+            val_loader: over the data, with an `EvalBatches`.
+            samples: that the stage has yet to train on.
+            before: `state` of the same stage when it was interrupted; empty for a fresh one.
+        """
+        started = time.monotonic()
+        self.leave()
+        self._before = before
+        self._computed, self._reused, self._served = 0, 0, Counter()
+        batches: StepBatches = train_loader.batch_sampler
+        batches.views = 0
+        why = self.why_not()
+        if why is None:
+            try:
+                self.find()
+            except NoSplit as reason:
+                why = str(reason)
+        if why is None and self.training.seed is not None:
+            batches.views = self.wishes.views
+        if why is not None and self.wishes.store is not None:
+            self.say(f"no activations are stored: {why}")
+        if why is not None and self._may_store_inputs():
+            self._find_inputs()
+        rows = None if self._split is None else self._train_and_val(samples, batches.views)
+        if rows is None or self._split is None:
+            self._split = None
+            return None
+        if isinstance(self._split, splitting.Split):
+            self.module.run_with(self._suffix)
+        wall_s = time.monotonic() - started
+        train = self._loader(rows[0], self.splits.train, batches, views=batches.views)
+        val = self._loader(rows[1], self.splits.val, val_loader.batch_sampler)
+        return Source(train, val, wall_s)
+
+    def leave(self) -> None:
+        """The whole network runs again."""
+        self._split = None
+        self.module.run_whole()
+
+    def state(self) -> dict[str, Any]:
+        """What the stage took from the store, as its record tells it; empty for nothing."""
+        if self._split is None:
+            return dict(self._before)
+        spared = self._served["items"] - self._computed
+        return {
+            "boundary": self._split.boundary,
+            "computed": self._before.get("computed", 0) + self._computed,
+            "reused": self._before.get("reused", self._reused),
+            "saved_s": self._before.get("saved_s", 0.0) + spared * self.prefix_s,
+        }
+
+    def why_not(self) -> str | None:
+        """Why the stage cannot train from activations, as far as that is known without looking."""
+        recipe = self.module.recipe
+        if self.wishes.store is None and not self.wishes.views:
+            return "cache=off"
+        if sharding.is_sharded(self.module.network):
+            return "the network is sharded"
+        if recipe.mixing:
+            return f"{recipe.mixing[0].name} mixes inputs anew in each step"
+        if self.reads_inputs:
+            return "regularization needs the inputs in each step"
+        if self.training.facts is None and not self.wishes.views:
+            return self.training.why_unknown
+        if self.training.seed is not None and not self.wishes.views:
+            return "augmentation draws anew in each epoch (frozen.views=K stores K draws)"
+        if self.splits.encode_target is None:
+            return "the data's targets depend on its inputs"
+        return None
+
+    def find(self) -> str:
+        """Splits the network at the stage's boundary, whose name it returns; times what lies below.
+
+        Raises:
+            NoSplit: it cannot be split there.
+        """
+        device = self.trainer.strategy.root_device
+        self.module.to(device)
+        self.module.train()
+        count = min(PROVED_ON, len(self.splits.train))
+        dataset = Encoded(self.splits.train, self.training.encode, seed=self.training.seed)
+        samples = [dataset[index, 0] for index in range(count)]
+        inputs = placed(self.splits.collate(samples)["input"], device)
+        with self._precision():
+            found = splitting.find(self.module.network, inputs)
+            length, fixed = 0, False
+            if found.needs_inputs:
+                length = self._tokens(found, inputs)
+                side = self._padding_side
+                longest = longer(inputs, length, padding_side=side)
+                others = (shorter(inputs, padding_side=side), longest)
+                if not all(splitting.holds(found, other) for other in others):
+                    inputs, fixed = longest, True
+                    found = splitting.find(self.module.network, inputs)
+            if self.module.recipe.compile and found.boundary != "backbone":
+                raise NoSplit("trainer.compile compiles the whole network")
+            started = time.monotonic()
+            found.prefix(inputs)
+        self.prefix_s = (time.monotonic() - started) / count
+        self._split, self._prefix = found, found.prefix_id()
+        self._length, self._fixed = length, fixed
+        return found.boundary
+
+    def _tokens(self, found: splitting.Split, inputs: Any) -> int:
+        """Tokens of the longest text of all, where activations are of a text's tokens.
+
+        Raises:
+            NoSplit: they are something else.
+        """
+        every = (self.splits.train, self.splits.val, self.splits.test, *self.splits.extra.values())
+        lengths = [getattr(split, "lengths", None) for split in every]
+        mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+        if mask is None or None in lengths or found.shape[:1] != mask.shape[1:]:
+            raise NoSplit("what lies above the boundary reads the inputs as well")
+        return max(max(each, default=1) for each in lengths if each is not None)
+
+    def _may_store_inputs(self) -> bool:
+        """Whether decoded and resized inputs are the same in each epoch, and few enough."""
+        alike = self.training.seed is None and self.splits.encode_target is not None
+        return self.wishes.store is not None and self.training.facts is not None and alike
+
+    def _find_inputs(self) -> None:
+        """Takes the inputs themselves for what is stored."""
+        dataset = Encoded(self.splits.train, self.training.encode, seed=None)
+        started = time.monotonic()
+        inputs = dataset[0, 0]["input"]
+        self.prefix_s = time.monotonic() - started
+        if isinstance(inputs, Tensor):
+            found = Inputs(tuple(inputs.shape), inputs.dtype)
+            items = len(self.splits.train) + len(self.splits.val)
+            if items * row_bytes(found) <= MOST_INPUT_BYTES:
+                self._split, self._prefix, self._length = found, "", 0
+
+    def adopt(self, other: "Reuse") -> None:
+        """Takes over the split that another one has found for the same network."""
+        self._split, self._prefix = other._split, other._prefix
+        self._length, self._fixed = other._length, other._fixed
+        self.prefix_s = other.prefix_s
+
+    def _train_and_val(self, samples: int, views: int) -> tuple[Rows, Rows] | None:
+        """Rows of both splits, computed by rank 0; None where it is not worth it."""
+        said: str | None = None
+        rows: list[Rows] = []
+        if self.trainer.is_global_zero:
+            try:
+                rows = self._both(samples, views)
+            except (StoreError, _NotWorthIt) as reason:
+                said = str(reason)
+        said = broadcast(said)
+        if said is not None:
+            if self.wishes.store is not None:
+                self.say(f"nothing is stored: {said}")
+            return None
+        if not rows:
+            rows = self._both(samples, views)
+        self._computed = sum(part.computed for part in rows)
+        self._reused = sum(part.reused for part in rows)
+        return rows[0], rows[1]
+
+    def _both(self, samples: int, views: int) -> list[Rows]:
+        if self.wishes.store is None:
+            raise _NotWorthIt("cache=off")
+        for each in (self.training, self.evaluation):
+            if each.facts is None:  # of random ones, whose views are repeated all the same
+                raise _NotWorthIt(each.why_unknown)
+        count = len(self.splits.train) * max(views, 1)
+        if samples < count:
+            raise _NotWorthIt(f"{count} activations would serve {samples} samples")
+        assert self._split is not None
+        size = self._row_bytes()
+        if size * count > self.wishes.store.resident_bytes:
+            reading_s = size * read_s_per_byte(self.wishes.store.folder)
+            if reading_s > self.prefix_s:
+                raise _NotWorthIt(
+                    f"reading an activation takes {reading_s * 1e3:.2g} ms, computing it "
+                    f"{self.prefix_s * 1e3:.2g} ms"
+                )
+        train = self.rows(self.splits.train, self.training, views=views)
+        return [train, self.rows(self.splits.val, self.evaluation)]
+
+    def _suffix(self, stored: Any) -> Any:
+        assert isinstance(self._split, splitting.Split)
+        if not self._length:
+            return self._split.suffix(stored.to(self._split.dtype))
+        inputs = {name: value for name, value in stored.items() if name != STORED}
+        return self._split.suffix(stored[STORED].to(self._split.dtype), inputs=inputs)
+
+    def _shape(self) -> tuple[int, ...]:
+        """Of a stored row."""
+        assert self._split is not None
+        shape = self._split.shape
+        return (self._length, *shape[1:]) if self._length else shape
+
+    def _row_bytes(self) -> int:
+        assert self._split is not None
+        return self._split.dtype.itemsize * torch.Size(self._shape()).numel()
+
+    # -- rows ---------------------------------------------------------------------------------
+
+    def rows(self, split: Split, transform: Transform, *, views: int = 0) -> Rows:
+        """Activations of a split, view by view for each item.
+
+        Raises:
+            StoreError: they do not fit, the store cannot be used, or it cannot be known what the
+                activations depend on.
+        """
+        found, store = self._split, self.wishes.store
+        assert found is not None
+        assert store is not None
+        if transform.facts is None:
+            raise StoreError(transform.why_unknown)
+        every = [(index, view) for index in range(len(split)) for view in range(max(views, 1))]
+        if id(split) not in self._keys:
+            self._keys[id(split)] = item_keys(split, self.splits)
+        keys = self._keys[id(split)]
+        if views:
+            seed, ids = transform.seed or 0, split.ids
+            keys = [f"{keys[i]}~{sample_seed(seed, view, ids[i])}" for i, view in every]
+
+        def compute(positions: Sequence[int]) -> Iterator[Tensor]:
+            return self._activations(split, transform, [every[position] for position in positions])
+
+        facts = {
+            "boundary": found.boundary,
+            "prefix": self._prefix,
+            "transform": dict(transform.facts),
+            **({"length": self._length} if self._length else {}),
+            **self.wishes.facts,
+        }
+        dtype = self.wishes.dtype if isinstance(found, splitting.Split) else None
+        try:
+            rows = store.rows(
+                facts, keys, shape=self._shape(), dtype=dtype or found.dtype, compute=compute,
+                say=self.say,
+            )  # fmt: skip
+        except OSError as error:  # a folder that cannot be written to, say
+            raise StoreError(f"{store.folder}: {error}") from error
+        if rows.error.largest:
+            self.say(
+                f"activations are stored as {rows.dtype}: their relative rounding error is at most "
+                f"{rows.error.largest:.1e}, {rows.error.mean:.1e} on average"
+            )
+        return rows
+
+    def activations(self, split: Split, transform: Transform) -> Tensor:
+        """Activations of a whole split, computed without the store."""
+        positions = [(index, 0) for index in range(len(split))]
+        return torch.cat(list(self._activations(split, transform, positions)))
+
+    def _activations(
+        self, split: Split, transform: Transform, positions: Sequence[Position]
+    ) -> Iterator[Tensor]:
+        found = self._split
+        assert found is not None
+        self.say(f"computes {len(positions)} activations at {found.boundary}")
+        pools = by_length(positions, getattr(split, "lengths", None), pool=POOL * self.batch_size)
+        batches = Chosen([positions[p] for pool in pools for p in pool], self.batch_size)
+        dataset = Encoded(split, transform.encode, seed=transform.seed)
+        inputs = iter(loader(dataset, batches, splits=self.splits, **self.loading))
+        started = time.monotonic()
+        for pool in pools:
+            parts = [self._activation(next(inputs)) for _ in range(0, len(pool), self.batch_size)]
+            yield torch.cat(parts)[torch.tensor(pool).argsort()]
+        if len(positions) >= self.batch_size:  # of a few, the loader's start takes the most
+            self.prefix_s = (time.monotonic() - started) / len(positions)
+
+    def _activation(self, batch: Batch) -> Tensor:
+        """Of a batch, as it is stored."""
+        assert self._split is not None
+        prefix, device = self._split.prefix, self.trainer.strategy.root_device
+
+        def run(inputs: Any) -> Tensor:
+            return prefix(placed(inputs, device)).cpu()
+
+        with self._precision():
+            made = torch.cat([rows for rows, _ in self.module.at_once.outputs(run, batch)])
+        if self._length:
+            made = lengthened(made, self._length, padding_side=self._padding_side)
+        return made
+
+    def _loader(
+        self, rows: Rows, split: Split, batches: StepBatches | EvalBatches, *, views: int = 0
+    ) -> "DataLoader[Batch]":
+        beside: Beside | None = None
+        if self._length:
+            of = self.training if split is self.splits.train else self.evaluation
+            dataset = Encoded(split, of.encode, seed=of.seed)
+            length = self._length if self._fixed else None
+            beside = Beside(dataset, Collate(self.splits), self._padding_side, length)
+        targets = None if beside else self.targets(split)
+        return DataLoader(
+            Stored(rows, targets, views, self._served, beside),
+            batch_sampler=batches,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
+            pin_memory=self.loading["pin"],
+        )
+
+    def targets(self, split: Split) -> Tensor:
+        """All targets of a split, as a batch has them."""
+        key = id(split)
+        if key not in self._targets:
+            encode = self.splits.encode_target
+            assert encode is not None
+            nothing = torch.zeros(())
+            samples = [
+                {"id": name, "input": nothing, "target": encode(target)}
+                for name, target in zip(split.ids, split.targets, strict=True)
+            ]
+            self._targets[key] = self.splits.collate(samples)["target"]
+        return self._targets[key]
+
+    def _precision(self) -> Any:
+        return self.trainer.precision_plugin.forward_context()
+
+    # -- evaluation ---------------------------------------------------------------------------
+
+    def evaluation_loader(self, split: Split, plain: Any) -> Any:
+        """A loader for a split's final figures: of activations, where they are still right.
+
+        Args:
+            split: to be evaluated.
+            plain: the loader over its data, with an `EvalBatches`.
+        """
+        found = self._split
+        if not isinstance(found, splitting.Split):
+            return plain
+        with torch.no_grad():
+            if found.prefix_id() != self._prefix:  # other weights were chosen than the stage's
+                self.leave()
+                return plain
+        small = self._row_bytes() <= MOST_PASSING_BYTES
+        rows: Rows | None = None
+        if split is self.splits.val or small:
+            try:
+                rows = self.rows(split, self.evaluation)
+            except StoreError as reason:
+                self.say(str(reason))
+        if rows is None:
+            self.module.run_whole()
+            return plain
+        self.module.run_with(self._suffix)
+        return self._loader(rows, split, plain.batch_sampler)
+
+
+class _NotWorthIt(Exception):
+    """Computing activations would cost more than it spares."""
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
