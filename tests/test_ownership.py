@@ -86,8 +86,9 @@ def imported(site, code="import tlx"):
 @pytest.fixture
 def site(tmp_path):
     """A folder of installed packages with our first files in it."""
-    (tmp_path / "tlx").mkdir()
-    for name in ("__init__.py", "ownership.py"):
+    (tmp_path / "tlx" / "base").mkdir(parents=True)
+    first = ("__init__.py", "base/__init__.py", "base/ownership.py", "base/version.py")
+    for name in first:
         (tmp_path / "tlx" / name).write_bytes((ROOT / "tlx" / name).read_bytes())
     (tmp_path / "tlx_command.py").write_bytes((ROOT / "tlx_command.py").read_bytes())
     return tmp_path

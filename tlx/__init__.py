@@ -6,8 +6,8 @@
 from typing import Any
 
 from tlx.base import ownership
+from tlx.base.version import __version__
 
-__version__ = "0.2.0.dev0"
 __all__ = ["__version__", "compose", "load", "run", "study"]
 
 ownership.require(__file__)

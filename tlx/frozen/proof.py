@@ -1,4 +1,4 @@
-"""The proof that a split network is the network: on a batch, and with NaN below the boundary."""
+"""The proof that a network in two parts is the same: on a batch, and with NaN for what is below."""
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -8,73 +8,73 @@ import torch
 from torch import Tensor
 
 from tlx.frozen import nested
+from tlx.frozen.cut import Cut, NoCut, Outcome
 from tlx.frozen.kept import Watched, kept
-from tlx.frozen.parts import NoSplit, Outcome, Split
 from tlx.frozen.stubs import Forward, reached
 
 
-def proved(split: Split, inputs: Any, expected: Outcome) -> Split:
-    """The split, if it holds on the batch; to be called where the network is kept.
+def proved(cut: Cut, inputs: Any, expected: Outcome) -> Cut:
+    """The cut, if it holds on the batch; to be called where the network is kept.
 
     Equal values alone would not do: a branch that starts at zero (LoRA, a layer scale, the last
     norm of a residual block) hides what it reads until it is trained. NaN times zero is NaN.
 
     Args:
-        split: at a candidate.
+        cut: at a candidate.
         inputs: the batch.
         expected: what the network gives for it in eval mode.
 
     Raises:
-        NoSplit: it does not hold.
+        NoCut: it does not hold.
     """
-    network = split.network
-    stored = _still_activation(split, inputs)
-    given = inputs if split.needs_inputs else split.template
-    stubs = [(module, _poisoned(stub)) for module, stub in split.stubs]
+    network = cut.network
+    stored = _still_activation(cut, inputs)
+    given = inputs if cut.needs_inputs else cut.template
+    stubs = [(module, _poisoned(stub)) for module, stub in cut.stubs]
     with kept(network), torch.no_grad():
-        passed = stored.clone(), nested.mapped(torch.clone if split.needs_inputs else _nan, given)
-        found = split.run(*passed, stubs)
+        passed = stored.clone(), nested.mapped(torch.clone if cut.needs_inputs else _nan, given)
+        found = cut.run(*passed, stubs)
     check_finite(found, "what is above it also reads what is below it")
     writes = any(tensor._version for tensor in nested.tensors(passed))
-    _check_items_apart(split, inputs, stored)
+    _check_items_apart(cut, inputs, stored)
     with kept(network), torch.no_grad():
         network.eval()
         as_read = stored.clone(memory_format=torch.contiguous_format)  # as a store gives it back
         passed = as_read, nested.mapped(torch.clone, given)
-        found = split.run(*passed, split.stubs)
+        found = cut.run(*passed, cut.stubs)
     _check_close(_flat(found), _flat(expected), _tolerance(stored, expected[1]))
     writes = writes or any(tensor._version for tensor in nested.tensors(passed))
-    return replace(split, copies=writes)
+    return replace(cut, copies=writes)
 
 
-def _still_activation(split: Split, inputs: Any) -> Tensor:
+def _still_activation(cut: Cut, inputs: Any) -> Tensor:
     """The batch's activation in the stage's modes, the same for all random numbers."""
-    watched = Watched(split.network)
-    before, buffers = watched.state(), [b.clone() for b in split.network.buffers()]
+    watched = Watched(cut.network)
+    before, buffers = watched.state(), [b.clone() for b in cut.network.buffers()]
     with torch.enable_grad():
-        stored = reached(split.network, split.boundary, inputs)
+        stored = reached(cut.network, cut.boundary, inputs)
     if stored.requires_grad:
-        raise NoSplit("something below it trains")
+        raise NoCut("something below it trains")
     # Batch norm moves its statistics without a new version of the tensors.
-    moved = not all(map(torch.equal, buffers, split.network.buffers()))
+    moved = not all(map(torch.equal, buffers, cut.network.buffers()))
     if moved or watched.state() != before:
-        raise NoSplit("something below it draws random numbers or changes a buffer")
+        raise NoCut("something below it draws random numbers or changes a buffer")
     torch.rand(1), torch.rand(1, device=stored.device)
-    if not torch.equal(stored, split.prefix(inputs)):
-        raise NoSplit("it gives another activation each time")
+    if not torch.equal(stored, cut.prefix(inputs)):
+        raise NoCut("it gives another activation each time")
     return stored
 
 
-def _check_items_apart(split: Split, inputs: Any, stored: Tensor) -> None:
+def _check_items_apart(cut: Cut, inputs: Any, stored: Tensor) -> None:
     """An item's activation depends on no other item: by halves, and beside an item of NaN."""
     count = len(stored)
     halves = (slice(0, count // 2), slice(count // 2, count))
-    parts = [split.prefix(nested.items(inputs, half, count)) for half in halves]
+    parts = [cut.prefix(nested.items(inputs, half, count)) for half in halves]
     tolerance = _tolerance(stored)
     reason = "an item's activation depends on the others of its batch"
     _check_close([torch.cat(parts)], [stored], tolerance, reason)
-    if not split.needs_inputs:
-        beside = split.prefix(nested.mapped(_nan_first, inputs))
+    if not cut.needs_inputs:
+        beside = cut.prefix(nested.mapped(_nan_first, inputs))
         _check_close([beside[1:]], [stored[1:]], tolerance, reason)
 
 
@@ -86,20 +86,20 @@ def _check_close(
 ) -> None:
     """Refuses tensors that differ by more than the tolerance times the largest value."""
     if [tensor.shape for tensor in found] != [tensor.shape for tensor in expected]:
-        raise NoSplit(f"{reason} (of another shape)")
+        raise NoCut(f"{reason} (of another shape)")
     for one, other in zip(found, expected, strict=True):
         if not one.numel():
             continue
         error = (one.float() - other.float()).abs().max().item()
         allowed = tolerance * other.float().abs().max().item()
         if not error <= allowed:  # NaN is refused too
-            raise NoSplit(f"{reason} (by {error:.2g}, where {allowed:.2g} is rounding)")
+            raise NoCut(f"{reason} (by {error:.2g}, where {allowed:.2g} is rounding)")
 
 
 def check_finite(outcome: Outcome, reason: str) -> None:
     """Refuses features and outputs that hold NaN or infinity, for the reason."""
     if not all(bool(torch.isfinite(tensor).all()) for tensor in _flat(outcome)):
-        raise NoSplit(reason)
+        raise NoCut(reason)
 
 
 def _tolerance(*tensors: Tensor) -> float:

@@ -15,8 +15,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, final
 
-from tlx import __version__
 from tlx.base import durable
+from tlx.base.version import __version__
 
 FORMAT = 1
 CHUNK_BYTES = 4 * 2**20

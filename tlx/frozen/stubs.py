@@ -128,5 +128,5 @@ def reached(network: Network, boundary: str, inputs: Any) -> Tensor:
     finally:
         handle.remove()
     raise RuntimeError(
-        f"{boundary!r} gave no tensor, or did not run; find the split anew for these inputs"
+        f"{boundary!r} gave no tensor, or did not run; find the cut anew for these inputs"
     )

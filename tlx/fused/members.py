@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from tlx import build
 from tlx.build import Plan
 from tlx.execution import runs
+from tlx.frozen.cut import NoCut
 from tlx.frozen.rules import AdamW, Sgd
-from tlx.frozen.split import NoSplit
 from tlx.frozen.store import StoreError
 from tlx.methods.order import Order
 from tlx.tasks.heads import LinearHead
@@ -231,7 +231,7 @@ def _data(
                 raise CannotFuse(f"the boundary is {boundary}, below the head")
             made[key] = Data(reuse, own)
             made[key].load()
-        except (NoSplit, StoreError) as reason:
+        except (NoCut, StoreError) as reason:
             raise CannotFuse(str(reason)) from reason
     return made
 

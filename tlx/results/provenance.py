@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tlx import __version__
+from tlx.base.version import __version__
 
 PACKAGES = (
     "torch", "torchvision", "timm", "transformers", "pytorch-lightning", "hydra-core", "omegaconf",

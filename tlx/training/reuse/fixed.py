@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tlx.backbones.backbone import Features
 from tlx.data.splits import Split
-from tlx.frozen.split import NoSplit
+from tlx.frozen.cut import NoCut
 from tlx.frozen.store import StoreError
 from tlx.tasks.heads import LinearHead
 from tlx.training.engine.course import Course
@@ -80,7 +80,7 @@ def features(
     if why is None and sparse is None:
         try:
             why = None if reuse.find() == "backbone" else "the backbone's output is not all frozen"
-        except NoSplit as reason:
+        except NoCut as reason:
             why = str(reason)
     if why is not None:
         raise ValueError(f"optimizer=lbfgs needs fixed features: {why}; or use another optimizer")

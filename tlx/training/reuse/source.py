@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tlx.data.splits import Batch, Split, Splits
-from tlx.frozen import split as splitting
-from tlx.frozen.split import NoSplit
+from tlx.frozen import cutting
+from tlx.frozen.cut import Cut, NoCut
 from tlx.frozen.store import Rows, Store, StoreError
 from tlx.methods.order import sample_seed
 from tlx.training.collect import broadcast
@@ -45,7 +45,7 @@ from tlx.training.reuse.transform import Transform, item_keys
 log = logging.getLogger(__name__)
 
 PROVED_ON = 8
-"""Items on which a split is proved."""
+"""Items on which a cut is proved."""
 
 MOST_INPUT_BYTES = 2**29
 """Decoded inputs are stored up to this size in all."""
@@ -131,7 +131,7 @@ class Reuse:
         self._before: Mapping[str, Any] = {}
         self._computed, self._reused = 0, 0
         self._served: Counter[str] = Counter()
-        self._split: splitting.Split | Inputs | None = None
+        self._cut: Cut | Inputs | None = None
         self._prefix = ""
         self._length = 0  # of activations, in tokens, where inputs go beside them
         self._fixed = False  # whether batches must be so long as well
@@ -162,7 +162,7 @@ class Reuse:
         if why is None:
             try:
                 self.find()
-            except NoSplit as reason:
+            except NoCut as reason:
                 why = str(reason)
         if why is None and self.training.seed is not None:
             batches.views = self.wishes.views
@@ -170,11 +170,11 @@ class Reuse:
             self.say(f"no activations are stored: {why}")
         if why is not None and self._may_store_inputs():
             self._find_inputs()
-        rows = None if self._split is None else self._train_and_val(samples, batches.views)
-        if rows is None or self._split is None:
-            self._split = None
+        rows = None if self._cut is None else self._train_and_val(samples, batches.views)
+        if rows is None or self._cut is None:
+            self._cut = None
             return None
-        if isinstance(self._split, splitting.Split):
+        if isinstance(self._cut, Cut):
             self.module.run_with(self._suffix)
         wall_s = time.monotonic() - started
         train = self._loader(rows[0], self.splits.train, batches, views=batches.views)
@@ -183,16 +183,16 @@ class Reuse:
 
     def leave(self) -> None:
         """The whole network runs again."""
-        self._split = None
+        self._cut = None
         self.module.run_whole()
 
     def state(self) -> dict[str, Any]:
         """What the stage took from the store, as its record tells it; empty for nothing."""
-        if self._split is None:
+        if self._cut is None:
             return dict(self._before)
         spared = self._served["items"] - self._computed
         return {
-            "boundary": self._split.boundary,
+            "boundary": self._cut.boundary,
             "computed": self._before.get("computed", 0) + self._computed,
             "reused": self._before.get("reused", self._reused),
             "saved_s": self._before.get("saved_s", 0.0) + spared * self.prefix_s,
@@ -218,10 +218,10 @@ class Reuse:
         return None
 
     def find(self) -> str:
-        """Splits the network at the stage's boundary, whose name it returns; times what lies below.
+        """Cuts the network at the stage's boundary, whose name it returns; times what lies below.
 
         Raises:
-            NoSplit: it cannot be split there.
+            NoCut: it cannot be cut there.
         """
         device = self.trainer.strategy.root_device
         self.module.to(device)
@@ -231,36 +231,36 @@ class Reuse:
         samples = [dataset[index, 0] for index in range(count)]
         inputs = placed(self.splits.collate(samples)["input"], device)
         with self._precision():
-            found = splitting.find(self.module.network, inputs)
+            found = cutting.find(self.module.network, inputs)
             length, fixed = 0, False
             if found.needs_inputs:
                 length = self._tokens(found, inputs)
                 side = self._padding_side
                 longest = longer(inputs, length, padding_side=side)
                 others = (shorter(inputs, padding_side=side), longest)
-                if not all(splitting.holds(found, other) for other in others):
+                if not all(cutting.holds(found, other) for other in others):
                     inputs, fixed = longest, True
-                    found = splitting.find(self.module.network, inputs)
+                    found = cutting.find(self.module.network, inputs)
             if self.module.recipe.compile and found.boundary != "backbone":
-                raise NoSplit("trainer.compile compiles the whole network")
+                raise NoCut("trainer.compile compiles the whole network")
             started = time.monotonic()
             found.prefix(inputs)
         self.prefix_s = (time.monotonic() - started) / count
-        self._split, self._prefix = found, found.prefix_id()
+        self._cut, self._prefix = found, found.prefix_id()
         self._length, self._fixed = length, fixed
         return found.boundary
 
-    def _tokens(self, found: splitting.Split, inputs: Any) -> int:
+    def _tokens(self, found: Cut, inputs: Any) -> int:
         """Tokens of the longest text of all, where activations are of a text's tokens.
 
         Raises:
-            NoSplit: they are something else.
+            NoCut: they are something else.
         """
         every = (self.splits.train, self.splits.val, self.splits.test, *self.splits.extra.values())
         lengths = [getattr(split, "lengths", None) for split in every]
         mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
         if mask is None or None in lengths or found.shape[:1] != mask.shape[1:]:
-            raise NoSplit("what lies above the boundary reads the inputs as well")
+            raise NoCut("what lies above the boundary reads the inputs as well")
         return max(max(each, default=1) for each in lengths if each is not None)
 
     def _may_store_inputs(self) -> bool:
@@ -278,11 +278,11 @@ class Reuse:
             found = Inputs(tuple(inputs.shape), inputs.dtype)
             items = len(self.splits.train) + len(self.splits.val)
             if items * row_bytes(found) <= MOST_INPUT_BYTES:
-                self._split, self._prefix, self._length = found, "", 0
+                self._cut, self._prefix, self._length = found, "", 0
 
     def adopt(self, other: "Reuse") -> None:
-        """Takes over the split that another one has found for the same network."""
-        self._split, self._prefix = other._split, other._prefix
+        """Takes over the cut that another one has found for the same network."""
+        self._cut, self._prefix = other._cut, other._prefix
         self._length, self._fixed = other._length, other._fixed
         self.prefix_s = other.prefix_s
 
@@ -315,7 +315,7 @@ class Reuse:
         count = len(self.splits.train) * max(views, 1)
         if samples < count:
             raise _NotWorthIt(f"{count} activations would serve {samples} samples")
-        assert self._split is not None
+        assert self._cut is not None
         size = self._row_bytes()
         if size * count > self.wishes.store.resident_bytes:
             reading_s = size * read_s_per_byte(self.wishes.store.folder)
@@ -328,21 +328,21 @@ class Reuse:
         return [train, self.rows(self.splits.val, self.evaluation)]
 
     def _suffix(self, stored: Any) -> Any:
-        assert isinstance(self._split, splitting.Split)
+        assert isinstance(self._cut, Cut)
         if not self._length:
-            return self._split.suffix(stored.to(self._split.dtype))
+            return self._cut.suffix(stored.to(self._cut.dtype))
         inputs = {name: value for name, value in stored.items() if name != STORED}
-        return self._split.suffix(stored[STORED].to(self._split.dtype), inputs=inputs)
+        return self._cut.suffix(stored[STORED].to(self._cut.dtype), inputs=inputs)
 
     def _shape(self) -> tuple[int, ...]:
         """Of a stored row."""
-        assert self._split is not None
-        shape = self._split.shape
+        assert self._cut is not None
+        shape = self._cut.shape
         return (self._length, *shape[1:]) if self._length else shape
 
     def _row_bytes(self) -> int:
-        assert self._split is not None
-        return self._split.dtype.itemsize * torch.Size(self._shape()).numel()
+        assert self._cut is not None
+        return self._cut.dtype.itemsize * torch.Size(self._shape()).numel()
 
     # -- rows ---------------------------------------------------------------------------------
 
@@ -353,7 +353,7 @@ class Reuse:
             StoreError: they do not fit, the store cannot be used, or it cannot be known what the
                 activations depend on.
         """
-        found, store = self._split, self.wishes.store
+        found, store = self._cut, self.wishes.store
         assert found is not None
         assert store is not None
         if transform.facts is None:
@@ -376,7 +376,7 @@ class Reuse:
             **({"length": self._length} if self._length else {}),
             **self.wishes.facts,
         }
-        dtype = self.wishes.dtype if isinstance(found, splitting.Split) else None
+        dtype = self.wishes.dtype if isinstance(found, Cut) else None
         try:
             rows = store.rows(
                 facts, keys, shape=self._shape(), dtype=dtype or found.dtype, compute=compute,
@@ -399,7 +399,7 @@ class Reuse:
     def _activations(
         self, split: Split, transform: Transform, positions: Sequence[Position]
     ) -> Iterator[Tensor]:
-        found = self._split
+        found = self._cut
         assert found is not None
         self.say(f"computes {len(positions)} activations at {found.boundary}")
         pools = by_length(positions, getattr(split, "lengths", None), pool=POOL * self.batch_size)
@@ -415,8 +415,8 @@ class Reuse:
 
     def _activation(self, batch: Batch) -> Tensor:
         """Of a batch, as it is stored."""
-        assert self._split is not None
-        prefix, device = self._split.prefix, self.trainer.strategy.root_device
+        assert self._cut is not None
+        prefix, device = self._cut.prefix, self.trainer.strategy.root_device
 
         def run(inputs: Any) -> Tensor:
             return prefix(placed(inputs, device)).cpu()
@@ -470,8 +470,8 @@ class Reuse:
             split: to be evaluated.
             plain: the loader over its data, with an `EvalBatches`.
         """
-        found = self._split
-        if not isinstance(found, splitting.Split):
+        found = self._cut
+        if not isinstance(found, Cut):
             return plain
         with torch.no_grad():
             if found.prefix_id() != self._prefix:  # other weights were chosen than the stage's

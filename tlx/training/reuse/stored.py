@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from tlx.data.splits import Batch, Sample
 from tlx.frozen import nested
-from tlx.frozen.split import Split
+from tlx.frozen.cut import Cut
 from tlx.frozen.store import Rows
 from tlx.training.loaders import Encoded, Position
 
@@ -142,7 +142,7 @@ def placed(inputs: Any, device: torch.device) -> Any:
     return nested.mapped(lambda tensor: tensor.to(device), inputs)
 
 
-def row_bytes(found: "Split | Inputs") -> int:
+def row_bytes(found: "Cut | Inputs") -> int:
     """Bytes of one item's activation."""
     return found.dtype.itemsize * torch.Size(found.shape).numel()
 

@@ -17,17 +17,17 @@ Outcome = tuple[Features, Tensor]
 
 
 @final
-class NoSplit(Exception):
-    """The network cannot be split, and why: a sentence for the log."""
+class NoCut(Exception):
+    """The network cannot be cut, and why: a sentence for the log."""
 
 
 @final
 @dataclass(eq=False)
-class Split:
-    """A network and the boundary at which it is split, proved for one stage.
+class Cut:
+    """A network and the boundary at which it is cut, proved for one stage.
 
     It holds the network and computes with its present weights. Another stage, other modes or
-    another device want a new split.
+    another device want a new cut.
 
     Attributes:
         boundary: name of the module whose output is stored, `backbone` or `backbone.blocks.10`.

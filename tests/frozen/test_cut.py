@@ -1,4 +1,4 @@
-"""A split network is the network: outputs, gradients, buffers; what cannot be split is refused."""
+"""A network that is cut is the same: outputs, gradients, buffers; what cannot be cut is refused."""
 
 import copy
 import functools
@@ -24,7 +24,8 @@ from tlx import build
 from tlx.backbones.backbone import Features
 from tlx.backbones.timm.networks import least_image_size, pooled, timm
 from tlx.frozen import nested
-from tlx.frozen.split import NoSplit, Split, find
+from tlx.frozen.cut import Cut, NoCut
+from tlx.frozen.cutting import find
 from tlx.methods import freezing, strategies
 from tlx.tasks.heads import LinearHead, linear_head
 from tlx.tasks.task import Network
@@ -122,17 +123,17 @@ def step(network, run, seed=3):
     return features, outputs, gradients, dict(network.named_buffers())
 
 
-def same(network, split, inputs):
+def same(network, cut, inputs):
     """The suffix of stored activations against a copy of the whole network, in train mode."""
     twin = copy.deepcopy(network)
-    stored = split.prefix(inputs)
-    assert stored.ndim == len(split.shape) + 1
-    assert stored.dtype == split.dtype
+    stored = cut.prefix(inputs)
+    assert stored.ndim == len(cut.shape) + 1
+    assert stored.dtype == cut.dtype
     assert not stored.requires_grad
     kept, before = stored.clone(), copy.deepcopy(inputs)
-    given = inputs if split.needs_inputs else None
+    given = inputs if cut.needs_inputs else None
     for _ in range(2):
-        one = step(network, lambda: split.suffix(stored, inputs=given))
+        one = step(network, lambda: cut.suffix(stored, inputs=given))
         other = step(twin, lambda: twin.with_features(inputs))
     assert torch.equal(stored, kept)
     for mine, whole in zip(nested.tensors(inputs), nested.tensors(before), strict=True):
@@ -186,28 +187,28 @@ def cases():
 
 @pytest.mark.parametrize(("name", "stage"), list(cases()))
 def test_family(name, stage):
-    """Split where it should be, equal in outputs, gradients and statistics, and left as it was."""
+    """Cut where it should be, equal in outputs, gradients and statistics, and left as it was."""
     network, layout, images = family(name)
     enter(network, STAGES[stage](layout)[0].trains)
     before = state(network)
     if stage == "bitfit" and name in TRAINS_ITS_STEM:
-        with pytest.raises(NoSplit, match=r"backbone\.\S+ trains, before there is an activation"):
+        with pytest.raises(NoCut, match=r"backbone\.\S+ trains, before there is an activation"):
             find(network, images)
         unchanged(network, before)
         return
-    split = find(network, images)
+    cut = find(network, images)
     unchanged(network, before)
     first, second, third, stem = UNTIL[name].split()
     known = {"last_1": first, "last_2": second, "last_3": third, "norm_only": stem, "bitfit": stem}
     if stage == "linear_probe":
-        assert split.boundary == "backbone"
-        assert len(split.shape) == 1
+        assert cut.boundary == "backbone"
+        assert len(cut.shape) == 1
     elif stage in known:
-        assert split.boundary == f"backbone.{known[stage]}"
+        assert cut.boundary == f"backbone.{known[stage]}"
     trained = {n for n, p in network.named_parameters() if p.requires_grad}
-    assert not trained & set(split.state_names)
-    assert split.prefix(images).shape == (3, *split.shape)
-    same(network, split, images)
+    assert not trained & set(cut.state_names)
+    assert cut.prefix(images).shape == (3, *cut.shape)
+    same(network, cut, images)
 
 
 @pytest.mark.parametrize(
@@ -221,36 +222,36 @@ def test_family(name, stage):
 def test_what_is_random_above_the_boundary_is_so_in_the_suffix(name, options):
     network, layout, images = family(name, dropout=0.3, **options)
     enter(network, strategies.last_k(layout, k=2)[0].trains)
-    split = find(network, images)
-    assert split.boundary == f"backbone.{UNTIL[name].split()[1]}"
-    same(network, split, images)
+    cut = find(network, images)
+    assert cut.boundary == f"backbone.{UNTIL[name].split()[1]}"
+    same(network, cut, images)
     torch.manual_seed(0)
-    stored = split.prefix(images)
-    assert not torch.equal(split.suffix(stored)[1], split.suffix(stored)[1])
+    stored = cut.prefix(images)
+    assert not torch.equal(cut.suffix(stored)[1], cut.suffix(stored)[1])
 
 
 def test_the_suffix_computes_in_eval_mode_too():
     network, layout, images = family("resnet18", dropout=0.5)
     enter(network, strategies.last_k(layout, k=1)[0].trains)
-    split = find(network, images)
-    stored = split.prefix(images)
+    cut = find(network, images)
+    stored = cut.prefix(images)
     network.eval()
     with torch.no_grad():
-        near(split.suffix(stored)[1], network(images))
-        near(split.suffix(stored[1:])[1], network(images[1:]))
+        near(cut.suffix(stored)[1], network(images))
+        near(cut.suffix(stored[1:])[1], network(images[1:]))
 
 
 def test_the_prefix_runs_nothing_above_the_boundary():
     network, layout, images = family("resnet18")
     enter(network, strategies.last_k(layout, k=2)[0].trains)
-    split = find(network, images)
+    cut = find(network, images)
     ran = []
     for name, module in network.named_modules():
         module.register_forward_hook(lambda *args, name=name: ran.append(name))
-    split.prefix(images)
-    assert ran[-1] == split.boundary == "backbone.layer2"
+    cut.prefix(images)
+    assert ran[-1] == cut.boundary == "backbone.layer2"
     ran.clear()
-    split.suffix(split.prefix(images))
+    cut.suffix(cut.prefix(images))
     above = ran[ran.index("backbone.layer2", ran.index("backbone.layer2") + 1) :]
     assert "backbone.layer1.0.conv1" not in above
 
@@ -317,38 +318,38 @@ def test_text_with_masks_of_different_lengths(kind, top):
     layers = [f"backbone.{TOP[kind]}.{4 - 1 - i}." for i in range(top)]
     enter(network, names_from(network, *layers, "head."))
     before = state(network)
-    split = find(network, inputs)
+    cut = find(network, inputs)
     unchanged(network, before)
     if top:
-        assert split.boundary == f"backbone.{TOP[kind]}.{3 - top}"
-    assert split.needs_inputs
-    same(network, split, inputs)
+        assert cut.boundary == f"backbone.{TOP[kind]}.{3 - top}"
+    assert cut.needs_inputs
+    same(network, cut, inputs)
     with pytest.raises(ValueError, match="call suffix"):
-        split.suffix(split.prefix(inputs))
+        cut.suffix(cut.prefix(inputs))
     shorter = {key: value[:2, :7] for key, value in inputs.items()}  # padded to another length
-    same(network, split, shorter)
+    same(network, cut, shorter)
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_text_through_its_pooler(kind):
     network, inputs = text(kind, features=text_pooled)
     enter(network, names_from(network, "head."))
-    split = find(network, inputs)
-    assert split.shape == (16,)
-    same(network, split, inputs)
+    cut = find(network, inputs)
+    assert cut.shape == (16,)
+    same(network, cut, inputs)
     enter(network, names_from(network, "head.", "backbone.pooler."))
-    split = find(network, inputs)
-    assert split.boundary == "backbone.encoder.layer.3"
-    same(network, split, inputs)
+    cut = find(network, inputs)
+    assert cut.boundary == "backbone.encoder.layer.3"
+    same(network, cut, inputs)
 
 
 @pytest.mark.parametrize("kind", TEXT)
 def test_text_biases_leave_the_embeddings_or_nothing(kind):
     network, inputs = text(kind)
     enter(network, {n for n, _ in network.named_parameters() if n.endswith("bias")})
-    split = find(network, inputs)
-    assert "embeddings" in split.boundary or ".wpe" in split.boundary or ".wte" in split.boundary
-    same(network, split, inputs)
+    cut = find(network, inputs)
+    assert "embeddings" in cut.boundary or ".wpe" in cut.boundary or ".wte" in cut.boundary
+    same(network, cut, inputs)
 
 
 # -- toys ----------------------------------------------------------------------------------------
@@ -500,21 +501,21 @@ def test_toy(mix, boundary):
     network, x = toy(mix)
     before = state(network)
     if boundary is None:
-        with pytest.raises(NoSplit):
+        with pytest.raises(NoCut):
             find(network, x)
         unchanged(network, before)
         return
-    split = find(network, x)
+    cut = find(network, x)
     unchanged(network, before)
-    assert split.boundary == f"backbone.{boundary}"
+    assert cut.boundary == f"backbone.{boundary}"
     if mix not in (random_by_numpy, random_by_python, random_by_its_own):
-        same(network, split, x)
+        same(network, cut, x)
 
 
 def test_a_batch_size_read_below_the_boundary_is_noticed():
     network, x = toy(counts_the_batch)
-    split = find(network, x)
-    assert split.boundary == "backbone.low"
+    cut = find(network, x)
+    assert cut.boundary == "backbone.low"
 
 
 def test_tokens_whose_activation_depends_on_other_items_are_refused():
@@ -528,7 +529,7 @@ def test_tokens_whose_activation_depends_on_other_items_are_refused():
     network, _ = toy(plain)
     network.backbone = nn.Sequential(Centred(9, 4), nn.Linear(4, 4))
     enter(network, names_from(network, "head."))
-    with pytest.raises(NoSplit, match="depends on the others of its batch"):
+    with pytest.raises(NoCut, match="depends on the others of its batch"):
         find(network, torch.arange(8).reshape(4, 2))
 
 
@@ -539,9 +540,9 @@ def test_a_layer_that_runs_twice_on_other_shapes():
     network.backbone = nn.Sequential(shared, nn.ReLU(), shared, rest, nn.Linear(4, 4))
     enter(network, names_from(network, "backbone.4.", "head."))
     x = torch.randn(5, 1, 4, generator=torch.Generator().manual_seed(1))
-    split = find(network, x)
-    assert split.boundary == "backbone.3"
-    same(network, split, x)
+    cut = find(network, x)
+    assert cut.boundary == "backbone.3"
+    same(network, cut, x)
 
 
 def test_the_boundary_never_lies_in_the_head():
@@ -556,7 +557,7 @@ def test_what_trains_in_a_parent_counts_from_its_start():
     network, layout, images = family("vit_tiny_patch16_224")
     trains = {"backbone.pos_embed", *layout.head.parameters}
     enter(network, trains)
-    with pytest.raises(NoSplit, match="backbone trains, before there is an activation"):
+    with pytest.raises(NoCut, match="backbone trains, before there is an activation"):
         find(network, images)
 
 
@@ -586,13 +587,13 @@ def test_frozen_dropout_moves_the_boundary(name, options, boundary):
     images = torch.randn(3, 3, size, size)
     enter(network, names_from(network, "head."), dropout="on")
     before = state(network)
-    split = find(network, images)
+    cut = find(network, images)
     unchanged(network, before)
     if name.startswith("vit") and "proj" in boundary:  # bridged by the block's skip connection
-        assert split.boundary == "backbone.patch_embed"
+        assert cut.boundary == "backbone.patch_embed"
     else:
-        assert split.boundary == f"backbone.{boundary}".rstrip(".")
-    same(network, split, images)
+        assert cut.boundary == f"backbone.{boundary}".rstrip(".")
+    same(network, cut, images)
     enter(network, names_from(network, "head."), dropout="off")
     assert find(network, images).boundary == "backbone"
 
@@ -601,10 +602,10 @@ def test_frozen_norms_in_train_mode_move_the_boundary():
     network, _, images = family("resnet18")
     enter(network, names_from(network, "head."), norm_stats="train")
     before = state(network)
-    split = find(network, images)
+    cut = find(network, images)
     unchanged(network, before)
-    assert split.boundary == "backbone.conv1"
-    same(network, split, images)
+    assert cut.boundary == "backbone.conv1"
+    same(network, cut, images)
     network.backbone.layer3[0].bn1.track_running_stats = False
     network.backbone.layer3[0].bn1.running_mean = network.backbone.layer3[0].bn1.running_var = None
     enter(network, names_from(network, "head."), norm_stats="freeze")
@@ -631,7 +632,7 @@ def test_a_buffer_that_moves_in_the_prefix_moves_the_boundary():
 def test_batches_that_prove_nothing_are_refused():
     network, x = toy(plain)
     for batch in (x[:1], x[:1].expand(4, -1)):
-        with pytest.raises(NoSplit, match="cannot be proved"):
+        with pytest.raises(NoCut, match="cannot be proved"):
             find(network, batch)
     with pytest.raises(ValueError, match="eval mode"):
         find(network.eval(), x)
@@ -647,8 +648,8 @@ def last_1(name="resnet18"):
 
 
 def test_prefix_id_is_of_the_prefix_alone():
-    network, split = last_1()
-    first = split.prefix_id()
+    network, cut = last_1()
+    first = cut.prefix_id()
     again, twin = last_1()
     assert twin.prefix_id() == first
     with torch.no_grad():
@@ -657,7 +658,7 @@ def test_prefix_id_is_of_the_prefix_alone():
                 parameter.add_(1)
         network.backbone.layer4[0].bn1.running_mean.add_(1)
     network.eval()
-    assert split.prefix_id() == first
+    assert cut.prefix_id() == first
     again.head = LinearHead(512, 7, dropout=0.5)
     enter(again, names_from(again, "backbone.layer4.", "head."))
     images = family("resnet18")[2]
@@ -668,19 +669,19 @@ def test_prefix_id_is_of_the_prefix_alone():
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
 def test_prefix_id_changes_with_each_tensor_of_the_prefix(name):
-    network, split = last_1(name)
-    first = split.prefix_id()
+    network, cut = last_1(name)
+    first = cut.prefix_id()
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     above = ("head.", "backbone.layer4.", "backbone.blocks.11.", "backbone.norm.")
-    assert set(split.state_names) == {n for n in tensors if not n.startswith(above)}
-    for key in split.state_names[:: max(len(split.state_names) // 12, 1)]:
+    assert set(cut.state_names) == {n for n in tensors if not n.startswith(above)}
+    for key in cut.state_names[:: max(len(cut.state_names) // 12, 1)]:
         with torch.no_grad():
             flat = tensors[key].reshape(-1)
             before = flat[-1].clone()
             flat[-1] += 1
-            assert split.prefix_id() != first, key
+            assert cut.prefix_id() != first, key
             flat[-1] = before
-    assert split.prefix_id() == first
+    assert cut.prefix_id() == first
 
 
 @pytest.mark.parametrize(
@@ -694,8 +695,8 @@ def test_prefix_id_changes_with_each_tensor_of_the_prefix(name):
     ],
 )
 def test_prefix_id_changes_with_the_structure(change):
-    network, split = last_1("vit_tiny_patch16_224")
-    first = split.prefix_id()
+    network, cut = last_1("vit_tiny_patch16_224")
+    first = cut.prefix_id()
     change(network.backbone)
     enter(network, names_from(network, "backbone.blocks.11.", "backbone.norm.", "head."))
     assert find(network, family("vit_tiny_patch16_224")[2]).prefix_id() != first
@@ -713,19 +714,19 @@ def test_prefix_id_knows_a_config_of_transformers():
 
 
 def test_nothing_is_left_behind_by_calls_and_failures():
-    network, split = last_1()
+    network, cut = last_1()
     images = family("resnet18")[2]
     before = state(network)
-    stored = split.prefix(images)
+    stored = cut.prefix(images)
     unchanged(network, before)
     with pytest.raises(RuntimeError):
-        split.suffix(stored[:, :7])
+        cut.suffix(stored[:, :7])
     with pytest.raises(RuntimeError):
-        split.prefix(images[:, :1])
+        cut.prefix(images[:, :1])
     unchanged(network, before)
     network.eval()
     with torch.no_grad():
-        split.suffix(stored)
+        cut.suffix(stored)
     network.train()
     freezing.set_modes(network)
     unchanged(network, before)
@@ -745,13 +746,13 @@ def test_a_network_that_raises_is_left_as_it_was():
     unchanged(network, before)
 
 
-def test_splits_can_be_copied_with_their_network():
-    network, split = last_1()
+def test_cuts_can_be_copied_with_their_network():
+    network, cut = last_1()
     images = family("resnet18")[2]
-    twin = copy.deepcopy(split)
-    assert isinstance(twin, Split)
+    twin = copy.deepcopy(cut)
+    assert isinstance(twin, Cut)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
     assert twin.prefix(images).abs().max() > 0
-    assert split.prefix(images).abs().max() == 0
+    assert cut.prefix(images).abs().max() == 0

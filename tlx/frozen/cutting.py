@@ -15,13 +15,11 @@ import torch
 from torch import nn
 
 from tlx.frozen import nested, tracing
+from tlx.frozen.cut import Cut, NoCut
 from tlx.frozen.kept import kept
-from tlx.frozen.parts import NoSplit, Split
 from tlx.frozen.proof import check_finite, proved
 from tlx.frozen.stubs import recorded, replaceable, through
 from tlx.tasks.task import Network
-
-__all__ = ["NoSplit", "Split", "find", "holds"]
 
 # All layers of a transformer block but its last are bridged by a skip connection, and fail cheaply:
 # 32 reach past a block of any family, down to the one below.
@@ -30,8 +28,8 @@ MOST_TRIED = 32
 FAILURES = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
-def find(network: Network, inputs: Any) -> Split:
-    """The network split as high as the stage allows, proved on a batch; the network stays as it is.
+def find(network: Network, inputs: Any) -> Cut:
+    """The network cut as high as the stage allows, proved on a batch; the network stays as it is.
 
     Costs about six passes over the batch, and a few more for each boundary that is refused: 8 to 32
     items will do.
@@ -41,7 +39,7 @@ def find(network: Network, inputs: Any) -> Split:
         inputs: two items or more, not all equal: a tensor, or a mapping of tensors, items first.
 
     Raises:
-        NoSplit: nothing frozen can be separated.
+        NoCut: nothing frozen can be separated.
         ValueError: the network is in eval mode, which hides what is random in training.
     """
     if not network.training:
@@ -51,14 +49,14 @@ def find(network: Network, inputs: Any) -> Split:
         )
     count = nested.count(inputs)
     if count < 2 or not nested.differ(inputs, count):
-        raise NoSplit(f"a split cannot be proved on {count} items that are all equal")
+        raise NoCut(f"a cut cannot be proved on {count} items that are all equal")
     with kept(network), torch.no_grad():
         trace = tracing.traced(network, inputs, count)
     starts = tracing.first_starts(network, trace.calls)
     live, why = tracing.first_live(network, starts, trace)
     found = tracing.candidates(trace.calls, live)
     if not found:
-        raise NoSplit(f"{why}, before there is an activation to store")
+        raise NoCut(f"{why}, before there is an activation to store")
     with kept(network), torch.no_grad():
         network.eval()
         expected = network.with_features(inputs)
@@ -69,24 +67,22 @@ def find(network: Network, inputs: Any) -> Split:
             try:
                 made = _made(network, inputs, trace=trace, boundary=call, starts=starts)
                 return proved(made, inputs, expected)
-            except (NoSplit, *FAILURES) as error:
-                said = (
-                    "" if isinstance(error, NoSplit) else f"{type(error).__name__} in the proof: "
-                )
+            except (NoCut, *FAILURES) as error:
+                said = "" if isinstance(error, NoCut) else f"{type(error).__name__} in the proof: "
                 refused.append(f"{trace.names[call.module]}: {said}{error}")
-    raise NoSplit(
+    raise NoCut(
         f"{why}, and none of {len(refused)} boundaries below holds; the highest, {refused[0]}"
     )
 
 
-def holds(split: Split, inputs: Any) -> bool:
-    """Whether a split gives on other inputs, of another length say, what the network gives."""
-    network = split.network
+def holds(cut: Cut, inputs: Any) -> bool:
+    """Whether a cut gives on other inputs, of another length say, what the network gives."""
+    network = cut.network
     with kept(network), torch.no_grad():
         network.eval()
         expected = network.with_features(inputs)[1]
         try:
-            found = split.suffix(split.prefix(inputs), inputs=inputs)[1]
+            found = cut.suffix(cut.prefix(inputs), inputs=inputs)[1]
         except FAILURES:
             return False
     return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
@@ -99,8 +95,8 @@ def _made(
     trace: tracing.Trace,
     boundary: tracing.Call,
     starts: Mapping[nn.Module, int],
-) -> Split:
-    """A split at the call, yet to be proved."""
+) -> Cut:
+    """A cut at the call, yet to be proved."""
     name = trace.names[boundary.module]
     template = nested.mapped(torch.clone, nested.items(inputs, slice(0, 1), nested.count(inputs)))
     handing_on, replayed = replaceable(network, trace.calls, boundary)
@@ -111,7 +107,7 @@ def _made(
     every = [*network.named_parameters(), *network.named_buffers()]  # tied ones once
     owners = set(parts)
     state = [n for n, _ in every if n.rpartition(".")[0] in owners]
-    return Split(
+    return Cut(
         boundary=name,
         shape=tuple(activation.shape[1:]),
         dtype=activation.dtype,
