@@ -6,6 +6,7 @@ from typing import Any
 
 from tlx.base import secrecy
 from tlx.config import files, limits, schema
+from tlx.config.allowed import Allowed
 from tlx.config.places import list_group_options, targets_by_group
 from tlx.config.problems import CheckError, Problem
 from tlx.config.settings import Settings, load_settings
@@ -19,9 +20,10 @@ Node = Mapping[str, Any]
 HYDRA_KEYS = ("_partial_", "_args_", "_recursive_", "_convert_", "_mode_", "_call_")
 
 
-def allowed_targets() -> frozenset[str]:
-    """All that a `_target_` may name: what conf/ uses, and what the user's settings add."""
-    return frozenset().union(*targets_by_group().values()) | load_settings().allow_targets
+def allowed_targets() -> Allowed:
+    """All that a `_target_` may name: what conf/ uses, and what settings and packages add."""
+    ours = frozenset[str]().union(*targets_by_group().values())
+    return Allowed(ours) | load_settings().allow_targets
 
 
 def require(config: Node) -> None:
@@ -125,13 +127,14 @@ def _target_nodes(config: Node, settings: Settings) -> Iterator[Problem]:
         if not isinstance(target, str):
             yield Problem(f"{place}._target_", f"is {shown(target)}; give one dotted name")
             continue
-        allowed = targets_by_group().get(group, frozenset()) | settings.allow_targets
+        allowed = Allowed(targets_by_group().get(group, frozenset())) | settings.allow_targets
         if target not in allowed:
             yield Problem(
                 f"{place}._target_",
                 f"{target!r} is not allowed; tlx calls only what its own option files name, "
-                "and what allow_targets in your settings file lists",
-                nearest(str(target), allowed, cutoff=0.75),
+                "and what allow_targets lists in your settings file, or in the tlx.toml of the "
+                "project that you are in",
+                nearest(str(target), allowed.listed(), cutoff=0.75),
             )
             continue
         name = place.rpartition(".")[2]

@@ -65,7 +65,8 @@ class Composer:
 
     def __init__(self, config_dir: str | Path | None = None) -> None:
         self.config_dir = config_dir
-        self.library, self._problems = _library(config_dir)
+        self.library = Library.here(config_dir)
+        self._problems = _problems(self.library)
         self.loader = _loader(self.library)
         self._trees: dict[tuple[str, ...], tuple[DictConfig, Choices]] = {}
         self._are_groups: dict[str, bool] = {}
@@ -155,25 +156,20 @@ class Composer:
         return self._trees[key]
 
 
-def _library(config_dir: str | Path | None) -> tuple[Library, list[Problem]]:
-    if config_dir is None:
-        return Library(), []
-    own = Path(config_dir).expanduser().absolute()
-    if not own.is_dir():
-        return Library(), [Problem("--config-dir", f"{own} is no folder")]
-    library, problems = Library(own), []
-    for folder in sorted(p for p in own.iterdir() if p.is_dir() and p.name[0] not in "._"):
-        if folder.name not in Library().groups():
-            near = nearest(folder.name, Library().groups())
-            problems.append(
-                Problem(str(folder), f"is no group; there are {listed(Library().groups())}", near)
-            )
+def _problems(library: Library) -> list[Problem]:
+    """What is wrong with folders of options that are not tlx's own."""
+    groups, problems = Library().groups(), []
+    for name, folder in library.folders():
+        if name not in groups:
+            near = nearest(name, groups)
+            problems.append(Problem(str(folder), f"is no group; there are {listed(groups)}", near))
+    for name in sorted(groups):
         problems += [
-            Problem(str(files[-1]), f"{folder.name}={option} is tlx's own; give it another name")
-            for option, files in library.options(folder.name).items()
+            Problem(str(files[-1]), f"{name}={option} is in {files[0]} too; give it another name")
+            for option, files in library.options(name).items()
             if len(files) > 1
         ]
-    return library, problems
+    return problems
 
 
 def _loader(library: Library) -> ConfigLoaderImpl:
@@ -182,8 +178,8 @@ def _loader(library: Library) -> ConfigLoaderImpl:
     search_path = ConfigSearchPathImpl()
     search_path.append("hydra", "pkg://hydra.conf")
     search_path.append("main", f"tlx://{conf_dir()}")
-    if library.own is not None:
-        search_path.append("user", f"tlx://{library.own}")
+    for folder in library.own:
+        search_path.append("user", f"tlx://{folder}")
     search_path.append("schema", "structured://")
     return ConfigLoaderImpl(config_search_path=search_path)
 

@@ -1,11 +1,14 @@
 """Where conf/ and experiments/ lie, in a checkout and in an installed wheel, and what they hold."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Self
 
+from tlx.config import project
+from tlx.config.plugins import plugins, targets_in
+from tlx.config.problems import CheckError, Problem
 from tlx.config.signatures import PACKAGE
 
 EXPERIMENT = "experiment"
@@ -23,20 +26,37 @@ def experiments_dir() -> Path:
 
 @dataclass(frozen=True)
 class Library:
-    """The option files of conf/, of experiments/ and of the user's own folder.
+    """The option files of conf/, of experiments/ and of further folders.
 
     Args:
-        own: the user's `--config-dir`, with folders named like the groups.
+        own: folders with folders named like the groups: of installed packages, of the project that
+            one is in, the user's `--config-dir`.
     """
 
-    own: Path | None = None
+    own: tuple[Path, ...] = ()
+
+    @classmethod
+    def here(cls, config_dir: str | Path | None = None) -> Self:
+        """All that there is to choose from where one is.
+
+        Raises:
+            CheckError: `config_dir` is no folder.
+        """
+        folders = [plugin.conf for plugin in plugins() if plugin.conf is not None]
+        work = project.current()
+        if work is not None and work.conf.is_dir():
+            folders.append(work.conf)
+        if config_dir is not None:
+            folders.append(Path(config_dir).expanduser().absolute())
+            if not folders[-1].is_dir():
+                raise CheckError([Problem("--config-dir", f"{folders[-1]} is no folder")])
+        return cls(tuple({folder.resolve(): folder for folder in folders}.values()))
 
     def folders(self) -> Iterator[tuple[str, Path]]:
         """Group and folder, tlx's first."""
         yield EXPERIMENT, experiments_dir()
-        for base in (conf_dir(), self.own):
-            if base is not None:
-                yield from ((p.name, p) for p in sorted(base.iterdir()) if p.is_dir())
+        for base in (conf_dir(), *self.own):
+            yield from ((p.name, p) for p in sorted(base.iterdir()) if _is_group(p))
 
     def options(self, group: str) -> dict[str, list[Path]]:
         """Option to the files that define it; more than one file is a clash."""
@@ -53,16 +73,17 @@ class Library:
         return frozenset(name for name, _ in self.folders())
 
 
+def _is_group(path: Path) -> bool:
+    return path.is_dir() and path.name[0] not in "._"
+
+
 @cache
 def targets_by_group() -> dict[str, frozenset[str]]:
     """Group to the targets that tlx's own option files name: exactly these may be called."""
-    found: dict[str, set[str]] = {}
-    for group in sorted(Library().groups() - {EXPERIMENT}):
-        for paths in Library().options(group).values():
-            text = "\n".join(p.read_text(encoding="utf-8") for p in paths)
-            names = re.findall(r"^\s*_target_:\s*([\w.]+)\s*$", text, flags=re.MULTILINE)
-            found.setdefault(group, set()).update(names)
-    return {group: frozenset(names) for group, names in found.items()}
+    return {
+        group: targets_in([file for files in Library().options(group).values() for file in files])
+        for group in sorted(Library().groups() - {EXPERIMENT})
+    }
 
 
 @cache

@@ -2,10 +2,14 @@
 
 import os
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tlx.config import project, signatures
+from tlx.config.allowed import Allowed
+from tlx.config.plugins import plugins
 from tlx.config.problems import CheckError, Problem
 from tlx.config.suggest import listed, nearest
 
@@ -17,7 +21,9 @@ class Settings:
     """What the user allows.
 
     Args:
-        allow_targets: dotted names of functions that a `_target_` may name besides tlx's own.
+        allow_targets: functions that a `_target_` may name besides tlx's own: dotted names, and
+            `mycode.*` for all that a module, or one below it, defines; those of the project that
+            one is in and of installed packages too.
         allow_remote_code: whether `trust_remote_code` may stand in a config.
         allow_environment: names, or patterns with `*`, of environment variables that a config may
             read by `${oc.env:NAME}`.
@@ -25,7 +31,7 @@ class Settings:
             may use besides the library's own, `org/repo` too.
     """
 
-    allow_targets: frozenset[str] = frozenset()
+    allow_targets: Allowed = field(default_factory=Allowed)
     allow_remote_code: bool = False
     allow_environment: frozenset[str] = frozenset()
     allow_attention: frozenset[str] = frozenset()
@@ -40,23 +46,50 @@ def settings_path() -> Path:
 
 
 def load_settings() -> Settings:
-    """The user's settings; nothing is allowed where there is no file.
+    """What the user's settings, the project that one is in, and installed packages allow.
 
     Raises:
-        CheckError: the file is not TOML, or holds an unknown key or a wrong type.
+        CheckError: a file is not TOML, or holds an unknown key or a wrong type; the project's file
+            allows what only the user may, or functions of others.
     """
-    path = settings_path()
+    own = _read(settings_path(), KEYS)
+    brought = Allowed(frozenset().union(*(plugin.targets() for plugin in plugins())))
+    return replace(own, allow_targets=own.allow_targets | _of_project() | brought)
+
+
+def _of_project() -> Allowed:
+    """Functions of the project that one is in, which its tlx.toml allows."""
+    here = project.current()
+    if here is None:
+        return Allowed()
+    allowed = _read(here.file, ("allow_targets",)).allow_targets
+    problems = []
+    heads = {name.partition(".")[0] for name in allowed.names | allowed.modules}
+    for head in sorted(heads):
+        if not here.holds(head):
+            place = signatures.place(head)
+            where = f"is in {place}" if place is not None else "is no module there"
+            problems.append(
+                Problem(
+                    f"{here.file}: allow_targets",
+                    f"{head!r} {where}; a project allows functions of its own modules, which lie "
+                    f"in {here.root} and bear no name of an installed package",
+                )
+            )
+    if problems:
+        raise CheckError(problems)
+    return allowed
+
+
+def _read(path: Path, keys: Sequence[str]) -> Settings:
+    """What a settings file says; nothing is allowed where there is none."""
     if not path.is_file():
         return Settings()
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CheckError([Problem(str(path), f"is not valid TOML: {error}")]) from error
-    problems = [
-        Problem(f"{path}: {key}", f"is no setting; there are {listed(KEYS)}", nearest(key, KEYS))
-        for key in content
-        if key not in KEYS
-    ]
+    problems = [_unknown(path, key, keys) for key in content if key not in keys]
     targets = _texts(content, "allow_targets", "dotted names", path, problems)
     variables = _texts(content, "allow_environment", "names of variables", path, problems)
     attention = _texts(content, "allow_attention", "names", path, problems)
@@ -65,7 +98,15 @@ def load_settings() -> Settings:
         problems.append(Problem(f"{path}: allow_remote_code", "must be true or false"))
     if problems:
         raise CheckError(problems)
-    return Settings(targets, remote, variables, attention)
+    modules = frozenset(name.removesuffix(".*") for name in targets if name.endswith(".*"))
+    names = frozenset(name for name in targets if not name.endswith(".*"))
+    return Settings(Allowed(names, modules), remote, variables, attention)
+
+
+def _unknown(path: Path, key: str, keys: Sequence[str]) -> Problem:
+    if key in KEYS:
+        return Problem(f"{path}: {key}", f"is for your own settings file alone, {settings_path()}")
+    return Problem(f"{path}: {key}", f"is no setting; there are {listed(keys)}", nearest(key, keys))
 
 
 def _texts(

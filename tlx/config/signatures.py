@@ -5,9 +5,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
+
+from tlx.config.problems import CheckError, Problem
 
 PACKAGE = Path(__file__).resolve().parent.parent
 REQUIRED: Any = object()
@@ -49,8 +51,8 @@ class Signature:
 
 
 @cache
-def module_file(module: str) -> Path | None:
-    """The source file of a module, found without importing it or its parents."""
+def place(module: str) -> Path | None:
+    """The source file of a module, found without importing it; the folder of a bare namespace."""
     head, *rest = module.split(".")
     if head == PACKAGE.name:
         base = PACKAGE.joinpath(*rest)
@@ -58,21 +60,70 @@ def module_file(module: str) -> Path | None:
             (p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None
         )
     path: list[str] | None = None
-    origin: str | None = None
+    spec: ModuleSpec | None = None
     name = ""
     for part in (head, *rest):
         name = f"{name}.{part}" if name else part
-        spec = PathFinder.find_spec(name, path if path is not None else sys.path)
+        spec = _spec(name, path)
         if spec is None:
             return None
         path = list(spec.submodule_search_locations or [])
-        origin = spec.origin
-    return Path(origin) if origin and origin.endswith(".py") else None
+    assert spec is not None
+    if spec.origin and spec.origin.endswith(".py"):
+        return Path(spec.origin)
+    return Path(path[0]) if path and not spec.has_location else None
+
+
+def _spec(name: str, path: list[str] | None) -> ModuleSpec | None:
+    """What the first finder says of a module: also those of packages installed for editing."""
+    asked = (finder.find_spec(name, path) for finder in sys.meta_path)
+    return next((spec for spec in asked if spec is not None), None)
+
+
+def module_file(module: str) -> Path | None:
+    """The source file of a module, found without importing it or its parents."""
+    file = place(module)
+    return file if file is not None and file.is_file() else None
+
+
+def modules(package: str) -> list[str]:
+    """A module, and all below it where it is a package."""
+    top = place(package)
+    if top is None:
+        return []
+    folder = top if top.is_dir() else top.parent
+    if top.is_file() and top.name != "__init__.py":
+        return [package]
+    below = (file.relative_to(folder).with_suffix("") for file in folder.rglob("*.py"))
+    names = (".".join((package, *path.parts)).removesuffix(".__init__") for path in below)
+    return sorted(names)
+
+
+@cache
+def public(module: str) -> frozenset[str]:
+    """Functions and classes that a module defines at its top; without those that begin with `_`."""
+    path = module_file(module)
+    defined = (ast.FunctionDef, ast.ClassDef)
+    names = (s.name for s in _tree(path).body if isinstance(s, defined)) if path else ()
+    return frozenset(name for name in names if not name.startswith("_"))
+
+
+def forget() -> None:
+    """Drops what is known of modules, as when `sys.path` has changed."""
+    for known in (place, public, signature, constant):
+        known.cache_clear()
 
 
 @cache
 def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        line = getattr(error, "lineno", None)
+        where = f"{path}, line {line}" if line else str(path)
+        raise CheckError(
+            [Problem(where, f"is no Python: {getattr(error, 'msg', error)}")]
+        ) from None
 
 
 def _literal(node: ast.expr | None) -> Any:
