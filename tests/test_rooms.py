@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": MODEL_ROOMS | {"frozen"},
     "build": {"config", "training", "frozen", "sweeps", *MODEL_ROOMS},
     **{name: EXECUTION | BELOW_EXECUTION for name in EXECUTION},
-    "diagnose": {"results"},
+    "diagnose": {"config", "results"},
     "sweeps": EXECUTION
     | {"build", "config", "data.images.digits", "frozen", "results"}
     | {"training.engine.memory", "training.engine.pruning", "training.engine.signals"},

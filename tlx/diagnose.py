@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from tlx.base import cores, ownership
+from tlx.config import listing
+from tlx.config.places import Library
+from tlx.config.problems import CheckError
+from tlx.config.settings import load_settings
 from tlx.results.provenance import versions
 
 SHOWN = (
@@ -23,11 +27,13 @@ class Findings:
     Attributes:
         versions: package -> version.
         devices: a line each.
+        options: that the project one is in and installed packages bring, a line each.
         problems: (what is wrong, how to mend it).
     """
 
     versions: dict[str, str]
     devices: tuple[str, ...]
+    options: tuple[str, ...]
     problems: tuple[tuple[str, str], ...]
 
 
@@ -35,7 +41,18 @@ def examine() -> Findings:
     """Looks at the installation; imports torch in another process, since that may fail."""
     found = versions(SHOWN)
     problems = [*ownership.problems(sys.path), *_pairings(found), *_torch_problems()]
-    return Findings(found, _devices(), tuple(problems))
+    options, faults = _options()
+    return Findings(found, _devices(), tuple(options), (*problems, *faults))
+
+
+def _options() -> tuple[list[str], list[tuple[str, str]]]:
+    """Options besides tlx's own, and what is wrong with them or with the settings."""
+    try:
+        load_settings()
+        lines, problems = listing.brought(), Library.here().problems()
+    except CheckError as error:
+        lines, problems = [], list(error.problems)
+    return lines, [(str(problem), "mend what is named") for problem in problems]
 
 
 def _pairings(found: dict[str, str]) -> list[tuple[str, str]]:
@@ -100,7 +117,7 @@ def text(found: Findings) -> str:
     """The findings as lines."""
     lines = [f"python {found.versions.get('python')}"]
     lines += [f"{name} {version}" for name, version in found.versions.items() if name != "python"]
-    lines += list(found.devices)
+    lines += [*found.devices, *found.options]
     for wrong, mend in found.problems:
         lines.append(f"PROBLEM {wrong}\n  mend it: {mend}")
     if not found.problems:

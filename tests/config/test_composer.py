@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tlx.config.check import check, schema_signature
-from tlx.config.compose import Composer, _explained, _loader, _problems, compose
+from tlx.config.compose import Composer, _explained, _loader, compose
 from tlx.config.identity import normalise
 from tlx.config.overrides import one_budget, parsed, prepared, quoted
 from tlx.config.places import Library
@@ -169,7 +169,7 @@ def composer(own):
 def by_hydra(overrides, own):
     """The same answer with Hydra composing everything, values too, anew each time."""
     library = Library.here(own)
-    problems = _problems(library)
+    problems = library.problems()
     found = [prepared(text, library) for text in overrides]
     problems += [problem for _, problem in found if problem]
     kept = one_budget([line for line, _ in found if line])

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tlx import diagnose
 from tlx.config import listing, places, project, settings, signatures
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
@@ -179,3 +180,15 @@ def test_an_installed_package_brings_options(installed):
     with pytest.raises(CheckError, match=r"shutil\.rmtree' is not allowed"):
         compose(["freeze_strategy=wrong"])
     assert places.Library.here().own == (installed / "moth_options" / "conf",)
+
+
+def test_the_doctor_says_who_brings_options(root, installed):
+    lines, problems = diagnose._options()
+    assert problems == []
+    assert lines == [
+        f"project {root}: freeze_strategy=upper",
+        "options of tlx-moths 1.2: freeze_strategy=late, freeze_strategy=wrong",
+    ]
+    (root / "tlx.toml").write_text("allow_target = []\n")
+    (_, ((wrong, _),)) = diagnose._options()
+    assert "allow_target: is no setting" in wrong

@@ -31,7 +31,7 @@ from tlx.config.overrides import first_line, one_budget, parsed, prepared
 from tlx.config.places import EXPERIMENT, Library, conf_dir
 from tlx.config.problems import CheckError, Problem
 from tlx.config.source import Source, one_line
-from tlx.config.suggest import listed, nearest
+from tlx.config.suggest import nearest
 
 Config = dict[str, Any]
 Choices = dict[str, Any]
@@ -66,7 +66,7 @@ class Composer:
     def __init__(self, config_dir: str | Path | None = None) -> None:
         self.config_dir = config_dir
         self.library = Library.here(config_dir)
-        self._problems = _problems(self.library)
+        self._problems = self.library.problems()
         self.loader = _loader(self.library)
         self._trees: dict[tuple[str, ...], tuple[DictConfig, Choices]] = {}
         self._are_groups: dict[str, bool] = {}
@@ -154,22 +154,6 @@ class Composer:
             OmegaConf.set_struct(tree, True)  # as Hydra leaves it: `_apply_overrides…` counts on it
             self._trees[key] = tree, {k: v for k, v in chosen.items() if "/" not in k}
         return self._trees[key]
-
-
-def _problems(library: Library) -> list[Problem]:
-    """What is wrong with folders of options that are not tlx's own."""
-    groups, problems = Library().groups(), []
-    for name, folder in library.folders():
-        if name not in groups:
-            near = nearest(name, groups)
-            problems.append(Problem(str(folder), f"is no group; there are {listed(groups)}", near))
-    for name in sorted(groups):
-        problems += [
-            Problem(str(files[-1]), f"{name}={option} is in {files[0]} too; give it another name")
-            for option, files in library.options(name).items()
-            if len(files) > 1
-        ]
-    return problems
 
 
 def _loader(library: Library) -> ConfigLoaderImpl:

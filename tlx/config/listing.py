@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from tlx.config import project
 from tlx.config.check import allowed_targets
 from tlx.config.places import EXPERIMENT, Library
+from tlx.config.plugins import plugins
 from tlx.config.suggest import nearest
 from tlx.results.record import UNREADABLE, status_of
 
@@ -33,6 +35,21 @@ def text(group: str | None, *, config_dir: str | None = None, runs_dir: str = "r
         raise ValueError(f"no group {group!r}{hint}; there are {', '.join(names)}")
     options = library.options(group).items()
     return "\n".join(f"{option:24} {first_comment(files[0])}" for option, files in options)
+
+
+def brought() -> list[str]:
+    """What there is to choose besides tlx's own, and who brings it, a line each."""
+    work = project.current()
+    lines = [f"project {work.root}: {_within(work.conf)}"] if work is not None else []
+    for plugin in plugins():
+        lines.append(f"options of {plugin.distribution}: {_within(plugin.conf)}")
+    return lines
+
+
+def _within(conf: Path | None) -> str:
+    """The options of a folder: `freeze_strategy=late, regularization=delta`."""
+    files = sorted(conf.glob("*/*.yaml")) if conf is not None else []
+    return ", ".join(f"{file.parent.name}={file.stem}" for file in files) or "none, no conf/ there"
 
 
 def first_comment(path: Path) -> str:

@@ -10,6 +10,7 @@ from tlx.config import project
 from tlx.config.plugins import plugins, targets_in
 from tlx.config.problems import CheckError, Problem
 from tlx.config.signatures import PACKAGE
+from tlx.config.suggest import listed, nearest
 
 EXPERIMENT = "experiment"
 
@@ -71,6 +72,21 @@ class Library:
     def groups(self) -> frozenset[str]:
         """Names of all groups."""
         return frozenset(name for name, _ in self.folders())
+
+    def problems(self) -> list[Problem]:
+        """What is wrong with the folders that are not tlx's own."""
+        groups, problems = Library().groups(), []
+        for name, folder in self.folders():
+            if name not in groups:
+                near, there = nearest(name, groups), listed(groups)
+                problems.append(Problem(str(folder), f"is no group; there are {there}", near))
+        for name in sorted(groups):
+            problems += [
+                Problem(str(files[-1]), f"{name}={option} is in {files[0]} too; give another name")
+                for option, files in self.options(name).items()
+                if len(files) > 1
+            ]
+        return problems
 
 
 def _is_group(path: Path) -> bool:
