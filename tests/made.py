@@ -120,7 +120,7 @@ def train(
     """Trains through `fit`, as a run does."""
     task = recipe.pop("task", classification(LABELS))
     parts = {"optimizer": adam, "schedule": constant(), "lr": 0.01, **recipe}
-    own = ("ema", "early_stopping", "select_from", "on_oom")
+    own = ("averaging", "early_stopping", "select_from", "on_oom")
     extra = {name: parts.pop(name) for name in own if name in parts}
     made = Recipe(network=net, task=task, layout=layout, **parts)
     module = TransferModule(made, total_steps=steps)
@@ -149,7 +149,7 @@ def train(
         folder=folder / "checkpoints",
         identity={"run": "made"},
         display=Display(total_steps=steps, stages=["s"] * 99, metric="accuracy", silent=True),
-        ema=extra.get("ema"),
+        averaging=extra.get("averaging"),
         on_oom=extra.get("on_oom", "error"),
     )
     return module, progress

@@ -14,7 +14,6 @@ from torch import nn
 
 from tlx.backbones.adapters.peft import PROMPTS, adapted
 from tlx.backbones.backbone import ArgumentRefused, Backbone, Reading
-from tlx.backbones.text.noise import add_noise
 from tlx.config.check import allowed_targets
 from tlx.config.exact import is_exact
 from tlx.config.signatures import signature
@@ -27,10 +26,9 @@ from tlx.methods.order import Order
 from tlx.methods.schedules import Schedule
 from tlx.methods.stages import Group, Layout, Span, Stage, spans
 from tlx.tasks.checks import TASKS
-from tlx.tasks.heads import add_norm
 from tlx.tasks.kept_heads import keep_head
 from tlx.tasks.task import Network, Task
-from tlx.training import effects as effects_
+from tlx.training.effects import Clipping, Penalty, Regularization, Setting, Stopping, Surgery
 from tlx.training.engine import batch_norm
 from tlx.training.engine import solve as probe
 from tlx.training.engine.course import Pace, Selection
@@ -86,7 +84,7 @@ class Plan:
     pace: Pace
     selection: Selection
     recipe: Recipe
-    effects: effects_.Joined
+    effects: Regularization
     augmentations: tuple[Augmentation, ...]
     exact: Lbfgs | None = None  # the head is solved, not trained
 
@@ -112,10 +110,10 @@ def ready(data: Splits, spec: Mapping[str, Any]) -> Splits:
     return data if data.prepare is None else data.prepare(spec)
 
 
-def regularization(config: Config) -> effects_.Joined:
-    """All regularization options as one set of effects."""
+def regularization(config: Config) -> Regularization:
+    """The effects of all regularization options."""
     nodes = config.get("regularization") or {}
-    return effects_.join({name: instantiate(node) for name, node in nodes.items()})
+    return Regularization({name: instantiate(node) for name, node in nodes.items()})
 
 
 def augmentations(config: Config) -> tuple[Augmentation, ...]:
@@ -128,7 +126,7 @@ def model(
     config: Config,
     labels: Labels,
     *,
-    effects: effects_.Joined,
+    effects: Regularization,
     texts: Callable[[], Iterable[str]] | None = None,
     tokenizer: str | None = None,
     saved: Mapping[str, Any] | None = None,
@@ -145,13 +143,32 @@ def model(
         saved: `input_spec` of a finished run, which holds how its texts were read.
         backbone: arguments that replace the config's, `init`.
     """
+    bare = _before_surgery(
+        config, labels, effects=effects, texts=texts, tokenizer=tokenizer, saved=saved, **backbone
+    )
+    made = _operated(bare, effects)
+    keep_kept_head(config, made.network.head, made.backbone, init=backbone.get("init"))
+    return made
+
+
+def _before_surgery(
+    config: Config,
+    labels: Labels,
+    *,
+    effects: Regularization,
+    texts: Callable[[], Iterable[str]] | None = None,
+    tokenizer: str | None = None,
+    saved: Mapping[str, Any] | None = None,
+    **backbone: Any,
+) -> Model:
+    """As `model`, of which the effects change nothing yet but its arguments."""
     task: Task = instantiate(config["task"], labels)
-    _check_kinds(effects, labels)
     told = _told(config, Reading(task.input_spec.get("unit", "pooled"), texts, tokenizer))
     torch.manual_seed(config["seed"])
     trunk = _trunk(config, told, effects, backbone)
     spec = {**trunk.input_spec, **task.input_spec}
-    if is_exact(config) or effects.head_norm or (saved is not None and "head_bias" not in saved):
+    asked = effects.arguments("head")
+    if is_exact(config) or "bias" in asked or (saved is not None and "head_bias" not in saved):
         # a solved head and a normed one have a bias, and runs of before
         spec.pop("head_bias", None)
     if saved is not None and "begins" in spec:
@@ -159,47 +176,45 @@ def model(
         spec |= {"begins": saved.get("begins", False), "spelling": saved.get("spelling")}
     trunk = replace(trunk, input_spec=with_spelling(spec, texts))
     trunk = with_adapters(config, trunk)
-    head = new_head(config, task, trunk, effects=effects, init=backbone.get("init"))
+    head = new_head(config, task, trunk, effects=effects)
     network = Network(trunk.module, head, trunk.features)
-    if effects.embedding_noise is not None:
-        add_noise(network, trunk, alpha=effects.embedding_noise)
     return Model(trunk, task, network, layout(network, trunk), trunk.head_level)
+
+
+def _operated(made: Model, effects: Regularization) -> Model:
+    """The model after all surgery, in the order of the options (a mutator of its network)."""
+    surgery = effects.of(Surgery)
+    for part in surgery.values():
+        part.operate(made.network, made.backbone)
+    return replace(made, layout=layout(made.network, made.backbone)) if surgery else made
 
 
 def _trunk(
     config: Config,
     told: Sequence[Reading],
-    effects: effects_.Joined,
+    effects: Regularization,
     backbone: Mapping[str, Any],
 ) -> Backbone:
     """The network without its head; what it refuses is named by the option that asks for it."""
     node = config["backbone"]
     takes = signature(node["_target_"])
+    asked = effects.arguments("backbone")
+    arguments = {name: value for name, (_, value) in asked.items()}
     try:
-        for key in effects.backbone:
+        for key in arguments:
             if takes is not None and key not in takes.parameters:
                 raise ArgumentRefused(key, f"{node['_target_']} has no argument {key!r}")
-        trunk: Backbone = instantiate(node, *told, **{**effects.backbone, **backbone})
+        trunk: Backbone = instantiate(node, *told, **{**arguments, **backbone})
     except ArgumentRefused as refused:
-        option = effects.asked_by.get(refused.argument)
-        if option is None:
+        if refused.argument not in asked:
             raise
+        option = asked[refused.argument][0]
         name = node.get("name") or node["_target_"]
         raise ValueError(
             f"regularization.{option}: backbone {name!r} takes no {refused.argument}; leave "
             f"{option} out of regularization=[…], or choose another network"
         ) from refused
     return trunk
-
-
-def _check_kinds(effects: effects_.Joined, labels: Labels) -> None:
-    """Raises ValueError where an option of regularization is not for labels of this kind."""
-    for name, kinds in effects.kinds.items():
-        if labels.kind not in kinds:
-            raise ValueError(
-                f"regularization.{name} is for labels of kind {', '.join(kinds)}, the data's are "
-                f"{labels.kind!r}; leave it out"
-            )
 
 
 def _told(config: Config, reading: Reading) -> tuple[Reading, ...]:
@@ -235,23 +250,18 @@ def with_adapters(config: Config, trunk: Backbone) -> Backbone:
     return adapted(trunk, kind=kind, seed=config["seed"] + 2, **options)
 
 
-def new_head(
-    config: Config, task: Task, trunk: Backbone, *, effects: effects_.Joined, init: str | None
-) -> nn.Module:
-    """A run's head as it starts, drawn from its seed or kept from the run that it starts from."""
+def new_head(config: Config, task: Task, trunk: Backbone, *, effects: Regularization) -> nn.Module:
+    """A head drawn from a run's seed."""
     torch.manual_seed(config["seed"] + 1)
-    head = task.head(trunk, dropout=effects.head_dropout)
-    if effects.head_norm:
-        if config["frozen"]["norm_stats"] == "freeze":
-            raise ValueError(
-                "regularization.head_norm measures statistics, and frozen.norm_stats=freeze lets "
-                "no norm do so; leave one of them out"
-            )
-        add_norm(head)
+    _, dropout = effects.arguments("head").get("dropout", ("", 0.0))
+    return task.head(trunk, dropout=dropout)
+
+
+def keep_kept_head(config: Config, head: nn.Module, trunk: Backbone, *, init: str | None) -> None:
+    """Gives a head the weights of the one that its run starts from, if it is to (a mutator)."""
     if config["init_head"] == "keep" and init not in {None, "hub", "none"}:
         names = config["backbone"].get("head_names")
         keep_head(head, trunk, path=str(init), names=names)
-    return head
 
 
 def layout(network: nn.Module, backbone: Backbone) -> Layout:
@@ -313,7 +323,7 @@ def pace(config: Config, items: int) -> Pace:
     )
 
 
-def selection(config: Config, task: Task, effects: effects_.Joined) -> Selection:
+def selection(config: Config, task: Task, effects: Regularization) -> Selection:
     """What validation decides: the config's monitor, or the task's own."""
     metric = (config["monitor"] or f"val/{task.monitor}").removeprefix("val/")
     if metric not in task.directions:
@@ -323,7 +333,7 @@ def selection(config: Config, task: Task, effects: effects_.Joined) -> Selection
         mode=task.directions[metric],
         final=config["final_weights"],
         select_from=config.get("select_from", "run"),  # a config of before the key meant that
-        early_stopping=effects.early_stopping,
+        early_stopping=effects.only(Stopping),
     )
 
 
@@ -353,7 +363,7 @@ def plan(config: Config, *, init: str) -> Plan:
     return _plan(config, ready(data, made.backbone.input_spec), made, effects)
 
 
-def rehearse(config: Config, effects: effects_.Joined) -> Model:
+def rehearse(config: Config, effects: Regularization) -> Model:
     """The network without weights, whose stages are planned: cheap, finds most mistakes.
 
     Raises:
@@ -366,9 +376,13 @@ def rehearse(config: Config, effects: effects_.Joined) -> Model:
     names = ("O", *(f"B-{number}" for number in range(max(len(weights) - 1, 1))))
     labels = Labels(kind=kind, names=() if kind == "text" else names)
     with torch.device("meta"):
-        made = model(config, labels, effects=effects, init="none")
+        made = _before_surgery(config, labels, effects=effects, init="none")
     selection(config, made.task, effects)
-    _check_feature_mixing(augmentations(config), made, effects)
+    augments = augmentations(config)
+    _check_feature_mixing(augments, made)
+    effects.check(setting(config, made, stages(config, made.layout), augments))
+    with torch.device("meta"):
+        made = _operated(made, effects)
     planned = stages(config, made.layout)
     _check_parts(config, made, planned)
     _check_budget(config, planned)
@@ -401,9 +415,26 @@ def _check_parts(
         )
 
 
-def _check_feature_mixing(
-    augments: Iterable[Augmentation], made: Model, effects: effects_.Joined
-) -> None:
+def setting(
+    config: Config, made: Model, planned: Sequence[Stage], augments: Iterable[Augmentation]
+) -> Setting:
+    """What the parts of regularization are asked to fit."""
+    trainer = config["trainer"]
+    return Setting(
+        task=made.task,
+        backbone=made.backbone,
+        network=made.network,
+        stages=planned,
+        norm_stats=config["frozen"]["norm_stats"],
+        feature_mixing=[each.name for each in augments if each.kind == "features"],
+        ranks=trainer["devices"] * trainer["nodes"],
+        accumulate=trainer["accumulate"],
+        precision=trainer["precision"],
+        sharded=trainer["strategy"] == "fsdp",
+    )
+
+
+def _check_feature_mixing(augments: Iterable[Augmentation], made: Model) -> None:
     """Raises ValueError where features cannot be mixed."""
     name = next((a.name for a in augments if a.kind == "features"), None)
     if name is None:
@@ -414,14 +445,9 @@ def _check_feature_mixing(
             f"augmentation.{name} blends the features of whole items, and the task reads one "
             f"vector a {unit}: leave it out"
         )
-    if "r_drop" in effects.penalties:
-        raise ValueError(
-            f"augmentation.{name} and regularization.r_drop do not go together: its second pass is "
-            "of items that are not mixed; leave one out"
-        )
 
 
-def _plan(config: Config, data: Splits, made: Model, effects: effects_.Joined) -> Plan:
+def _plan(config: Config, data: Splits, made: Model, effects: Regularization) -> Plan:
     optimizer = config["optimizer"]
     exact: Lbfgs | None = instantiate(optimizer) if is_exact(config) else None
     items = len(data.train)
@@ -429,6 +455,7 @@ def _plan(config: Config, data: Splits, made: Model, effects: effects_.Joined) -
     frozen = config["frozen"]
     augments = augmentations(config)
     kept = {key: value for key, value in optimizer.items() if key not in SHAPING}
+    reads_anchor = any(part.reads_anchor for part in effects.of(Penalty).values())
     anchor = {
         f"backbone.{name}": parameter.detach().clone()
         for name, parameter in made.backbone.module.named_parameters()
@@ -440,20 +467,15 @@ def _plan(config: Config, data: Splits, made: Model, effects: effects_.Joined) -
         optimizer=partial(instantiate, _without_fusion(kept, config, effects)),
         schedule=instantiate(config["schedule"]),
         lr=0.0 if exact is not None else optimizer["lr"],
-        weight_decay=effects.weight_decay,
-        head_only_decay=effects.head_only_decay,
+        effects=effects,
         layer_scales=layer_scales(optimizer, made),
         carry=optimizer.get("carry", "previous"),
-        penalties=effects.penalties,
-        rows=effects.rows,
-        anchor=anchor if effects.needs_anchor else {},
-        smoothing=effects.smoothing,
+        anchor=anchor if reads_anchor else {},
         mixing=tuple(a for a in augments if a.kind == "batch"),
         feature_mixing=tuple(a for a in augments if a.kind == "features"),
         norm_stats=frozen["norm_stats"],
         frozen_dropout=frozen["dropout"],
         seed=config["seed"],
-        of_whole_batches=effects.of_whole_batches,
         accumulate=config["trainer"]["accumulate"],
         compile=config["trainer"]["compile"],
     )
@@ -505,9 +527,9 @@ def with_facts(data: Splits, backbone: Backbone, config: Config, marks: Pace) ->
     return notes
 
 
-def _without_fusion(node: Config, config: Config, effects: effects_.Joined) -> Config:
+def _without_fusion(node: Config, config: Config, effects: Regularization) -> Config:
     """Fused optimizers unscale gradients themselves, which clipping under fp16 cannot see."""
-    clipped_half = config["trainer"]["precision"] == "16-mixed" and effects.grad_clip is not None
+    clipped_half = config["trainer"]["precision"] == "16-mixed" and effects.of(Clipping)
     if clipped_half and "fused" in node:
         return {**node, "fused": False}
     return node
@@ -543,7 +565,7 @@ def reuse(config: Config, made: Plan, trainer: pl.Trainer, module: TransferModul
         ),
         loading=_loading(config),
         batch_size=config["trainer"]["eval_batch_size"],
-        reads_inputs=made.effects.reads_inputs,
+        reads_inputs=any(part.reads_inputs for _, part in made.effects),
         padding_side=str(spec.get("padding_side", "right")),
     )
 

@@ -27,6 +27,7 @@ from tlx.tasks import samples
 from tlx.tasks.classification import Classification
 from tlx.tasks.task import Collected
 from tlx.training.collect import Collector, broadcast
+from tlx.training.effects import Averaging, Callbacks, Clipping
 from tlx.training.engine import memory, pruning, sharding
 from tlx.training.engine import solve as probe
 from tlx.training.engine.course import Course, Progress
@@ -130,13 +131,13 @@ def trainer_of(config: Config, folder: Path, plan: Plan, loggers: list[Any]) -> 
     """The Lightning Trainer of a run."""
     trainer = config["trainer"]
     names = ("accelerator", "devices", "nodes", "strategy", "precision", "accumulate")
-    callbacks = list(plan.effects.callbacks)
+    callbacks = [each for part in plan.effects.of(Callbacks).values() for each in part.callbacks]
     if trainer["devices"] * trainer["nodes"] > 1:
         callbacks.append(Patience(trainer.get("timeout_minutes", USUAL_MINUTES)))
     return make_trainer(
         folder=folder,
         **{name: trainer[name] for name in names},
-        grad_clip=plan.effects.grad_clip,
+        grad_clip=plan.effects.value(Clipping, None),
         deterministic=trainer["deterministic"],
         loggers=loggers,
         callbacks=callbacks,
@@ -224,7 +225,7 @@ def _fit(
             folder=folder / "checkpoints",
             identity=identity(folder, plan),
             display=display,
-            ema=plan.effects.ema,
+            averaging=plan.effects.only(Averaging),
             recalibrate=batches if recalibrated else None,
             pruner=pruning.hook(folder, every=plan.pace.eval_every) if share.rank == 0 else None,
             reuse=reuse,

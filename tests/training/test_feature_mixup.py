@@ -124,7 +124,7 @@ def test_mixing_of_stored_features_equals_that_of_computed_ones(kind, strategy, 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["regularization=[r_drop]"], "r_drop do not go together"),
+        (["regularization=[r_drop]"], "r_drop and augmentation.feature_mixup do not go together"),
         (["task=token_classification", "dataset=conll"], "one vector a word: leave it out"),
         (
             ["task=masked_language_modeling", "dataset=text_lines"],

@@ -20,12 +20,13 @@ from tlx.methods.penalties import l2_sp
 from tlx.methods.schedules import cosine
 from tlx.methods.stages import Stage, Until, spans
 from tlx.tasks.classification import classification
-from tlx.training.effects import EarlyStopping, Ema
+from tlx.training.effects import Effects, Penalty, Regularization, Stopping
 from tlx.training.engine.course import Course, Pace, Selection
 from tlx.training.engine.divergence import Diverged
 from tlx.training.engine.fit import Conductor
 from tlx.training.engine.module import TransferModule
 from tlx.training.engine.signals import Interrupted
+from tlx.training.regularization import ema
 
 DATA = made.tensors(24, 8)
 
@@ -65,7 +66,7 @@ def test_early_stopping_ends_the_run_and_patience_starts_anew(tmp_path: Path) ->
     head, rest = strategies.lp_ft(layout, head_steps=8)
     _, progress = made.train(
         net, layout, (head, rest), DATA, tmp_path, steps=40, eval_every=4, optimizer=nothing,
-        lr=0.0, early_stopping=EarlyStopping(patience=3, min_delta=0.0),
+        lr=0.0, early_stopping=Stopping(patience=3, min_delta=0.0),
     )  # fmt: skip
     # Two validations in the first stage, the second waiting; anew in the second: 1 + 3 more.
     assert [s["ended_by"] for s in progress.stages] == ["budget", "early_stopping"]
@@ -220,7 +221,7 @@ def test_a_last_stage_that_is_shorter_than_the_interval_is_validated(tmp_path: P
 
 def test_early_stopping_in_a_stage_keeps_the_best_of_that_stage() -> None:
     stages = [Stage("head", {"w": 1.0}, Until(steps=8)), Stage("all", {"w": 1.0})]
-    selection = Selection("accuracy", "max", early_stopping=EarlyStopping(2, 0.0))
+    selection = Selection("accuracy", "max", early_stopping=Stopping(2, 0.0))
     course = Course(
         spans(stages, total_steps=40, steps_per_epoch=4), pace=Pace(40, 4, 1, 4),
         selection=selection,
@@ -251,7 +252,7 @@ def test_ema_never_validates_or_keeps_initial_weights(start: float, tmp_path: Pa
 
     module, _ = made.train(
         net, layout, strategies.full(layout), DATA, tmp_path, steps=20, eval_every=4,
-        callbacks=[Watch()], ema=Ema(decay=0.9, start_fraction=start),
+        callbacks=[Watch()], averaging=ema(decay=0.9, start_fraction=start).parts[0],
     )  # fmt: skip
     assert validated
     assert not any(validated)
@@ -268,7 +269,7 @@ def test_ema_is_the_average_of_the_steps(tmp_path: Path) -> None:
 
     module, _ = made.train(
         net, layout, strategies.full(layout), DATA, tmp_path, steps=12,
-        callbacks=[Watch()], ema=Ema(decay=0.5, start_fraction=0.0),
+        callbacks=[Watch()], averaging=ema(decay=0.5).parts[0],
     )  # fmt: skip
     average = steps[0]
     for update, state in enumerate(steps[1:]):
@@ -345,7 +346,8 @@ def test_l2_sp_equals_its_formula_by_hand(tmp_path: Path) -> None:
     sgd = lambda groups: torch.optim.SGD(groups, lr=0.05)  # noqa: E731
     module, _ = made.train(
         net, layout, strategies.full(layout), DATA, tmp_path, steps=6, batch_size=24,
-        penalties={"l2_sp": penalty}, anchor=anchor, optimizer=sgd, lr=0.05,
+        effects=Regularization({"l2_sp": Effects(Penalty(penalty))}), anchor=anchor,
+        optimizer=sgd, lr=0.05,
     )  # fmt: skip
     by_hand, _ = small()
     optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.05)

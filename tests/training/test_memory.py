@@ -22,6 +22,7 @@ from tlx.methods import strategies
 from tlx.methods.stages import Group, Layout
 from tlx.results import record
 from tlx.tasks.task import Network
+from tlx.training.effects import Regularization
 from tlx.training.engine import memory
 from tlx.training.engine.memory import AtOnce, TooLarge
 from tlx.training.regularization import neftune
@@ -159,8 +160,7 @@ def test_frozen_statistics_are_divided(tmp_path: Path) -> None:
 
 
 def test_what_depends_on_whole_batches_is_not_divided(tmp_path: Path) -> None:
-    assert neftune().of_whole_batches
-    refused("regularization=neftune", tmp_path, of_whole_batches=("neftune",))
+    refused("regularization=neftune", tmp_path, effects=Regularization({"neftune": neftune()}))
 
 
 def test_one_item_too_large_names_the_keys(tmp_path: Path) -> None:

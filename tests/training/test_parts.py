@@ -22,7 +22,7 @@ from tlx.tasks.language_modeling import language_modeling
 from tlx.tasks.task import Network, Task
 from tlx.tasks.token_classification import token_classification
 from tlx.training import regularization
-from tlx.training.effects import Effects, join
+from tlx.training.effects import Effects, Regularization
 from tlx.training.engine import module
 from tlx.training.engine.module import Recipe, TransferModule
 
@@ -90,7 +90,7 @@ def gradient(
     net: Network, task: Task, effects: Mapping[str, Effects], ranks: Sequence[Sequence[Batch]]
 ) -> Tensor:
     """Of a step whose batch is given by rank, and by part, as DDP and Lightning average it."""
-    joined, count = join(dict(effects)), len(ranks[0])
+    count = len(ranks[0])
     names = [name for name, _ in net.named_parameters()]
     recipe = Recipe(
         network=net,
@@ -99,8 +99,7 @@ def gradient(
         optimizer=made.adam,
         schedule=constant(),
         lr=0.1,
-        penalties=joined.penalties,
-        rows=joined.rows,
+        effects=Regularization(effects),
         accumulate=count,
     )
     losses: list[Tensor] = []

@@ -21,6 +21,7 @@ from tlx.frozen.rules import AdamW, Sgd
 from tlx.frozen.store import StoreError
 from tlx.methods.order import Order
 from tlx.tasks.heads import LinearHead
+from tlx.training.effects import Regularization
 from tlx.training.engine import pruning
 from tlx.training.engine.course import Course
 from tlx.training.engine.module import TransferModule
@@ -196,10 +197,15 @@ def check_recipe(plan: Plan) -> None:
     scales = set(stage.trains.values())
     if any(not name.startswith("head.") for name in stage.trains) or scales != {1.0}:
         raise CannotFuse("more than the head trains")
-    if plan.effects.ema is not None or plan.effects.penalties or plan.effects.callbacks:
-        raise CannotFuse("a regularization acts on whole networks")
+    _check_effects(plan.effects)
     if plan.recipe.feature_mixing:
         raise CannotFuse(f"{plan.recipe.feature_mixing[0].name} mixes features anew in each step")
+
+
+def _check_effects(effects: Regularization) -> None:
+    others = [name for name, part in effects if not part.stacks]
+    if others:
+        raise CannotFuse(f"regularization.{others[0]} is not for stacks of heads")
 
 
 def _data(
@@ -239,13 +245,13 @@ def _data(
 def _member(given: Given, data: Data) -> Member:
     config, shared = given.config, data.plan
     effects = build.regularization(config)
+    _check_effects(effects)
     task = shared.model.task
     recipe = replace(
         shared.recipe,
         schedule=build.instantiate(config["schedule"]),
         lr=config["optimizer"]["lr"],
-        weight_decay=effects.weight_decay,
-        smoothing=effects.smoothing,
+        effects=effects,
         seed=config["seed"],
     )
     try:
@@ -254,9 +260,10 @@ def _member(given: Given, data: Data) -> Member:
         raise CannotFuse(str(error)) from error
     selection = build.selection(config, task, effects)
     plan = replace(shared, recipe=recipe, selection=selection, effects=effects)
-    head = build.new_head(config, task, shared.model.backbone, effects=effects, init=given.init)
-    if not isinstance(head, LinearHead) or head.dropout.p or head.norm is not None:
-        raise CannotFuse("the head is not linear, or has dropout or a norm")
+    head = build.new_head(config, task, shared.model.backbone, effects=effects)
+    build.keep_kept_head(config, head, shared.model.backbone, init=given.init)
+    if not isinstance(head, LinearHead):
+        raise CannotFuse("the head is not linear")
     return Member(
         given=given,
         plan=plan,

@@ -11,6 +11,7 @@ from torch import Tensor
 from tlx.frozen.heads import Start
 from tlx.frozen.rules import AdamW, Sgd
 from tlx.fused.members import OPTIMIZERS, Member
+from tlx.training.effects import Clipping, Decay, Smoothing
 
 
 def start_of(member: Member) -> Start:
@@ -22,15 +23,14 @@ def start_of(member: Member) -> Start:
         optimizer: Any = Sgd(momentum=momentum, nesterov=node["nesterov"] and momentum > 0)
     else:
         optimizer = AdamW(betas=tuple(node["betas"]), eps=node["eps"])
-    clip = member.plan.effects.grad_clip
     device = member.data.features["train"].device
     return Start(
         parameters={n: p.detach().to(device) for n, p in member.head.named_parameters()},
         optimizer=optimizer,
         lr=recipe.lr,
-        weight_decay=recipe.weight_decay,
-        smoothing=recipe.smoothing,
-        max_norm=math.inf if clip is None else clip,
+        weight_decay=recipe.effects.value(Decay, 0.0),
+        smoothing=recipe.effects.value(Smoothing, 0.0),
+        max_norm=recipe.effects.value(Clipping, math.inf),
     )
 
 

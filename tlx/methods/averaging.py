@@ -1,6 +1,6 @@
 """Exponential moving average of a network's weights."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import torch
@@ -36,7 +36,7 @@ class Average:
     Source: Polyak and Juditsky 1992; Izmailov et al. 2018, "Averaging Weights ..." for buffers.
 
     >>> network = nn.Linear(1, 1, bias=False)
-    >>> average = Average(network, decay=0.5)
+    >>> average = Average(network, keeps=lambda updates: 0.0)
     >>> with torch.no_grad():
     ...     _ = network.weight.fill_(2.0)
     >>> average.update(network)
@@ -46,15 +46,14 @@ class Average:
     2.0
     """
 
-    def __init__(self, network: nn.Module, *, decay: float) -> None:
+    def __init__(self, network: nn.Module, *, keeps: Callable[[int], float]) -> None:
         """Starts from the network's present weights.
 
-        Raises:
-            ValueError: `decay` is not in [0, 1).
+        Args:
+            network: whose weights are averaged.
+            keeps: from the number of updates before to the average's weight in the next one.
         """
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay={decay}; give a number in [0, 1)")
-        self.decay = decay
+        self.keeps = keeps
         self.updates = 0
         self.tensors = {name: t.detach().clone() for name, t in tensors_of(network).items()}
 
@@ -66,7 +65,7 @@ class Average:
         torch._foreach_lerp_(
             [self.tensors[name] for name in moving],
             [current[name].detach() for name in moving],
-            1 - warmed_decay(self.updates, decay=self.decay),
+            1 - self.keeps(self.updates),
         )
         for name in current.keys() - set(moving):
             self.tensors[name].copy_(current[name])
@@ -82,12 +81,12 @@ class Average:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold: plain values and tensors (not copied)."""
-        return {"decay": self.decay, "updates": self.updates, "tensors": dict(self.tensors)}
+        return {"updates": self.updates, "tensors": dict(self.tensors)}
 
     @classmethod
-    def load(cls, state: Mapping[str, Any]) -> "Average":
+    def load(cls, state: Mapping[str, Any], *, keeps: Callable[[int], float]) -> "Average":
         """An average that goes on from a `state`."""
-        average = cls(nn.Module(), decay=state["decay"])
+        average = cls(nn.Module(), keeps=keeps)
         average.updates = state["updates"]
         average.tensors = {name: tensor.clone() for name, tensor in state["tensors"].items()}
         return average

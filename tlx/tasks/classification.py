@@ -6,7 +6,7 @@ nothing.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, final
+from typing import Annotated, Any, ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +65,8 @@ class Classification:
         monitor: metric that selection looks at by default.
     """
 
+    exclusive: ClassVar[bool] = True
+
     labels: Labels
     class_weights: tuple[float, ...] | None = None
     monitor: str = "accuracy"
@@ -116,6 +118,10 @@ class Classification:
         if target.is_floating_point():
             return target.to(weights_C.dtype) @ weights_C
         return weights_C[target]
+
+    def places(self, batch: Batch) -> Tensor:
+        """One for each item."""
+        return torch.tensor(len(batch["index"]))
 
     def soften(self, batch: Batch) -> Batch:
         """The batch with one-hot targets [N, C]."""

@@ -6,7 +6,7 @@ Shapes: N windows, T tokens, V entries of the vocabulary, B weightings of the wi
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -90,6 +90,8 @@ class LanguageModeling:
         monitor: metric that selection looks at by default.
     """
 
+    exclusive: ClassVar[bool] = True
+
     labels: Labels
     objective: str
     block: int
@@ -159,6 +161,11 @@ class LanguageModeling:
         """How many tokens of each window are asked [N]."""
         labels_NT: Tensor = batch["target"]["labels"]
         return (labels_NT != IGNORED).sum(1).float()
+
+    def places(self, batch: Batch) -> Tensor:
+        """One for each token."""
+        count: Tensor = batch["input"]["attention_mask"].bool().sum()
+        return count
 
     def soften(self, batch: Batch) -> Batch:
         """Refused: windows of text have no average.

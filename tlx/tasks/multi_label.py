@@ -5,7 +5,7 @@ Shapes: N items, C labels, B weightings of the items.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, final
+from typing import Annotated, Any, ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +60,8 @@ class MultiLabel:
         monitor: metric that selection looks at by default.
     """
 
+    exclusive: ClassVar[bool] = False
+
     labels: Labels
     positive_weights: tuple[float, ...] | None = None
     monitor: str = "map"
@@ -104,6 +106,10 @@ class MultiLabel:
     def weight(self, batch: Batch) -> Tensor:
         """Ones [N]: `positive_weights` weigh labels, not items."""
         return torch.ones(len(batch["target"]), device=batch["target"].device)
+
+    def places(self, batch: Batch) -> Tensor:
+        """One for each item."""
+        return torch.tensor(len(batch["index"]))
 
     def soften(self, batch: Batch) -> Batch:
         """The batch with float targets [N, C]."""

@@ -5,7 +5,7 @@ Shapes: N items, K quantities, B weightings of the items.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +62,8 @@ class Regression:
         monitor: metric that selection looks at by default.
     """
 
+    exclusive: ClassVar[bool] = False
+
     labels: Labels
     criterion: str = "mse"
     monitor: str = "rmse"
@@ -104,6 +106,10 @@ class Regression:
     def weight(self, batch: Batch) -> Tensor:
         """Ones [N]."""
         return torch.ones(len(batch["target"]), device=batch["target"].device)
+
+    def places(self, batch: Batch) -> Tensor:
+        """One for each item."""
+        return torch.tensor(len(batch["index"]))
 
     def soften(self, batch: Batch) -> Batch:
         """The batch with float targets [N, K], which can be averaged as they are."""

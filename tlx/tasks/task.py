@@ -46,6 +46,11 @@ class Task(Protocol):
         """
         ...
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether outputs are logits of classes of which one is right: softmax is for them."""
+        ...
+
     def head(self, backbone: Backbone, *, dropout: float) -> nn.Module:
         """A fresh head: a module from Features to outputs."""
         ...
@@ -61,6 +66,10 @@ class Task(Protocol):
 
         They are linear in soft targets, so that mixing a batch leaves their sum as it is.
         """
+        ...
+
+    def places(self, batch: Batch) -> Tensor:
+        """How many rows of outputs a batch that no network has seen will have, padding aside."""
         ...
 
     def soften(self, batch: Batch) -> Batch:

@@ -5,7 +5,7 @@ Shapes: N items, W words, C tags, K kinds of entities, B weightings of the items
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, final
+from typing import Annotated, Any, ClassVar, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -64,6 +64,8 @@ class TokenClassification:
         monitor: metric that selection looks at by default.
     """
 
+    exclusive: ClassVar[bool] = True
+
     labels: Labels
     outside_weight: float = 1.0
     monitor: str = "f1"
@@ -109,6 +111,11 @@ class TokenClassification:
     def weight(self, batch: Batch) -> Tensor:
         """The weight of each item's words [N]."""
         return self._weight_of_words(batch, self._soft(batch["target"])).sum(1)
+
+    def places(self, batch: Batch) -> Tensor:
+        """One for each word that was not cut off."""
+        count: Tensor = (batch["input"]["words"] >= 0).sum()
+        return count
 
     def soften(self, batch: Batch) -> Batch:
         """The batch with one-hot targets [N, W, C]; zeros where there is no word."""

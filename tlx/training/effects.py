@@ -1,138 +1,300 @@
-"""What a regularization option may change: the seams between options and training."""
+"""What a regularization option changes: typed parts, each of which says where it fits."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar, final
 
 import pytorch_lightning as pl
 from torch import Tensor
 
+from tlx.backbones.backbone import Backbone
+from tlx.data.splits import Batch
+from tlx.methods.stages import Stage
 from tlx.methods.step import Step
+from tlx.tasks.task import Network, Task
 
-Penalty = Callable[[Step], Tensor]
-Rows = Callable[[Mapping[str, Any], str], Tensor]
-"""(batch, unit that the task reads) -> how many rows of it a penalty is the mean of."""
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class EarlyStopping:
-    """Ends the run after `patience` validations that do not improve by `min_delta`."""
-
-    patience: int
-    min_delta: float
+P = TypeVar("P", bound="Effect")
+V = TypeVar("V", bound="_Value")
+D = TypeVar("D")
 
 
 @dataclass(frozen=True)
-class Ema:
-    """Averages weights from `start_fraction` of the budget on; see `methods.averaging`."""
-
-    decay: float
-    start_fraction: float
-
-
-@dataclass(frozen=True)
-class Effects:
-    """One option's effects; those of a list are joined by `join`.
+class Setting:
+    """A run without weights or data, which parts are asked to fit.
 
     Attributes:
-        penalty: function of a Step, added to the task's loss.
-        rows: what the penalty is a mean of, where that is not the batch's items; what depends on
-            weights alone needs none either.
-        needs_anchor: whether the penalty reads the starting weights.
-        smoothing: label smoothing of the task's loss.
-        weight_decay: of the parameters that take any; None leaves it alone.
-        head_only_decay: restricts weight decay to the head (a penalty rules the trunk).
-        backbone: arguments of the backbone, `drop_path_rate`.
-        head_dropout: before the head's last layer.
-        head_norm: whether the head starts with batch norm.
-        grad_clip: largest norm of the gradient.
-        early_stopping: ends the run.
-        ema: averaged weights, evaluated and kept instead of the raw ones.
-        callbacks: Lightning callbacks.
+        task: what is learnt.
+        backbone: the network without its head.
+        network: of both, before any surgery.
+        stages: of the freeze strategy.
+        norm_stats: `frozen.norm_stats`.
+        feature_mixing: names of augmentations that blend the features of different items.
+        ranks: processes that train together.
+        accumulate: parts in which a batch is computed.
+        precision: of the trainer, `32`, `bf16-mixed`, `16-mixed`, ...
+        sharded: whether the network is spread over ranks.
+    """
+
+    task: Task
+    backbone: Backbone
+    network: Network
+    stages: Sequence[Stage]
+    norm_stats: str = "follow"
+    feature_mixing: Sequence[str] = ()
+    ranks: int = 1
+    accumulate: int = 1
+    precision: str = "32"
+    sharded: bool = False
+
+
+def everywhere(setting: Setting) -> str | None:
+    """Of what fits every task, network and freeze strategy."""
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """One thing that an option changes; abstract.
+
+    Attributes:
+        alone: whether a second one, of another option, is refused.
+        stacks: whether heads that train as one stack do the same with it.
+        fits: why it is wrong for a task, network or freeze strategy, as the end of a sentence that
+            begins with the option's name; None where it is right.
         reads_inputs: whether the network's inputs are needed in each step, which are not at hand
             where training starts from stored activations.
-        kinds: kinds of labels that the option is for; empty: all.
-        embedding_noise: alpha of NEFTune's noise on the embeddings of tokens.
         of_whole_batches: whether it depends on what is computed at once, as a loss that compares
             items with one another does: then memory that runs out must not divide a batch.
     """
 
-    penalty: Penalty | None = None
-    rows: Rows | None = None
-    needs_anchor: bool = False
-    smoothing: float | None = None
-    weight_decay: float | None = None
-    head_only_decay: bool = False
-    backbone: dict[str, Any] = field(default_factory=dict)
-    head_dropout: float | None = None
-    head_norm: bool = False
-    grad_clip: float | None = None
-    early_stopping: EarlyStopping | None = None
-    ema: Ema | None = None
-    callbacks: tuple[pl.Callback, ...] = ()
+    alone: ClassVar[bool] = True
+    stacks: ClassVar[bool] = False
+
+    fits: Callable[[Setting], str | None] = everywhere
     reads_inputs: bool = False
-    kinds: tuple[str, ...] = ()
-    embedding_noise: float | None = None
     of_whole_batches: bool = False
+
+    def why_not(self, setting: Setting) -> str | None:
+        """Why it cannot be part of a run; None where it can."""
+        return self.fits(setting)
+
+
+@final
+@dataclass(frozen=True)
+class Penalty(Effect):
+    """A term of the loss; `train/<option>` of the log.
+
+    Attributes:
+        of: from a step to a number, the mean over items unless `rows` says otherwise.
+        rows: from a batch and the task to how many rows it is the mean of, where that is not
+            the batch's items; what depends on weights alone needs none either.
+        reads_anchor: whether it reads the starting weights, `step.anchor`.
+    """
+
+    alone: ClassVar[bool] = False
+
+    of: Callable[[Step], Tensor]
+    rows: Callable[[Batch, Task], Tensor] | None = None
+    reads_anchor: bool = False
+
+    def why_not(self, setting: Setting) -> str | None:
+        """Beside what `fits` says: what reads inputs does not see the features that were mixed."""
+        if self.reads_inputs and setting.feature_mixing:
+            return (
+                f"and augmentation.{setting.feature_mixing[0]} do not go together: it reads items "
+                "that are not mixed; leave one out"
+            )
+        return self.fits(setting)
+
+
+@final
+@dataclass(frozen=True)
+class Surgery(Effect):
+    """A change of the network, before it takes weights of a head and before its parameters count.
+
+    Attributes:
+        operate: changes a network (a mutator), with its backbone's facts at hand.
+    """
+
+    alone: ClassVar[bool] = False
+
+    operate: Callable[[Network, Backbone], object]
+
+
+@final
+@dataclass(frozen=True)
+class Arguments(Effect):
+    """Arguments with which the network is made; two options must not give the same one.
+
+    Attributes:
+        backbone: of the backbone's function, `drop_path_rate`.
+        head: `dropout` before its last layer; `bias`, which it has whatever the backbone says.
+    """
+
+    alone: ClassVar[bool] = False
+
+    backbone: Mapping[str, Any] = field(default_factory=dict)
+    head: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where a head takes no such argument."""
+        if not self.head.keys() <= {"dropout", "bias"}:
+            raise ValueError(f"Arguments of the head {sorted(self.head)}; it takes dropout, bias")
 
 
 @dataclass(frozen=True)
-class Joined:
-    """The effects of all options together, with the neutral value where none speaks."""
+class _Value(Effect):
+    """A part that is one number; abstract."""
 
-    penalties: dict[str, Penalty]
-    rows: dict[str, Rows]
-    needs_anchor: bool
-    smoothing: float
-    weight_decay: float
-    head_only_decay: bool
-    backbone: dict[str, Any]
-    asked_by: dict[str, str]  # the option that gives each of these arguments
-    head_dropout: float
-    head_norm: bool
-    grad_clip: float | None
-    early_stopping: EarlyStopping | None
-    ema: Ema | None
-    callbacks: tuple[pl.Callback, ...]
-    reads_inputs: bool
-    kinds: dict[str, tuple[str, ...]]
-    embedding_noise: float | None
-    of_whole_batches: tuple[str, ...]
+    stacks: ClassVar[bool] = True
+
+    value: float
 
 
-def join(options: dict[str, Effects]) -> Joined:
-    """The effects of named options as one.
+@final
+class Smoothing(_Value):
+    """Label smoothing of the task's loss."""
 
-    Raises:
-        ValueError: two options set the same thing.
+
+@final
+class Decay(_Value):
+    """Weight decay, of the parameters that take any."""
+
+
+@final
+class Clipping(_Value):
+    """Largest norm of the gradient."""
+
+
+@final
+@dataclass(frozen=True)
+class SparedTrunk(Effect):
+    """Weight decay rules the head alone; something else rules the trunk."""
+
+    alone: ClassVar[bool] = False
+
+
+@final
+@dataclass(frozen=True)
+class Stopping(Effect):
+    """Ends the run after `patience` validations that do not improve by `min_delta`."""
+
+    stacks: ClassVar[bool] = True
+
+    patience: int
+    min_delta: float = 0.0
+
+
+@final
+@dataclass(frozen=True)
+class Averaging(Effect):
+    """Averaged weights, which are evaluated and kept instead of the raw ones.
+
+    Attributes:
+        keeps: from the number of updates before to the average's weight in the next one.
+        start_fraction: of the budget, from which on it averages.
     """
-    named = options.items()
-    return Joined(
-        penalties={name: e.penalty for name, e in named if e.penalty is not None},
-        rows={name: e.rows for name, e in named if e.rows is not None},
-        needs_anchor=any(e.needs_anchor for e in options.values()),
-        smoothing=_only("smoothing", ((n, e.smoothing) for n, e in named)) or 0.0,
-        weight_decay=_only("weight_decay", ((n, e.weight_decay) for n, e in named)) or 0.0,
-        head_only_decay=any(e.head_only_decay for e in options.values()),
-        backbone={key: value for e in options.values() for key, value in e.backbone.items()},
-        asked_by={key: name for name, e in named for key in e.backbone},
-        head_dropout=_only("head_dropout", ((n, e.head_dropout) for n, e in named)) or 0.0,
-        head_norm=any(e.head_norm for e in options.values()),
-        grad_clip=_only("grad_clip", ((n, e.grad_clip) for n, e in named)),
-        early_stopping=_only("early_stopping", ((n, e.early_stopping) for n, e in named)),
-        ema=_only("ema", ((n, e.ema) for n, e in named)),
-        callbacks=tuple(c for e in options.values() for c in e.callbacks),
-        reads_inputs=any(e.reads_inputs for e in options.values()),
-        kinds={name: e.kinds for name, e in named if e.kinds},
-        embedding_noise=_only("embedding_noise", ((n, e.embedding_noise) for n, e in named)),
-        of_whole_batches=tuple(name for name, e in named if e.of_whole_batches),
-    )
+
+    keeps: Callable[[int], float]
+    start_fraction: float = 0.0
 
 
-def _only(what: str, values: Iterable[tuple[str, T | None]]) -> T | None:
-    given = [(name, value) for name, value in values if value is not None]
-    if len(given) > 1:
-        names = ", ".join(name for name, _ in given)
-        raise ValueError(f"regularization: {names} all set {what}; keep one of them")
-    return given[0][1] if given else None
+@final
+@dataclass(frozen=True)
+class Callbacks(Effect):
+    """Lightning callbacks."""
+
+    alone: ClassVar[bool] = False
+
+    callbacks: tuple[pl.Callback, ...]
+
+
+@final
+@dataclass(frozen=True, init=False)
+class Effects:
+    """What one option changes: at most one part of each type.
+
+    >>> Effects(Decay(0.05), Clipping(1.0)).parts[1].value
+    1.0
+    """
+
+    parts: tuple[Effect, ...]
+
+    def __init__(self, *parts: Effect) -> None:
+        """Keeps the parts.
+
+        Raises:
+            ValueError: two are of one type.
+        """
+        types = [type(part) for part in parts]
+        if len(set(types)) < len(types):
+            names = ", ".join(kind.__name__ for kind in types)
+            raise ValueError(f"Effects of {names}; give one of each type, and two options for two")
+        object.__setattr__(self, "parts", parts)
+
+
+@final
+class Regularization:
+    """The parts of all options of a run, each by its option's name, in the order of the config."""
+
+    def __init__(self, options: Mapping[str, Effects] | None = None) -> None:
+        """Keeps them.
+
+        Raises:
+            ValueError: two options set the same thing.
+        """
+        self._parts = [
+            (name, part) for name, effects in (options or {}).items() for part in effects.parts
+        ]
+        for _, part in self._parts:
+            names = list(self.of(type(part)))
+            if part.alone and len(names) > 1:
+                raise _both(names, type(part).__name__.lower())
+        for owner in ("backbone", "head"):
+            self.arguments(owner)
+
+    def __iter__(self) -> Iterator[tuple[str, Effect]]:
+        """Yields option and part."""
+        return iter(self._parts)
+
+    def of(self, kind: type[P]) -> dict[str, P]:
+        """All parts of a type."""
+        return {name: part for name, part in self._parts if isinstance(part, kind)}
+
+    def only(self, kind: type[P]) -> P | None:
+        """The one part of a type, if there is one."""
+        return next(iter(self.of(kind).values()), None)
+
+    def value(self, kind: type[V], default: D) -> float | D:
+        """The number that a part is, or the default where no option has one."""
+        part = self.only(kind)
+        return default if part is None else part.value
+
+    def arguments(self, owner: str) -> dict[str, tuple[str, Any]]:
+        """Arguments of the `backbone` or the `head`: name -> option and value.
+
+        Raises:
+            ValueError: two options give the same one.
+        """
+        given: dict[str, tuple[str, Any]] = {}
+        for option, part in self.of(Arguments).items():
+            for name, value in getattr(part, owner).items():
+                if name in given:
+                    raise _both([given[name][0], option], name)
+                given[name] = option, value
+        return given
+
+    def check(self, setting: Setting) -> None:
+        """Asks each part whether it fits.
+
+        Raises:
+            ValueError: one does not.
+        """
+        for name, part in self._parts:
+            why = part.why_not(setting)
+            if why is not None:
+                raise ValueError(f"regularization.{name} {why}")
+
+
+def _both(names: Sequence[str], what: str) -> ValueError:
+    return ValueError(f"regularization: {', '.join(names)} all set {what}; keep one of them")

@@ -1,14 +1,30 @@
 """Regularization options: one function each, returning its effects."""
 
-from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
-import torch
 from torch import Tensor
 
+from tlx.backbones.backbone import Backbone
+from tlx.backbones.text.noise import add_noise, noise_table
+from tlx.data.splits import Batch
 from tlx.methods import penalties
+from tlx.methods.averaging import warmed_decay
 from tlx.methods.step import Step
-from tlx.training.effects import EarlyStopping, Effects, Ema
+from tlx.tasks.heads import add_norm
+from tlx.tasks.task import Network, Task
+from tlx.training.effects import (
+    Arguments,
+    Averaging,
+    Clipping,
+    Decay,
+    Effects,
+    Penalty,
+    Setting,
+    Smoothing,
+    SparedTrunk,
+    Stopping,
+    Surgery,
+)
 
 
 def weight_decay(*, value: float = 0.05) -> Effects:
@@ -19,12 +35,12 @@ def weight_decay(*, value: float = 0.05) -> Effects:
     """
     if value < 0:
         raise ValueError(f"regularization.weight_decay.value={value} is negative; give 0 or more")
-    return Effects(weight_decay=value)
+    return Effects(Decay(value))
 
 
 def dropout(*, p: float = 0.1) -> Effects:
     """Dropout of the features just before the head's last layer."""
-    return Effects(head_dropout=_probability("dropout", p))
+    return Effects(Arguments(head={"dropout": _probability("dropout", p)}))
 
 
 def head_norm() -> Effects:
@@ -35,7 +51,19 @@ def head_norm() -> Effects:
     Source: Howard and Ruder 2018, "ULMFiT", 1801.06146, section 3.3; He et al. 2022, "Masked
     Autoencoders", 2111.06377, appendix A.1 (linear probing).
     """
-    return Effects(head_norm=True)
+
+    def fits(setting: Setting) -> str | None:
+        if setting.norm_stats != "freeze":
+            return None
+        return (
+            "measures statistics, and frozen.norm_stats=freeze lets no norm do so; leave one of "
+            "them out"
+        )
+
+    def operate(network: Network, backbone: Backbone) -> None:
+        add_norm(network.head)
+
+    return Effects(Surgery(operate, fits=fits), Arguments(head={"bias": True}))
 
 
 def drop_path(*, p: float = 0.1) -> Effects:
@@ -43,7 +71,7 @@ def drop_path(*, p: float = 0.1) -> Effects:
 
     Source: Huang et al. 2016, "Deep Networks with Stochastic Depth", section 3.
     """
-    return Effects(backbone={"drop_path_rate": _probability("drop_path", p)})
+    return Effects(Arguments(backbone={"drop_path_rate": _probability("drop_path", p)}))
 
 
 def label_smoothing(*, eps: float = 0.1) -> Effects:
@@ -51,7 +79,7 @@ def label_smoothing(*, eps: float = 0.1) -> Effects:
 
     Source: Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7.
     """
-    return Effects(smoothing=_probability("label_smoothing", eps, name="eps"))
+    return Effects(Smoothing(_probability("label_smoothing", eps, name="eps")))
 
 
 def l2_sp(*, alpha: float = 0.01, beta: float = 0.01) -> Effects:
@@ -74,7 +102,7 @@ def l2_sp(*, alpha: float = 0.01, beta: float = 0.01) -> Effects:
         head = [p for n, p in parameters.items() if n.startswith("head.") and n in step.trainable]
         return penalties.l2_sp(trunk, step.anchor, head, alpha=alpha, beta=beta)
 
-    return Effects(penalty=penalty, needs_anchor=True, head_only_decay=True)
+    return Effects(Penalty(penalty, reads_anchor=True), SparedTrunk())
 
 
 def r_drop(*, alpha: float = 1.0) -> Effects:
@@ -96,7 +124,18 @@ def r_drop(*, alpha: float = 1.0) -> Effects:
         mask = step.features.mask if step.outputs.ndim > 2 else None
         return penalties.r_drop(step.outputs, again, alpha=alpha, mask=mask)
 
-    return Effects(penalty=penalty, rows=_real, reads_inputs=True, kinds=("single", "tags", "text"))
+    def fits(setting: Setting) -> str | None:
+        if setting.task.exclusive:
+            return None
+        return (
+            "compares the probabilities of classes of which one is right, and the task "
+            f"{type(setting.task).__name__} has none; leave it out"
+        )
+
+    def rows(batch: Batch, task: Task) -> Tensor:
+        return task.places(batch)
+
+    return Effects(Penalty(penalty, rows=rows, fits=fits, reads_inputs=True))
 
 
 def neftune(*, alpha: float = 5.0) -> Effects:
@@ -112,21 +151,34 @@ def neftune(*, alpha: float = 5.0) -> Effects:
     """
     if alpha < 0:
         raise ValueError(f"regularization.neftune.alpha={alpha} is negative; give 0 or more")
-    return Effects(embedding_noise=alpha, reads_inputs=True, of_whole_batches=True)
+
+    def fits(setting: Setting) -> str | None:
+        if noise_table(setting.backbone) is not None:
+            return None
+        return (
+            "is noise on token embeddings, and this backbone has none; leave it out, or choose "
+            "another backbone"
+        )
+
+    return Effects(
+        Surgery(
+            partial(add_noise, alpha=alpha), fits=fits, reads_inputs=True, of_whole_batches=True
+        )
+    )
 
 
 def grad_clip(*, max_norm: float = 1.0) -> Effects:
     """Clips the norm of the whole gradient."""
     if max_norm <= 0:
         raise ValueError(f"regularization.grad_clip.max_norm={max_norm} must be above 0")
-    return Effects(grad_clip=max_norm)
+    return Effects(Clipping(max_norm))
 
 
 def early_stopping(*, patience: int = 5, min_delta: float = 0.0) -> Effects:
     """Ends the run when validation has not improved for `patience` validations."""
     if patience < 1:
         raise ValueError(f"regularization.early_stopping.patience={patience} must be 1 or more")
-    return Effects(early_stopping=EarlyStopping(patience, min_delta))
+    return Effects(Stopping(patience, min_delta))
 
 
 def ema(*, decay: float = 0.999, start_fraction: float = 0.0) -> Effects:
@@ -142,16 +194,7 @@ def ema(*, decay: float = 0.999, start_fraction: float = 0.0) -> Effects:
         raise ValueError(
             f"regularization.ema.start_fraction={start_fraction}; give a fraction in [0, 1)"
         )
-    return Effects(ema=Ema(decay, start_fraction))
-
-
-def _real(batch: Mapping[str, Any], unit: str) -> Tensor:
-    """How many outputs of a batch the network gives, padding aside."""
-    if unit == "pooled":
-        return torch.tensor(len(batch["index"]))
-    inputs: Mapping[str, Tensor] = batch["input"]
-    there = inputs["words"] >= 0 if unit == "word" else inputs["attention_mask"].bool()
-    return there.sum()
+    return Effects(Averaging(partial(warmed_decay, decay=decay), start_fraction))
 
 
 def _probability(option: str, value: float, *, name: str = "p") -> float:

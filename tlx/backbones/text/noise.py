@@ -24,7 +24,10 @@ def add_noise(network: nn.Module, backbone: Backbone, *, alpha: float) -> None:
     Source: Jain et al. 2023, "NEFTune", 2310.05914, algorithm 1; T is the batch's longest text, as
     in transformers.
     """
-    _table(backbone).register_forward_hook(_Noise(network, alpha))
+    table = noise_table(backbone)
+    if table is None:
+        raise ValueError("noise on token embeddings: the backbone has none")
+    table.register_forward_hook(_Noise(network, alpha))
 
 
 @final
@@ -41,18 +44,12 @@ class _Noise:
         return output + torch.zeros_like(output).uniform_(-most, most)
 
 
-def _table(backbone: Backbone) -> nn.Module:
-    """The embeddings of tokens."""
-    spec = backbone.input_spec
+def noise_table(backbone: Backbone) -> nn.Module | None:
+    """The embeddings of tokens; None where the backbone has none."""
     tables = [
         module
         for module in backbone.module.modules()
-        if isinstance(module, nn.Embedding) and module.num_embeddings == spec.get("vocabulary")
+        if isinstance(module, nn.Embedding)
+        and module.num_embeddings == backbone.input_spec.get("vocabulary")
     ]
-    if spec.get("kind") != "text" or not tables:
-        what = "texts without any" if spec.get("kind") == "text" else f"{spec.get('kind')}s"
-        raise ValueError(
-            f"regularization.neftune is noise on token embeddings, and this backbone reads {what}; "
-            "leave it out, or choose another text backbone"
-        )
-    return tables[0]
+    return tables[0] if tables else None

@@ -6,7 +6,7 @@ from typing import Any, final
 
 from tlx.methods.stages import Span
 from tlx.methods.stopping import Plateau
-from tlx.training.effects import EarlyStopping
+from tlx.training.effects import Stopping
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Selection:
     mode: str
     final: str = "best"
     select_from: str = "last_stage"
-    early_stopping: EarlyStopping | None = None
+    early_stopping: Stopping | None = None
 
 
 @dataclass

@@ -19,7 +19,7 @@ from tlx.methods.averaging import Average
 from tlx.methods.stages import Span
 from tlx.tasks.task import Collected
 from tlx.training.collect import broadcast
-from tlx.training.effects import Ema
+from tlx.training.effects import Averaging
 from tlx.training.engine import checkpoints, sharding
 from tlx.training.engine.checkpoints import Tag
 from tlx.training.engine.course import Course, Pace, Progress, Selection
@@ -50,7 +50,7 @@ def fit(
     folder: Path,
     identity: Mapping[str, str],
     display: Display,
-    ema: Ema | None = None,
+    averaging: Averaging | None = None,
     recalibrate: Callable[[], Any] | None = None,
     pruner: Callable[[int, Mapping[str, float]], bool] | None = None,
     reuse: Reuse | None = None,
@@ -69,7 +69,7 @@ def fit(
         folder: of the checkpoints; the newest valid one is gone on from.
         identity: what a checkpoint must agree on, `{"run": id, "weights": id}`.
         display: of progress.
-        ema: averaging of weights.
+        averaging: of weights.
         recalibrate: gives batches for batch-norm statistics, where they are recalibrated.
         pruner: told step and metrics at each validation, on rank 0, whether to end the run there;
             other ranks need none.
@@ -90,7 +90,7 @@ def fit(
         folder=folder,
         identity=identity,
         display=display,
-        ema=ema,
+        averaging=averaging,
         batches=train_loader.batch_sampler,  # type: ignore[arg-type]
         pruner=pruner,
         reuse=reuse,
@@ -137,7 +137,7 @@ class Conductor(pl.Callback):
         folder: Path,
         identity: Mapping[str, str],
         display: Display,
-        ema: Ema | None,
+        averaging: Averaging | None,
         batches: StepBatches,
         pruner: Callable[[int, Mapping[str, float]], bool] | None = None,
         reuse: Reuse | None = None,
@@ -151,7 +151,7 @@ class Conductor(pl.Callback):
         self.folder = folder
         self.identity = dict(identity)
         self.display = display
-        self.ema = ema
+        self.averaging = averaging
         self.average: Average | None = None
         self.batches = batches
         self.pruner = pruner
@@ -210,7 +210,8 @@ class Conductor(pl.Callback):
         self.carried = payload["optimizer"]
         self.scaler = payload["scaler"]
         if payload["average"] is not None:
-            self.average = Average.load(payload["average"])
+            assert self.averaging is not None
+            self.average = Average.load(payload["average"], keeps=self.averaging.keeps)
         if found.best_lost:
             self._swap_average()
             self._save_best(trainer, self.progress.best_value)
@@ -306,8 +307,8 @@ class Conductor(pl.Callback):
             return
         progress, pace = self.progress, self.pace
         progress.step = step = self.module.step
-        if self.ema is not None:
-            self._update_average()
+        if self.averaging is not None:
+            self._update_average(self.averaging)
         self.losses.look(trainer)
         boundary = step == self.batches.cursor.end
         if step % pace.log_every == 0 or boundary:
@@ -386,12 +387,11 @@ class Conductor(pl.Callback):
         if self.average is not None:
             self.average.swap(self.module.network)
 
-    def _update_average(self) -> None:
-        assert self.ema is not None
-        start = self.ema.start_fraction * self.pace.total_steps
+    def _update_average(self, averaging: Averaging) -> None:
+        start = averaging.start_fraction * self.pace.total_steps
         if self.average is None:
             if self.progress.step > start:
-                self.average = Average(self.module.network, decay=self.ema.decay)
+                self.average = Average(self.module.network, keeps=averaging.keeps)
         else:
             self.average.update(self.module.network)
 

@@ -72,7 +72,7 @@ class Halving(pl.Callback):
         why = memory.why_not(
             self.module.network,
             mixing=[each.name for each in recipe.feature_mixing],
-            regularization=recipe.of_whole_batches,
+            regularization=[name for name, part in recipe.effects if part.of_whole_batches],
         )
         if why is not None:
             raise memory.TooLarge(f"{full}: {why}") from error

@@ -21,7 +21,7 @@ from tlx.methods.stages import Layout, Span
 from tlx.methods.step import Step
 from tlx.tasks.task import Network, Task
 from tlx.training.collect import Collector
-from tlx.training.effects import Penalty, Rows
+from tlx.training.effects import Decay, Penalty, Regularization, Smoothing, SparedTrunk
 from tlx.training.engine import batch_norm, sharding
 from tlx.training.engine.memory import AtOnce
 
@@ -40,20 +40,15 @@ class Recipe:
         optimizer: from parameter groups to an optimizer.
         schedule: learning-rate factor by step.
         lr: base learning rate.
-        weight_decay: of the parameters that take any.
-        head_only_decay: no weight decay below the head.
+        effects: of all options of regularization.
         layer_scales: parameter name -> learning-rate scale of layer-wise decay.
         carry: whose optimizer state enters the next stage: `previous`, `all` or `none`.
-        penalties: added to the loss, by name.
-        rows: what a penalty is a mean of, by its name; of those that are missing, items.
         anchor: starting weights of the trunk, where a penalty reads them.
-        smoothing: label smoothing.
         mixing: augmentations of whole batches; one is drawn each step.
         feature_mixing: augmentations of features before the head, one after the other.
         norm_stats: mode of normalisation layers, see `methods.freezing.set_modes`.
         frozen_dropout: `off` or `on`, likewise.
         seed: of everything random in a step.
-        of_whole_batches: regularization that depends on what is computed at once.
         accumulate: micro-batches a step.
         compile: torch.compile the network, once a stage.
     """
@@ -64,20 +59,15 @@ class Recipe:
     optimizer: Callable[[list[dict[str, Any]]], Optimizer]
     schedule: Schedule
     lr: float
-    weight_decay: float = 0.0
-    head_only_decay: bool = False
+    effects: Regularization = field(default_factory=Regularization)
     layer_scales: Mapping[str, float] = field(default_factory=dict)
     carry: str = "previous"
-    penalties: Mapping[str, Penalty] = field(default_factory=dict)
-    rows: Mapping[str, Rows] = field(default_factory=dict)
     anchor: Mapping[str, Tensor] = field(default_factory=dict)
-    smoothing: float = 0.0
     mixing: tuple[Augmentation, ...] = ()
     feature_mixing: tuple[Augmentation, ...] = ()
     norm_stats: str = "follow"
     frozen_dropout: str = "off"
     seed: int = 0
-    of_whole_batches: tuple[str, ...] = ()
     accumulate: int = 1
     compile: bool = False
 
@@ -99,6 +89,8 @@ class TransferModule(pl.LightningModule):
         self.losses: list[tuple[int, Tensor]] = []  # step and loss of each part, until looked at
         self.at_once = AtOnce()
         self._added: list[tuple[str, Tensor]] = []
+        self._penalties = recipe.effects.of(Penalty)
+        self._smoothing = recipe.effects.value(Smoothing, 0.0)
         self._share = (0, 1)
         self._anchor: dict[str, Tensor] = {}
         self._run: Callable[..., tuple[Features, Tensor]] = self.network.with_features
@@ -146,7 +138,7 @@ class TransferModule(pl.LightningModule):
         assert self.span is not None
         recipe, stage = self.recipe, self.span.stage
         spared = set(recipe.layout.no_decay)
-        if recipe.head_only_decay:
+        if recipe.effects.of(SparedTrunk):
             spared |= set(recipe.layout.names) - set(recipe.layout.head.parameters)
         groups: list[dict[str, Any]] = []
         for anneal in sorted({stage.anneal.get(name, 0.0) for name in stage.trains}):
@@ -155,7 +147,7 @@ class TransferModule(pl.LightningModule):
                 self.network,
                 trains,
                 lr=recipe.lr,
-                weight_decay=recipe.weight_decay,
+                weight_decay=recipe.effects.value(Decay, 0.0),
                 no_decay=frozenset(spared),
                 layer_scales=recipe.layer_scales,
             )
@@ -228,7 +220,7 @@ class TransferModule(pl.LightningModule):
                 recipe.feature_mixing, features, recipe.task.soften(batch), seed
             )
             outputs = self.network.head(features)
-        per_item, weight = recipe.task.loss(outputs, batch, smoothing=recipe.smoothing)
+        per_item, weight = recipe.task.loss(outputs, batch, smoothing=self._smoothing)
         parts = world * recipe.accumulate  # Lightning and DDP average the gradients of so many
         if self._micro == 0:
             whole = batch[WHOLE] if recipe.accumulate > 1 else self._counts(batch, weight)
@@ -239,7 +231,7 @@ class TransferModule(pl.LightningModule):
             self._whole = whole.clamp(min=1e-30)
         loss = torch.dot(per_item, weight) * (parts / self._whole[0])
         self._add("loss", loss.detach())
-        if recipe.penalties:
+        if self._penalties:
             seen = {k: v for k, v in batch.items() if k != "input"} if self._stored else batch
             step = Step(
                 batch=seen,
@@ -252,8 +244,8 @@ class TransferModule(pl.LightningModule):
             )
             # each is a mean over its part, which may be larger than others
             shares = self._counts(batch, weight) * parts / self._whole if parts > 1 else None
-            for place, (name, penalty) in enumerate(recipe.penalties.items(), start=1):
-                value = penalty(step)
+            for place, (name, penalty) in enumerate(self._penalties.items(), start=1):
+                value = penalty.of(step)
                 if shares is not None:
                     value = value * shares[place]
                 self._add(name, value.detach())
@@ -282,10 +274,9 @@ class TransferModule(pl.LightningModule):
         recipe = self.recipe
         if self._share[1] * recipe.accumulate == 1:
             return weight.sum()[None]
-        unit = recipe.task.input_spec.get("unit", "pooled")
         rows = [
-            recipe.rows[name](batch, unit) if name in recipe.rows else len(batch["index"])
-            for name in recipe.penalties
+            len(batch["index"]) if each.rows is None else each.rows(batch, recipe.task)
+            for each in self._penalties.values()
         ]
         return torch.stack([weight.sum(), *(torch.as_tensor(n).to(weight) for n in rows)])
 

@@ -23,6 +23,7 @@ from tlx.methods.stages import Stage
 from tlx.methods.stopping import Plateau
 from tlx.tasks.heads import LinearHead
 from tlx.training.collect import Collector
+from tlx.training.effects import Smoothing
 from tlx.training.engine.course import Course, Pace, Progress
 from tlx.training.engine.module import TransferModule
 from tlx.training.engine.signals import Interrupted, StopFlag
@@ -236,7 +237,7 @@ class _Path:
         device, self.items = self.held.device, len(reuse.splits.train)
         self.targets = reuse.targets(reuse.splits.train).to(device)[None]
         self.val_targets = reuse.targets(reuse.splits.val)
-        smoothing = module.recipe.smoothing
+        smoothing = module.recipe.effects.value(Smoothing, 0.0)
         self.smoothing_1 = (
             torch.tensor([smoothing], dtype=torch.float64, device=device) if smoothing else None
         )

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tlx.data.splits import Splits
 from tlx.methods.stages import Span
+from tlx.training.effects import Decay, SparedTrunk
 from tlx.training.engine.course import Pace
 from tlx.training.engine.module import Recipe, TransferModule
 from tlx.training.optimizers import Lbfgs
@@ -84,10 +85,11 @@ def _rates(recipe: Recipe, span: Span, names: Sequence[str]) -> str:
 
 
 def _decayed(recipe: Recipe, names: Sequence[str]) -> str:
-    if recipe.weight_decay == 0 or (recipe.head_only_decay and "head" not in names[0]):
+    decay = recipe.effects.value(Decay, 0.0)
+    if decay == 0 or (recipe.effects.of(SparedTrunk) and "head" not in names[0]):
         return "0"
     part = sum(name not in recipe.layout.no_decay for name in names)
-    return f"{recipe.weight_decay:g} ({part}/{len(names)})"
+    return f"{decay:g} ({part}/{len(names)})"
 
 
 def result(made: Any, folder: Path, *, kept: str = "") -> str:
