@@ -1,6 +1,6 @@
 # Needs only Python >= 3.11 and make. Everything is installed into .venv, from constraints.txt.
 .DELETE_ON_ERROR:
-.PHONY: setup run test test-slow test-all test-cpus check golden chaos bench docs clean
+.PHONY: setup run test test-slow test-all test-cpus check figures golden chaos bench docs clean
 
 # the first Python that is new enough; say PYTHON=... to choose another
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -46,6 +46,10 @@ check: $(STAMP)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -q tests/test_rooms.py
+
+# of the code itself: types, circles, lengths, comments; -v says what lies behind each
+figures: $(STAMP)
+	$(BIN)/python -m benchmarks.figures
 
 # trains twelve small runs with the recorded commit and with today's code, and compares every bit
 golden: $(STAMP)

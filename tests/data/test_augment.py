@@ -18,7 +18,7 @@ from tlx.data.images.inputs import image_encoder
 OPTIONS = sorted(
     path.stem
     for path in conf_dir().glob("augmentation/*.yaml")
-    if path.stem != "none" and "text_augment" not in path.read_text()
+    if path.stem != "none" and "data.text.augment" not in path.read_text()
 )
 SPEC = {
     "kind": "image",
