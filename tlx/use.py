@@ -363,7 +363,7 @@ class Predictor:
         spec = self.model.backbone.input_spec
         if spec.get("kind") == "text":
             return self._predict_texts(inputs, batch_size)
-        from tlx.data.inputs import images
+        from tlx.data.images.given import images
 
         paths = images(inputs, self.config["dataset"])
         batches = _batches(paths, spec, self.model.task.labels, batch_size)
@@ -372,8 +372,8 @@ class Predictor:
         return [{"path": str(path), **_said(row)} for path, row in zip(paths, rows, strict=True)]
 
     def _predict_texts(self, inputs: Iterable[str | Path], batch_size: int) -> list[dict[str, Any]]:
-        from tlx.data.inputs import texts
         from tlx.data.text import inputs as tokens
+        from tlx.data.text.given import texts
         from tlx.data.text.texts import Texts
 
         labels, spec = self.model.task.labels, self.model.backbone.input_spec
@@ -430,7 +430,8 @@ def _batches(
     paths: list[Path], spec: Config, labels: Labels, batch_size: int
 ) -> Iterator[dict[str, Any]]:
     """Encoded batches, a few images in memory at a time; what cannot be read is told at the end."""
-    from tlx.data.images.inputs import BadImage, image_encoder, load_image
+    from tlx.data.images.inputs import image_encoder
+    from tlx.data.images.read import BadImage, load_image
 
     encode, bad = image_encoder(spec, [], False), []
     for at in range(0, len(paths), batch_size):

@@ -11,8 +11,8 @@ from PIL import Image
 from tlx.data.draw import Draw
 from tlx.data.images.digits import digits
 from tlx.data.images.folder import image_folder
-from tlx.data.images.inputs import load_image
 from tlx.data.images.near import near_pairs, thumbnail
+from tlx.data.images.read import load_image
 from tlx.data.splits import Labels
 from tlx.data.text.texts import Texts, from_texts
 

@@ -13,7 +13,9 @@ from timm.data import create_transform
 
 from tlx.data.images import digits as embedded
 from tlx.data.images import inputs as images
-from tlx.data.images.inputs import BadImage, image_encoder, load_image, to_rgb
+from tlx.data.images import read as reading
+from tlx.data.images.inputs import image_encoder
+from tlx.data.images.read import BadImage, load_image, to_rgb
 
 SPEC = {
     "kind": "image",
@@ -209,9 +211,9 @@ def test_a_decompression_bomb_is_bad_before_it_is_decoded(side):
 
 
 def test_the_limit_is_ours_whatever_pillow_allows(monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 40 * 30)
+    monkeypatch.setattr(reading, "MAX_PIXELS", 40 * 30)
     assert load_image(saved(photo(), "PNG")).size == (40, 30)
-    monkeypatch.setattr(images, "MAX_PIXELS", 40 * 30 - 1)
+    monkeypatch.setattr(reading, "MAX_PIXELS", 40 * 30 - 1)
     with pytest.raises(BadImage, match="40×30"):
         load_image(saved(photo(), "PNG"))
     with pytest.raises(BadImage, match="40×30"):

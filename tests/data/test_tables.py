@@ -10,8 +10,8 @@ import pandas
 import pytest
 from PIL import Image
 
+from tlx.data.images.given import images
 from tlx.data.images.table import image_csv
-from tlx.data.inputs import images
 from tlx.data.splits import Labels
 from tlx.data.text.table import text_csv
 

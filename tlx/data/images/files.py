@@ -9,7 +9,7 @@ from PIL import Image
 
 from tlx.data.draw import Draw
 from tlx.data.images.assemble import FLIPS, Images, assemble
-from tlx.data.images.inputs import BadImage, load_image
+from tlx.data.images.read import BadImage, load_image
 from tlx.data.images.scan import OnBadFile, refuse, scan
 from tlx.data.listed import Listed
 from tlx.data.splits import Labels, Splits

@@ -6,7 +6,7 @@ from typing import Literal
 from tlx.data import tree
 from tlx.data.draw import Draw
 from tlx.data.images.files import from_files
-from tlx.data.images.inputs import EXTENSIONS
+from tlx.data.images.read import EXTENSIONS
 from tlx.data.splits import Labels, Splits
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from tlx.data import split_names
 from tlx.data.draw import Draw
-from tlx.data.images.inputs import BadImage, load_image
 from tlx.data.images.library import Source, from_library
+from tlx.data.images.read import BadImage, load_image
 from tlx.data.spelling import is_missing, refuse_alike
 from tlx.data.splits import Labels, Splits
 

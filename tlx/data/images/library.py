@@ -10,7 +10,7 @@ from PIL import Image
 
 from tlx.data.draw import Draw
 from tlx.data.images.assemble import FLIPS, Images, assemble
-from tlx.data.images.inputs import BadImage
+from tlx.data.images.read import BadImage
 from tlx.data.images.scan import scan_each
 from tlx.data.splits import Labels, Splits
 

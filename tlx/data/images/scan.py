@@ -15,8 +15,8 @@ import PIL
 from PIL import Image
 
 from tlx.base import cores, durable
-from tlx.data.images.inputs import BadImage, load_image
 from tlx.data.images.near import thumbnail
+from tlx.data.images.read import BadImage, load_image
 
 OnBadFile = Literal["error", "skip"]
 LOG = logging.getLogger(__name__)

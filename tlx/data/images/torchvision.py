@@ -13,8 +13,8 @@ import torchvision as vision
 from PIL import Image
 
 from tlx.data.draw import Draw
-from tlx.data.images.inputs import to_rgb
 from tlx.data.images.library import Source, as_image, from_library, named_classes, sample
+from tlx.data.images.read import to_rgb
 from tlx.data.split_names import TORCHVISION
 from tlx.data.splits import Labels, Splits
 

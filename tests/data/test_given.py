@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from tlx.data.inputs import images, parted, texts
+from tlx.data.images.given import images
+from tlx.data.text.given import parted, texts
 
 TABLES = {"_target_": "tlx.data.text.table.text_csv"}
 PAIRS = {**TABLES, "pair_column": "other"}

@@ -1,0 +1,124 @@
+"""Files that a finished run is to predict: found in folders, and read as its own tables were."""
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tlx.data.decoding import refuse_empty
+from tlx.data.listed import quoted
+from tlx.data.split_names import SPLITS
+from tlx.data.tables import rows as text_rows
+from tlx.data.tables.items import USUAL_NAMES, place_of
+from tlx.data.tables.rows import FORMATS
+from tlx.data.tables.separated import Column, Table
+from tlx.data.tree import visible_files
+
+LOG = logging.getLogger(__name__)
+Config = Mapping[str, Any]
+
+
+def formats_of(dataset: Config) -> dict[str, str]:
+    """Ending of a table -> its format: the usual ones, and those of the run's own tables."""
+    form = dataset.get("format")
+    if str(dataset.get("_target_", "")).rpartition(".")[2] not in ("text_csv", "image_csv"):
+        return FORMATS
+    named = endings_named(dataset)
+    if not dataset.get("path"):
+        named.discard("")  # `train` names train.csv
+    images = str(dataset["_target_"]).endswith("image_csv")
+    if form is None:  # as the source takes what no ending tells
+        return FORMATS | ({ending: "csv" for ending in named - {*FORMATS}} if images else {})
+    if not named and form in ("csv", "tsv"):
+        named = {ending for ending, usual in FORMATS.items() if usual in ("csv", "tsv")}
+    return FORMATS | dict.fromkeys(named, str(form))
+
+
+def endings_named(dataset: Config) -> set[str]:
+    """Endings of the tables that the run's options name."""
+    names = [dataset["path"]] if dataset.get("path") else [dataset.get(key) for key in SPLITS]
+    if not dataset.get("path") and isinstance(dataset.get("extra"), Mapping):
+        names += dataset["extra"].values()
+    return {Path(name).suffix.lower() for name in names if isinstance(name, str) and name}
+
+
+def there(path: Path) -> Path:
+    """The path.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+    """
+    try:
+        exists = path.exists()
+    except OSError:  # too long for a name
+        exists = False
+    if not exists:
+        raise FileNotFoundError(f"{path} does not exist")
+    return path
+
+
+def of_folder(
+    folder: Path, endings: Collection[str] | None, *, also: Callable[[str], bool] | None = None
+) -> list[Path]:
+    """All visible files with one of the endings, or of a name that is right; it warns of others."""
+    files = visible_files(folder)
+    fitting = [
+        path
+        for path in files
+        if endings is None or path.suffix.lower() in endings or (also and also(path.name))
+    ]
+    if len(fitting) < len(files):
+        others = sorted(str(path) for path in set(files) - set(fitting))
+        LOG.warning("%s: %d files are not used: %s", folder, len(others), quoted(others))
+    return fitting
+
+
+def read_table(file: Path, dataset: Config, named: Mapping[str, Column]) -> Table:
+    """A table by the run's options, which need not have labels."""
+    label = dataset.get("label_column")
+    labels = [label] if isinstance(label, str | int | None) else list(label)
+    usual = [*labels, dataset.get("split_column")]
+    names = [c for c in (*named.values(), *usual) if isinstance(c, str) and c != "split"]
+    header = dataset.get("header")
+    table = text_rows.read(
+        file,
+        format=formats_of(dataset)[file.suffix.lower()],
+        header=bool(names) if header is None else header,
+        quoting=dataset.get("quoting", "standard"),
+        encoding=dataset.get("encoding", "utf-8"),
+        delimiter=dataset.get("delimiter"),
+        wanted=list(named.values()),
+    )
+    places = [place_of(table, argument, column) for argument, column in named.items()]
+    if header is None and table.delimiter and not table.columns and table.rows:
+        number, fields = table.rows[0]
+        if {str(fields[place]).strip().lower() for place in places} <= USUAL_NAMES:
+            raise ValueError(
+                f"{file}:{number} looks like the names of columns, which the run's data has not "
+                "(dataset.header); remove the line"
+            )
+    rows = [(number, [fields[place] for place in places]) for number, fields in table.rows]
+    return replace(table, rows=rows)
+
+
+def cells_of(table: Table, dataset: Config, names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """File and line, and what the columns hold.
+
+    Raises:
+        ValueError: lines are wrong, or empty where the run's data may not be; all are listed.
+    """
+    wrong, empty = list(table.wrong), []
+    cells = []
+    for number, contents in table.rows:
+        place = f"{table.path}:{number}"
+        odd = next((c for c in contents if not isinstance(c, str | None)), None)
+        if odd is not None:
+            wrong.append(f"{place}: {odd!r} is no {names[0].partition('_')[0]}")
+        elif not all(content and content.strip() for content in contents):
+            empty.append(place)
+        else:
+            cells.append((place, [content.strip() for content in contents]))
+    total = len(table.rows) + len(table.wrong)
+    refuse_empty(empty, wrong, on_empty=dataset.get("on_empty", "error"), total=total, noun="line")
+    return cells
