@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar, final
 
 import pytorch_lightning as pl
-from torch import Tensor
+from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
 from tlx.data.splits import Batch
@@ -103,6 +103,45 @@ class Penalty(Effect):
             return (
                 f"and augmentation.{setting.feature_mixing[0]} do not go together: it reads items "
                 "that are not mixed; leave one out"
+            )
+        return self.fits(setting)
+
+
+Terms = Mapping[str, Tensor]
+"""The terms of a step's loss: the task's `loss`, and each penalty by its option's name."""
+
+
+@final
+@dataclass(frozen=True)
+class Update(Effect):
+    """Owns the backward pass: what it leaves in `.grad` is what is clipped and stepped with.
+
+    Attributes:
+        of: called with the terms of the step's loss; with a function that computes them again at
+            the weights of now, on the same batch with the same draws, of which running statistics
+            see nothing; and with the parameters that train, by name. It adds to their `.grad`,
+            and leaves the parameters as it found them.
+    """
+
+    of: Callable[[Terms, Callable[[], Terms], Mapping[str, nn.Parameter]], object]
+    of_whole_batches: bool = field(default=True, kw_only=True)
+
+    def why_not(self, setting: Setting) -> str | None:
+        """Beside what `fits` says: it has one gradient of one batch, on one device, unscaled."""
+        if setting.accumulate > 1:
+            return (
+                f"takes the gradient of a whole batch, and trainer.accumulate={setting.accumulate} "
+                "divides it: give 1"
+            )
+        if setting.ranks > 1 or setting.sharded:
+            return (
+                "computes a step's gradient itself, which ranks do not share then: give "
+                "trainer.devices=1, trainer.nodes=1 and no trainer.strategy"
+            )
+        if setting.precision == "16-mixed":
+            return (
+                "computes a step's gradient itself, and trainer.precision=16-mixed scales losses: "
+                "give bf16-mixed or 32"
             )
         return self.fits(setting)
 

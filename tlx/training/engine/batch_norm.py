@@ -77,10 +77,24 @@ def explained() -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def still(network: nn.Module) -> Iterator[None]:
+    """Has norms that train take a batch's statistics without remembering them."""
+    moving = [layer for layer in _layers(network).values() if layer.training]
+    moving = [layer for layer in moving if layer.track_running_stats]
+    for layer in moving:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in moving:
+            layer.track_running_stats = True
+
+
 FREEZE = "frozen.norm_stats=freeze"
 
 
-def _layers(network: nn.Module) -> dict[str, nn.Module]:
+def _layers(network: nn.Module) -> dict[str, _BatchNorm]:
     return {name: m for name, m in network.named_modules() if isinstance(m, _BatchNorm)}
 
 

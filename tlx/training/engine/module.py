@@ -1,5 +1,6 @@
 """The one LightningModule: any task, any backbone, one stage at a time."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,7 +22,15 @@ from tlx.methods.stages import Layout, Span
 from tlx.methods.step import Step
 from tlx.tasks.task import Network, Task
 from tlx.training.collect import Collector
-from tlx.training.effects import Decay, Penalty, Regularization, Smoothing, SparedTrunk
+from tlx.training.effects import (
+    Decay,
+    Penalty,
+    Regularization,
+    Smoothing,
+    SparedTrunk,
+    Terms,
+    Update,
+)
 from tlx.training.engine import batch_norm, sharding
 from tlx.training.engine.memory import AtOnce
 
@@ -90,6 +99,8 @@ class TransferModule(pl.LightningModule):
         self.at_once = AtOnce()
         self._added: list[tuple[str, Tensor]] = []
         self._penalties = recipe.effects.of(Penalty)
+        self._update = recipe.effects.only(Update)
+        self._begun: tuple[Terms, Callable[[], Terms]] | None = None
         self._smoothing = recipe.effects.value(Smoothing, 0.0)
         self._share = (0, 1)
         self._anchor: dict[str, Tensor] = {}
@@ -204,8 +215,7 @@ class TransferModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """A micro-batch's part in the step's loss: the weighted mean of *all* parts and ranks."""
-        recipe = self.recipe
-        rank, world = self._share
+        recipe, rank = self.recipe, self._share[0]
         if self._micro == 0:
             self.set_lr()
             self._added = []
@@ -213,6 +223,18 @@ class TransferModule(pl.LightningModule):
         reseed(seed)
         if recipe.mixing and recipe.accumulate == 1:
             batch = mix(recipe.mixing, recipe.task.soften(batch), seed)
+        terms = self._terms(batch, seed)
+        for name, value in terms.items():
+            self._add(name, value.detach())
+        loss = functools.reduce(torch.add, terms.values())
+        self.losses.append((self.step + 1, loss.detach()))
+        if self._update is not None:
+            self._begun = terms, functools.partial(self._again, batch, seed)
+        return loss
+
+    def _terms(self, batch: Batch, seed: int) -> dict[str, Tensor]:
+        """The loss of a micro-batch by its terms: the task's `loss`, and each penalty's name."""
+        recipe, world = self.recipe, self._share[1]
         with batch_norm.explained():
             features, outputs = self._run(batch["input"])
         if recipe.feature_mixing:
@@ -229,8 +251,7 @@ class TransferModule(pl.LightningModule):
                 dist.all_reduce(whole)
             # where no item weighs anything there is nothing to learn, and no 0 / 0
             self._whole = whole.clamp(min=1e-30)
-        loss = torch.dot(per_item, weight) * (parts / self._whole[0])
-        self._add("loss", loss.detach())
+        terms = {"loss": torch.dot(per_item, weight) * (parts / self._whole[0])}
         if self._penalties:
             seen = {k: v for k, v in batch.items() if k != "input"} if self._stored else batch
             step = Step(
@@ -246,12 +267,26 @@ class TransferModule(pl.LightningModule):
             shares = self._counts(batch, weight) * parts / self._whole if parts > 1 else None
             for place, (name, penalty) in enumerate(self._penalties.items(), start=1):
                 value = penalty.of(step)
-                if shares is not None:
-                    value = value * shares[place]
-                self._add(name, value.detach())
-                loss = loss + value
-        self.losses.append((self.step + 1, loss.detach()))
-        return loss
+                terms[name] = value if shares is None else value * shares[place]
+        return terms
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """The gradient of a step's loss, or what an update makes of it, in `.grad`."""
+        if self._update is None:
+            super().backward(loss, *args, **kwargs)
+        else:
+            assert self._begun is not None
+            (terms, again), self._begun = self._begun, None
+            trains = self.span.stage.trains if self.span else {}
+            named = self.network.named_parameters()
+            self._update.of(terms, again, {n: p for n, p in named if n in trains})
+
+    def _again(self, batch: Batch, seed: int) -> dict[str, Tensor]:
+        """The terms of the step in hand at the weights of now, with the draws of its first pass."""
+        reseed(seed)
+        # one step moves running statistics once, whatever it computes
+        with batch_norm.still(self.network), self.trainer.precision_plugin.train_step_context():
+            return self._terms(batch, seed)
 
     def settle(self, parts: list[Batch], step: int, rank: int) -> list[Batch]:
         """The parts of this rank's share of a batch, with what its loss is divided by.
