@@ -19,6 +19,7 @@ from cover import cover
 from forking import CONTEXT
 from studying import SMALL
 from tlx.base import interrupts
+from tlx.execution import execute, runs
 from tlx.execution.runs import PROGRESS
 from tlx.results import record
 
@@ -215,6 +216,37 @@ def test_what_was_started_for_a_command_ends_with_it(
     assert not subprocess.run(
         ["pgrep", "-f", str(tmp_path)], check=False, capture_output=True
     ).stdout
+
+
+def _hold(folder: Path, held: Any, seconds: float) -> None:
+    with runs.at_work(folder):
+        held.set()
+        time.sleep(seconds)
+
+
+def test_a_process_that_is_slow_to_end_has_its_run_recorded_all_the_same(tmp_path: Path) -> None:
+    folder = launching.freeze(list(LINE[1:]), runs_dir=tmp_path)
+    record.write(folder, execute.blank(folder, runs.read_config(folder)))
+    held = CONTEXT.Event()
+    rank = CONTEXT.Process(target=_hold, args=(folder, held, 1.0))
+    rank.start()
+    held.wait(launching.LIMIT_S)
+    execute.cut_off(folder, "it was killed")
+    rank.join()
+    assert record.status_of(folder) == "interrupted"
+    assert record.error_of(folder) == "stopped: it was killed"
+
+
+def test_a_request_that_was_held_is_handed_on_at_once() -> None:
+    requests, heard = interrupts.REQUESTS, []
+    assert requests.install()
+    try:
+        with interrupts.holding():
+            os.kill(os.getpid(), TERM)
+            with interrupts.Asked().heard_by(lambda: heard.append("stop")):
+                assert heard == ["stop"]
+    finally:
+        requests.restore()
 
 
 LOST = """

@@ -271,7 +271,10 @@ class Asked:
 
     @contextlib.contextmanager
     def heard_by(self, tell: Callable[[], object]) -> Iterator[None]:
-        """Calls `tell` at each request inside, once for each that says more than the last."""
+        """Calls `tell` at each request inside, once for each that says more than the last.
+
+        One that came before and was held counts as if it came at once.
+        """
 
         def hear(number: int, frame: FrameType | None) -> None:
             now = time.monotonic()
@@ -291,6 +294,8 @@ class Asked:
             if handler is not signal.SIG_IGN:
                 signal.signal(number, hear)
         try:
+            if REQUESTS.received is not None and REQUESTS.mode == "hold":
+                hear(REQUESTS.received, None)
             yield
         finally:
             for number, handler in before.items():

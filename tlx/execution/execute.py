@@ -31,6 +31,9 @@ CHECKPOINTS = "checkpoints"
 FUSED = "fused.json"
 """In a run's folder: ids of the runs that are trained with it as one, itself included."""
 
+ENDING_S = 60.0
+"""So long a process that was killed may hold its run: it has to have its turn to end."""
+
 BEFORE = "before"
 """In a run's folder: what `--force` is about to replace."""
 
@@ -95,9 +98,10 @@ def start_ranks(folder: Path, config: Config) -> Record:
         if before:
             say(f"a device's memory was full: again from the last checkpoint, in {parts()} parts")
         before = parts()
-        stopped = launch.start(folder, config).stopped
-    if stopped:
-        cut_off(folder, "its ranks were ended before they could save")
+        with interrupts.holding():  # one more Ctrl-C may come when the ranks have just ended
+            stopped = launch.start(folder, config).stopped
+            if stopped:
+                cut_off(folder, "its ranks were ended before they could save")
     done = after_launch(folder)
     interrupts.REQUESTS.heed()
     return done
@@ -562,11 +566,19 @@ def fail(folder: Path, reason: str) -> None:
 def cut_off(folder: Path, reason: str) -> None:
     """Records as interrupted a run whose processes were ended on request, and could not say so.
 
-    One that somebody is at work on, or that has ended in another way, is left as it is.
+    What was killed holds the run until it has had its turn to end, and is waited for. A run that
+    somebody goes on working on, or that has ended in another way, is left as it is.
     """
-    with runs.at_work_all([folder]) as busy:
-        if not busy and record.status_of(folder) == "running":
-            _end(folder, runs.read_config(folder), "interrupted", f"stopped: {reason}")
+    until = time.monotonic() + ENDING_S
+    while record.status_of(folder) == "running":
+        with runs.at_work_all([folder]) as busy:
+            if not busy:
+                if record.status_of(folder) == "running":
+                    _end(folder, runs.read_config(folder), "interrupted", f"stopped: {reason}")
+                return
+        if time.monotonic() > until or not runs.held_here(folder):
+            return
+        time.sleep(0.05)
 
 
 def refuse_changed(config: Config, folder: Path) -> None:

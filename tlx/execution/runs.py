@@ -204,6 +204,12 @@ def at_work_all(folders: Sequence[Path], *, patient: bool = True) -> Iterator[di
         yield busy
 
 
+def held_here(folder: Path) -> bool:
+    """Whether a process of this machine holds a run, or nobody does."""
+    holder = leases(folder.parent).held().get(folder.name)
+    return holder is None or holder.known_alive()
+
+
 def say_wait(others: Mapping[str, Holder]) -> None:
     """Tells whose sign of life is waited for."""
     for name, holder in others.items():
