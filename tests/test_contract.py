@@ -259,6 +259,8 @@ REFUSED = {
     },
     **{("awd_lstm", name): "no linear layer" for name in ("lora", "dora", "ia3", "vera")},
     **{(kind, "bitfit"): "has no biases" for kind in ("modernbert", "qwen3", "llama")},
+    # its example is biases, and these have none, their heads included
+    **{(kind, "pattern"): "matches no parameter" for kind in ("qwen3", "llama")},
     ("awd_lstm", "norm_only"): "no normalisation parameters",
 }
 SPARED = {"scratch"}  # of strategies on texts: it is full, from random weights

@@ -28,6 +28,8 @@ LARGE: dict[str, tuple[str, int, dict[str, Any]]] = {
     "inception_v3": ("inception_v3", 75, {}),
 }
 NETWORKS = {**SMALL, **LARGE}
+# ten times the rate takes its activations to 1e23 within eight steps, whose variance is infinite
+RATES = {"densenet121": 0.001}
 NOTHING_LINEAR = set(NETWORKS) - {"vit_tiny"}
 OF_TEXTS = {
     "prompt",
@@ -87,7 +89,8 @@ def test_frozen_stays_and_trained_moves(network: str, strategy: str, tmp_path: P
     kept = frozen_state(net, trained)
     data = made.tensors(8, size)
     steps = max(6, 2 * len(stages))
-    _, progress = made.train(net, layout, stages, data, tmp_path, steps=steps)
+    lr = RATES.get(network, 0.01)
+    _, progress = made.train(net, layout, stages, data, tmp_path, steps=steps, lr=lr)
     assert progress.step == steps
     now = {**net.state_dict(), **dict(net.named_buffers(remove_duplicate=False))}
     changed = [n for n, value in kept.items() if not torch.equal(now[n], value)]
