@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,23 +50,22 @@ class Tensors:
         return {"id": self.ids[index], "input": self.inputs[index], "target": self.targets[index]}
 
 
-def collate(samples: list[Sample]) -> dict[str, Any]:
-    """Stacks inputs and targets."""
-    return {key: torch.stack([s[key] for s in samples]) for key in ("input", "target")}
+def collate(inputs: Sequence[Tensor]) -> Tensor:
+    """Stacks them."""
+    return torch.stack(list(inputs))
 
 
 def splits(inputs: Tensor, targets: Tensor, classes: int) -> Splits:
     """The same tensors as train, val (a few) and test."""
-    few = Tensors(inputs[:8], targets[:8])
+    few = Tensors(inputs[:8], targets[:8].tolist())
     return Splits(
-        train=Tensors(inputs, targets),
+        train=Tensors(inputs, targets.tolist()),
         val=few,
         test=few,
         labels=Labels("single", tuple(str(c) for c in range(classes))),
         encoder=lambda spec, augmentations, train: lambda sample: sample,
         collate=collate,
         fingerprint="made",
-        encode_target=lambda target: target,
     )
 
 
@@ -79,10 +78,9 @@ def texts(ids_NT: Tensor, targets: Tensor, classes: int) -> Splits:
         val=few,
         test=few,
         labels=Labels("single", tuple(str(c) for c in range(classes))),
-        encoder=lambda spec, augmentations, train: tokens.TextEncoder((), None, "single"),
+        encoder=lambda spec, augmentations, train: tokens.TextEncoder((), None, {}, False),
         collate=partial(tokens.collate, pad_id=0, left=False),
         fingerprint="made",
-        encode_target=tokens.target_tensor,
     )
 
 
@@ -194,14 +192,18 @@ def tlx_step_s(
             pace=Pace(steps, len(data.train) // batch_size, batch_size, steps, log_every=log_every),
             selection=Selection("accuracy", "max", final="last"),
             train_loader=loader(
-                Encoded(data.train, encode, seed=None),
+                Encoded(data.train, encode, targets=task.targets, seed=None),
                 batches,
-                splits=data,
+                collate=data.collate,
                 workers=workers,
                 pin=pin,
             ),
             val_loader=loader(
-                Encoded(data.val, encode, seed=None), evaluated, splits=data, workers=0, pin=pin
+                Encoded(data.val, encode, targets=task.targets, seed=None),
+                evaluated,
+                collate=data.collate,
+                workers=0,
+                pin=pin,
             ),
             folder=Path(folder) / "checkpoints",
             identity={"run": "benchmark"},

@@ -45,11 +45,8 @@ class Made:
     """Splits enough for the loaders."""
 
     @staticmethod
-    def collate(samples: list[Sample]) -> dict[str, Any]:
-        return {
-            "input": torch.stack([s["input"] for s in samples]),
-            "target": torch.tensor([s["target"] for s in samples]),
-        }
+    def collate(inputs: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(inputs))
 
 
 def tensors(n: int, size: int, *, channels: int = 3, seed: int = 0) -> Tensors:
@@ -128,7 +125,7 @@ def train(
     order = Order(len(data), batch_size=batch_size, seed=0)
     batches = StepBatches(order, accumulate=made.accumulate, share=share)
     evaluated = EvalBatches(items=len(data), batch_size=8, share=share)
-    dataset = Encoded(data, lambda sample: sample, seed=None)
+    dataset = Encoded(data, lambda sample: sample, targets=task.targets, seed=None)
     per_epoch = max(len(data) // batch_size, 1)
     progress = fit(
         make_trainer(
@@ -144,8 +141,8 @@ def train(
             select_from=extra.get("select_from", "last_stage"),
             early_stopping=extra.get("early_stopping"),
         ),
-        train_loader=loader(dataset, batches, splits=splits, workers=0, pin=False),
-        val_loader=loader(dataset, evaluated, splits=splits, workers=0, pin=False),
+        train_loader=loader(dataset, batches, collate=splits.collate, workers=0, pin=False),
+        val_loader=loader(dataset, evaluated, collate=splits.collate, workers=0, pin=False),
         folder=folder / "checkpoints",
         identity={"run": "made"},
         display=Display(total_steps=steps, stages=["s"] * 99, metric="accuracy", silent=True),

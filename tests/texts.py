@@ -10,9 +10,11 @@ from typing import Any
 from tokenizers import Tokenizer, processors
 
 from tlx.backbones.text import vocabulary
-from tlx.data.splits import Labels, Sample, Splits
+from tlx.data.splits import Batch, Labels, Sample, Splits
+from tlx.data.targets import KINDS
 from tlx.data.text import inputs as tokens
 from tlx.data.text.stdlib.docs import stdlib_docs
+from tlx.training.loaders import Collate, Encoded
 
 
 @dataclass
@@ -56,6 +58,13 @@ def splits(train: Few, *, labels: Labels, other: Few | None = None, buckets: boo
         texts=lambda: [flat(text) for text in train.inputs],
     )
     return replace(made, prepare=partial(tokens.prepare, made, buckets=buckets))
+
+
+def batch_of(made: Splits, split: Any, places: Sequence[int], encode: Any) -> Batch:
+    """A batch as a loader makes it."""
+    targets = KINDS[made.labels.kind](made.labels)
+    items = Encoded(split, encode, targets=targets, seed=None)
+    return Collate(made.collate, targets)([items[place, 0] for place in places])
 
 
 def flat(text: Any) -> str:

@@ -16,7 +16,8 @@ from tlx.backbones.adapters.peft import PROMPTS, adapted
 from tlx.backbones.backbone import ArgumentRefused, Backbone, Reading
 from tlx.config.check import allowed_targets
 from tlx.config.exact import is_exact
-from tlx.config.signatures import signature
+from tlx.config.places import options_with
+from tlx.config.signatures import constant, signature
 from tlx.data.augment import IN_STEP, Augmentation
 from tlx.data.splits import Labels, Split, Splits
 from tlx.data.text.inputs import with_spelling
@@ -25,9 +26,8 @@ from tlx.methods import adapters, freezing, strategies
 from tlx.methods.order import Order
 from tlx.methods.schedules import Schedule
 from tlx.methods.stages import Group, Layout, Span, Stage, spans
-from tlx.tasks.checks import TASKS
 from tlx.tasks.kept_heads import keep_head
-from tlx.tasks.task import Network, Task
+from tlx.tasks.task import WHOLE_ITEMS, Network, Task
 from tlx.training.effects import Clipping, Penalty, Regularization, Setting, Stopping, Surgery
 from tlx.training.engine import batch_norm
 from tlx.training.engine import solve as probe
@@ -162,8 +162,9 @@ def _before_surgery(
     **backbone: Any,
 ) -> Model:
     """As `model`, of which the effects change nothing yet but its arguments."""
+    _check_task(config, labels)
     task: Task = instantiate(config["task"], labels)
-    told = _told(config, Reading(task.input_spec.get("unit", "pooled"), texts, tokenizer))
+    told = _told(config, Reading(task.reads, texts, tokenizer))
     torch.manual_seed(config["seed"])
     trunk = _trunk(config, told, effects, backbone)
     spec = {**trunk.input_spec, **task.input_spec}
@@ -217,6 +218,20 @@ def _trunk(
     return trunk
 
 
+def _check_task(config: Config, labels: Labels) -> None:
+    """Raises ValueError where the task is for labels of another kind."""
+    target = config["task"]["_target_"]
+    kind = constant(target.rpartition(".")[0], "KIND")
+    if kind in (None, labels.kind):
+        return
+    others = options_with("task", "KIND", labels.kind)
+    choice = f"choose task={' or task='.join(others)}" if others else "choose another task"
+    raise ValueError(
+        f"the data has labels of kind {labels.kind!r}, and {target.rpartition('.')[2]} needs "
+        f"{kind!r}; {choice}, or another dataset (tlx list task, tlx list dataset)"
+    )
+
+
 def _told(config: Config, reading: Reading) -> tuple[Reading, ...]:
     """What the backbone's function is given beside the config's arguments.
 
@@ -226,7 +241,7 @@ def _told(config: Config, reading: Reading) -> tuple[Reading, ...]:
     found = signature(config["backbone"]["_target_"])
     if found is not None and found.supplied:
         return (reading,)
-    if reading.unit != "pooled":
+    if reading.unit != WHOLE_ITEMS:
         raise ValueError(
             f"the task reads one vector a {reading.unit}, the backbone gives one an item; choose a "
             "backbone of texts (tlx list backbone)"
@@ -369,14 +384,8 @@ def rehearse(config: Config, effects: Regularization) -> Model:
     Raises:
         ValueError: a rule matches no parameter, a library refuses its arguments, ...
     """
-    kinds = {name: kind for kind, name in TASKS.items()}
-    kind = kinds.get(config["task"]["_target_"].rpartition(".")[2], "single")
-    weights = config["task"].get("class_weights") or config["task"].get("positive_weights") or ()
-    # as many labels as are weighed: how many the data has is not known yet
-    names = ("O", *(f"B-{number}" for number in range(max(len(weights) - 1, 1))))
-    labels = Labels(kind=kind, names=() if kind == "text" else names)
     with torch.device("meta"):
-        made = _before_surgery(config, labels, effects=effects, init="none")
+        made = _before_surgery(config, _stand_in(config["task"]), effects=effects, init="none")
     selection(config, made.task, effects)
     augments = augmentations(config)
     _check_feature_mixing(augments, made)
@@ -387,6 +396,16 @@ def rehearse(config: Config, effects: Regularization) -> Model:
     _check_parts(config, made, planned)
     _check_budget(config, planned)
     return made
+
+
+def _stand_in(task: Config) -> Labels:
+    """Labels such as a task may get: what those of the data are is not known yet."""
+    module = importlib.import_module(task["_target_"].rpartition(".")[0])
+    make = getattr(module, "stand_in", None)
+    if make is None:
+        return Labels(module.KIND, ("0", "1"))
+    labels: Labels = make(**{key: value for key, value in task.items() if key != "_target_"})
+    return labels
 
 
 def _check_budget(config: Config, planned: Sequence[Stage]) -> None:
@@ -439,11 +458,10 @@ def _check_feature_mixing(augments: Iterable[Augmentation], made: Model) -> None
     name = next((a.name for a in augments if a.kind == "features"), None)
     if name is None:
         return
-    unit = made.backbone.input_spec.get("unit", "pooled")
-    if unit != "pooled":
+    if made.task.reads != WHOLE_ITEMS:
         raise ValueError(
             f"augmentation.{name} blends the features of whole items, and the task reads one "
-            f"vector a {unit}: leave it out"
+            f"vector a {made.task.reads}: leave it out"
         )
 
 
@@ -577,8 +595,13 @@ def train_loader(config: Config, made: Plan, share: Share) -> Any:
     batches = StepBatches(
         order_of(config, made), accumulate=config["trainer"]["accumulate"], share=share
     )
-    dataset = Encoded(made.splits.train, encode, seed=config["seed"] if draws(encode) else None)
-    return loader(dataset, batches, splits=made.splits, **_loading(config))
+    dataset = Encoded(
+        made.splits.train,
+        encode,
+        targets=made.model.task.targets,
+        seed=config["seed"] if draws(encode) else None,
+    )
+    return loader(dataset, batches, collate=made.splits.collate, **_loading(config))
 
 
 def order_of(config: Config, made: Plan) -> Order:
@@ -600,19 +623,18 @@ def lengths_of(data: Splits, split: Split) -> Sequence[int] | None:
 
 def eval_loader(config: Config, made: Plan, split: Split, share: Share) -> Any:
     """The loader of one rank over an evaluation split (or train, without augmentation)."""
-    return encoded_loader(config, made.splits, made.model.backbone.input_spec, split, share)
+    return encoded_loader(config, made.splits, made.model, split, share)
 
 
-def encoded_loader(
-    config: Config, data: Splits, spec: Mapping[str, Any], split: Split, share: Share
-) -> Any:
+def encoded_loader(config: Config, data: Splits, made: Model, split: Split, share: Share) -> Any:
     """A loader over a split in order, without augmentation."""
     batch = math.ceil(config["trainer"]["eval_batch_size"] / share.world)
     batches = EvalBatches(
         items=len(split), batch_size=batch, share=share, lengths=lengths_of(data, split)
     )
-    dataset = Encoded(split, data.encoder(spec, [], False), seed=None)
-    return loader(dataset, batches, splits=data, **_loading(config))
+    encode = data.encoder(made.backbone.input_spec, [], False)
+    dataset = Encoded(split, encode, targets=made.task.targets, seed=None)
+    return loader(dataset, batches, collate=data.collate, **_loading(config))
 
 
 def _loading(config: Config) -> dict[str, Any]:

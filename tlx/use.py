@@ -23,7 +23,8 @@ from tlx.config.files import TWO_CLASSES
 from tlx.config.identity import normalise
 from tlx.data.divide import whole
 from tlx.data.relabel import relabelled
-from tlx.data.splits import Labels, Splits
+from tlx.data.splits import Labels, Sample, Splits
+from tlx.data.targets import Targets
 from tlx.execution import lineage, runs
 from tlx.results import record
 from tlx.tasks.heads import without_norm
@@ -31,7 +32,7 @@ from tlx.tasks.task import Collected
 from tlx.training.collect import Collector
 from tlx.training.engine import checkpoints
 from tlx.training.engine.memory import AtOnce
-from tlx.training.loaders import Share
+from tlx.training.loaders import Collate, Share
 
 Config = Mapping[str, Any]
 LOG = logging.getLogger(__name__)
@@ -182,7 +183,7 @@ def evaluate(
     for name, split in splits.items():
         if not len(split):
             continue
-        loader = build.encoded_loader(config, data, spec, split, Share())
+        loader = build.encoded_loader(config, data, made, split, Share())
         reports[name] = made.task.report(outputs(made.network, loader, Collector(made.task)))
     return reports
 
@@ -366,7 +367,7 @@ class Predictor:
         from tlx.data.images.given import images
 
         paths = images(inputs, self.config["dataset"])
-        batches = _batches(paths, spec, self.model.task.labels, batch_size)
+        batches = _batches(paths, spec, self.model.task.targets, batch_size)
         collected = outputs(self.model.network, batches, Collector(self.model.task))
         rows = self.model.task.rows(collected)
         return [{"path": str(path), **_said(row)} for path, row in zip(paths, rows, strict=True)]
@@ -377,20 +378,20 @@ class Predictor:
         from tlx.data.text.texts import Texts
 
         labels, spec = self.model.task.labels, self.model.backbone.input_spec
-        if labels.kind == "text":
-            raise ValueError("the run is a language model: it has no labels to predict")
+        targets = self.model.task.targets
         words = labels.kind == "tags"
         known = self._words() if words else ()
         given = texts(inputs, self.config["dataset"], words=words, known=known)
-        nothing = [_no_target(labels.kind, len(labels.names), each.content) for each in given]
+        nothing = [targets.nothing(each.content) for each in given]
         raw = Texts.of([each.place for each in given], [each.content for each in given], nothing)
-        made, collate = tokens.encoded(raw, spec, kind=labels.kind)
+        made, collate = tokens.encoded(raw, spec)
+        samples = [
+            {**sample, "target": targets.encode(sample["target"]), "index": place}
+            for place, sample in enumerate(made)
+        ]
+        in_batch = Collate(collate, targets)
         batches = (
-            {
-                **collate(made[at : at + batch_size]),
-                "index": torch.arange(at, min(at + batch_size, len(made))),
-            }
-            for at in range(0, len(made), batch_size)
+            in_batch(samples[at : at + batch_size]) for at in range(0, len(samples), batch_size)
         )
         collected = outputs(self.model.network, batches, Collector(self.model.task))
         return [
@@ -420,44 +421,29 @@ def _said(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in {"label", "target", "correct"}}
 
 
-def _no_target(kind: str, width: int, text: Any) -> Any:
-    if kind == "single":
-        return 0
-    return (0,) * (len(text) if kind == "tags" else width)
-
-
 def _batches(
-    paths: list[Path], spec: Config, labels: Labels, batch_size: int
+    paths: list[Path], spec: Config, targets: Targets, batch_size: int
 ) -> Iterator[dict[str, Any]]:
     """Encoded batches, a few images in memory at a time; what cannot be read is told at the end."""
-    from tlx.data.images.inputs import image_encoder
+    from tlx.data.images.inputs import collate, image_encoder
     from tlx.data.images.read import BadImage, load_image
 
-    encode, bad = image_encoder(spec, [], False), []
+    encode, bad, in_batch = image_encoder(spec, [], False), [], Collate(collate, targets)
     for at in range(0, len(paths), batch_size):
-        inputs = []
+        samples: list[Sample] = []
         for path in paths[at : at + batch_size]:
             try:
-                sample = {"id": str(path), "input": load_image(path), "target": 0}
+                sample = {"id": str(path), "input": load_image(path), "index": at + len(samples)}
             except BadImage as error:
                 bad.append(f"{path}: {error}")
                 continue
             if not bad:
-                inputs.append(encode(sample)["input"])
+                target = targets.encode(targets.nothing(sample["input"]))
+                samples.append({**encode(sample), "target": target})
         if not bad:
-            yield {
-                "input": torch.stack(inputs),
-                "index": torch.arange(at, at + len(inputs)),
-                "target": _no_targets(labels, len(inputs)),
-            }
+            yield in_batch(samples)
     if bad:
         raise ValueError(f"{len(bad)} files cannot be read:\n  " + "\n  ".join(bad))
-
-
-def _no_targets(labels: Labels, n: int) -> torch.Tensor:
-    if labels.kind == "single":
-        return torch.zeros(n, dtype=torch.long)
-    return torch.zeros(n, len(labels.names))
 
 
 def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merge") -> list[Path]:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from texts import Few, spec
 from tlx.config.places import conf_dir
+from tlx.data.augment import IN_STEP
 from tlx.data.draw import Draw
 from tlx.data.encoder import Undescribed, described
 from tlx.data.images import augment, huggingface, torchvision
@@ -27,6 +28,7 @@ from tlx.data.images.assemble import FLIPS
 from tlx.data.images.inputs import image_encoder
 from tlx.data.images.library import Source, from_library
 from tlx.data.splits import Labels
+from tlx.data.targets import KINDS
 from tlx.data.text import augment as text_augment
 from tlx.data.text import inputs as tokens
 from tlx.data.text import token_files
@@ -158,7 +160,7 @@ def augmentations(module):
                 made = make(**keywords)
             except ValueError:
                 continue
-            if made.kind not in augment.IN_STEP:
+            if made.kind not in IN_STEP:
                 yield made
 
 
@@ -173,11 +175,14 @@ class Seen:
         for split, train in ((splits.train, True), (splits.train, False), (splits.val, False)):
             encode = splits.encoder(spec, augments if train else [], train)
             seed = 0 if draws(encode) else None
+            targets = KINDS[splits.labels.kind](splits.labels)
             facts = transform(encode, seed=seed, collate=splits.collate).facts
             keys = item_keys(split, splits)
             for index in range(min(2, len(split))):
                 key = json.dumps([facts, keys[index], seed and split.ids[index]], sort_keys=True)
-                output = digest(Encoded(split, encode, seed=seed)[index, 0]["input"])
+                output = digest(
+                    Encoded(split, encode, targets=targets, seed=seed)[index, 0]["input"]
+                )
                 before = self.outputs.setdefault(key, (output, note))
                 assert before[0] == output, f"{before[1]} and {note} share {key[:60]}"
 

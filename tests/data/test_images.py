@@ -328,14 +328,6 @@ def test_a_text_backbone_is_refused():
         image_encoder({"kind": "text"}, [], False)
 
 
-def test_targets_become_tensors():
-    for target, dtype in ((3, torch.int64), ((0.0, 1.0), torch.float32), ([0.5], torch.float32)):
-        assert images.target_tensor(target).dtype == dtype
-    batch = images.collate([encoded(photo(), SPEC), encoded(photo(seed=1), SPEC)])
-    assert batch["input"].shape == (2, 3, 32, 32)
-    assert batch["target"].tolist() == [1, 1]
-
-
 def test_evaluation_draws_nothing_and_leaves_the_image_alone():
     image, before = photo(), photo().tobytes()
     state = torch.get_rng_state()

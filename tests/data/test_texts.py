@@ -5,6 +5,7 @@ import logging
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+import texts
 from tlx.data.copies import MAX_PAIRS
 from tlx.data.draw import Draw
 from tlx.data.splits import Labels
@@ -49,7 +50,7 @@ def test_from_source_to_batch(kind, names, one, target, plain):
     ready = made.prepare(spec("word" if kind == "tags" else "pooled"))
     assert not ready.bucketed
     encode = ready.encoder(spec(), [], True)
-    batch = ready.collate([encode(ready.train[i]) for i in range(2)])
+    batch = texts.batch_of(ready, ready.train, range(2), encode)
     words = 2 if kind == "tags" else len(" ".join(plain).split())
     ends = 2 if isinstance(one, tuple) else 1
     assert batch["input"]["attention_mask"].sum(1).tolist() == [words + ends] * 2

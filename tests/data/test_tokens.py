@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+import texts
 from texts import Few, spec, splits, with_ends
 from tlx.backbones.text import vocabulary
 from tlx.data.splits import Labels
@@ -32,7 +33,7 @@ def _own_cache(monkeypatch, tmp_path):
 
 def batch_of(made, split, *, train=False, augmentations=()):
     encode = made.encoder(SPECS[id(made)], augmentations, train)
-    return made.collate([encode(split[index]) for index in range(len(split))])
+    return texts.batch_of(made, split, range(len(split)), encode)
 
 
 SPECS: dict[int, dict] = {}

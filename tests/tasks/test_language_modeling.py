@@ -100,7 +100,7 @@ def test_figures_before_training_are_those_of_plain_transformers(kind, template,
     few = texts.splits(texts.Few(lines, [None] * 2), labels=TEXT)
     data = few.prepare({**backbone.input_spec, **task.input_spec})
     encode = data.encoder({**backbone.input_spec, **task.input_spec}, [], False)
-    batch = data.collate([encode(data.test[i]) for i in range(2)])
+    batch = texts.batch_of(data, data.test, range(2), encode)
     nats = asked = 0
     with torch.no_grad():
         collected = task.collect(network.eval()(batch["input"]), batch)
@@ -143,11 +143,11 @@ def test_a_vocabulary_that_knows_nothing_predicts_no_text(kind):
         made = texts.splits(few, labels=TEXT).prepare(spec)
         network = Frequencies(made, spec["vocabulary"])
         collector = Collector(task)
-        encode = made.encoder(spec, [], False, kind="text")
+        encode = made.encoder(spec, [], False)
         for start in range(0, len(made.test), 500):
             rows = range(start, min(start + 500, len(made.test)))
-            batch = made.collate([encode(made.test[i]) for i in rows])
-            collector.add(network(batch["input"]), {**batch, "index": torch.tensor([*rows])})
+            batch = texts.batch_of(made, made.test, rows, encode)
+            collector.add(network(batch["input"]), batch)
         found[size] = task.metrics(collector.finish())
     bits = [found[size]["bits_per_character"] for size in (8, 30, 900)]
     words = [found[size]["word_perplexity"] for size in (8, 30, 900)]
@@ -170,10 +170,10 @@ def test_wrong_arguments_are_refused():
             language_modeling(TEXT, **given)
     with pytest.raises(ValueError, match="causal or masked"):
         language_modeling(TEXT, objective="prefix")
-    with pytest.raises(ValueError, match="choose task=image_classification"):
+    with pytest.raises(ValueError, match="needs 'text'"):
         language_modeling(Labels("single", ("a", "b")))
     with pytest.raises(ValueError, match="cannot be mixed"):
-        language_modeling(TEXT).soften({})
+        language_modeling(TEXT).targets.soft({})
     headless = type("Backbone", (), {"lm_head": None})
     with pytest.raises(ValueError, match="no language-model head"):
         language_modeling(TEXT).head(headless, dropout=0.0)

@@ -9,7 +9,7 @@ from typing import Self
 from tlx.config import project
 from tlx.config.plugins import plugins, targets_in
 from tlx.config.problems import CheckError, Problem
-from tlx.config.signatures import PACKAGE
+from tlx.config.signatures import PACKAGE, constant
 from tlx.config.suggest import listed, nearest
 
 EXPERIMENT = "experiment"
@@ -100,6 +100,15 @@ def targets_by_group() -> dict[str, frozenset[str]]:
         group: targets_in([file for files in Library().options(group).values() for file in files])
         for group in sorted(Library().groups() - {EXPERIMENT})
     }
+
+
+def options_with(group: str, literal: str, value: str) -> list[str]:
+    """Options of tlx's own group in whose module a literal has a value: tasks of a kind, say."""
+    return [
+        option
+        for option, files in Library().options(group).items()
+        if any(constant(name.rpartition(".")[0], literal) == value for name in targets_in(files))
+    ]
 
 
 @cache

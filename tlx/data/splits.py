@@ -61,15 +61,14 @@ class Splits:
         source: which of them is of what the network comes from: it is evaluated before the first
             step too, as `NAME_before`, so that forgetting is seen; None: none is.
         labels: what the targets are.
-        encoder: (input_spec, augmentations, train) -> function from raw to encoded sample, best
-            one that says what it depends on (`tlx.data.encoder.Encoder`);
+        encoder: (input_spec, augmentations, train) -> function from a raw sample to one whose input
+            is encoded, best one that says what it depends on (`tlx.data.encoder.Encoder`);
             it draws randomness from torch's and Python's global generators only, which the
             loader seeds by sample id and epoch.
-        collate: list of encoded samples -> batch, without `index` (the loader adds it).
+        collate: inputs of encoded samples -> those of a batch.
         fingerprint: hash of the content of all splits (ids, targets, inputs).
         label_changing: names of augmentations that change this data's labels (`horizontal_flip`).
         notes: for the record: quarantined files, duplicates between splits, subset sizes.
-        encode_target: from a raw target to an encoded one; None where it takes the input as well.
         prepare: from the backbone's input spec to the same Splits made ready for it (texts are
             tokenised once); None where nothing is to be done.
         texts: the training texts, from which a backbone may learn its vocabulary.
@@ -82,13 +81,12 @@ class Splits:
     test: Split
     labels: Labels
     encoder: Callable[[Mapping[str, Any], Sequence[Any], bool], Encode]
-    collate: Callable[[list[Sample]], Batch]
+    collate: Callable[[Sequence[Any]], Any]
     fingerprint: str
     extra: Mapping[str, Split] = field(default_factory=dict)
     source: str | None = None
     label_changing: frozenset[str] = frozenset()
     notes: Mapping[str, Any] = field(default_factory=dict)
-    encode_target: Callable[[Any], Any] | None = None
     prepare: "Callable[[Mapping[str, Any]], Splits] | None" = None
     texts: Callable[[], Iterable[str]] | None = None
     bucketed: bool = False

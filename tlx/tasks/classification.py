@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from tlx.backbones.backbone import Backbone
 from tlx.base.ranges import Range
 from tlx.data.splits import Batch, Labels
+from tlx.data.targets import ClassTargets
 from tlx.methods import calibration, metrics
 from tlx.methods.bootstrap import intervals_each
 from tlx.methods.metrics import Counts
 from tlx.methods.shares import Share
-from tlx.tasks.checks import check_labels, check_smoothing, check_weights
+from tlx.tasks.checks import check_labels, check_smoothing, check_weights, some_labels
 from tlx.tasks.heads import linear_head
-from tlx.tasks.task import Collected
+from tlx.tasks.task import WHOLE_ITEMS, Collected
 
+KIND = "single"
 METRICS: dict[str, str] = {
     "accuracy": "max",
     "balanced_accuracy": "max",
@@ -48,10 +50,15 @@ def classification(
     Raises:
         ValueError: labels of another kind, or weights that do not fit them.
     """
-    check_labels(labels, kind="single", least=2)
+    check_labels(labels, kind=KIND, least=2)
     return Classification(
         labels=labels, class_weights=check_weights("class_weights", class_weights, labels)
     )
+
+
+def stand_in(*, class_weights: list[float] | None = None) -> Labels:
+    """Labels for a network that is made without data: as many as are weighed."""
+    return some_labels(KIND, len(class_weights or ()))
 
 
 @final
@@ -72,8 +79,18 @@ class Classification:
     monitor: str = "accuracy"
 
     @property
+    def targets(self) -> ClassTargets:
+        """See the protocol Task."""
+        return ClassTargets(self.labels)
+
+    @property
+    def reads(self) -> str:
+        """One vector an item."""
+        return WHOLE_ITEMS
+
+    @property
     def input_spec(self) -> Mapping[str, Any]:
-        """Nothing of its own: one vector an item."""
+        """Nothing of its own."""
         return {}
 
     @property
@@ -122,13 +139,6 @@ class Classification:
     def places(self, batch: Batch) -> Tensor:
         """One for each item."""
         return torch.tensor(len(batch["index"]))
-
-    def soften(self, batch: Batch) -> Batch:
-        """The batch with one-hot targets [N, C]."""
-        target = batch["target"]
-        if target.is_floating_point():
-            return batch
-        return {**batch, "target": F.one_hot(target, len(self.labels.names)).float()}
 
     def collect(self, outputs: Tensor, batch: Batch) -> Collected:
         """`logits` [N, C] and `target` [N]; a soft target counts as its likeliest class."""

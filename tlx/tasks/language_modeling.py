@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tlx.backbones.backbone import Backbone
 from tlx.base.ranges import Range
 from tlx.data.splits import IGNORED, Batch, Labels
+from tlx.data.targets import TextTargets
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
 from tlx.methods.shares import Share
@@ -21,6 +22,7 @@ from tlx.tasks.checks import check_labels, check_smoothing
 from tlx.tasks.heads import LanguageHead
 from tlx.tasks.task import Collected
 
+KIND = "text"
 METRICS: dict[str, str] = {
     "perplexity": "min",
     "word_perplexity": "min",
@@ -57,7 +59,7 @@ def language_modeling(
 
     Source: of masking, Devlin et al. 2019, "BERT", section 3.1.
     """
-    check_labels(labels, kind="text", least=0)
+    check_labels(labels, kind=KIND, least=0)
     if block < 2 or not 1 <= (block if stride is None else stride) <= block:
         raise ValueError(
             f"task.block={block}, task.stride={stride}; give a block of 2 or more, and a stride of "
@@ -100,9 +102,19 @@ class LanguageModeling:
     monitor: str = "perplexity"
 
     @property
+    def targets(self) -> TextTargets:
+        """See the protocol Task."""
+        return TextTargets(self.labels)
+
+    @property
+    def reads(self) -> str:
+        """One vector a token."""
+        return "token"
+
+    @property
     def input_spec(self) -> Mapping[str, Any]:
-        """One vector a token, and how windows are made."""
-        shared = {"unit": "token", "objective": self.objective, "block": self.block}
+        """What it reads, and how windows are made."""
+        shared = {"unit": self.reads, "objective": self.objective, "block": self.block}
         if self.objective == "masked":
             return {**shared, "mask_rate": self.mask_rate}
         return {**shared, "stride": self.stride, "begins": True}
@@ -166,16 +178,6 @@ class LanguageModeling:
         """One for each token."""
         count: Tensor = batch["input"]["attention_mask"].bool().sum()
         return count
-
-    def soften(self, batch: Batch) -> Batch:
-        """Refused: windows of text have no average.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError(
-            "a language model's batches cannot be mixed; take mixup and cutmix out of augmentation"
-        )
 
     def collect(self, outputs: Tensor, batch: Batch) -> Collected:
         """`loss`, `tokens`, `right`, `words`, `characters`, `spelled` of each window [N].

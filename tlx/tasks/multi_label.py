@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from tlx.backbones.backbone import Backbone
 from tlx.base.ranges import Range
 from tlx.data.splits import Batch, Labels
+from tlx.data.targets import LabelTargets
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
 from tlx.methods.shares import Share
-from tlx.tasks.checks import check_labels, check_smoothing, check_weights
+from tlx.tasks.checks import check_labels, check_smoothing, check_weights, some_labels
 from tlx.tasks.classification import EVERY_PROBABILITY, per_class
 from tlx.tasks.heads import linear_head
-from tlx.tasks.task import Collected
+from tlx.tasks.task import WHOLE_ITEMS, Collected
 
+KIND = "multi"
 METRICS: dict[str, str] = {
     "map": "max",
     "micro_f1": "max",
@@ -42,11 +44,16 @@ def multi_label_classification(
     Raises:
         ValueError: labels of another kind, or weights that do not fit them.
     """
-    check_labels(labels, kind="multi", least=1)
+    check_labels(labels, kind=KIND, least=1)
     return MultiLabel(
         labels=labels,
         positive_weights=check_weights("positive_weights", positive_weights, labels),
     )
+
+
+def stand_in(*, positive_weights: list[float] | None = None) -> Labels:
+    """Labels for a network that is made without data: as many as are weighed."""
+    return some_labels(KIND, len(positive_weights or ()))
 
 
 @final
@@ -67,8 +74,18 @@ class MultiLabel:
     monitor: str = "map"
 
     @property
+    def targets(self) -> LabelTargets:
+        """See the protocol Task."""
+        return LabelTargets(self.labels)
+
+    @property
+    def reads(self) -> str:
+        """One vector an item."""
+        return WHOLE_ITEMS
+
+    @property
     def input_spec(self) -> Mapping[str, Any]:
-        """Nothing of its own: one vector an item."""
+        """Nothing of its own."""
         return {}
 
     @property
@@ -110,10 +127,6 @@ class MultiLabel:
     def places(self, batch: Batch) -> Tensor:
         """One for each item."""
         return torch.tensor(len(batch["index"]))
-
-    def soften(self, batch: Batch) -> Batch:
-        """The batch with float targets [N, C]."""
-        return {**batch, "target": batch["target"].float()}
 
     def collect(self, outputs: Tensor, batch: Batch) -> Collected:
         """`logits` and `target`, [N, C] each; a soft target counts as present from 1/2 up."""

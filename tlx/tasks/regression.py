@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
 from tlx.data.splits import Batch, Labels
+from tlx.data.targets import NumberTargets
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
 from tlx.tasks.checks import check_labels
 from tlx.tasks.heads import linear_head
-from tlx.tasks.task import Collected
+from tlx.tasks.task import WHOLE_ITEMS, Collected
 
+KIND = "real"
 METRICS: dict[str, str] = {
     "rmse": "min",
     "mse": "min",
@@ -45,7 +47,7 @@ def regression(
     Raises:
         ValueError: labels of another kind, or an unknown criterion.
     """
-    check_labels(labels, kind="real", least=1)
+    check_labels(labels, kind=KIND, least=1)
     if criterion not in CRITERIA:
         raise ValueError(f"criterion={criterion!r}; it is one of {', '.join(CRITERIA)}")
     return Regression(labels=labels, criterion=criterion)
@@ -69,8 +71,18 @@ class Regression:
     monitor: str = "rmse"
 
     @property
+    def targets(self) -> NumberTargets:
+        """See the protocol Task."""
+        return NumberTargets(self.labels)
+
+    @property
+    def reads(self) -> str:
+        """One vector an item."""
+        return WHOLE_ITEMS
+
+    @property
     def input_spec(self) -> Mapping[str, Any]:
-        """Nothing of its own: one vector an item."""
+        """Nothing of its own."""
         return {}
 
     @property
@@ -110,10 +122,6 @@ class Regression:
     def places(self, batch: Batch) -> Tensor:
         """One for each item."""
         return torch.tensor(len(batch["index"]))
-
-    def soften(self, batch: Batch) -> Batch:
-        """The batch with float targets [N, K], which can be averaged as they are."""
-        return {**batch, "target": self._target(batch).float()}
 
     def collect(self, outputs: Tensor, batch: Batch) -> Collected:
         """`predicted` and `target`, [N, K] each."""

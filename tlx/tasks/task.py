@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone, Features
 from tlx.data.splits import Batch, Labels
+from tlx.data.targets import Targets
 
 Collected = dict[str, Tensor]
 """Per-item tensors on the CPU, first dimension N, in the order of the split.
@@ -16,11 +17,17 @@ longest, with -100, or NaN where numbers are real.
 """
 
 
-class Task(Protocol):
-    """Head, loss, metrics, rows. A task is made for the labels of one dataset.
+WHOLE_ITEMS = "pooled"
+"""Features that are one vector an item."""
 
-    Its module names every metric it may give in a literal `METRICS`, name -> `max` or `min`,
-    which config checks read without importing anything.
+
+class Task(Protocol):
+    """What is asked of items: targets, head, loss, metrics, rows. Made for one dataset's labels.
+
+    Its module says in literals, which are read without importing anything: `KIND`, that of the
+    labels, and `METRICS`, every metric that it may give -> `max` or `min`. Where two names of
+    classes do not do for a network that is made without data, its function `stand_in` takes the
+    task's own arguments and gives labels that do.
     """
 
     @property
@@ -39,11 +46,18 @@ class Task(Protocol):
         ...
 
     @property
-    def input_spec(self) -> Mapping[str, Any]:
-        """What the task adds to the backbone's input spec; `unit` says what it reads.
+    def targets(self) -> Targets:
+        """How targets get from the data into batches."""
+        ...
 
-        `pooled` (one vector an item, as without it), `word` or `token`.
-        """
+    @property
+    def reads(self) -> str:
+        """The features that the head reads: of whole items (`pooled`), or one a `word`, ...."""
+        ...
+
+    @property
+    def input_spec(self) -> Mapping[str, Any]:
+        """What the task adds to the backbone's input spec."""
         ...
 
     @property
@@ -70,10 +84,6 @@ class Task(Protocol):
 
     def places(self, batch: Batch) -> Tensor:
         """How many rows of outputs a batch that no network has seen will have, padding aside."""
-        ...
-
-    def soften(self, batch: Batch) -> Batch:
-        """The same batch with targets that can be averaged (one-hot), for mixing."""
         ...
 
     def collect(self, outputs: Tensor, batch: Batch) -> Collected:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, final
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
 from tlx.base.ranges import Range
 from tlx.data.splits import IGNORED, Batch, Labels
+from tlx.data.targets import WordTargets
 from tlx.methods import entities, metrics
 from tlx.methods.bootstrap import Metric, intervals
 from tlx.methods.metrics import Counts
@@ -22,6 +22,7 @@ from tlx.tasks.classification import per_class
 from tlx.tasks.heads import TokenHead
 from tlx.tasks.task import Collected
 
+KIND = "tags"
 METRICS: dict[str, str] = {
     "f1": "max",
     "precision": "max",
@@ -44,10 +45,15 @@ def token_classification(
     Raises:
         ValueError: labels of another kind, or a weight that is not above 0.
     """
-    check_labels(labels, kind="tags", least=2)
+    check_labels(labels, kind=KIND, least=2)
     if not outside_weight > 0:
         raise ValueError(f"task.outside_weight={outside_weight}; give a number above 0")
     return TokenClassification(labels=labels, outside_weight=outside_weight)
+
+
+def stand_in(**arguments: Any) -> Labels:
+    """Tags for a network that is made without data."""
+    return Labels(KIND, ("O", "B-0"))
 
 
 @final
@@ -71,9 +77,19 @@ class TokenClassification:
     monitor: str = "f1"
 
     @property
-    def input_spec(self) -> Mapping[str, Any]:
+    def targets(self) -> WordTargets:
+        """See the protocol Task."""
+        return WordTargets(self.labels)
+
+    @property
+    def reads(self) -> str:
         """One vector a word."""
-        return {"unit": "word"}
+        return "word"
+
+    @property
+    def input_spec(self) -> Mapping[str, Any]:
+        """What it reads."""
+        return {"unit": self.reads}
 
     @property
     def directions(self) -> Mapping[str, str]:
@@ -100,7 +116,7 @@ class TokenClassification:
         """
         check_smoothing(smoothing)
         log_NWC = outputs.float().log_softmax(2)
-        soft_NWC = self._soft(batch["target"])
+        soft_NWC = self.targets.soft(batch["target"])
         nll_NW = -(soft_NWC * log_NWC).sum(2)
         if smoothing:
             nll_NW = (1 - smoothing) * nll_NW - smoothing * log_NWC.mean(2)
@@ -110,16 +126,12 @@ class TokenClassification:
 
     def weight(self, batch: Batch) -> Tensor:
         """The weight of each item's words [N]."""
-        return self._weight_of_words(batch, self._soft(batch["target"])).sum(1)
+        return self._weight_of_words(batch, self.targets.soft(batch["target"])).sum(1)
 
     def places(self, batch: Batch) -> Tensor:
         """One for each word that was not cut off."""
         count: Tensor = (batch["input"]["words"] >= 0).sum()
         return count
-
-    def soften(self, batch: Batch) -> Batch:
-        """The batch with one-hot targets [N, W, C]; zeros where there is no word."""
-        return {**batch, "target": self._soft(batch["target"])}
 
     def collect(self, outputs: Tensor, batch: Batch) -> Collected:
         """`predicted` and `target` [N, W], -100 where there is no word; `loss` and `weight` [N]."""
@@ -172,14 +184,6 @@ class TokenClassification:
         if isinstance(batch.get("input"), Mapping):
             weight_NW = weight_NW * (batch["input"]["words"] >= 0)
         return weight_NW
-
-    def _soft(self, target: Tensor) -> Tensor:
-        """Targets as probabilities [N, W, C]."""
-        if target.is_floating_point():
-            return target
-        there = target != IGNORED
-        hot = F.one_hot(target.clamp(min=0), len(self.labels.names))
-        return hot.float() * there[..., None]
 
     def _tags(self, collected: Collected) -> tuple[list[list[str]], list[list[str]]]:
         """The words' tags, target and predicted."""

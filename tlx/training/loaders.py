@@ -14,7 +14,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tlx.base import interrupts
-from tlx.data.splits import Batch, Encode, Sample, Split, Splits
+from tlx.data.splits import Batch, Encode, Sample, Split
+from tlx.data.targets import Targets
 from tlx.methods.order import Order, sample_seed
 
 Position = tuple[int, int]
@@ -40,10 +41,18 @@ class Share:
 class Encoded(Dataset[Sample]):
     """A split whose samples are encoded; random encoders are seeded by sample id and epoch."""
 
-    def __init__(self, split: Split, encode: Encode, *, seed: int | None) -> None:
-        """Keeps the parts; `seed` None means that the encoder draws nothing."""
+    def __init__(self, split: Split, encode: Encode, *, targets: Targets, seed: int | None) -> None:
+        """Keeps the parts.
+
+        Args:
+            split: of raw samples.
+            encode: makes an input of what is raw.
+            targets: make a target.
+            seed: of what the encoder draws; None: nothing.
+        """
         self.split = split
         self.encode = encode
+        self.targets = targets
         self.seed = seed
 
     def __getitem__(self, position: Position) -> Sample:
@@ -54,7 +63,8 @@ class Encoded(Dataset[Sample]):
             key = sample_seed(self.seed, epoch, raw["id"])
             torch.default_generator.manual_seed(key)
             random.seed(key)
-        return {**self.encode(raw), "index": index}
+        sample = self.encode(raw)
+        return {**sample, "target": self.targets.encode(sample["target"]), "index": index}
 
 
 class StepBatches:
@@ -107,14 +117,24 @@ class EvalBatches:
 
 @dataclass(frozen=True)
 class Collate:
-    """Adds the positions of the items to the batch of a source's own collate."""
+    """Makes a batch of encoded samples: their inputs, their targets, their positions.
 
-    splits: Splits
+    Attributes:
+        inputs: makes those of a batch.
+        targets: make those of a batch.
+    """
 
-    def __call__(self, samples: list[Sample]) -> Batch:
+    inputs: Callable[[Sequence[Any]], Any]
+    targets: Targets
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Collates encoded samples."""
-        index = torch.tensor([sample["index"] for sample in samples])
-        return {**self.splits.collate(samples), "index": index}
+        inputs = self.inputs([sample["input"] for sample in samples])
+        return {
+            "input": inputs,
+            "target": self.targets.collate([sample["target"] for sample in samples], inputs),
+            "index": torch.tensor([sample["index"] for sample in samples]),
+        }
 
 
 @final
@@ -166,13 +186,18 @@ def _serve_parent(number: int) -> None:
 
 
 def loader(
-    dataset: Encoded, batches: Iterable[list[Position]], *, splits: Splits, workers: int, pin: bool
+    dataset: Encoded,
+    batches: Iterable[list[Position]],
+    *,
+    collate: Callable[[Sequence[Any]], Any],
+    workers: int,
+    pin: bool,
 ) -> "DataLoader[Batch]":
-    """A DataLoader over the batches of a sampler."""
+    """A DataLoader over the batches of a sampler; `collate` makes the inputs of one."""
     return DataLoader(
         dataset,
         batch_sampler=batches,
-        collate_fn=Collate(splits),
+        collate_fn=Collate(collate, dataset.targets),
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pin,

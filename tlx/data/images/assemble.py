@@ -9,7 +9,7 @@ from PIL import Image
 
 from tlx.data.divide import divide
 from tlx.data.draw import Draw
-from tlx.data.images.inputs import collate, image_encoder, target_tensor
+from tlx.data.images.inputs import collate, image_encoder
 from tlx.data.images.scan import pixel_key
 from tlx.data.splits import Labels, Sample, Splits
 
@@ -121,5 +121,4 @@ def assemble(
         fingerprint=made.fingerprint,
         label_changing=label_changing,
         notes=made.notes,
-        encode_target=target_tensor,
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tlx.data.augment import Augmentation
 from tlx.data.images.read import MAX_PIXELS
-from tlx.data.splits import Batch, Sample
+from tlx.data.splits import Sample
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -49,7 +49,7 @@ class ImageEncoder:
     random: bool
 
     def __call__(self, sample: Sample) -> Sample:
-        """The sample with input [C, H, W] float32 and its target as a tensor."""
+        """The sample with input [C, H, W] float32."""
         image: Image.Image = sample["input"]
         if image.mode != self.mode:
             image = image.convert(self.mode)
@@ -61,23 +61,16 @@ class ImageEncoder:
         tensor = pixels.permute(2, 0, 1).float().mul_(self.scale).add_(self.shift).contiguous()
         for change in self.tensor:
             tensor = change(tensor)
-        return {"id": sample["id"], "input": tensor, "target": target_tensor(sample["target"])}
+        return {**sample, "input": tensor}
 
     def facts(self) -> Mapping[str, Any]:
         """All of its parts."""
         return vars(self)
 
 
-def target_tensor(target: Any) -> Tensor:
-    """A class index as int64, anything else as float32."""
-    if isinstance(target, int):
-        return torch.tensor(target)
-    return torch.tensor(target, dtype=torch.float32)
-
-
-def collate(samples: list[Sample]) -> Batch:
-    """Stacks inputs and targets."""
-    return {key: torch.stack([sample[key] for sample in samples]) for key in ("input", "target")}
+def collate(inputs: Sequence[Tensor]) -> Tensor:
+    """Stacks them."""
+    return torch.stack(list(inputs))
 
 
 def image_encoder(

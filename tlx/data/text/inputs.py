@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tlx.data.augment import Augmentation
-from tlx.data.splits import IGNORED, Batch, Sample, Split, Splits
+from tlx.data.splits import Sample, Split, Splits
 from tlx.data.text import token_files
 from tlx.data.text.masking import Masking
 from tlx.data.text.tokenise import Tokens, tells_all, tokenised
@@ -55,8 +55,6 @@ def prepare(splits: Splits, spec: Mapping[str, Any], *, buckets: bool = True) ->
         extra=rest,
         prepare=None,
         collate=partial(collate, pad_id=spec["pad_id"], left=spec["padding_side"] == "left"),
-        encode_target=None if kind == "text" else partial(target_tensor, kind=kind),
-        encoder=partial(encoder, kind=kind),
         bucketed=buckets,
         notes={**splits.notes, "tokens": counts},
     )
@@ -78,18 +76,17 @@ def with_spelling(
 
 
 def encoded(
-    split: Split, spec: Mapping[str, Any], *, kind: str
-) -> tuple[list[Sample], Callable[[list[Sample]], Batch]]:
-    """Samples of a split as a network reads them, and how a batch is made of them.
+    split: Split, spec: Mapping[str, Any]
+) -> tuple[list[Sample], Callable[[Sequence[Any]], Any]]:
+    """Samples of a split whose inputs a network reads, and how those of a batch are made of them.
 
     Args:
         split: of texts.
         spec: the backbone's `input_spec`, with what the task adds.
-        kind: of the labels.
     """
     made = Tokenised(raw=split, tokens=tokenised(_inputs(split), spec))
     _warn({"those given": made.tokens.counts(spec)}, spec)
-    encode = encoder(spec, [], False, kind=kind)
+    encode = encoder(spec, [], False)
     left = spec["padding_side"] == "left"
     return [encode(made[index]) for index in range(len(made))], partial(
         collate, pad_id=spec["pad_id"], left=left
@@ -216,7 +213,7 @@ class WindowedText:
 
 
 def encoder(
-    spec: Mapping[str, Any], augmentations: Sequence[Augmentation], train: bool, *, kind: str = ""
+    spec: Mapping[str, Any], augmentations: Sequence[Augmentation], train: bool
 ) -> "TextEncoder":
     """The function from tokenised to encoded samples.
 
@@ -224,7 +221,6 @@ def encoder(
         spec: the backbone's `input_spec`, with what the task adds.
         augmentations: of kind `tokens`, applied in training only.
         train: whether this is for training.
-        kind: of the labels.
 
     Raises:
         ValueError: the backbone takes no texts, or an augmentation is none of texts.
@@ -238,25 +234,23 @@ def encoder(
     changes = tuple(each.make(spec) for each in augmentations) if train else ()
     draws = masking is not None and masking.random
     draws |= train and any(not each.deterministic for each in augmentations)
-    return TextEncoder(changes, masking, kind, dict(spec), draws)
+    return TextEncoder(changes, masking, dict(spec), draws)
 
 
 @final
 @dataclass(frozen=True)
 class TextEncoder:
-    """Changes tokens, hides some for a masked language model, and makes tensors of targets.
+    """Changes tokens, and hides some for a masked language model.
 
     Attributes:
         changes: functions of token ids [T], in order.
         masking: of masked language models.
-        kind: of the labels.
         spec: that the texts were tokenised by.
         random: whether it draws what it changes or hides.
     """
 
     changes: tuple[Callable[[Tensor], Tensor], ...]
     masking: Masking | None
-    kind: str
     spec: Mapping[str, Any]
     random: bool
 
@@ -265,42 +259,26 @@ class TextEncoder:
         inputs = dict(sample["input"])
         for change in self.changes:
             inputs["input_ids"] = change(inputs["input_ids"])
-        if self.kind != "text":
-            return {
-                **sample,
-                "input": inputs,
-                "target": target_tensor(sample["target"], kind=self.kind),
-            }
-        target = sample["target"]
-        if self.masking is not None:
-            inputs["input_ids"], labels = self.masking(inputs["input_ids"], sample["id"])
-            target = {**target, "labels": labels}
-        return {**sample, "input": inputs, "target": target}
+        if self.masking is None:
+            return {**sample, "input": inputs}
+        inputs["input_ids"], labels = self.masking(inputs["input_ids"], sample["id"])
+        return {**sample, "input": inputs, "target": {**sample["target"], "labels": labels}}
 
     def facts(self) -> Mapping[str, Any]:
         """All of its parts; its samples' tokens follow from the texts and the spec."""
         return vars(self)
 
 
-def target_tensor(target: Any, *, kind: str = "single") -> Tensor:
-    """A class, or classes of words, as int64; presences and numbers as float32."""
-    whole = kind in ("single", "tags")
-    return torch.tensor(target, dtype=torch.int64 if whole else torch.float32)
-
-
-def collate(samples: list[Sample], *, pad_id: int, left: bool) -> Batch:
-    """A batch, padded to its longest text.
+def collate(
+    inputs: Sequence[Mapping[str, Tensor]], *, pad_id: int, left: bool
+) -> dict[str, Tensor]:
+    """The inputs of a batch, padded to its longest text.
 
     Args:
-        samples: encoded; where inputs are tensors and no mappings, targets are all that is wanted.
+        inputs: of encoded samples.
         pad_id: of padded tokens.
         left: whether padding comes first.
     """
-    targets = [sample["target"] for sample in samples]
-    batch: Batch = {"target": _targets(targets, left=left)}
-    inputs = [sample["input"] for sample in samples]
-    if not isinstance(inputs[0], Mapping):
-        return {**batch, "input": torch.stack(inputs)}
     ids = [each["input_ids"] for each in inputs]
     longest = max(map(len, ids))
     made = {"input_ids": padded(ids, pad_id, left=left)}
@@ -314,21 +292,7 @@ def collate(samples: list[Sample], *, pad_id: int, left: bool) -> Batch:
             short = torch.tensor([longest - len(each) for each in ids])
             words = torch.where(words >= 0, words + short[:, None], words)
         made["words"] = words
-    return {**batch, "input": made}
-
-
-def _targets(targets: list[Any], *, left: bool) -> Any:
-    if isinstance(targets[0], Mapping):
-        return {
-            "labels": padded([each["labels"] for each in targets], IGNORED, left=left),
-            **{
-                name: torch.tensor([each[name] for each in targets], dtype=torch.float32)
-                for name in ("words", "characters", "spelled")
-            },
-        }
-    if targets[0].ndim and len({len(each) for each in targets}) > 1:
-        return padded(targets, IGNORED, left=False)
-    return torch.stack(targets)
+    return made
 
 
 def padded(rows: Sequence[Tensor], value: int | bool, *, left: bool) -> Tensor:

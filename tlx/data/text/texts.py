@@ -109,7 +109,7 @@ def from_texts(
         extra=parts.extra,
         source=source,
         labels=labels,
-        encoder=partial(tokens.encoder, kind=labels.kind),
+        encoder=tokens.encoder,
         collate=partial(tokens.collate, pad_id=0, left=False),
         fingerprint=parts.fingerprint,
         notes=parts.notes,

@@ -222,7 +222,7 @@ class TransferModule(pl.LightningModule):
         seed = step_seed(recipe.seed, self.step * recipe.accumulate + self._micro, rank)
         reseed(seed)
         if recipe.mixing and recipe.accumulate == 1:
-            batch = mix(recipe.mixing, recipe.task.soften(batch), seed)
+            batch = mix(recipe.mixing, soft(recipe.task, batch), seed)
         terms = self._terms(batch, seed)
         for name, value in terms.items():
             self._add(name, value.detach())
@@ -239,7 +239,7 @@ class TransferModule(pl.LightningModule):
             features, outputs = self._run(batch["input"])
         if recipe.feature_mixing:
             features, batch = mix_features(
-                recipe.feature_mixing, features, recipe.task.soften(batch), seed
+                recipe.feature_mixing, features, soft(recipe.task, batch), seed
             )
             outputs = self.network.head(features)
         per_item, weight = recipe.task.loss(outputs, batch, smoothing=self._smoothing)
@@ -298,8 +298,8 @@ class TransferModule(pl.LightningModule):
         """
         recipe = self.recipe
         if recipe.mixing:
-            soft = [recipe.task.soften(part) for part in parts]
-            parts = mix_parts(recipe.mixing, soft, step_seed(recipe.seed, step, rank))
+            softened = [soft(recipe.task, part) for part in parts]
+            parts = mix_parts(recipe.mixing, softened, step_seed(recipe.seed, step, rank))
         counts = [self._counts(part, recipe.task.weight(part)) for part in parts]
         whole = torch.stack(counts).sum(0)
         return [{**part, WHOLE: whole} for part in parts]
@@ -364,6 +364,11 @@ def cosine_to_zero(done: float) -> float:
     import math
 
     return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def soft(task: Task, batch: Batch) -> Batch:
+    """The same batch with targets that can be averaged, for mixing."""
+    return {**batch, "target": task.targets.soft(batch["target"])}
 
 
 def mix(mixing: tuple[Augmentation, ...], batch: Batch, seed: int) -> Batch:

@@ -107,7 +107,7 @@ def _sparse(reuse: Reuse, course: Course, vectors: Vectors, heed: Callable[[], N
     splits, dtype = reuse.splits, reuse.wishes.dtype or torch.float32
 
     def made(split: Split, transform: Transform) -> csr_array:
-        found = vectors(_tokens(split, transform, heed))
+        found = vectors(_tokens(reuse.encoded(split, transform), heed))
         found.data = torch.from_numpy(found.data).to(dtype).float().numpy()
         return found
 
@@ -116,12 +116,9 @@ def _sparse(reuse: Reuse, course: Course, vectors: Vectors, heed: Callable[[], N
     return fixed
 
 
-def _tokens(
-    split: Split, transform: Transform, heed: Callable[[], None]
-) -> Iterator[Sequence[int]]:
+def _tokens(items: Encoded, heed: Callable[[], None]) -> Iterator[Sequence[int]]:
     """The token ids of each item, as the network would read them."""
-    items = Encoded(split, transform.encode, seed=transform.seed)
-    for index in range(len(split)):
+    for index in range(len(items.split)):
         heed()
         yield items[index, 0]["input"]["input_ids"].numpy()
 

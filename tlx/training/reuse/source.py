@@ -213,7 +213,7 @@ class Reuse:
             return self.training.why_unknown
         if self.training.seed is not None and not self.wishes.views:
             return "augmentation draws anew in each epoch (frozen.views=K stores K draws)"
-        if self.splits.encode_target is None:
+        if self.module.recipe.task.targets.of_inputs:
             return "the data's targets depend on its inputs"
         return None
 
@@ -227,9 +227,9 @@ class Reuse:
         self.module.to(device)
         self.module.train()
         count = min(PROVED_ON, len(self.splits.train))
-        dataset = Encoded(self.splits.train, self.training.encode, seed=self.training.seed)
+        dataset = self.encoded(self.splits.train, self.training)
         samples = [dataset[index, 0] for index in range(count)]
-        inputs = placed(self.splits.collate(samples)["input"], device)
+        inputs = placed(self.splits.collate([sample["input"] for sample in samples]), device)
         with self._precision():
             found = cutting.find(self.module.network, inputs)
             length, fixed = 0, False
@@ -265,12 +265,12 @@ class Reuse:
 
     def _may_store_inputs(self) -> bool:
         """Whether decoded and resized inputs are the same in each epoch, and few enough."""
-        alike = self.training.seed is None and self.splits.encode_target is not None
+        alike = self.training.seed is None and not self.module.recipe.task.targets.of_inputs
         return self.wishes.store is not None and self.training.facts is not None and alike
 
     def _find_inputs(self) -> None:
         """Takes the inputs themselves for what is stored."""
-        dataset = Encoded(self.splits.train, self.training.encode, seed=None)
+        dataset = self.encoded(self.splits.train, self.training)
         started = time.monotonic()
         inputs = dataset[0, 0]["input"]
         self.prefix_s = time.monotonic() - started
@@ -404,8 +404,8 @@ class Reuse:
         self.say(f"computes {len(positions)} activations at {found.boundary}")
         pools = by_length(positions, getattr(split, "lengths", None), pool=POOL * self.batch_size)
         batches = Chosen([positions[p] for pool in pools for p in pool], self.batch_size)
-        dataset = Encoded(split, transform.encode, seed=transform.seed)
-        inputs = iter(loader(dataset, batches, splits=self.splits, **self.loading))
+        dataset = self.encoded(split, transform)
+        inputs = iter(loader(dataset, batches, collate=self.splits.collate, **self.loading))
         started = time.monotonic()
         for pool in pools:
             parts = [self._activation(next(inputs)) for _ in range(0, len(pool), self.batch_size)]
@@ -433,9 +433,11 @@ class Reuse:
         beside: Beside | None = None
         if self._length:
             of = self.training if split is self.splits.train else self.evaluation
-            dataset = Encoded(split, of.encode, seed=of.seed)
+            dataset = self.encoded(split, of)
             length = self._length if self._fixed else None
-            beside = Beside(dataset, Collate(self.splits), self._padding_side, length)
+            beside = Beside(
+                dataset, Collate(self.splits.collate, dataset.targets), self._padding_side, length
+            )
         targets = None if beside else self.targets(split)
         return DataLoader(
             Stored(rows, targets, views, self._served, beside),
@@ -448,15 +450,14 @@ class Reuse:
         """All targets of a split, as a batch has them."""
         key = id(split)
         if key not in self._targets:
-            encode = self.splits.encode_target
-            assert encode is not None
-            nothing = torch.zeros(())
-            samples = [
-                {"id": name, "input": nothing, "target": encode(target)}
-                for name, target in zip(split.ids, split.targets, strict=True)
-            ]
-            self._targets[key] = self.splits.collate(samples)["target"]
+            kind = self.module.recipe.task.targets
+            self._targets[key] = kind.collate([kind.encode(raw) for raw in split.targets], None)
         return self._targets[key]
+
+    def encoded(self, split: Split, transform: Transform) -> Encoded:
+        """A split as loaders read it."""
+        targets = self.module.recipe.task.targets
+        return Encoded(split, transform.encode, targets=targets, seed=transform.seed)
 
     def _precision(self) -> Any:
         return self.trainer.precision_plugin.forward_context()

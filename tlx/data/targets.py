@@ -1,0 +1,260 @@
+"""What is asked of items: how targets get from their source into batches, one class a kind.
+
+Shapes: N items, C classes, K quantities, W words, T tokens.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tlx.data.splits import IGNORED, Labels
+
+
+class Targets(Protocol):
+    """Targets of one kind, for the labels of one dataset.
+
+    Raw is what a source gives, encoded what a loader's workers make of it, item by item, and a
+    batch holds what `collate` makes of these.
+    """
+
+    kind: ClassVar[str]
+    """That of the labels."""
+
+    of_inputs: ClassVar[bool]
+    """Whether a target is made of its item's input, so that none can be had without that."""
+
+    def encode(self, raw: Any) -> Any:
+        """A raw target, encoded."""
+        ...
+
+    def collate(self, targets: Sequence[Any], inputs: Any) -> Any:
+        """Encoded targets as a batch has them.
+
+        Args:
+            targets: of the batch's items.
+            inputs: the batch's inputs; None: they are not at hand, which `of_inputs` forbids.
+        """
+        ...
+
+    def nothing(self, item: Any) -> Any:
+        """A raw target for an item that is to be predicted and has none.
+
+        Raises:
+            ValueError: nothing can be predicted of items.
+        """
+        ...
+
+    def soft(self, target: Any) -> Any:
+        """A batch's targets, such that they can be averaged.
+
+        Raises:
+            ValueError: they cannot.
+        """
+        ...
+
+    def check(self, raw: Any) -> str | None:
+        """What is wrong with a raw target, as what follows the item's name; None: nothing."""
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class ClassTargets:
+    """One class an item: its place among the names, int64 [N]; soft: probabilities [N, C]."""
+
+    labels: Labels
+    kind: ClassVar[str] = "single"
+    of_inputs: ClassVar[bool] = False
+
+    def encode(self, raw: Any) -> Tensor:
+        """See the protocol Targets."""
+        return torch.tensor(raw, dtype=torch.int64)
+
+    def collate(self, targets: Sequence[Any], inputs: Any) -> Tensor:
+        """See the protocol Targets."""
+        return torch.stack(list(targets))
+
+    def nothing(self, item: Any) -> int:
+        """See the protocol Targets."""
+        return 0
+
+    def soft(self, target: Tensor) -> Tensor:
+        """One-hot."""
+        if target.is_floating_point():
+            return target
+        return F.one_hot(target, len(self.labels.names)).float()
+
+    def check(self, raw: Any) -> str | None:
+        """See the protocol Targets."""
+        return _misplaced(raw, (raw,), self.labels)
+
+
+@final
+@dataclass(frozen=True)
+class LabelTargets:
+    """Any number of labels an item: presences, float32 [N, C]."""
+
+    labels: Labels
+    kind: ClassVar[str] = "multi"
+    of_inputs: ClassVar[bool] = False
+
+    def encode(self, raw: Any) -> Tensor:
+        """See the protocol Targets."""
+        return torch.tensor(raw, dtype=torch.float32)
+
+    def collate(self, targets: Sequence[Any], inputs: Any) -> Tensor:
+        """See the protocol Targets."""
+        return torch.stack(list(targets))
+
+    def nothing(self, item: Any) -> tuple[float, ...]:
+        """See the protocol Targets."""
+        return (0.0,) * len(self.labels.names)
+
+    def soft(self, target: Tensor) -> Tensor:
+        """As they are."""
+        return target.float()
+
+    def check(self, raw: Any) -> str | None:
+        """See the protocol Targets."""
+        return _of_other_length(raw, self.labels)
+
+
+@final
+@dataclass(frozen=True)
+class NumberTargets:
+    """Real numbers, float32 [N, K]."""
+
+    labels: Labels
+    kind: ClassVar[str] = "real"
+    of_inputs: ClassVar[bool] = False
+
+    def encode(self, raw: Any) -> Tensor:
+        """See the protocol Targets."""
+        return torch.tensor(raw, dtype=torch.float32)
+
+    def collate(self, targets: Sequence[Any], inputs: Any) -> Tensor:
+        """See the protocol Targets."""
+        return torch.stack(list(targets))
+
+    def nothing(self, item: Any) -> tuple[float, ...]:
+        """See the protocol Targets."""
+        return (0.0,) * len(self.labels.names)
+
+    def soft(self, target: Tensor) -> Tensor:
+        """Floats [N, K], also where K is 1 and the batch has [N]."""
+        return (target[:, None] if target.ndim == 1 else target).float()
+
+    def check(self, raw: Any) -> str | None:
+        """See the protocol Targets."""
+        return _of_other_length(raw, self.labels)
+
+
+@final
+@dataclass(frozen=True)
+class WordTargets:
+    """A class a word: int64 [N, W], -100 where there is no word; soft: [N, W, C], 0 there."""
+
+    labels: Labels
+    kind: ClassVar[str] = "tags"
+    of_inputs: ClassVar[bool] = False
+
+    def encode(self, raw: Any) -> Tensor:
+        """See the protocol Targets."""
+        return torch.tensor(raw, dtype=torch.int64)
+
+    def collate(self, targets: Sequence[Any], inputs: Any) -> Tensor:
+        """See the protocol Targets."""
+        return torch.nn.utils.rnn.pad_sequence(
+            list(targets), batch_first=True, padding_value=IGNORED
+        )
+
+    def nothing(self, item: Any) -> tuple[int, ...]:
+        """A tag for each of the item's words."""
+        return (0,) * len(item)
+
+    def soft(self, target: Tensor) -> Tensor:
+        """See the protocol Targets."""
+        if target.is_floating_point():
+            return target
+        hot = F.one_hot(target.clamp(min=0), len(self.labels.names))
+        return hot.float() * (target != IGNORED)[..., None]
+
+    def check(self, raw: Any) -> str | None:
+        """See the protocol Targets."""
+        return _misplaced(raw, raw, self.labels)
+
+
+@final
+@dataclass(frozen=True)
+class TextTargets:
+    """The text itself, of which its inputs tell: `labels` [N, T], and counts [N] of each window.
+
+    The labels stand where the inputs have tokens, -100 where they are padded.
+    """
+
+    labels: Labels
+    kind: ClassVar[str] = "text"
+    of_inputs: ClassVar[bool] = True
+
+    def encode(self, raw: Any) -> Any:
+        """As it is: a window's target was encoded with its input."""
+        return raw
+
+    def collate(self, targets: Sequence[Mapping[str, Any]], inputs: Any) -> dict[str, Tensor]:
+        """See the protocol Targets."""
+        there_NT = inputs["attention_mask"]
+        labels_NT = torch.full(there_NT.shape, IGNORED)
+        labels_NT[there_NT] = torch.cat([each["labels"] for each in targets])
+        counts = ("words", "characters", "spelled")
+        return {
+            "labels": labels_NT,
+            **{
+                name: torch.tensor([each[name] for each in targets], dtype=torch.float32)
+                for name in counts
+            },
+        }
+
+    def nothing(self, item: Any) -> Any:
+        """Refused.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("the run is a language model: it has no labels to predict")
+
+    def soft(self, target: Any) -> Any:
+        """Refused: windows of text have no average.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "a language model's batches cannot be mixed; take mixup and cutmix out of augmentation"
+        )
+
+    def check(self, raw: Any) -> str | None:
+        """Nothing: there is none yet."""
+        return None
+
+
+KINDS: Mapping[str, Callable[[Labels], Targets]] = {
+    made.kind: made
+    for made in (ClassTargets, LabelTargets, NumberTargets, WordTargets, TextTargets)
+}
+"""Those of tlx's own sources of data, which check what they read."""
+
+
+def _misplaced(raw: Any, places: Sequence[Any], labels: Labels) -> str | None:
+    width = len(labels.names)
+    if all(isinstance(place, int) and 0 <= place < width for place in places):
+        return None
+    return f"has label {raw}, and there are {width} classes, counted from 0 to {width - 1}"
+
+
+def _of_other_length(raw: Any, labels: Labels) -> str | None:
+    width = len(labels.names)
+    return None if len(raw) == width else f"has {len(raw)} values for {width} names"
