@@ -6,9 +6,10 @@ import sys
 import pytest
 
 from tlx import diagnose
-from tlx.config import listing, places, project, settings, signatures
+from tlx.config import components, listing, places, project, settings, signatures
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
+from tlx.config.identity import run_id
 from tlx.config.settings import load_settings
 
 MODULE = '''
@@ -152,6 +153,36 @@ def test_a_package_installed_for_editing_is_found(root, monkeypatch, tmp_path):
     assert signatures.public("editable_moths") == {"net"}
 
 
+def test_a_run_is_known_by_the_code_of_its_own_functions(root):
+    def ids(*lines):
+        """Of today's files, as another process would read them."""
+        for name, text in lines:
+            (root / "mymoths" / name).write_text(text)
+        signatures.forget()
+        components._digest.cache_clear()
+        return run_id(compose(["freeze_strategy=upper"])), run_id(compose([]))
+
+    first, plain = ids(
+        ("freezing.py", "from . import shares\n" + MODULE), ("shares.py", "HALF = 2")
+    )
+    same = '"""Other words."""\nfrom . import shares  # and so on\n\n' + MODULE.replace(", ", ",  ")
+    assert ids(("freezing.py", same)) == (first, plain)
+    assert ids(("unused.py", "HALF = 4")) == (first, plain)
+    edited = {
+        first,
+        *(
+            ids((name, text))[0]
+            for name, text in [
+                ("shares.py", "HALF = 3"),
+                ("freezing.py", same.replace("...", "return ()")),
+                ("__init__.py", "HALF = 2"),
+            ]
+        ),
+    }
+    assert len(edited) == 4
+    assert ids()[1] == plain
+
+
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
     """A package with an entry point, as an installer leaves it."""
@@ -171,7 +202,8 @@ def installed(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("TLX_SETTINGS", str(tmp_path / "none.toml"))
     signatures.forget()
-    return site
+    yield site
+    signatures.forget()
 
 
 def test_an_installed_package_brings_options(installed):

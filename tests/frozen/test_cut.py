@@ -2,8 +2,10 @@
 
 import copy
 import functools
+import importlib
 import pickle
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from made import CLASSES
 from tlx import build
 from tlx.backbones.backbone import Features
 from tlx.backbones.timm.networks import least_image_size, pooled, timm
+from tlx.data.encoder import hash_of
 from tlx.frozen import nested
 from tlx.frozen.cut import Cut, NoCut
 from tlx.frozen.cutting import find
@@ -700,6 +703,45 @@ def test_prefix_id_changes_with_the_structure(change):
     change(network.backbone)
     enter(network, names_from(network, "backbone.blocks.11.", "backbone.norm.", "head."))
     assert find(network, family("vit_tiny_patch16_224")[2]).prefix_id() != first
+
+
+def test_prefix_id_changes_with_ones_own_code(tmp_path, monkeypatch):
+    """Of a module and of the function that takes its features: neither shows in any weight."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    seen = {}
+    for name, scale, pool in (
+        ("a", 2, "mean"),
+        ("b", 3, "mean"),
+        ("c", 2, "amax"),
+        ("a", 2, "mean"),
+    ):
+        (tmp_path / "own_net.py").write_text(OWN_NET.format(scale=scale))
+        hash_of.cache_clear()
+        sys.modules.pop("own_net", None)
+        torch.manual_seed(0)
+        own = importlib.import_module("own_net")
+        network = Network(own.Net(), LinearHead(4, 3), own.taking(pool))
+        enter(network, names_from(network, "head."))
+        found = find(network, torch.rand(4, 3, 8, 8)).prefix_id()
+        assert seen.setdefault(name, found) == found
+    assert len(set(seen.values())) == 3
+
+
+OWN_NET = """
+from torch import nn
+from tlx.backbones.backbone import Features
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3)
+    def forward(self, images):
+        return self.stem(images) * {scale}
+def taking(pool):
+    def features(module, images):
+        return Features(pooled=getattr(module(images).flatten(2), pool)(2))
+    return features
+"""
 
 
 def test_prefix_id_knows_a_config_of_transformers():

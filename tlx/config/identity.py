@@ -10,6 +10,7 @@ from typing import Any
 from tlx.base.secrecy import masked
 from tlx.config import changes, moved, schema
 from tlx.config.check import schema_signature, target_nodes
+from tlx.config.components import components
 from tlx.config.signatures import OPAQUE, Signature, signature
 from tlx.config.types import Misfit, conform
 
@@ -128,6 +129,8 @@ def _essence(full: Node) -> dict[str, Any]:
     essence = {"identity_version": IDENTITY_VERSION, **{k: _plain(v) for k, v in kept.items()}}
     if marked := changes.marks(full):
         essence["changes"] = marked
+    if code := components({key: full[key] for key in full if key not in EXCLUDED}):
+        essence["components"] = code
     return essence
 
 

@@ -5,7 +5,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlx.config import signatures
 from tlx.config.problems import CheckError, Problem
 
 FILE = "tlx.toml"
@@ -32,10 +31,15 @@ class Project:
         """Folder of its options, named like the groups; it need not be there."""
         return self.root / "conf"
 
-    def holds(self, module: str) -> bool:
-        """Whether a module is one of the project's: its file lies in the folder."""
-        place = signatures.place(module)
-        return place is not None and place.resolve().is_relative_to(self.root)
+    def code(self) -> list[Path]:
+        """What a copy of it needs to run: its settings, its options, files and folders of code."""
+        named = (FILE, self.conf.name)
+        return [
+            path
+            for path in sorted(self.root.iterdir())
+            if path.name in named
+            or (path.name[0] != "." and (path.suffix == ".py" or any(path.glob("*.py"))))
+        ]
 
 
 def current() -> Project | None:
@@ -61,7 +65,6 @@ def current() -> Project | None:
         _require_trust(root)
     if str(root) not in sys.path:
         sys.path.append(str(root))
-        signatures.forget()  # modules that were not found may be found now
     return Project(root)
 
 

@@ -66,7 +66,7 @@ def _of_project() -> Allowed:
     problems = []
     heads = {name.partition(".")[0] for name in allowed.names | allowed.modules}
     for head in sorted(heads):
-        if not here.holds(head):
+        if not signatures.within(head, here.root):
             place = signatures.place(head)
             where = f"is in {place}" if place is not None else "is no module there"
             problems.append(

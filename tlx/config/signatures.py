@@ -9,6 +9,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
+from tlx.config import project
 from tlx.config.problems import CheckError, Problem
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -50,9 +51,25 @@ class Signature:
     aliases: Mapping[str, ast.expr] = field(default_factory=dict)
 
 
-@cache
 def place(module: str) -> Path | None:
     """The source file of a module, found without importing it; the folder of a bare namespace."""
+    return _place(module, _project(module))
+
+
+def _project(name: str) -> Path | None:
+    """The project in which a name that is not tlx's may be found; part of what is remembered."""
+    work = None if name.partition(".")[0] == PACKAGE.name else project.current()
+    return work.root if work is not None else None
+
+
+def within(module: str, folder: Path) -> bool:
+    """Whether a module's file lies in a folder."""
+    file = place(module)
+    return file is not None and file.resolve().is_relative_to(folder)
+
+
+@cache
+def _place(module: str, _: Path | None) -> Path | None:
     head, *rest = module.split(".")
     if head == PACKAGE.name:
         base = PACKAGE.joinpath(*rest)
@@ -99,23 +116,32 @@ def modules(package: str) -> list[str]:
     return sorted(names)
 
 
-@cache
 def public(module: str) -> frozenset[str]:
     """Functions and classes that a module defines at its top; without those that begin with `_`."""
+    return _public(module, _project(module))
+
+
+@cache
+def _public(module: str, _: Path | None) -> frozenset[str]:
     path = module_file(module)
     defined = (ast.FunctionDef, ast.ClassDef)
-    names = (s.name for s in _tree(path).body if isinstance(s, defined)) if path else ()
+    names = (s.name for s in tree(path).body if isinstance(s, defined)) if path else ()
     return frozenset(name for name in names if not name.startswith("_"))
 
 
 def forget() -> None:
-    """Drops what is known of modules, as when `sys.path` has changed."""
-    for known in (place, public, signature, constant):
+    """Drops what is known of modules, whose files have changed."""
+    for known in (_place, _public, tree, _signature, _constant):
         known.cache_clear()
 
 
 @cache
-def _tree(path: Path) -> ast.Module:
+def tree(path: Path) -> ast.Module:
+    """A source file as a syntax tree.
+
+    Raises:
+        CheckError: it is no Python.
+    """
     try:
         return ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError) as error:
@@ -143,19 +169,23 @@ def _aliases(tree: ast.Module) -> dict[str, ast.expr]:
     }
 
 
-@cache
 def signature(target: str) -> Signature | None:
     """The signature of a function or dataclass by its dotted name; None where it is not found."""
-    module, _, name = target.rpartition(".")
+    return _signature(target, _project(target))
+
+
+@cache
+def _signature(target: str, _: Path | None) -> Signature | None:
+    module, name = target.rpartition(".")[::2]
     path = module_file(module) if module else None
     if path is None:
         return None
-    tree = _tree(path)
-    for statement in tree.body:
+    parsed = tree(path)
+    for statement in parsed.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == name:
-            return _of_function(statement, _aliases(tree))
+            return _of_function(statement, _aliases(parsed))
         if isinstance(statement, ast.ClassDef) and statement.name == name:
-            return _of_class(statement, _aliases(tree))
+            return _of_class(statement, _aliases(parsed))
     return None
 
 
@@ -184,13 +214,17 @@ def _of_class(definition: ast.ClassDef, aliases: dict[str, ast.expr]) -> Signatu
     return Signature(parameters, aliases=aliases)
 
 
-@cache
 def constant(module: str, name: str) -> Any:
     """The literal that a module assigns to a name; None where there is none."""
+    return _constant(module, name, _project(module))
+
+
+@cache
+def _constant(module: str, name: str, _: Path | None) -> Any:
     path = module_file(module)
     if path is None:
         return None
-    for statement in _tree(path).body:
+    for statement in tree(path).body:
         if isinstance(statement, ast.Assign):
             names, value = statement.targets, statement.value
         elif isinstance(statement, ast.AnnAssign) and statement.value is not None:

@@ -17,6 +17,7 @@ from tlx.base import cores, disk, durable, interrupts, names, sealed
 from tlx.base.secrecy import masked, masked_line, masked_text
 from tlx.config import changes
 from tlx.config.check import CheckError, check
+from tlx.config.components import components
 from tlx.config.identity import normalise, run_id
 from tlx.execution import launch, lost_ranks, runs
 from tlx.execution.lineage import Located, Locator, finished, known
@@ -250,6 +251,7 @@ def prepare(
                     "init": found.init,
                     "lineage": lineage,
                     "changes": changes.marks(normalise(config)),
+                    "components": components(config),
                 }
             ),
             sync=False,
@@ -586,9 +588,16 @@ def refuse_changed(config: Config, folder: Path) -> None:
 
     Raises:
         RunError: with each change, the commit that trained the run, and the key that still says
-            the old meaning, where there is one.
+            the old meaning, where there is one; or functions of the project that were edited.
     """
     before = provenance_of(folder)
+    code = components(config)
+    if edited := sorted(n for n, had in before.get("components", {}).items() if code.get(n) != had):
+        commit = before.get("working_folder_code", {}).get("sha") or "unknown"
+        raise runs.RunError(
+            f"{folder.name} was frozen with other code of {', '.join(edited)}; the line that "
+            f"started it starts today's, under another id; the project's commit was {commit}"
+        )
     lacking = changes.lacking(normalise(config), before.get("changes", []))
     if not lacking:
         return

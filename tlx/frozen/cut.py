@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from tlx.backbones.backbone import Features
+from tlx.data.encoder import Undescribed, described
 from tlx.frozen import nested
+from tlx.frozen.segments import canonical
 from tlx.frozen.structure import structure
 from tlx.frozen.stubs import Stubs, reached, replaced
 from tlx.tasks.task import Network
@@ -84,8 +86,16 @@ class Cut:
         return self.run(stored, given, self.stubs)
 
     def prefix_id(self) -> str:
-        """SHA-256 of all that the prefix computes with: boundary, structure, weights, buffers."""
-        digest = hashlib.sha256(self.boundary.encode())
+        """SHA-256 of all that the prefix computes with: structure, code, weights, buffers.
+
+        Raises:
+            NoCut: what the backbone's features function does cannot be told in full.
+        """
+        try:
+            features = canonical(described(self.network.take_features))
+        except Undescribed as reason:
+            raise NoCut(f"what takes the network's features cannot be told: {reason}") from None
+        digest = hashlib.sha256(f"{self.boundary}\n{features}".encode())
         for name in self.parts:
             text = structure(self.network.get_submodule(name))
             digest.update(f"\n{name}|{text}".encode())

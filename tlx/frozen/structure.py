@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tlx.data.encoder import source_of
+
 OF_ANY_MODULE = frozenset(nn.Module().__dict__)
 
 
@@ -17,7 +19,8 @@ def structure(module: nn.Module) -> str:
     kind = type(module)
     own = {k: _plain(v) for k, v in vars(module).items() if k not in OF_ANY_MODULE}
     told = ", ".join(f"{key}={text}" for key, text in sorted(own.items()) if text is not None)
-    return f"{kind.__module__}.{kind.__qualname__}({module.extra_repr()}) {told}"
+    # the code of a class that is in no known library may be edited, and compute something else
+    return f"{kind.__module__}.{kind.__qualname__}({module.extra_repr()}) {told}{source_of(kind)}"
 
 
 def _plain(value: Any) -> str | None:

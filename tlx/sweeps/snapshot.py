@@ -6,17 +6,19 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tlx.config import project
 from tlx.config.places import conf_dir, experiments_dir
 from tlx.config.signatures import PACKAGE
 from tlx.execution import runs
 
 FOLDER = "code"
+PROJECT = "project"
 LARGEST_BYTES = 100_000_000
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "*.egg-info")
 
 
 def take(runs_dir: Path, *, paths: Sequence[str] = ()) -> Path:
-    """Copies tlx and the user's folders into `runs_dir/code/HASH`; an equal copy is used again.
+    """Copies tlx, one's project and further folders into `runs_dir/code/HASH`, once if equal.
 
     Args:
         runs_dir: folder of the runs.
@@ -26,6 +28,8 @@ def take(runs_dir: Path, *, paths: Sequence[str] = ()) -> Path:
         RunError: a path is no folder, or the code is too large to be code.
     """
     sources = {"tlx": PACKAGE, "tlx/conf": conf_dir(), "tlx/experiments": experiments_dir()}
+    work = project.current()
+    sources |= {f"{PROJECT}/{path.name}": path for path in (work.code() if work else ())}
     for place, path in enumerate(paths):
         folder = Path(path).expanduser().absolute()
         if not folder.is_dir():
@@ -36,7 +40,11 @@ def take(runs_dir: Path, *, paths: Sequence[str] = ()) -> Path:
     if not target.is_dir():
         temporary = target.with_name(f".{digest}.{os.getpid()}.tmp")
         for name, source in sources.items():
-            shutil.copytree(source, temporary / name, ignore=LEFT_OUT, dirs_exist_ok=True)
+            if source.is_file():
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, temporary / name)
+            else:
+                shutil.copytree(source, temporary / name, ignore=LEFT_OUT, dirs_exist_ok=True)
         try:
             temporary.rename(target)
         except OSError:  # another process was faster
@@ -52,10 +60,14 @@ def environment(copy: Path) -> dict[str, str]:
     found = [str(copy), *(str(path) for path in sorted((copy / "paths").glob("*")))]
     if before := os.environ.get("PYTHONPATH"):
         found.append(before)
-    return {"PYTHONPATH": os.pathsep.join(found), "PYTHONSAFEPATH": "1"}
+    own = {project.VARIABLE: str(copy / PROJECT)} if (copy / PROJECT).is_dir() else {}
+    return {"PYTHONPATH": os.pathsep.join(found), "PYTHONSAFEPATH": "1", **own}
 
 
 def _files(folder: Path) -> Iterator[Path]:
+    """A file itself; of a folder all that is copied."""
+    if folder.is_file():
+        yield folder
     for base, folders, names in os.walk(folder):
         left_out = LEFT_OUT(base, [*folders, *names])
         folders[:] = sorted(set(folders) - left_out)

@@ -117,11 +117,11 @@ class Network(nn.Module):
         super().__init__()
         self.backbone = module
         self.head = head
-        self._features = features
+        self.take_features = features
 
     def features(self, inputs: Any) -> Features:
         """The backbone's features of a batch of inputs."""
-        return self._features(self.backbone, inputs)
+        return self.take_features(self.backbone, inputs)
 
     def with_features(self, inputs: Any) -> tuple[Features, Tensor]:
         """The backbone's features and the head's outputs."""
