@@ -18,14 +18,10 @@ from tlx.base import durable, interrupts
 from tlx.build import Plan
 from tlx.config import changes
 from tlx.data.splits import Split
-from tlx.data.text import columns
-from tlx.data.text.inputs import WindowedText
 from tlx.execution import launch, runs
 from tlx.results import kept_weights, predictions, record
 from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageRecord, Value
-from tlx.tasks import samples
-from tlx.tasks.classification import Classification
-from tlx.tasks.task import Collected
+from tlx.tasks.task import WHOLE_ITEMS, Collected
 from tlx.training.collect import Collector, broadcast
 from tlx.training.effects import Averaging, Callbacks, Clipping
 from tlx.training.engine import memory, pruning, sharding
@@ -84,7 +80,7 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
         progress = _fit(config, folder, plan, trainer, module, share=share, reuse=reuse)
         found = evaluate(config, plan, trainer, module, folder, share=share, reuse=reuse)
         found |= start
-        write_samples(config, folder, plan, trainer)
+        write_generated(config, folder, plan, trainer)
         progress.notes |= module.at_once.notes()
         made = record_of(config, folder, plan, progress, found, time.monotonic() - started)
         state = sharding.on_cpu(plan.model.network.state_dict())
@@ -302,7 +298,7 @@ def _reported(
 ) -> dict[str, Any]:
     """Figures of a split, whose predictions are written unless it is `val`."""
     if name != "val":
-        write_predictions(folder / "predictions" / f"{name}.csv", split, plan, collected)
+        write_predictions(folder, name, split, plan, collected)
     report: dict[str, Any] = plan.model.task.report(collected)
     return report
 
@@ -314,40 +310,28 @@ def collect(trainer: pl.Trainer, module: TransferModule, loader: Any) -> Collect
     return module.collector.finish()
 
 
-def write_predictions(path: Path, split: Split, plan: Plan, collected: Collected) -> None:
-    """One line an item: its id, what was predicted, what was true; for tags, columns beside."""
-    task, raw = plan.model.task, getattr(split, "raw", split)
-    spec = plan.model.backbone.input_spec
-    texts = None
-    if spec.get("kind") == "text" and spec["unit"] == "pooled":
-        texts = [predictions.excerpt(raw[index]["input"]) for index in range(len(raw))]
-    if isinstance(task, Classification):
-        found = predictions.Ranked(names=task.labels.names, **task.ranked(collected))
-        predictions.write_ranked(path, split.ids, found, texts=texts)
-    else:
-        rows = task.rows(collected)
-        if texts is not None:
-            rows = ({**row, "text": text} for row, text in zip(rows, texts, strict=True))
-        predictions.write(path, split.ids, rows)
-    if plan.splits.labels.kind == "tags":
-        columns.write(
-            path.with_suffix(".conll"),
-            (
-                (raw[index]["input"], row["label"].split(" "), row["prediction"].split(" "))
-                for index, row in enumerate(task.rows(collected))
-            ),
-        )
+def write_predictions(
+    folder: Path, name: str, split: Split, plan: Plan, collected: Collected
+) -> None:
+    """What the task says of a split: a line an item in NAME.csv, and its further files beside."""
+    task, raw, excerpt = plan.model.task, getattr(split, "raw", split), plan.splits.excerpt
+    columns = dict(task.columns(collected))
+    if excerpt is not None and task.reads == WHOLE_ITEMS:
+        columns["text"] = [excerpt(raw[index]["input"]) for index in range(len(raw))]
+    path = folder / "predictions" / f"{name}.csv"
+    predictions.write(path, split.ids, columns)
+    for ending, text in task.files(collected, raw).items():
+        predictions.write_text(path.with_suffix(ending), text)
 
 
-def write_samples(config: Config, folder: Path, plan: Plan, trainer: pl.Trainer) -> None:
-    """How a causal language model goes on from test texts; all ranks compute, rank 0 writes."""
-    split, spec = plan.splits.test, plan.model.backbone.input_spec
-    if not isinstance(split, WindowedText) or spec["objective"] != "causal":
-        return
+def write_generated(config: Config, folder: Path, plan: Plan, trainer: pl.Trainer) -> None:
+    """What the network makes of the test split; all ranks compute, rank 0 writes."""
     network = plan.model.network.to(trainer.strategy.root_device)
-    found = samples.samples(network, split, spec, seed=config["seed"])
-    if found and trainer.is_global_zero:
-        predictions.write_samples(folder / "predictions", found)
+    files = plan.model.task.generated(
+        network, plan.splits.test, plan.model.backbone.input_spec, seed=config["seed"]
+    )
+    for name, text in files.items() if trainer.is_global_zero else ():
+        predictions.write_text(folder / "predictions" / name, text)
 
 
 def record_of(

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from tlx import build
 from tlx.backbones.weights import stated
 from tlx.base import cores, durable, sealed
+from tlx.base.cells import rows
 from tlx.build import Model
 from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
@@ -28,7 +29,7 @@ from tlx.data.targets import Targets
 from tlx.execution import lineage, runs
 from tlx.results import record
 from tlx.tasks.heads import without_norm
-from tlx.tasks.task import Collected
+from tlx.tasks.task import OF_TRUTH, Collected, Task
 from tlx.training.collect import Collector
 from tlx.training.engine import checkpoints
 from tlx.training.engine.memory import AtOnce
@@ -369,8 +370,8 @@ class Predictor:
         paths = images(inputs, self.config["dataset"])
         batches = _batches(paths, spec, self.model.task.targets, batch_size)
         collected = outputs(self.model.network, batches, Collector(self.model.task))
-        rows = self.model.task.rows(collected)
-        return [{"path": str(path), **_said(row)} for path, row in zip(paths, rows, strict=True)]
+        found = _of_new_items(self.model.task, collected)
+        return [{"path": str(path), **row} for path, row in zip(paths, found, strict=True)]
 
     def _predict_texts(self, inputs: Iterable[str | Path], batch_size: int) -> list[dict[str, Any]]:
         from tlx.data.text import inputs as tokens
@@ -395,8 +396,8 @@ class Predictor:
         )
         collected = outputs(self.model.network, batches, Collector(self.model.task))
         return [
-            {"path": each.place, **_shown(each.content), **_said(row)}
-            for each, row in zip(given, self.model.task.rows(collected), strict=True)
+            {"path": each.place, **_shown(each.content), **row}
+            for each, row in zip(given, _of_new_items(self.model.task, collected), strict=True)
         ]
 
     def _words(self) -> list[str]:
@@ -416,9 +417,10 @@ def _shown(content: Any) -> dict[str, str]:
     return {"text": content if isinstance(content, str) else " ".join(content)}
 
 
-def _said(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row says of an item without a label."""
-    return {key: value for key, value in row.items() if key not in {"label", "target", "correct"}}
+def _of_new_items(task: Task, collected: Collected) -> list[dict[str, Any]]:
+    """What the task says of items without labels, item by item."""
+    columns = task.columns(collected).items()
+    return rows({key: column for key, column in columns if key not in OF_TRUTH})
 
 
 def _batches(

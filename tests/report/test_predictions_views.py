@@ -11,6 +11,7 @@ import torch
 from scipy import stats as reference
 
 from report import synthetic
+from tlx.base.cells import Named, Ranked
 from tlx.data.splits import Labels
 from tlx.data.text import columns
 from tlx.report import data, tables_predictions
@@ -40,15 +41,13 @@ def classes(folder, rng, accuracy):
     first = 0.4 + 0.6 * rng.random(ITEMS)
     values = [first.tolist(), (0.7 * (1 - first)).tolist(), (0.3 * (1 - first)).tolist()]
     predicted[5] = -1
-    found = predictions.Ranked(
-        names=CLASSES,
-        labels=labels,
-        predicted=predicted,
-        classes=list(zip(*order, strict=True)),
-        values=values,
-    )
-    ids = [f"item{i}" for i in range(ITEMS)]
-    predictions.write_ranked(folder / "test.csv", ids, found, texts=TEXTS)
+    columns = {
+        "label": Named(CLASSES, labels),
+        "prediction": Named(CLASSES, predicted),
+        "probabilities": Ranked(CLASSES, list(zip(*order, strict=True)), values),
+        "text": TEXTS,
+    }
+    predictions.write(folder / "test.csv", [f"item{i}" for i in range(ITEMS)], columns)
 
 
 def tagged(rng):
@@ -68,10 +67,12 @@ def write(folder, rng, accuracy):
     classes(folder, rng, accuracy)
     target, predicted = (named(rows) for rows in tagged(rng))
     words = [[f"w{i}" for i in range(len(row))] for row in target]
-    columns.write(folder / "test.conll", zip(words, target, predicted, strict=True))
+    text = columns.text(zip(words, target, predicted, strict=True))
+    predictions.write_text(folder / "test.conll", text)
     written = {"greedy": synthetic.EVIL, "temperature 0.8": f"drawn by {folder.parent.name}"}
     sample = {"id": "a", "prompt": "if", "continuations": written}
-    predictions.write_samples(folder, [sample, {**sample, "prompt": "else\n  that"}])
+    found = [sample, {**sample, "prompt": "else\n  that"}]
+    predictions.write_text(folder / "samples.json", json.dumps(found))
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def test_entities_are_counted_as_the_task_and_seqeval_count_them(made):
         reports, micro = [], []
         for seed in range(SEEDS):
             path = runs_dir / f"{arm}-s{seed}" / "predictions" / "test.conll"
-            truth, mine = predictions.read_tags(path)
+            truth, mine = tables_predictions.read_tags(path)
             places = [[[TAGS.index(tag) for tag in row] for row in tags] for tags in (truth, mine)]
             collected = {
                 **dict(zip(("target", "predicted"), map(torch.tensor, places), strict=True)),
@@ -191,13 +192,26 @@ def test_files_without_texts_show_what_they_have(made, tmp_path):
         folder = tmp_path / run.run / "predictions"
         folder.mkdir(parents=True)
         rows = predictions.read(study.runs_dir / run.run / "predictions" / "test.csv")
-        kept = [{k: v for k, v in row.items() if k not in ("id", "text")} for row in rows]
-        predictions.write(folder / "test.csv", [row["id"] for row in rows], kept)
+        kept = ("label", "prediction", "probabilities")
+        columns = {key: [row[key] or None for row in rows] for key in kept}
+        predictions.write(folder / "test.csv", [row["id"] for row in rows], columns)
     moved = replace(study, runs_dir=tmp_path, cache={})
     table = tables_predictions.errors(moved)
     keys = ["item", "label", "prediction", "confidence", "wrong"]
     assert [item.key for item in table.columns] == keys
     assert column(table, "item") == column(tables_predictions.errors(study), "item")
+
+
+def test_tags_are_read_as_they_were_written(tmp_path):
+    sentences = [
+        (["a b", "#", "-DOCSTART-"], ["O", "B-x", "I-x"], ["B-x", "O", "O"]),
+        (["\u00a0"], ["B-in"], ["O"]),
+    ]
+    predictions.write_text(tmp_path / "test.conll", columns.text(sentences))
+    truth, mine = tables_predictions.read_tags(tmp_path / "test.conll")
+    assert truth == [target for _, target, _ in sentences]
+    assert mine == [predicted for _, _, predicted in sentences]
+    assert tables_predictions.read_tags(tmp_path / "none.conll") == ([], [])
 
 
 def test_a_study_without_predictions_has_no_such_part(studies):

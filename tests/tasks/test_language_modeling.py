@@ -71,7 +71,7 @@ def test_figures_are_what_their_names_say():
     assert found["accuracy"] == pytest.approx(right / 4)
     report = task.report(collected)
     assert report["metrics"]["loss"]["value"] == pytest.approx(found["loss"])
-    assert [row["tokens"] for row in task.rows(collected)] == [3, 1]
+    assert task.columns(collected)["tokens"] == [3, 1]
 
 
 @pytest.mark.parametrize(

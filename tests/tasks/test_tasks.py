@@ -14,6 +14,7 @@ from torch import nn
 
 import tlx.tasks
 from tlx.backbones.backbone import Backbone, Features
+from tlx.base.cells import rows
 from tlx.data.splits import Labels
 from tlx.results.record import Record, SplitRecord, from_json, to_json
 from tlx.results.record import typed as build_record
@@ -174,7 +175,7 @@ def test_nan_outputs_do_not_crash_and_are_counted(made):
     report = task.report(collected)
     assert report["invalid"] == 1
     assert math.isnan(task.metrics(collected)["loss"])
-    assert len(list(task.rows(collected))) == 50
+    assert len(rows(task.columns(collected))) == 50
 
 
 def test_an_empty_split_does_not_crash(made):
@@ -183,15 +184,15 @@ def test_an_empty_split_does_not_crash(made):
     report = task.report(collected)
     assert report["n"] == 0
     assert math.isnan(report["metrics"][task.monitor]["value"])
-    assert list(task.rows(collected)) == []
+    assert rows(task.columns(collected)) == []
 
 
 def test_rows_follow_the_items(made):
     task, batch, outputs = made
-    rows = list(task.rows(task.collect(outputs, batch)))
-    assert len(rows) == 50
-    json.dumps(rows, allow_nan=False)
-    assert all({"label", "prediction"} <= row.keys() for row in rows)
+    found = rows(task.columns(task.collect(outputs, batch)))
+    assert len(found) == 50
+    json.dumps(found, allow_nan=False)
+    assert all({"label", "prediction"} <= row.keys() for row in found)
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "real"])
@@ -281,7 +282,7 @@ class TestClassification:
         collected = task.collect(logits, {"target": torch.zeros(2, dtype=torch.long)})
         assert task.metrics(collected)["accuracy"] == 0
         assert np.sum(task.report(collected)["confusion"]) == 0
-        assert next(task.rows(collected))["prediction"] is None
+        assert rows(task.columns(collected))[0]["prediction"] is None
 
     def test_few_classes_have_no_top5_and_many_no_confusion(self):
         few = classification(Labels("single", ("a", "b")))
@@ -289,7 +290,7 @@ class TestClassification:
         many = classification(Labels("single", tuple(map(str, range(300)))))
         collected = many.collect(torch.randn(9, 300), {"target": torch.arange(9)})
         assert many.report(collected)["confusion"] is None
-        assert len(next(many.rows(collected))["probabilities"]) == 5
+        assert len(rows(many.columns(collected))[0]["probabilities"]) == 5
 
     def test_the_accuracy_interval_widens_with_fewer_items(self):
         task, _ = make("single")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlx.backbones.backbone import Features
+from tlx.base.cells import rows
 from tlx.data.splits import Labels
 from tlx.methods import entities
 from tlx.tasks.token_classification import token_classification
@@ -109,9 +110,9 @@ def test_the_head_gives_logits_for_each_word_and_rows_tell_tags():
     assert head(Features(tokens=torch.randn(2, 3, 7))).shape == (2, 3, 5)
     with pytest.raises(ValueError, match="one vector a token"):
         head(Features(pooled=torch.randn(2, 7)))
-    rows = list(task.rows(collected(task, [[1, 2], [0]], [[1, 0], [0]])))
-    assert rows[0] == {"label": "B-loc O", "prediction": "B-loc I-loc"}
-    assert rows[1] == {"label": "O", "prediction": "O"}
+    found = rows(task.columns(collected(task, [[1, 2], [0]], [[1, 0], [0]])))
+    assert found[0] == {"label": "B-loc O", "prediction": "B-loc I-loc"}
+    assert found[1] == {"label": "O", "prediction": "O"}
 
 
 def test_the_report_has_intervals_and_each_kind():

@@ -134,9 +134,8 @@ class Ends:
         plan, folder = member.plan, member.given.folder
         for name, outputs_NC in outcome.outputs.items():
             split = plan.splits.test if name == "test" else plan.splits.extra[name]
-            path, task = folder / "predictions" / f"{name}.csv", plan.model.task
-            collected = together.collected(task, outputs_NC, member.data.targets(split))
-            train.write_predictions(path, split, member.plan, collected)
+            collected = together.collected(plan.model.task, outputs_NC, member.data.targets(split))
+            train.write_predictions(folder, name, split, plan, collected)
         if outcome.example is not None:
             train.save_weights_like(folder, outcome.example, outcome.head)
         stays = member.given.config["keep"] != "record"

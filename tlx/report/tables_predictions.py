@@ -16,6 +16,7 @@ from tlx.results import predictions, stats
 from tlx.results.record import Record
 from tlx.results.stats import Interval
 
+SAMPLES = "samples.json"
 MOST_ERRORS = 10
 MOST_ARMS = 12
 FIGURES = {"precision": "Precision", "recall": "Recall", "f1-score": "F1"}
@@ -87,7 +88,7 @@ def samples(study: Study) -> Table | None:
     for arm in arms:
         nothing: list[dict[str, Any]] = []
         places = (_folder(study, run) for run in study.finished(arm))
-        files = (sound(study, predictions.read_samples, each, nothing=nothing) for each in places)
+        files = (sound(study, read_samples, each, nothing=nothing) for each in places)
         for sample in next((each for each in files if each), []):
             ways |= dict.fromkeys(sample["continuations"])
             rows.append([arm, sample["prompt"], sample["continuations"]])
@@ -202,7 +203,7 @@ def _reports(study: Study, arm: str, split: str) -> list[Report]:
     """What seqeval says of each of an arm's runs that tagged words."""
     files = [_folder(study, run) / f"{split}.conll" for run in study.finished(arm)]
     nothing: tuple[list[list[str]], list[list[str]]] = ([], [])
-    tags = [sound(study, predictions.read_tags, file, nothing=nothing) for file in files]
+    tags = [sound(study, read_tags, file, nothing=nothing) for file in files]
     return [_report(target, predicted) for target, predicted in tags if target]
 
 
@@ -224,3 +225,39 @@ def _kinds(reports: Sequence[Report]) -> list[str]:
 def _interval(values: Sequence[float]) -> Interval:
     found = stats.summary([float(value) for value in values])
     return Interval(value=found.mean, low=found.low, high=found.high, n=found.n)
+
+
+def read_tags(path: Path) -> tuple[list[list[str]], list[list[str]]]:
+    """True and predicted tags of each sentence of a .conll file; none where it is missing.
+
+    Raises:
+        Damaged: it is not what the run wrote.
+    """
+    if not path.is_file():
+        return [], []
+    with predictions.reading(path):
+        blocks = path.read_text(encoding="utf-8").split("\n\n")
+        rows = [[line.rsplit(" ", 2) for line in block.split("\n") if line] for block in blocks]
+        sentences = [sentence for sentence in rows if sentence]
+        if any(len(row) != 3 for sentence in sentences for row in sentence):
+            raise ValueError("a line is not a word and two tags")
+    target, predicted = ([[row[i] for row in each] for each in sentences] for i in (1, 2))
+    return target, predicted
+
+
+def read_samples(folder: Path) -> list[dict[str, Any]]:
+    """What a language model wrote; nothing where there is no such file.
+
+    Raises:
+        Damaged: it is not what the run wrote.
+    """
+    path = folder / SAMPLES
+    if not path.is_file():
+        return []
+    with predictions.reading(path):
+        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, list) or not all(
+            isinstance(each, dict) and {"prompt", "continuations"} <= each.keys() for each in found
+        ):
+            raise ValueError("it holds no list of prompts and continuations")
+    return found

@@ -4,7 +4,7 @@ Shapes: N items, C classes, B weightings of the items; `...` are runs judged on 
 nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, final
 
@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
+from tlx.base.cells import Columns, Named, Ranked
 from tlx.base.ranges import Range
-from tlx.data.splits import Batch, Labels
+from tlx.data.splits import Batch, Labels, Split
 from tlx.data.targets import ClassTargets
 from tlx.methods import calibration, metrics
 from tlx.methods.bootstrap import intervals_each
@@ -203,31 +204,24 @@ class Classification:
             "invalid": int((predicted_N < 0).sum()),
         }
 
-    def rows(self, collected: Collected) -> Iterator[dict[str, Any]]:
+    def columns(self, collected: Collected) -> Columns:
         """`label`, `prediction`, `probabilities` (the five highest above 20 classes)."""
-        names, found = self.labels.names, self.ranked(collected)
-        order = zip(*found["classes"], strict=True)
-        values = zip(*found["values"], strict=True)
-        for target, predicted, classes, probabilities in zip(
-            found["labels"], found["predicted"], order, values, strict=True
-        ):
-            yield {
-                "label": names[target],
-                "prediction": names[predicted] if predicted >= 0 else None,
-                "probabilities": {names[c]: p for c, p in zip(classes, probabilities, strict=True)},
-            }
-
-    def ranked(self, collected: Collected) -> dict[str, list[Any]]:
-        """What `rows` says, as columns of numbers; `classes` and `values` are lists of columns."""
-        count = len(self.labels.names)
-        shown = count if count <= EVERY_PROBABILITY else 5
-        values, classes = collected["logits"].softmax(1).topk(shown, dim=1)
+        names, logits_NC = self.labels.names, collected["logits"]
         return {
-            "labels": collected["target"].tolist(),
-            "predicted": _predicted(collected["logits"]).tolist(),
-            "classes": classes.T.tolist(),
-            "values": values.T.tolist(),
+            "label": Named(names, collected["target"].tolist()),
+            "prediction": Named(names, _predicted(logits_NC).tolist()),
+            "probabilities": likeliest(names, logits_NC.softmax(1)),
         }
+
+    def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
+        """None."""
+        return {}
+
+    def generated(
+        self, network: nn.Module, split: Split, spec: Mapping[str, Any], *, seed: int
+    ) -> Mapping[str, str]:
+        """None."""
+        return {}
 
     def _items(self, logits_NC: Tensor, target_N: Tensor) -> "_Items":
         predicted_N = _predicted(logits_NC)
@@ -289,6 +283,13 @@ class _Items:
             scores=calibration.Scores(scores.nll[run], scores.brier[run], scores.confidence[run]),
             top_N=None if self.top_N is None else self.top_N[run],
         )
+
+
+def likeliest(names: tuple[str, ...], shares_NC: Tensor) -> Ranked:
+    """The probabilities of an item's likeliest classes, of all where there are few."""
+    shown = len(names) if len(names) <= EVERY_PROBABILITY else 5
+    values, classes = shares_NC.topk(shown, dim=1)
+    return Ranked(names, classes.T.tolist(), values.T.tolist())
 
 
 def per_class(names: tuple[str, ...], counts: Counts) -> list[dict[str, Any]]:

@@ -3,23 +3,27 @@
 Shapes: N windows, T tokens, V entries of the vocabulary, B weightings of the windows.
 """
 
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, cast, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
+from tlx.base.cells import Columns
 from tlx.base.ranges import Range
-from tlx.data.splits import IGNORED, Batch, Labels
+from tlx.data.splits import IGNORED, Batch, Labels, Split
 from tlx.data.targets import TextTargets
+from tlx.data.text.inputs import WindowedText
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
 from tlx.methods.shares import Share
 from tlx.tasks.checks import check_labels, check_smoothing
 from tlx.tasks.heads import LanguageHead
+from tlx.tasks.samples import samples
 from tlx.tasks.task import Collected
 
 KIND = "text"
@@ -217,11 +221,24 @@ class LanguageModeling:
             "invalid": int(collected["loss"].isnan().sum()),
         }
 
-    def rows(self, collected: Collected) -> Iterator[dict[str, Any]]:
+    def columns(self, collected: Collected) -> Columns:
         """`loss` (nats a token), `tokens`, `words`, `characters` and `spelled` of each window."""
         keys = ("loss", "tokens", "words", "characters", "spelled")
-        for values in zip(*(collected[key].tolist() for key in keys), strict=True):
-            yield dict(zip(keys, values, strict=True))
+        return {key: collected[key].tolist() for key in keys}
+
+    def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
+        """None."""
+        return {}
+
+    def generated(
+        self, network: nn.Module, split: Split, spec: Mapping[str, Any], *, seed: int
+    ) -> Mapping[str, str]:
+        """`samples.json`: how a causal model goes on from a few texts."""
+        if self.objective != "causal":
+            return {}
+        written = samples(network, cast(WindowedText, split), spec, seed=seed)
+        text = json.dumps(written, indent=1, ensure_ascii=False)
+        return {"samples.json": f"{text}\n"} if written else {}
 
     def _figures(self, collected: Collected, weights_BN: Tensor) -> dict[str, Tensor]:
         weights_BN = weights_BN.double()

@@ -3,7 +3,7 @@
 Shapes: N items, C labels, B weightings of the items.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, final
 
@@ -12,14 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
+from tlx.base.cells import Columns
 from tlx.base.ranges import Range
-from tlx.data.splits import Batch, Labels
+from tlx.data.splits import Batch, Labels, Split
 from tlx.data.targets import LabelTargets
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
 from tlx.methods.shares import Share
 from tlx.tasks.checks import check_labels, check_smoothing, check_weights, some_labels
-from tlx.tasks.classification import EVERY_PROBABILITY, per_class
+from tlx.tasks.classification import likeliest, per_class
 from tlx.tasks.heads import linear_head
 from tlx.tasks.task import WHOLE_ITEMS, Collected
 
@@ -173,20 +174,24 @@ class MultiLabel:
             "invalid": int(collected["logits"].isnan().any(1).sum()),
         }
 
-    def rows(self, collected: Collected) -> Iterator[dict[str, Any]]:
+    def columns(self, collected: Collected) -> Columns:
         """`label` and `prediction` (lists of names), `probabilities` (top five above 20 labels)."""
-        names = self.labels.names
-        shown = len(names) if len(names) <= EVERY_PROBABILITY else 5
-        values, order = collected["logits"].sigmoid().topk(shown, dim=1)
-        present = _present(collected["logits"])
-        for index, (probabilities, which) in enumerate(
-            zip(values.tolist(), order.tolist(), strict=True)
-        ):
-            yield {
-                "label": [names[c] for c in collected["target"][index].nonzero()[:, 0].tolist()],
-                "prediction": [names[c] for c in present[index].nonzero()[:, 0].tolist()],
-                "probabilities": {names[c]: p for c, p in zip(which, probabilities, strict=True)},
-            }
+        names, logits_NC = self.labels.names, collected["logits"]
+        return {
+            "label": _named(names, collected["target"]),
+            "prediction": _named(names, _present(logits_NC)),
+            "probabilities": likeliest(names, logits_NC.sigmoid()),
+        }
+
+    def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
+        """None."""
+        return {}
+
+    def generated(
+        self, network: nn.Module, split: Split, spec: Mapping[str, Any], *, seed: int
+    ) -> Mapping[str, str]:
+        """None."""
+        return {}
 
     def _figures(self, collected: Collected, weights_BN: Tensor) -> dict[str, Tensor]:
         logits_NC, target_NC = collected["logits"], collected["target"]
@@ -200,6 +205,10 @@ class MultiLabel:
             "macro_f1": metrics.macro_f1(counts, every_class=True),
             "loss": metrics.weighted_mean(loss_N, weights_BN),
         }
+
+
+def _named(names: tuple[str, ...], there_NC: Tensor) -> list[list[str]]:
+    return [[names[c] for c in there_C.nonzero()[:, 0].tolist()] for there_C in there_NC]
 
 
 def _present(logits_NC: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Shapes: N items, K quantities, B weightings of the items.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
-from tlx.data.splits import Batch, Labels
+from tlx.base.cells import Columns
+from tlx.data.splits import Batch, Labels, Split
 from tlx.data.targets import NumberTargets
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
@@ -161,14 +162,23 @@ class Regression:
             "invalid": int(collected["predicted"].isnan().any(1).sum()),
         }
 
-    def rows(self, collected: Collected) -> Iterator[dict[str, Any]]:
+    def columns(self, collected: Collected) -> Columns:
         """`label` and `prediction`: name of the quantity -> number."""
-        lines = zip(collected["target"].tolist(), collected["predicted"].tolist(), strict=True)
-        for target, predicted in lines:
-            yield {
-                "label": dict(zip(self.labels.names, target, strict=True)),
-                "prediction": dict(zip(self.labels.names, predicted, strict=True)),
-            }
+        named = {"label": collected["target"], "prediction": collected["predicted"]}
+        return {
+            key: [dict(zip(self.labels.names, row, strict=True)) for row in values_NK.tolist()]
+            for key, values_NK in named.items()
+        }
+
+    def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
+        """None."""
+        return {}
+
+    def generated(
+        self, network: nn.Module, split: Split, spec: Mapping[str, Any], *, seed: int
+    ) -> Mapping[str, str]:
+        """None."""
+        return {}
 
     def _target(self, batch: Batch) -> Tensor:
         target: Tensor = batch["target"]

@@ -1,12 +1,13 @@
 """What a task is: head, loss, metrics and predictions. And the network: backbone plus head."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone, Features
-from tlx.data.splits import Batch, Labels
+from tlx.base.cells import Columns
+from tlx.data.splits import Batch, Labels, Split
 from tlx.data.targets import Targets
 
 Collected = dict[str, Tensor]
@@ -16,6 +17,9 @@ Further dimensions may differ from batch to batch (words of a sentence): they ar
 longest, with -100, or NaN where numbers are real.
 """
 
+
+OF_TRUTH = ("label", "target", "correct")
+"""Columns that new items lack."""
 
 WHOLE_ITEMS = "pooled"
 """Features that are one vector an item."""
@@ -102,8 +106,35 @@ class Task(Protocol):
         """
         ...
 
-    def rows(self, collected: Collected) -> Iterator[dict[str, Any]]:
-        """Lines of the predictions file, in the order of the items, without the id."""
+    def columns(self, collected: Collected) -> Columns:
+        """What the predictions file says of each item, without its id.
+
+        Those of OF_TRUTH are of what is true, and left out where that is not known.
+        """
+        ...
+
+    def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
+        """Texts of further files of a split's predictions, by the endings of their names.
+
+        Args:
+            collected: of the split.
+            raw: the split as its source gave it.
+        """
+        ...
+
+    def generated(
+        self, network: nn.Module, split: Split, spec: Mapping[str, Any], *, seed: int
+    ) -> Mapping[str, str]:
+        """Texts of files, by name, of what the network makes of a split by itself.
+
+        All ranks compute it.
+
+        Args:
+            network: from inputs to outputs; may be set to evaluation (a mutator).
+            split: ready for the network.
+            spec: the backbone's `input_spec`, with what the task adds.
+            seed: of what is drawn.
+        """
         ...
 
 

@@ -3,16 +3,18 @@
 Shapes: N items, W words, C tags, K kinds of entities, B weightings of the items.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, final
 
 from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
+from tlx.base.cells import Columns
 from tlx.base.ranges import Range
-from tlx.data.splits import IGNORED, Batch, Labels
+from tlx.data.splits import IGNORED, Batch, Labels, Split
 from tlx.data.targets import WordTargets
+from tlx.data.text import columns
 from tlx.methods import entities, metrics
 from tlx.methods.bootstrap import Metric, intervals
 from tlx.methods.metrics import Counts
@@ -169,10 +171,21 @@ class TokenClassification:
             "invalid": int(collected["loss"].isnan().sum()),
         }
 
-    def rows(self, collected: Collected) -> Iterator[dict[str, Any]]:
+    def columns(self, collected: Collected) -> Columns:
         """`label` and `prediction`: the tags of an item's words, with blanks between."""
-        for target, predicted in zip(*self._tags(collected), strict=True):
-            yield {"label": " ".join(target), "prediction": " ".join(predicted)}
+        target, predicted = self._tags(collected)
+        return {"label": list(map(" ".join, target)), "prediction": list(map(" ".join, predicted))}
+
+    def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
+        """`.conll`: a word a line with its tag and the predicted one, as scorers read it."""
+        words = (raw[index]["input"] for index in range(len(raw)))
+        return {".conll": columns.text(zip(words, *self._tags(collected), strict=True))}
+
+    def generated(
+        self, network: nn.Module, split: Split, spec: Mapping[str, Any], *, seed: int
+    ) -> Mapping[str, str]:
+        """None."""
+        return {}
 
     @property
     def _outside(self) -> int:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tlx.base import durable
 from tlx.data.decoding import decoded, lines_of
 from tlx.methods import tags
 from tlx.methods.tags import Scheme
@@ -162,22 +161,21 @@ def scheme_of(files: Sequence[Columns]) -> Scheme:
     return tags.detected(sentence.tags for file in files for sentence in file.sentences)
 
 
-def write(path: Path, sentences: Iterable[Sequence[Sequence[str]]]) -> None:
-    """Writes sentences: one word a line with its tags, between blanks.
+def text(sentences: Iterable[Sequence[Sequence[str]]]) -> str:
+    """Sentences as a file has them: one word a line with its tags, between blanks.
 
     Args:
-        path: of the file.
         sentences: words, and one or more sequences of tags of the same length; blanks within a
             word become `_`.
 
     Raises:
         ValueError: there is not one tag a word.
     """
-    with (
-        durable.replacing(path, sync=False) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="\n") as file,
-    ):
-        for words, *tagged in sentences:
-            for word, *marks in zip(words, *tagged, strict=True):
-                file.write(" ".join([WITHIN.sub("_", word), *marks]) + "\n")
-            file.write("\n")
+    return "".join(
+        "".join(
+            f"{' '.join([WITHIN.sub('_', word), *marks])}\n"
+            for word, *marks in zip(words, *tagged, strict=True)
+        )
+        + "\n"
+        for words, *tagged in sentences
+    )

@@ -15,6 +15,9 @@ from tlx.data.text import inputs as tokens
 Text = str | tuple[str, str] | list[str]
 """A text, a pair of texts, or the words of one."""
 
+LONGEST_EXCERPT = 300
+"""Characters of a text that show it in a line; the data has the whole of it."""
+
 
 @final
 @dataclass(frozen=True)
@@ -114,8 +117,21 @@ def from_texts(
         fingerprint=parts.fingerprint,
         notes=parts.notes,
         texts=partial(_plain, parts.train.inputs),
+        excerpt=excerpt,
     )
     return replace(made, prepare=partial(tokens.prepare, made, buckets=length_buckets))
+
+
+def excerpt(text: Text) -> str:
+    """The beginning of a text, or of each of several, of `LONGEST_EXCERPT` characters in all.
+
+    >>> excerpt("short"), excerpt(("one", "other")), len(excerpt("x" * 1000))
+    ('short', 'one ‖ other', 300)
+    """
+    parts = [text] if isinstance(text, str) else list(text)
+    room = LONGEST_EXCERPT // max(len(parts), 1)
+    cut = [part if len(part) <= room else f"{part[: room - 1]}…" for part in parts]
+    return " ‖ ".join(cut)
 
 
 def _plain(inputs: Sequence[Text]) -> Iterator[str]:
