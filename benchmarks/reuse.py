@@ -20,6 +20,7 @@ from torch.nn import functional
 from benchmarks import made, pairs, template
 from tlx import build
 from tlx.config.compose import compose
+from tlx.config.run import typed
 from tlx.execution import execute
 from tlx.execution.lineage import Locator
 from tlx.frozen.heads import Heads, Start
@@ -192,7 +193,7 @@ def folders(root: str, rates: list[float], more: list[str]) -> list[Path]:
     found = []
     for rate in rates:
         line = [*LINE, *more, f"optimizer.lr={rate:.6g}", f"runs_dir={root}"]
-        place = Locator().locate(compose(line))
+        place = Locator().locate(typed(compose(line)))
         execute.prepare(place)
         found.append(place.folder)
     return found
@@ -265,10 +266,10 @@ def against_the_template(*, alone: int, epochs: int) -> str:
 
 def features_of(config: Any) -> template.Parts:
     """Features and targets of a run's splits."""
-    plan = build.plan(config, init="none")
+    plan = build.plan(typed(config), init="none")
     network, found = plan.model.network.eval(), {}
     for name in ("train", "val", "test"):
-        loader = build.eval_loader(config, plan, getattr(plan.splits, name), Share())
+        loader = build.eval_loader(typed(config), plan, getattr(plan.splits, name), Share())
         features, targets = [], []
         with torch.no_grad():
             for batch in loader:

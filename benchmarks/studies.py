@@ -14,6 +14,8 @@ from pathlib import Path
 
 from benchmarks.pairs import ratios
 from tlx.config.compose import Composer
+from tlx.config.run import typed
+from tlx.config.schema import Executor
 from tlx.execution import execute, runs
 from tlx.execution.lineage import Locator
 from tlx.results import record
@@ -26,19 +28,13 @@ TINY = [
     *("backbone=timm", "backbone.name=test_resnet", "backbone.init=none"),
     *("backbone.image_size=32", "trainer.steps=1", "trainer.batch_size=4", "logger=[]"),
 ]
-OPTIONS = {
-    "workers": 1,
-    "per_device": 1,
-    "threads": 1,
-    "timeout_minutes": None,
-    "memory_gb": None,
-}
+OPTIONS = Executor(workers=1, threads=1)
 
 
 def prepared(composer: Composer, runs_dir: Path, number: int) -> Path:
     """A run that is one step, ready to be trained."""
     config = composer.compose([*TINY, f"seed={number}", f"runs_dir={runs_dir}"])
-    found = Locator().locate(config)
+    found = Locator().locate(typed(config))
     execute.prepare(found)
     return found.folder
 
@@ -53,7 +49,7 @@ class Trivial:
         return len(self.over) < 2
 
     def start(self, job: Job) -> None:
-        blank = execute.blank(job.folder, runs.read_config(job.folder))
+        blank = execute.blank(job.folder, runs.read_run(job.folder))
         record.write(job.folder, replace(blank, status="finished"))
         self.over.append(job.folder)
 
@@ -103,7 +99,7 @@ def overhead(runs_dir: Path, count: int) -> float:
     composer, locator = Composer(), Locator()
     configs = (composer.compose([*TINY, f"seed={i}", f"runs_dir={runs_dir}"]) for i in range(count))
     driver = Driver(Trivial(), runs_dir, say=lambda text: None)
-    driver.add([Task(locator.locate(config), "trivial") for config in configs])
+    driver.add([Task(locator.locate(typed(config)), "trivial") for config in configs])
     driver.drive()
     assert {task.state for task in driver.tasks.values()} == {"finished"}
     return 1000 * (time.perf_counter() - started) / count

@@ -94,11 +94,12 @@ def _work(
 def freeze(overrides: list[str], *, runs_dir: Path) -> Path:
     """Composes a config and freezes it in a run's folder, as `tlx train` does."""
     from tlx.config.compose import compose
+    from tlx.config.run import typed
     from tlx.execution import execute
     from tlx.execution.lineage import Locator
 
     config = compose([*overrides, f"runs_dir={runs_dir}"])
-    found = Locator().locate(config)
+    found = Locator().locate(typed(config))
     execute.prepare(found, overrides=overrides)
     return found.folder
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tlx import build
 from tlx.backbones.backbone import Features
 from tlx.backbones.timm.networks import timm
+from tlx.config.run import Option
 from tlx.data.splits import Labels, Sample
 from tlx.methods.order import Order
 from tlx.methods.schedules import constant
@@ -67,7 +68,7 @@ def network(
     torch.manual_seed(0)
     backbone = timm(name=name, init="none", image_size=size, **kwargs)
     if strategy is not None:
-        backbone = build.with_adapters({"freeze_strategy": strategy, "seed": 0}, backbone)
+        backbone = build.with_adapters(backbone, Option.of(strategy), seed=0)
     task = classification(LABELS)
     made = Network(backbone.module, task.head(backbone, dropout=0.0), backbone.features)
     return made, build.layout(made, backbone), backbone.head_level

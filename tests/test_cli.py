@@ -18,6 +18,7 @@ import launching
 import tlx
 from tlx import cli, diagnose, use
 from tlx.config.compose import compose
+from tlx.config.run import typed
 from tlx.execution import execute, runs
 from tlx.execution.lineage import Located
 from tlx.results import record
@@ -245,7 +246,7 @@ def photos(trained, tmp_path):
     """Some test images of the run's own data as PNG files, with their ids."""
     from tlx import build
 
-    test = build.splits(runs.read_config(trained)).test
+    test = build.splits(runs.read_run(trained).dataset).test
     folder = tmp_path / "photos"
     (folder / "deeper").mkdir(parents=True)
     ids = {}
@@ -485,13 +486,14 @@ def test_the_head_is_kept_on_request(trained, tmp_path):
     from tlx import build
 
     config = tlx.compose([*SMALL, "init_head=keep"])
-    effects = build.regularization(config)
-    labels = build.splits(config).labels
+    run = typed(config)
+    effects = build.regularization(run)
+    labels = build.splits(run.dataset).labels
     path = str(trained / runs.WEIGHTS)
-    state = build.model(config, labels, effects=effects, init=path).network.state_dict()
+    state = build.model(run, labels, effects=effects, init=path).network.state_dict()
     kept = launching.weights(trained)
     assert all(torch.equal(state[name], kept[name]) for name in kept)
-    new = build.model({**config, "init_head": "new"}, labels, effects=effects, init=path)
+    new = build.model(run.changed(init_head="new"), labels, effects=effects, init=path)
     state = new.network.state_dict()
     assert not torch.equal(state["head.linear.weight"], kept["head.linear.weight"])
     assert all(torch.equal(state[n], kept[n]) for n in kept if n.startswith("backbone."))
@@ -778,8 +780,7 @@ def test_a_study_is_no_single_run():
 
 
 def test_force_keeps_the_earlier_result_until_the_new_one_is_there(copied, monkeypatch):
-    config = runs.read_config(copied)
-    place = Located(copied, config)
+    place = Located(copied, runs.read_run(copied))
     before = (copied / "model.safetensors").read_bytes()
 
     def broken(*args, **kwargs):
@@ -814,9 +815,7 @@ def test_a_rerun_computes_with_the_runs_threads(trained, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    execute.rerun(
-        runs.read_config(trained), into=tmp_path, parents=trained.parent, original=trained
-    )
+    execute.rerun(runs.read_run(trained), into=tmp_path, parents=trained.parent, original=trained)
     assert asked == [execute.provenance_of(trained)["threads"]]
 
 
@@ -830,7 +829,7 @@ def test_a_rerun_of_a_run_of_before_is_refused_where_it_meant_something_else(cop
     runs.write_json(record_path, written)
     runs.write_json(path, {**facts, "code": {"sha": "0123abc"}})
     runs.write_config(copied, config)
-    execute.refuse_changed(config, copied)  # of one stage: it means what it meant
+    execute.refuse_changed(typed(config), copied)  # of one stage: it means what it meant
     strategy = compose(["freeze_strategy=lp_ft"])["freeze_strategy"]
     several = {**config, "freeze_strategy": strategy}
     runs.write_config(copied, several)
@@ -839,7 +838,7 @@ def test_a_rerun_of_a_run_of_before_is_refused_where_it_meant_something_else(cop
     assert "0123abc" in err
     assert "select_from=run in its config" in err
     assert not (copied.parent / "rerun").exists()
-    execute.refuse_changed({**several, "select_from": "run"}, copied)
+    execute.refuse_changed(typed({**several, "select_from": "run"}), copied)
 
 
 @pytest.mark.slow

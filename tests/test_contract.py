@@ -22,6 +22,7 @@ from tlx.config.check import check
 from tlx.config.compose import compose
 from tlx.config.identity import normalise, run_id
 from tlx.config.places import conf_dir
+from tlx.config.run import typed
 from tlx.execution import execute, runs
 from tlx.training.engine.module import TransferModule
 
@@ -107,10 +108,11 @@ def metrics(folder):
 
 def moved_and_stayed(config, folder):
     """In each stage something that trains has moved; what no stage trains is as it was."""
-    data = build.splits(config)
-    effects = build.regularization(config)
-    made = build.model(config, data.labels, effects=effects, texts=data.texts, init="none")
-    stages = build.stages(config, made.layout)
+    run = typed(config)
+    data = build.splits(run.dataset)
+    effects = build.regularization(run)
+    made = build.model(run, data.labels, effects=effects, texts=data.texts, init="none")
+    stages = build.stages(run, made.layout)
     now = load_file(folder / runs.WEIGHTS)
     before = dict(made.network.named_parameters())
     assert all(torch.isfinite(value).all() for value in now.values())

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from tlx.base import cores
+from tlx.config.schema import Executor
 from tlx.sweeps.local import LocalExecutor
-
-OPTIONS = {"workers": None, "per_device": 1, "threads": None}
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def test_a_containers_quota_counts(membership, files, usable, machine):
 
 
 def laid(**options):
-    executor = LocalExecutor({**OPTIONS, **options})
+    executor = LocalExecutor(Executor(**options))
     executor._lay_slots(0)
     return executor
 

@@ -12,6 +12,7 @@ import launching
 from forking import CONTEXT
 from launching import KillAt
 from tlx.config.compose import compose
+from tlx.config.run import typed
 from tlx.execution import execute, runs
 from tlx.execution.lineage import Locator
 from tlx.fused.stack import Stack
@@ -210,7 +211,7 @@ def test_runs_begun_alone_go_on_as_one(tmp_path):
 
 
 def keys(*overrides: str) -> str | None:
-    return fuse.key(Locator().locate(compose([*BASE, *overrides])))
+    return fuse.key(Locator().locate(typed(compose([*BASE, *overrides]))))
 
 
 def test_the_planner_stacks_what_differs_in_the_head_only():

@@ -226,7 +226,7 @@ def _hold(folder: Path, held: Any, seconds: float) -> None:
 
 def test_a_process_that_is_slow_to_end_has_its_run_recorded_all_the_same(tmp_path: Path) -> None:
     folder = launching.freeze(list(LINE[1:]), runs_dir=tmp_path)
-    record.write(folder, execute.blank(folder, runs.read_config(folder)))
+    record.write(folder, execute.blank(folder, runs.read_run(folder)))
     held = CONTEXT.Event()
     rank = CONTEXT.Process(target=_hold, args=(folder, held, 1.0))
     rank.start()

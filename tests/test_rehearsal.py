@@ -6,6 +6,7 @@ import pytest
 
 from tlx import build, cli
 from tlx.config.compose import compose
+from tlx.config.run import typed
 from tlx.execution import rehearsal
 
 RUN = [
@@ -27,11 +28,11 @@ def refusal(function, *overrides):
 
 
 def checked(config):
-    rehearsal.rehearse([("", config)])
+    rehearsal.rehearse([("", typed(config))])
 
 
 def planned(config):
-    build.plan(config, init="none")
+    build.plan(typed(config), init="none")
 
 
 @pytest.mark.parametrize("strategy", ["gradual", "chain_thaw", "freezeout"])
@@ -74,6 +75,6 @@ def test_the_command_says_so(capsys):
 
 def test_arms_are_named_and_each_network_is_looked_at_once(monkeypatch):
     line = ["trainer.steps=3", "freeze_strategy=gradual"]
-    configs = [(f"arm {seed}", compose([*RUN, *line, f"seed={seed}"])) for seed in range(3)]
+    configs = [(f"arm {seed}", typed(compose([*RUN, *line, f"seed={seed}"]))) for seed in range(3)]
     with pytest.raises(ValueError, match="1 problem in the config:\n- arm 0: stage"):
         rehearsal.rehearse(configs)

@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("methods.stages", "results.grammar", "results.record"),
     },
     "report": {"results"},
-    "training": MODEL_ROOMS | {"frozen"},
+    "training": MODEL_ROOMS | {"frozen", "config.schema"},
     "build": {"config", "training", "frozen", "sweeps", *MODEL_ROOMS},
     **{name: EXECUTION | BELOW_EXECUTION for name in EXECUTION},
     "diagnose": {"config", "results"},

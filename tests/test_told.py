@@ -4,6 +4,7 @@ import pytest
 
 from tlx import build
 from tlx.config.compose import compose
+from tlx.config.run import typed
 from tlx.methods import schedules
 from tlx.methods.stages import Span, Stage, Until
 from tlx.training.logs import tables
@@ -15,7 +16,7 @@ IMAGES = [
 
 
 def planned(*overrides):
-    return build.plan(compose([*IMAGES, *overrides]), init="none")
+    return build.plan(typed(compose([*IMAGES, *overrides])), init="none")
 
 
 def spans(*ends):
@@ -74,12 +75,22 @@ def test_unknown_words_of_tfidf_are_those_that_are_no_term(tmp_path):
         (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *lines]))
     for features, unknown in ((2, (2, 1, 4)), (50, (0, 1, 2))):
         plan = build.plan(
-            compose(
-                [
-                    *("dataset=text_csv", f"dataset.root={tmp_path}", "task=text_classification"),
-                    *("backbone=tfidf", f"backbone.features={features}", "backbone.bigrams=false"),
-                    *("trainer=cpu", "freeze_strategy=linear_probe"),
-                ]
+            typed(
+                compose(
+                    [
+                        *(
+                            "dataset=text_csv",
+                            f"dataset.root={tmp_path}",
+                            "task=text_classification",
+                        ),
+                        *(
+                            "backbone=tfidf",
+                            f"backbone.features={features}",
+                            "backbone.bigrams=false",
+                        ),
+                        *("trainer=cpu", "freeze_strategy=linear_probe"),
+                    ]
+                )
             ),
             init="none",
         )

@@ -15,8 +15,10 @@ from torch import nn
 from tlx.backbones.adapters.peft import PROMPTS, adapted
 from tlx.backbones.backbone import ArgumentRefused, Backbone, Reading
 from tlx.config.check import allowed_targets
-from tlx.config.exact import is_exact
+from tlx.config.exact import solves
 from tlx.config.places import options_with
+from tlx.config.run import Option, Run
+from tlx.config.schema import Trainer
 from tlx.config.signatures import constant, signature
 from tlx.data.augment import IN_STEP, Augmentation
 from tlx.data.splits import Labels, Split, Splits
@@ -38,7 +40,6 @@ from tlx.training.optimizers import Lbfgs
 from tlx.training.reuse.source import Reuse, Wishes
 from tlx.training.reuse.transform import draws, transform
 
-Config = Mapping[str, Any]
 STORE = ".cache"
 """Folder of the store of activations, in the folder of runs."""
 
@@ -46,21 +47,20 @@ SHAPING = ("layer_decay", "layer_decay_groups", "carry")
 """Keys of the optimizer node that shape its groups and its state between stages."""
 
 
-def instantiate(node: Config, *supplied: Any, **override: Any) -> Any:
-    """Calls a node's target with its keyword arguments, after the supplied positional ones.
+def instantiate(option: Option, *supplied: Any, **override: Any) -> Any:
+    """Calls an option's function with its arguments, after the supplied positional ones.
 
     Raises:
         ValueError: the target is not allowed, or is not the function that its name says.
     """
-    target = node["_target_"]
+    target = option.target
     if target not in allowed_targets():
         raise ValueError(f"_target_: {target} is not allowed; see `tlx list targets`")
     module, _, name = target.rpartition(".")
     function = getattr(importlib.import_module(module), name)
     if (function.__module__, function.__qualname__) != (module, name):
         raise ValueError(f"_target_: {target} is {function.__module__}.{function.__qualname__}")
-    keywords = {key: value for key, value in node.items() if key != "_target_"}
-    return function(*supplied, **{**keywords, **override})
+    return function(*supplied, **{**option.arguments, **override})
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ class Plan:
     exact: Lbfgs | None = None  # the head is solved, not trained
 
 
-def splits(config: Config) -> Splits:
+def splits(dataset: Option) -> Splits:
     """The data of a run, as it comes from its source."""
-    made: Splits = instantiate(config["dataset"])
+    made: Splits = instantiate(dataset)
     return made
 
 
@@ -110,20 +110,18 @@ def ready(data: Splits, spec: Mapping[str, Any]) -> Splits:
     return data if data.prepare is None else data.prepare(spec)
 
 
-def regularization(config: Config) -> Regularization:
+def regularization(run: Run) -> Regularization:
     """The effects of all regularization options."""
-    nodes = config.get("regularization") or {}
-    return Regularization({name: instantiate(node) for name, node in nodes.items()})
+    return Regularization({name: instantiate(each) for name, each in run.regularization.items()})
 
 
-def augmentations(config: Config) -> tuple[Augmentation, ...]:
+def augmentations(run: Run) -> tuple[Augmentation, ...]:
     """The augmentations, in the order of the config."""
-    nodes = config.get("augmentation") or {}
-    return tuple(instantiate(node) for node in nodes.values())
+    return tuple(instantiate(each) for each in run.augmentation.values())
 
 
 def model(
-    config: Config,
+    run: Run,
     labels: Labels,
     *,
     effects: Regularization,
@@ -135,7 +133,7 @@ def model(
     """Backbone, task, head and layout; the head is drawn from the run's seed.
 
     Args:
-        config: of the run.
+        run: its config.
         labels: of the data.
         effects: of the regularization.
         texts: of training, from which a vocabulary may be learnt.
@@ -144,15 +142,15 @@ def model(
         backbone: arguments that replace the config's, `init`.
     """
     bare = _before_surgery(
-        config, labels, effects=effects, texts=texts, tokenizer=tokenizer, saved=saved, **backbone
+        run, labels, effects=effects, texts=texts, tokenizer=tokenizer, saved=saved, **backbone
     )
     made = _operated(bare, effects)
-    keep_kept_head(config, made.network.head, made.backbone, init=backbone.get("init"))
+    keep_kept_head(run, made.network.head, made.backbone, init=backbone.get("init"))
     return made
 
 
 def _before_surgery(
-    config: Config,
+    run: Run,
     labels: Labels,
     *,
     effects: Regularization,
@@ -162,22 +160,22 @@ def _before_surgery(
     **backbone: Any,
 ) -> Model:
     """As `model`, of which the effects change nothing yet but its arguments."""
-    _check_task(config, labels)
-    task: Task = instantiate(config["task"], labels)
-    told = _told(config, Reading(task.reads, texts, tokenizer))
-    torch.manual_seed(config["seed"])
-    trunk = _trunk(config, told, effects, backbone)
+    _check_task(run, labels)
+    task: Task = instantiate(run.task, labels)
+    told = _told(run.backbone, Reading(task.reads, texts, tokenizer))
+    torch.manual_seed(run.seed)
+    trunk = _trunk(run.backbone, told, effects, backbone)
     spec = {**trunk.input_spec, **task.input_spec}
     asked = effects.arguments("head")
-    if is_exact(config) or "bias" in asked or (saved is not None and "head_bias" not in saved):
-        # a solved head and a normed one have a bias, and runs of before
+    of_before = saved is not None and "head_bias" not in saved
+    if solves(run.optimizer.target) or "bias" in asked or of_before:  # these heads have a bias
         spec.pop("head_bias", None)
     if saved is not None and "begins" in spec:
         # runs of before read texts behind the end token, and have no counts of characters
         spec |= {"begins": saved.get("begins", False), "spelling": saved.get("spelling")}
     trunk = replace(trunk, input_spec=with_spelling(spec, texts))
-    trunk = with_adapters(config, trunk)
-    head = new_head(config, task, trunk, effects=effects)
+    trunk = with_adapters(trunk, run.freeze_strategy, seed=run.seed)
+    head = new_head(run, task, trunk, effects=effects)
     network = Network(trunk.module, head, trunk.features)
     return Model(trunk, task, network, layout(network, trunk), trunk.head_level)
 
@@ -191,36 +189,35 @@ def _operated(made: Model, effects: Regularization) -> Model:
 
 
 def _trunk(
-    config: Config,
+    option: Option,
     told: Sequence[Reading],
     effects: Regularization,
     backbone: Mapping[str, Any],
 ) -> Backbone:
     """The network without its head; what it refuses is named by the option that asks for it."""
-    node = config["backbone"]
-    takes = signature(node["_target_"])
+    takes = signature(option.target)
     asked = effects.arguments("backbone")
     arguments = {name: value for name, (_, value) in asked.items()}
     try:
         for key in arguments:
             if takes is not None and key not in takes.parameters:
-                raise ArgumentRefused(key, f"{node['_target_']} has no argument {key!r}")
-        trunk: Backbone = instantiate(node, *told, **{**arguments, **backbone})
+                raise ArgumentRefused(key, f"{option.target} has no argument {key!r}")
+        trunk: Backbone = instantiate(option, *told, **{**arguments, **backbone})
     except ArgumentRefused as refused:
         if refused.argument not in asked:
             raise
-        option = asked[refused.argument][0]
-        name = node.get("name") or node["_target_"]
+        asker = asked[refused.argument][0]
+        name = option.get("name") or option.target
         raise ValueError(
-            f"regularization.{option}: backbone {name!r} takes no {refused.argument}; leave "
-            f"{option} out of regularization=[…], or choose another network"
+            f"regularization.{asker}: backbone {name!r} takes no {refused.argument}; leave "
+            f"{asker} out of regularization=[…], or choose another network"
         ) from refused
     return trunk
 
 
-def _check_task(config: Config, labels: Labels) -> None:
+def _check_task(run: Run, labels: Labels) -> None:
     """Raises ValueError where the task is for labels of another kind."""
-    target = config["task"]["_target_"]
+    target = run.task.target
     kind = constant(target.rpartition(".")[0], "KIND")
     if kind in (None, labels.kind):
         return
@@ -232,13 +229,13 @@ def _check_task(config: Config, labels: Labels) -> None:
     )
 
 
-def _told(config: Config, reading: Reading) -> tuple[Reading, ...]:
+def _told(option: Option, reading: Reading) -> tuple[Reading, ...]:
     """What the backbone's function is given beside the config's arguments.
 
     Raises:
         ValueError: the task reads more than the backbone can give.
     """
-    found = signature(config["backbone"]["_target_"])
+    found = signature(option.target)
     if found is not None and found.supplied:
         return (reading,)
     if reading.unit != WHOLE_ITEMS:
@@ -249,33 +246,32 @@ def _told(config: Config, reading: Reading) -> tuple[Reading, ...]:
     return ()
 
 
-def with_adapters(config: Config, trunk: Backbone) -> Backbone:
-    """The backbone with the adapters that the freeze strategy trains, if it trains any."""
-    node = config["freeze_strategy"]
-    module, _, kind = node["_target_"].rpartition(".")
-    found = signature(node["_target_"])
+def with_adapters(trunk: Backbone, strategy: Option, *, seed: int) -> Backbone:
+    """The backbone with the adapters that a freeze strategy trains, if it trains any."""
+    module, _, kind = strategy.target.rpartition(".")
+    found = signature(strategy.target)
     if module != adapters.__name__ or found is None:
         return trunk
     defaults = {name: parameter.default for name, parameter in found.parameters.items()}
-    options = {name: node.get(name, default) for name, default in defaults.items()}
+    options = {name: strategy.get(name, default) for name, default in defaults.items()}
     if kind in PROMPTS:
         from tlx.backbones.transformers.prompts import prompted
 
-        return prompted(trunk, kind=kind, seed=config["seed"] + 2, **options)
-    return adapted(trunk, kind=kind, seed=config["seed"] + 2, **options)
+        return prompted(trunk, kind=kind, seed=seed + 2, **options)
+    return adapted(trunk, kind=kind, seed=seed + 2, **options)
 
 
-def new_head(config: Config, task: Task, trunk: Backbone, *, effects: Regularization) -> nn.Module:
+def new_head(run: Run, task: Task, trunk: Backbone, *, effects: Regularization) -> nn.Module:
     """A head drawn from a run's seed."""
-    torch.manual_seed(config["seed"] + 1)
+    torch.manual_seed(run.seed + 1)
     _, dropout = effects.arguments("head").get("dropout", ("", 0.0))
     return task.head(trunk, dropout=dropout)
 
 
-def keep_kept_head(config: Config, head: nn.Module, trunk: Backbone, *, init: str | None) -> None:
+def keep_kept_head(run: Run, head: nn.Module, trunk: Backbone, *, init: str | None) -> None:
     """Gives a head the weights of the one that its run starts from, if it is to (a mutator)."""
-    if config["init_head"] == "keep" and init not in {None, "hub", "none"}:
-        names = config["backbone"].get("head_names")
+    if run.init_head == "keep" and init not in {None, "hub", "none"}:
+        names = run.backbone.get("head_names")
         keep_head(head, trunk, path=str(init), names=names)
 
 
@@ -301,58 +297,57 @@ def layout(network: nn.Module, backbone: Backbone) -> Layout:
     )
 
 
-def stages(config: Config, plan: Layout) -> tuple[Stage, ...]:
+def stages(run: Run, plan: Layout) -> tuple[Stage, ...]:
     """The stages of the freeze strategy, with the frozen part's knobs applied."""
-    made = instantiate(config["freeze_strategy"], plan)
-    frozen = config["frozen"]
+    made = instantiate(run.freeze_strategy, plan)
+    frozen = run.frozen
     return strategies.with_modes(
-        made, plan, norm_affine=frozen["norm_affine"], embeddings=frozen["embeddings"]
+        made, plan, norm_affine=frozen.norm_affine, embeddings=frozen.embeddings
     )
 
 
-def pace(config: Config, items: int) -> Pace:
+def pace(trainer: Trainer, items: int) -> Pace:
     """The budget and its marks in optimizer steps, for a training split of `items` items.
 
     Raises:
         ValueError: there is nothing to train on, or the batch does not divide.
     """
-    trainer = config["trainer"]
-    parts = trainer["devices"] * trainer["nodes"] * trainer["accumulate"]
-    batch = min(trainer["batch_size"], items)
+    parts = trainer.devices * trainer.nodes * trainer.accumulate
+    batch = min(trainer.batch_size, items)
     if batch < parts:
         raise ValueError(
             f"the training split has {items} items, fewer than trainer.devices × nodes × "
             f"accumulate = {parts}: lower these"
         )
     per_epoch = max(items // batch, 1)
-    total = trainer["steps"] or max(round(trainer["epochs"] * per_epoch), 1)
-    every_epochs = trainer["eval_every_epochs"] or 1
-    every = trainer["eval_every_steps"] or max(round(every_epochs * per_epoch), 1)
+    total = trainer.steps or max(round((trainer.epochs or 0) * per_epoch), 1)
+    every_epochs = trainer.eval_every_epochs or 1
+    every = trainer.eval_every_steps or max(round(every_epochs * per_epoch), 1)
     return Pace(
         total_steps=total,
         steps_per_epoch=per_epoch,
         batch_size=batch,
         eval_every=min(every, total),
-        checkpoint_every=trainer["checkpoint_every_steps"],
-        log_every=trainer["log_every_steps"],
+        checkpoint_every=trainer.checkpoint_every_steps,
+        log_every=trainer.log_every_steps,
     )
 
 
-def selection(config: Config, task: Task, effects: Regularization) -> Selection:
+def selection(run: Run, task: Task, effects: Regularization) -> Selection:
     """What validation decides: the config's monitor, or the task's own."""
-    metric = (config["monitor"] or f"val/{task.monitor}").removeprefix("val/")
+    metric = (run.monitor or f"val/{task.monitor}").removeprefix("val/")
     if metric not in task.directions:
         raise ValueError(f"monitor=val/{metric}: the task has {', '.join(task.directions)}")
     return Selection(
         metric=metric,
         mode=task.directions[metric],
-        final=config["final_weights"],
-        select_from=config.get("select_from", "run"),  # a config of before the key meant that
+        final=run.final_weights,
+        select_from=run.select_from,
         early_stopping=effects.only(Stopping),
     )
 
 
-def layer_scales(optimizer: Config, made: Model) -> dict[str, float]:
+def layer_scales(optimizer: Option, made: Model) -> dict[str, float]:
     """Learning-rate scales of layer-wise decay by parameter name; empty where it is off."""
     decay = optimizer.get("layer_decay", 1.0)
     if decay == 1.0:
@@ -363,93 +358,95 @@ def layer_scales(optimizer: Config, made: Model) -> dict[str, float]:
     return freezing.layer_decay_scales(made.layout.fine_groups, made.head_level, decay)
 
 
-def plan(config: Config, *, init: str) -> Plan:
+def plan(run: Run, *, init: str) -> Plan:
     """Everything a run needs, with weights and data loaded; nothing is trained.
 
     Args:
-        config: checked and resolved.
+        run: checked.
         init: where the trunk's weights come from: `hub`, `none` or a file.
     """
-    effects = regularization(config)
-    rehearsed = rehearse(config, effects)
-    data = splits(config)
-    _check_parts(config, rehearsed, stages(config, rehearsed.layout), items=len(data.train))
-    made = model(config, data.labels, effects=effects, texts=data.texts, init=init)
-    return _plan(config, ready(data, made.backbone.input_spec), made, effects)
+    effects = regularization(run)
+    rehearsed = rehearse(run, effects)
+    data = splits(run.dataset)
+    _check_parts(run, rehearsed, stages(run, rehearsed.layout), items=len(data.train))
+    made = model(run, data.labels, effects=effects, texts=data.texts, init=init)
+    return _plan(run, ready(data, made.backbone.input_spec), made, effects)
 
 
-def rehearse(config: Config, effects: Regularization) -> Model:
+def rehearse(run: Run, effects: Regularization) -> Model:
     """The network without weights, whose stages are planned: cheap, finds most mistakes.
 
     Raises:
         ValueError: a rule matches no parameter, a library refuses its arguments, ...
     """
     with torch.device("meta"):
-        made = _before_surgery(config, _stand_in(config["task"]), effects=effects, init="none")
-    selection(config, made.task, effects)
-    augments = augmentations(config)
+        made = _before_surgery(run, _stand_in(run.task), effects=effects, init="none")
+    selection(run, made.task, effects)
+    augments = augmentations(run)
     _check_feature_mixing(augments, made)
-    effects.check(setting(config, made, stages(config, made.layout), augments))
+    effects.check(setting(run, made, stages(run, made.layout), augments))
     with torch.device("meta"):
         made = _operated(made, effects)
-    planned = stages(config, made.layout)
-    _check_parts(config, made, planned)
-    _check_budget(config, planned)
+    planned = stages(run, made.layout)
+    _check_parts(run, made, planned)
+    _check_budget(run, planned)
     return made
 
 
-def _stand_in(task: Config) -> Labels:
+def _stand_in(task: Option) -> Labels:
     """Labels such as a task may get: what those of the data are is not known yet."""
-    module = importlib.import_module(task["_target_"].rpartition(".")[0])
+    module = importlib.import_module(task.target.rpartition(".")[0])
     make = getattr(module, "stand_in", None)
     if make is None:
         return Labels(module.KIND, ("0", "1"))
-    labels: Labels = make(**{key: value for key, value in task.items() if key != "_target_"})
+    labels: Labels = make(**task.arguments)
     return labels
 
 
-def _check_budget(config: Config, planned: Sequence[Stage]) -> None:
+def _check_budget(run: Run, planned: Sequence[Stage]) -> None:
     """Raises ValueError where steps are too few; how many epochs have, the data will tell."""
-    schedule: Schedule = instantiate(config["schedule"])
-    total = config["trainer"]["steps"]
-    if total is None or is_exact(config) or any(s.until.epochs is not None for s in planned):
+    schedule: Schedule = instantiate(run.schedule)
+    total = run.trainer.steps
+    if total is None or solves(run.optimizer.target):
+        return
+    if any(stage.until.epochs is not None for stage in planned):
         return
     check_warmup(schedule, spans(planned, total_steps=total, steps_per_epoch=1))
 
 
 def _check_parts(
-    config: Config, made: Model, planned: Sequence[Stage], *, items: int | None = None
+    run: Run, made: Model, planned: Sequence[Stage], *, items: int | None = None
 ) -> None:
     """Raises ValueError where batch norm of a network without weights trains on single values."""
-    if is_exact(config):
+    if solves(run.optimizer.target):
         probe.linear_head(made.network.head, planned)
     else:
         batch_norm.check(
             made.network,
             planned,
             spec=made.backbone.input_spec,
-            trainer=config["trainer"],
-            norm_stats=config["frozen"]["norm_stats"],
+            trainer=run.trainer,
+            norm_stats=run.frozen.norm_stats,
             items=items,
         )
 
 
 def setting(
-    config: Config, made: Model, planned: Sequence[Stage], augments: Iterable[Augmentation]
+    run: Run, made: Model, planned: Sequence[Stage], augments: Iterable[Augmentation]
 ) -> Setting:
     """What the parts of regularization are asked to fit."""
-    trainer = config["trainer"]
+    trainer = run.trainer
     return Setting(
         task=made.task,
         backbone=made.backbone,
         network=made.network,
         stages=planned,
-        norm_stats=config["frozen"]["norm_stats"],
+        norm_stats=run.frozen.norm_stats,
         feature_mixing=[each.name for each in augments if each.kind == "features"],
-        ranks=trainer["devices"] * trainer["nodes"],
-        accumulate=trainer["accumulate"],
-        precision=trainer["precision"],
-        sharded=trainer["strategy"] == "fsdp",
+        ranks=trainer.devices * trainer.nodes,
+        accumulate=trainer.accumulate,
+        precision=trainer.precision,
+        sharded=trainer.strategy == "fsdp",
     )
 
 
@@ -465,14 +462,15 @@ def _check_feature_mixing(augments: Iterable[Augmentation], made: Model) -> None
         )
 
 
-def _plan(config: Config, data: Splits, made: Model, effects: Regularization) -> Plan:
-    optimizer = config["optimizer"]
-    exact: Lbfgs | None = instantiate(optimizer) if is_exact(config) else None
+def _plan(run: Run, data: Splits, made: Model, effects: Regularization) -> Plan:
+    optimizer = run.optimizer
+    exact: Lbfgs | None = instantiate(optimizer) if solves(run.optimizer.target) else None
     items = len(data.train)
-    marks = pace(config, items) if exact is None else probe.pace(exact, items)
-    frozen = config["frozen"]
-    augments = augmentations(config)
-    kept = {key: value for key, value in optimizer.items() if key not in SHAPING}
+    marks = pace(run.trainer, items) if exact is None else probe.pace(exact, items)
+    frozen = run.frozen
+    augments = augmentations(run)
+    arguments = {k: v for k, v in optimizer.arguments.items() if k not in SHAPING}
+    stepping = _without_fusion(Option(optimizer.target, arguments), run, effects)
     reads_anchor = any(part.reads_anchor for part in effects.of(Penalty).values())
     anchor = {
         f"backbone.{name}": parameter.detach().clone()
@@ -482,29 +480,29 @@ def _plan(config: Config, data: Splits, made: Model, effects: Regularization) ->
         network=made.network,
         task=made.task,
         layout=made.layout,
-        optimizer=partial(instantiate, _without_fusion(kept, config, effects)),
-        schedule=instantiate(config["schedule"]),
-        lr=0.0 if exact is not None else optimizer["lr"],
+        optimizer=partial(instantiate, stepping),
+        schedule=instantiate(run.schedule),
+        lr=0.0 if exact is not None else optimizer.arguments["lr"],
         effects=effects,
         layer_scales=layer_scales(optimizer, made),
         carry=optimizer.get("carry", "previous"),
         anchor=anchor if reads_anchor else {},
         mixing=tuple(a for a in augments if a.kind == "batch"),
         feature_mixing=tuple(a for a in augments if a.kind == "features"),
-        norm_stats=frozen["norm_stats"],
-        frozen_dropout=frozen["dropout"],
-        seed=config["seed"],
-        accumulate=config["trainer"]["accumulate"],
-        compile=config["trainer"]["compile"],
+        norm_stats=frozen.norm_stats,
+        frozen_dropout=frozen.dropout,
+        seed=run.seed,
+        accumulate=run.trainer.accumulate,
+        compile=run.trainer.compile,
     )
     placed = spans(
-        stages(config, made.layout),
+        stages(run, made.layout),
         total_steps=marks.total_steps,
         steps_per_epoch=marks.steps_per_epoch,
     )
     check_warmup(recipe.schedule, placed)
-    data = replace(data, notes=with_facts(data, made.backbone, config, marks))
-    chosen = selection(config, made.task, effects)
+    data = replace(data, notes=with_facts(data, made.backbone, run, marks))
+    chosen = selection(run, made.task, effects)
     return Plan(made, data, placed, marks, chosen, recipe, effects, augments, exact)
 
 
@@ -527,13 +525,13 @@ def _ids(split: Any) -> torch.Tensor:
     return ids
 
 
-def with_facts(data: Splits, backbone: Backbone, config: Config, marks: Pace) -> dict[str, Any]:
+def with_facts(data: Splits, backbone: Backbone, run: Run, marks: Pace) -> dict[str, Any]:
     """The notes on the data, with what a config does not tell of how it is read."""
     notes = dict(data.notes)
     if backbone.account:
         notes["weights"] = dict(backbone.account)
-    asked = config["trainer"]["batch_size"]
-    if not is_exact(config) and marks.batch_size < asked:
+    asked = run.trainer.batch_size
+    if not solves(run.optimizer.target) and marks.batch_size < asked:
         notes["batch_size"] = {"asked": asked, "used": marks.batch_size}
     if backbone.unknown is not None and "tokens" in notes:
         splits: dict[str, Any] = {"train": data.train, "val": data.val, "test": data.test}
@@ -545,26 +543,26 @@ def with_facts(data: Splits, backbone: Backbone, config: Config, marks: Pace) ->
     return notes
 
 
-def _without_fusion(node: Config, config: Config, effects: Regularization) -> Config:
+def _without_fusion(option: Option, run: Run, effects: Regularization) -> Option:
     """Fused optimizers unscale gradients themselves, which clipping under fp16 cannot see."""
-    clipped_half = config["trainer"]["precision"] == "16-mixed" and effects.of(Clipping)
-    if clipped_half and "fused" in node:
-        return {**node, "fused": False}
-    return node
+    clipped_half = run.trainer.precision == "16-mixed" and effects.of(Clipping)
+    if clipped_half and "fused" in option.arguments:
+        return Option(option.target, {**option.arguments, "fused": False})
+    return option
 
 
-def reuse(config: Config, made: Plan, trainer: pl.Trainer, module: TransferModule) -> Reuse | None:
+def reuse(run: Run, made: Plan, trainer: pl.Trainer, module: TransferModule) -> Reuse | None:
     """Training from stored activations, as the config wishes; None where it wants none at all."""
-    frozen = config["frozen"]
-    if config["cache"] == "off" and not frozen["views"]:
+    frozen = run.frozen
+    if run.cache == "off" and not frozen.views:
         return None
     spec = made.model.backbone.input_spec
     augments = [a for a in made.augmentations if a.kind not in IN_STEP]
     encode, plain = made.splits.encoder(spec, augments, True), made.splits.encoder(spec, [], False)
-    seed = config["seed"] if draws(encode) else None
-    folder = Path(config["cache_dir"] or Path(config["runs_dir"]) / STORE)
-    budget = None if config["cache_gb"] is None else int(config["cache_gb"] * 1e9)
-    kind = frozen["stored_as"]
+    seed = run.seed if draws(encode) else None
+    folder = Path(run.cache_dir or Path(run.runs_dir) / STORE)
+    budget = None if run.cache_gb is None else int(run.cache_gb * 1e9)
+    kind = frozen.stored_as
     return Reuse(
         trainer,
         module,
@@ -572,45 +570,43 @@ def reuse(config: Config, made: Plan, trainer: pl.Trainer, module: TransferModul
         training=transform(encode, seed=seed, collate=made.splits.collate),
         evaluation=transform(plain, seed=None, collate=made.splits.collate),
         wishes=Wishes(
-            store=None if config["cache"] == "off" else Store(folder, budget_bytes=budget),
-            views=0 if seed is None else frozen["views"],
+            store=None if run.cache == "off" else Store(folder, budget_bytes=budget),
+            views=0 if seed is None else frozen.views,
             dtype=None if kind == "same" else getattr(torch, kind),
             facts={
-                "precision": config["trainer"]["precision"],
-                "channels_last": config["trainer"]["channels_last"],
+                "precision": run.trainer.precision,
+                "channels_last": run.trainer.channels_last,
                 "device": trainer.strategy.root_device.type,
             },
         ),
-        loading=_loading(config),
-        batch_size=config["trainer"]["eval_batch_size"],
+        loading=_loading(run.trainer),
+        batch_size=run.trainer.eval_batch_size,
         reads_inputs=any(part.reads_inputs for _, part in made.effects),
         padding_side=str(spec.get("padding_side", "right")),
     )
 
 
-def train_loader(config: Config, made: Plan, share: Share) -> Any:
+def train_loader(run: Run, made: Plan, share: Share) -> Any:
     """The training loader of one rank."""
     augments = [a for a in made.augmentations if a.kind not in IN_STEP]
     encode = made.splits.encoder(made.model.backbone.input_spec, augments, True)
-    batches = StepBatches(
-        order_of(config, made), accumulate=config["trainer"]["accumulate"], share=share
-    )
+    batches = StepBatches(order_of(run, made), accumulate=run.trainer.accumulate, share=share)
     dataset = Encoded(
         made.splits.train,
         encode,
         targets=made.model.task.targets,
-        seed=config["seed"] if draws(encode) else None,
+        seed=run.seed if draws(encode) else None,
     )
-    return loader(dataset, batches, collate=made.splits.collate, **_loading(config))
+    return loader(dataset, batches, collate=made.splits.collate, **_loading(run.trainer))
 
 
-def order_of(config: Config, made: Plan) -> Order:
+def order_of(run: Run, made: Plan) -> Order:
     """The order in which a run trains on its data."""
-    train, order_seed = made.splits.train, config["order_seed"]
+    train, order_seed = made.splits.train, run.order_seed
     return Order(
         len(train),
         batch_size=made.pace.batch_size,
-        seed=config["seed"] if order_seed is None else order_seed,
+        seed=run.seed if order_seed is None else order_seed,
         lengths=lengths_of(made.splits, train),
     )
 
@@ -621,23 +617,22 @@ def lengths_of(data: Splits, split: Split) -> Sequence[int] | None:
     return found if data.bucketed else None
 
 
-def eval_loader(config: Config, made: Plan, split: Split, share: Share) -> Any:
+def eval_loader(run: Run, made: Plan, split: Split, share: Share) -> Any:
     """The loader of one rank over an evaluation split (or train, without augmentation)."""
-    return encoded_loader(config, made.splits, made.model, split, share)
+    return encoded_loader(run, made.splits, made.model, split, share)
 
 
-def encoded_loader(config: Config, data: Splits, made: Model, split: Split, share: Share) -> Any:
+def encoded_loader(run: Run, data: Splits, made: Model, split: Split, share: Share) -> Any:
     """A loader over a split in order, without augmentation."""
-    batch = math.ceil(config["trainer"]["eval_batch_size"] / share.world)
+    batch = math.ceil(run.trainer.eval_batch_size / share.world)
     batches = EvalBatches(
         items=len(split), batch_size=batch, share=share, lengths=lengths_of(data, split)
     )
     encode = data.encoder(made.backbone.input_spec, [], False)
     dataset = Encoded(split, encode, targets=made.task.targets, seed=None)
-    return loader(dataset, batches, collate=data.collate, **_loading(config))
+    return loader(dataset, batches, collate=data.collate, **_loading(run.trainer))
 
 
-def _loading(config: Config) -> dict[str, Any]:
-    trainer = config["trainer"]
-    on_gpu = trainer["accelerator"] != "cpu" and torch.cuda.is_available()
-    return {"workers": trainer["workers"], "pin": on_gpu}
+def _loading(trainer: Trainer) -> dict[str, Any]:
+    on_gpu = trainer.accelerator != "cpu" and torch.cuda.is_available()
+    return {"workers": trainer.workers, "pin": on_gpu}

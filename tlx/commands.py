@@ -16,6 +16,7 @@ from tlx.base import interrupts
 from tlx.base.secrecy import masked, masked_text
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
+from tlx.config.run import typed
 from tlx.execution import execute, rehearsal, runs
 from tlx.results.record import Record
 
@@ -82,8 +83,9 @@ def train(args: argparse.Namespace) -> int:
         wrong = "--dry-run" if args.dry_run else "--retry-failed"
         raise ValueError(f"{wrong} is for studies; this line is one run (--check shows it)")
     if args.check:
-        run_id = execute.identify(config, config_dir=args.config_dir)
-        notes = rehearsal.rehearse([("", config)])
+        run = typed(config)
+        run_id = execute.identify(run, config_dir=args.config_dir)
+        notes = rehearsal.rehearse([("", run)])
         print(yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True).rstrip())
         print("".join(f"# {note}\n" for note in notes), end="")
         print(f"# run id: {run_id}")
@@ -136,10 +138,10 @@ def rerun(args: argparse.Namespace) -> int:
     before = execute.finished(folder)
     if before is None:
         raise runs.RunError(f"{folder.name} has not finished; train it first")
-    config = runs.read_config(folder)
+    run = runs.read_run(folder)
     into = args.into or folder.parent / "rerun"
-    after = execute.rerun(config, into=into, parents=folder.parent, original=folder)
-    for line in execute.changed_inputs(folder, config):
+    after = execute.rerun(run, into=into, parents=folder.parent, original=folder)
+    for line in execute.changed_inputs(folder, run):
         print(line)
     different = 0
     stored = any(stage.boundary not in (None, "input") for stage in before.stages)

@@ -14,6 +14,7 @@ import yaml
 
 from tlx.base import disk, interrupts
 from tlx.base.secrecy import masked
+from tlx.config.run import Option, typed
 from tlx.execution import rehearsal
 from tlx.results import manifest as manifests
 from tlx.results import record
@@ -50,7 +51,7 @@ def train(args: argparse.Namespace, *, config: Mapping[str, Any] | None = None) 
 
 def _conclude(made: Study, driver: Driver) -> int:
     failures = _failures(driver)
-    _show_report(made.folder, made.runs_dir, loggers=made.plan.cells[0].config["logger"])
+    _show_report(made.folder, made.runs_dir, loggers=typed(made.plan.cells[0].config).logger)
     return failures
 
 
@@ -69,7 +70,7 @@ def _failures(driver: Driver) -> int:
 
 
 def _check(made: Study, config: Mapping[str, Any] | None) -> int:
-    notes = rehearsal.rehearse((cell.arm, cell.config) for cell in made.plan.cells)
+    notes = rehearsal.rehearse((cell.arm, typed(cell.config)) for cell in made.plan.cells)
     if config is not None:
         print(yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True).rstrip())
     print("".join(f"# {note}\n" for note in notes), end="")
@@ -131,7 +132,9 @@ def report(args: argparse.Namespace) -> int:
     return 0
 
 
-def _show_report(folder: Path, runs_dir: Path, *, loggers: Mapping[str, Any] | None = None) -> None:
+def _show_report(
+    folder: Path, runs_dir: Path, *, loggers: Mapping[str, Option] | None = None
+) -> None:
     from tlx.report import build, data, terminal
 
     found = data.read(folder, runs_dir=runs_dir)
@@ -144,7 +147,7 @@ def _show_report(folder: Path, runs_dir: Path, *, loggers: Mapping[str, Any] | N
     print(f"report: {built.html}")
 
 
-def _log_summary(node: Mapping[str, Any], folder: Path, tables: Mapping[str, Any]) -> None:
+def _log_summary(option: Option, folder: Path, tables: Mapping[str, Any]) -> None:
     """Shows a study's tables in W&B, as a run of its own in the study's group."""
     from tlx.build import instantiate
     from tlx.report import writing
@@ -158,7 +161,7 @@ def _log_summary(node: Mapping[str, Any], folder: Path, tables: Mapping[str, Any
         job_type="summary",
         config={"study": folder.name},
     )
-    logger = instantiate(node, info)
+    logger = instantiate(option, info)
     for name in IN_WANDB:
         if name in tables:
             logger.log_table(name, *writing.flat(tables[name]))

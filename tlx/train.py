@@ -17,6 +17,7 @@ from tlx import build
 from tlx.base import durable, interrupts
 from tlx.build import Plan
 from tlx.config import changes
+from tlx.config.run import Run
 from tlx.data.splits import Split
 from tlx.execution import launch, runs
 from tlx.results import kept_weights, predictions, record
@@ -24,12 +25,12 @@ from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageR
 from tlx.tasks.task import WHOLE_ITEMS, Collected
 from tlx.training.collect import Collector, broadcast
 from tlx.training.effects import Averaging, Callbacks, Clipping
-from tlx.training.engine import memory, pruning, sharding
+from tlx.training.engine import pruning, sharding
 from tlx.training.engine import solve as probe
 from tlx.training.engine.course import Course, Progress
 from tlx.training.engine.fit import fit, peak_memory_bytes
 from tlx.training.engine.module import TransferModule
-from tlx.training.engine.patience import USUAL_MINUTES, Patience
+from tlx.training.engine.patience import Patience
 from tlx.training.engine.signals import Interrupted
 from tlx.training.engine.trainer import make_trainer
 from tlx.training.loaders import Share
@@ -38,31 +39,30 @@ from tlx.training.logs.loggers import RunInfo
 from tlx.training.logs.progress import Display
 from tlx.training.reuse.source import Reuse
 
-Config = Mapping[str, Any]
 START = "start.json"
 """Beside a run's checkpoints: what its starting weights were found to be."""
 
 
-def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> Record:
+def train(run: Run, folder: Path, *, init: str, rank: int, world: int) -> Record:
     """Trains and evaluates; rank 0 writes everything.
 
     Args:
-        config: resolved.
+        run: its config.
         folder: of the run.
         init: `hub`, `none` or a file of weights.
         rank: of this process.
         world: number of processes.
     """
     started = time.monotonic()
-    torch.use_deterministic_algorithms(config["trainer"]["deterministic"], warn_only=True)
-    plan = build.plan(config, init=init)
+    torch.use_deterministic_algorithms(run.trainer.deterministic, warn_only=True)
+    plan = build.plan(run, init=init)
     launch.same_everywhere("data", plan.splits.fingerprint)
     launch.same_everywhere("starting weights", plan.model.backbone.weights_id)
-    loggers = loggers_of(config, folder) if rank == 0 else []
-    trainer = trainer_of(config, folder, plan, loggers)
+    loggers = loggers_of(run, folder) if rank == 0 else []
+    trainer = trainer_of(run, folder, plan, loggers)
     module = TransferModule(plan.recipe, total_steps=plan.pace.total_steps)
-    module.at_once.halves = on_oom(config) == "halve"
-    prepare_network(config, plan)
+    module.at_once.halves = run.trainer.on_oom == "halve"
+    prepare_network(run, plan)
     if rank == 0:
         note_inputs(folder, plan)
         for line in plan.model.backbone.notes:
@@ -74,20 +74,20 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
             print(tables.penalties(plan.exact), flush=True)
     status = "failed"
     try:
-        reuse = build.reuse(config, plan, trainer, module)
+        reuse = build.reuse(run, plan, trainer, module)
         share = Share(rank, world)
-        start = evaluate_start(config, plan, trainer, module, folder, share=share)
-        progress = _fit(config, folder, plan, trainer, module, share=share, reuse=reuse)
-        found = evaluate(config, plan, trainer, module, folder, share=share, reuse=reuse)
+        start = evaluate_start(run, plan, trainer, module, folder, share=share)
+        progress = _fit(run, folder, plan, trainer, module, share=share, reuse=reuse)
+        found = evaluate(run, plan, trainer, module, folder, share=share, reuse=reuse)
         found |= start
-        write_generated(config, folder, plan, trainer)
+        write_generated(run, folder, plan, trainer)
         progress.notes |= module.at_once.notes()
-        made = record_of(config, folder, plan, progress, found, time.monotonic() - started)
+        made = record_of(run, folder, plan, progress, found, time.monotonic() - started)
         state = sharding.on_cpu(plan.model.network.state_dict())
         if rank == 0:
             save_weights(folder, plan, state)
             show(loggers, plan, made)
-            made = record.write_finished(folder, made, weights=config["keep"] != "record")
+            made = record.write_finished(folder, made, weights=run.keep != "record")
             kept = kept_weights.sentence(made)
             print(tables.result(made, folder, kept=kept), flush=True)
         launch.wait_for_all()
@@ -103,53 +103,45 @@ def train(config: Config, folder: Path, *, init: str, rank: int, world: int) -> 
     return made
 
 
-def loggers_of(config: Config, folder: Path) -> list[Any]:
+def loggers_of(run: Run, folder: Path) -> list[Any]:
     """The run's loggers."""
     info = RunInfo(
         id=folder.name,
         dir=folder,
-        name=config["name"] or folder.name,
-        group=config["group"],
-        job_type=config["arm"] or config["freeze_strategy"]["_target_"].rpartition(".")[2],
-        tags=tuple(
-            config["tags"] or (_short(config["dataset"]), config["backbone"].get("name", ""))
-        ),
-        config=dict(config),
+        name=run.name or folder.name,
+        group=run.group,
+        job_type=run.arm or run.freeze_strategy.function,
+        tags=tuple(run.tags or (run.dataset.function, run.backbone.get("name", ""))),
+        config=dict(run.plain),
     )
-    return [build.instantiate(node, info) for node in (config["logger"] or {}).values()]
+    return [build.instantiate(option, info) for option in run.logger.values()]
 
 
-def _short(node: Config) -> str:
-    return str(node["_target_"]).rpartition(".")[2]
-
-
-def trainer_of(config: Config, folder: Path, plan: Plan, loggers: list[Any]) -> pl.Trainer:
+def trainer_of(run: Run, folder: Path, plan: Plan, loggers: list[Any]) -> pl.Trainer:
     """The Lightning Trainer of a run."""
-    trainer = config["trainer"]
-    names = ("accelerator", "devices", "nodes", "strategy", "precision", "accumulate")
+    trainer = run.trainer
     callbacks = [each for part in plan.effects.of(Callbacks).values() for each in part.callbacks]
-    if trainer["devices"] * trainer["nodes"] > 1:
-        callbacks.append(Patience(trainer.get("timeout_minutes", USUAL_MINUTES)))
+    if trainer.devices * trainer.nodes > 1:
+        callbacks.append(Patience(trainer.timeout_minutes))
     return make_trainer(
         folder=folder,
-        **{name: trainer[name] for name in names},
+        accelerator=trainer.accelerator,
+        devices=trainer.devices,
+        nodes=trainer.nodes,
+        strategy=trainer.strategy,
+        precision=trainer.precision,
+        accumulate=trainer.accumulate,
         grad_clip=plan.effects.value(Clipping, None),
-        deterministic=trainer["deterministic"],
+        deterministic=trainer.deterministic,
         loggers=loggers,
         callbacks=callbacks,
     )
 
 
-def prepare_network(config: Config, plan: Plan) -> None:
+def prepare_network(run: Run, plan: Plan) -> None:
     """Lays out the network's memory as the config says (a mutator)."""
-    if config["trainer"]["channels_last"]:
+    if run.trainer.channels_last:
         plan.model.network.to(memory_format=torch.channels_last)
-
-
-def on_oom(config: Config) -> memory.OnOom:
-    """What is done where a device's memory is full; configs of before the key lack it."""
-    chosen: memory.OnOom = config["trainer"].get("on_oom", "halve")
-    return chosen
 
 
 def note_inputs(folder: Path, plan: Plan) -> None:
@@ -173,7 +165,7 @@ def identity(folder: Path, plan: Plan) -> dict[str, str]:
 
 
 def _fit(
-    config: Config,
+    run: Run,
     folder: Path,
     plan: Plan,
     trainer: pl.Trainer,
@@ -190,10 +182,10 @@ def _fit(
         file=folder / runs.PROGRESS if share.rank == 0 else None,
     )
     whole = Share()
-    recalibrated = config["frozen"]["norm_stats"] == "recalibrate"
+    recalibrated = run.frozen.norm_stats == "recalibrate"
 
     def batches() -> Any:
-        for batch in build.eval_loader(config, plan, plan.splits.train, whole):
+        for batch in build.eval_loader(run, plan, plan.splits.train, whole):
             yield batch["input"]
 
     if reuse is not None:
@@ -216,8 +208,8 @@ def _fit(
             spans=plan.spans,
             pace=plan.pace,
             selection=plan.selection,
-            train_loader=build.train_loader(config, plan, share),
-            val_loader=build.eval_loader(config, plan, plan.splits.val, share),
+            train_loader=build.train_loader(run, plan, share),
+            val_loader=build.eval_loader(run, plan, plan.splits.val, share),
             folder=folder / "checkpoints",
             identity=identity(folder, plan),
             display=display,
@@ -225,12 +217,12 @@ def _fit(
             recalibrate=batches if recalibrated else None,
             pruner=pruning.hook(folder, every=plan.pace.eval_every) if share.rank == 0 else None,
             reuse=reuse,
-            on_oom=on_oom(config),
+            on_oom=run.trainer.on_oom,
         )
 
 
 def evaluate_start(
-    config: Config,
+    run: Run,
     plan: Plan,
     trainer: pl.Trainer,
     module: TransferModule,
@@ -251,7 +243,7 @@ def evaluate_start(
         reports: dict[str, dict[str, Any]] = kept["reports"]
         return reports
     split, before = plan.splits.extra[name], f"{name}_before"
-    collected = collect(trainer, module, build.eval_loader(config, plan, split, share))
+    collected = collect(trainer, module, build.eval_loader(run, plan, split, share))
     if collected is None:
         return {}
     reports = {before: _reported(before, split, plan, collected, folder)}
@@ -270,7 +262,7 @@ def _known_start(path: Path, said: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def evaluate(
-    config: Config,
+    run: Run,
     plan: Plan,
     trainer: pl.Trainer,
     module: TransferModule,
@@ -283,7 +275,7 @@ def evaluate(
     reports = {}
     named = {"val": plan.splits.val, "test": plan.splits.test, **plan.splits.extra}
     for name, split in named.items():
-        loader = build.eval_loader(config, plan, split, share)
+        loader = build.eval_loader(run, plan, split, share)
         if reuse is not None:
             loader = reuse.evaluation_loader(split, loader)
         collected = collect(trainer, module, loader)
@@ -324,18 +316,18 @@ def write_predictions(
         predictions.write_text(path.with_suffix(ending), text)
 
 
-def write_generated(config: Config, folder: Path, plan: Plan, trainer: pl.Trainer) -> None:
+def write_generated(run: Run, folder: Path, plan: Plan, trainer: pl.Trainer) -> None:
     """What the network makes of the test split; all ranks compute, rank 0 writes."""
     network = plan.model.network.to(trainer.strategy.root_device)
     files = plan.model.task.generated(
-        network, plan.splits.test, plan.model.backbone.input_spec, seed=config["seed"]
+        network, plan.splits.test, plan.model.backbone.input_spec, seed=run.seed
     )
     for name, text in files.items() if trainer.is_global_zero else ():
         predictions.write_text(folder / "predictions" / name, text)
 
 
 def record_of(
-    config: Config,
+    run: Run,
     folder: Path,
     plan: Plan,
     progress: Progress,
@@ -355,10 +347,10 @@ def record_of(
     train_s = sum(stage.wall_s for stage in stages)
     return Record(
         run=folder.name,
-        name=config["name"] or folder.name,
+        name=run.name or folder.name,
         status="finished",
-        task=_short(config["task"]),
-        seed=config["seed"],
+        task=run.task.function,
+        seed=run.seed,
         budget_steps=plan.pace.total_steps,
         used_steps=progress.step,
         stages=stages,

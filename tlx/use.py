@@ -22,6 +22,7 @@ from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
 from tlx.config.files import TWO_CLASSES
 from tlx.config.identity import normalise
+from tlx.config.run import Option, Run
 from tlx.data.divide import whole
 from tlx.data.relabel import relabelled
 from tlx.data.splits import Labels, Sample, Splits
@@ -35,9 +36,8 @@ from tlx.training.engine import checkpoints
 from tlx.training.engine.memory import AtOnce
 from tlx.training.loaders import Collate, Share
 
-Config = Mapping[str, Any]
 LOG = logging.getLogger(__name__)
-ORIGIN = ("_target_", "root", "path", "name", "revision", "kwargs", "train")
+ORIGIN = ("root", "path", "name", "revision", "kwargs", "train")
 """Keys of a dataset that say which training data it has."""
 LIMITS = ("labels_per_class", "fraction", "protocol")
 """Keys of a dataset that leave a part of its training data, and of validation with it."""
@@ -95,32 +95,32 @@ def _ways_back(folder: Path) -> str:
     )
 
 
-def load(folder: Path) -> tuple[dict[str, Any], Model]:
+def load(folder: Path) -> tuple[Run, Model]:
     """The config and the trained network of a finished run, in eval mode."""
-    config = runs.read_config(folder)
+    run = runs.read_run(folder)
     said = facts(folder)
     labels = Labels(kind=said["kind"], names=tuple(said["labels"]))
     made = build.model(
-        config,
+        run,
         labels,
-        effects=build.regularization(config),
+        effects=build.regularization(run),
         tokenizer=said["input_spec"].get("tokenizer"),
         saved=said["input_spec"],
         init="none",
-        **_taken(config, said),
+        **_taken(run, said),
     )
     # what it was trained on, wherever that was stated: beside weights that may be gone
     spec = {**made.backbone.input_spec, **said["input_spec"]}
     made = replace(made, backbone=replace(made.backbone, input_spec=spec))
     made.network.load_state_dict(load_file(folder / runs.WEIGHTS))
     made.network.eval()
-    return config, made
+    return run, made
 
 
-def _taken(config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
+def _taken(run: Run, said: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of timm's network that were stated beside its starting weights."""
     form = said.get("network") or {}
-    if form.get("kwargs") is None or "kwargs" not in config["backbone"]:
+    if form.get("kwargs") is None or "kwargs" not in run.backbone.arguments:
         return {}
     return {"kwargs": {key: v for key, v in form["kwargs"].items() if key not in stated.OURS}}
 
@@ -150,7 +150,7 @@ def _to(value: Any, device: torch.device) -> Any:
     return value
 
 
-def _batch_to(batch: Config, device: torch.device) -> dict[str, Any]:
+def _batch_to(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     return {key: _to(value, device) for key, value in batch.items()}
 
 
@@ -169,9 +169,9 @@ def evaluate(
         CheckError: the overrides are wrong.
         RunError: the data has other labels than the run, or nothing to evaluate on.
     """
-    config, made = load(folder)
-    data = _data(folder, config, overrides, config_dir=config_dir)
-    _check_pairs(data, runs.read_config(folder)["dataset"])
+    run, made = load(folder)
+    data = _data(folder, run, overrides, config_dir=config_dir)
+    _check_pairs(data, run.dataset)
     spec = made.backbone.input_spec
     try:
         data = relabelled(build.ready(data, spec), made.task.labels)
@@ -184,35 +184,33 @@ def evaluate(
     for name, split in splits.items():
         if not len(split):
             continue
-        loader = build.encoded_loader(config, data, made, split, Share())
+        loader = build.encoded_loader(run, data, made, split, Share())
         reports[name] = made.task.report(outputs(made.network, loader, Collector(made.task)))
     return reports
 
 
-def _data(folder: Path, config: Config, overrides: list[str], *, config_dir: str | None) -> Splits:
+def _data(folder: Path, run: Run, overrides: list[str], *, config_dir: str | None) -> Splits:
     """The run's own data, divided as it was for training, or other data, all of it.
 
     Other data was not trained on, so nothing of it is set aside, unless the overrides say how to
     divide it.
     """
     if not overrides:
-        return build.splits(config)
+        return build.splits(run.dataset)
     keys = [text.lstrip("+").partition("=")[0] for text in overrides]
-    changed = _on_other_data(config, overrides, config_dir=config_dir)
-    if _same(changed["dataset"], config["dataset"]):
+    changed = _on_other_data(run, overrides, config_dir=config_dir)
+    if _same(changed, run.dataset):
         if redivided := [key for key in REDIVIDED if f"dataset.{key}" in keys]:
             LOG.warning(
                 "dataset.%s divides the data anew: what is judged may have been trained on",
                 redivided[0],
             )
         return build.splits(changed)
-    if _is_own(folder, config, changed["dataset"]):
+    if _is_own(folder, run, changed):
         LOG.warning("this is the data that %s was trained on, divided as it was", folder.name)
-        changed["dataset"] = _limited(
-            changed["dataset"], own=config["dataset"], keys=keys, same=True
-        )
+        changed = _limited(changed, own=run.dataset, keys=keys, same=True)
         return build.splits(changed)
-    if _overlaps(changed["dataset"], config["dataset"]):
+    if _overlaps(changed, run.dataset):
         LOG.warning(
             "this is a part of the data of %s, or holds it: what is judged may have been "
             "trained on",
@@ -230,34 +228,36 @@ def _data(folder: Path, config: Config, overrides: list[str], *, config_dir: str
     return data
 
 
-def _same(dataset: Config, own: Config) -> bool:
+def _same(dataset: Option, own: Option) -> bool:
     """Whether training data is taken from the same place."""
-    return all(_place(dataset.get(key)) == _place(own.get(key)) for key in ORIGIN)
+    alike = (_place(dataset.get(key)) == _place(own.get(key)) for key in ORIGIN)
+    return dataset.target == own.target and all(alike)
 
 
-def _overlaps(dataset: Config, own: Config) -> bool:
+def _overlaps(dataset: Option, own: Option) -> bool:
     """Whether one of two data sets lies within the other's folder, or is the same file."""
     here, there = (
-        [Path(_place(data[key])) for key in ("root", "path") if isinstance(data.get(key), str)]
+        [Path(_place(data.get(key))) for key in ("root", "path") if isinstance(data.get(key), str)]
         for data in (dataset, own)
     )
     return any(a.is_relative_to(b) or b.is_relative_to(a) for a in here for b in there)
 
 
-def _is_own(folder: Path, config: Config, dataset: Config) -> bool:
+def _is_own(folder: Path, run: Run, dataset: Option) -> bool:
     """Whether data at another place is a copy of what the run was trained on.
 
     Then most of it must not be judged. Divided as for the run, it has the fingerprint of its data.
     """
-    own = config["dataset"]
-    if dataset["_target_"] != own["_target_"]:
+    own = run.dataset
+    if dataset.target != own.target:
         return False
-    there = {**own, **{key: dataset[key] for key in ORIGIN if key in dataset}}
+    moved = {key: dataset.get(key) for key in ORIGIN if key in dataset.arguments}
+    there = Option(own.target, {**own.arguments, **moved})
     logger = logging.getLogger("tlx.data")
     level = logger.level
     logger.setLevel(logging.ERROR)  # what a mere trial has to say is of no concern
     try:
-        fingerprint = build.splits({**config, "dataset": there}).fingerprint
+        fingerprint = build.splits(there).fingerprint
     except (ValueError, OSError):
         return False
     finally:
@@ -266,7 +266,7 @@ def _is_own(folder: Path, config: Config, dataset: Config) -> bool:
     return bool(fingerprint == said)
 
 
-def _check_pairs(data: Splits, own: Config) -> None:
+def _check_pairs(data: Splits, own: Option) -> None:
     """Raises a RunError where the run reads pairs of texts and the data none, or the reverse."""
     reads = "single texts" if own.get("pair_column") is None else "pairs"
     for split in (data.train, data.val, data.test, *data.extra.values()):
@@ -279,10 +279,8 @@ def _check_pairs(data: Splits, own: Config) -> None:
                 )
 
 
-def _on_other_data(
-    config: Config, overrides: list[str], *, config_dir: str | None
-) -> dict[str, Any]:
-    """The run's config with other data; where its own weights came from is of no concern.
+def _on_other_data(run: Run, overrides: list[str], *, config_dir: str | None) -> Option:
+    """Other data than the run's; where its own weights came from is of no concern.
 
     Raises:
         CheckError: the data is wrong.
@@ -296,23 +294,22 @@ def _on_other_data(
                 "everything else is the run's own"
             )
     if "dataset" in keys:
-        given = [f"seed={config['seed']}", *overrides]
+        given = [f"seed={run.seed}", *overrides]
         # unchecked: it is the run's network that has to read the data
         dataset = compose(given, config_dir=config_dir, check=False)["dataset"]
     else:
         changes = OmegaConf.from_dotlist([text.lstrip("+") for text in overrides])
-        dataset = {**config["dataset"], **OmegaConf.to_container(changes)["dataset"]}  # type: ignore[index,call-overload,dict-item]
-    trunk = {**config["backbone"], "init": "none"}
-    made = normalise({**config, "dataset": dataset, "backbone": trunk})
-    made["dataset"] = _limited(made["dataset"], own=config["dataset"], keys=keys)
+        dataset = {**run.plain["dataset"], **OmegaConf.to_container(changes)["dataset"]}  # type: ignore[index,call-overload,dict-item]
+    trunk = {**run.plain["backbone"], "init": "none"}
+    made = normalise({**run.plain, "dataset": dataset, "backbone": trunk})
+    limited = _limited(Option.of(made["dataset"]), own=run.dataset, keys=keys)
+    made["dataset"] = {"_target_": limited.target, **limited.arguments}
     if problems := [each for each in check(made) if TWO_CLASSES not in str(each)]:
         raise CheckError(problems)
-    return made
+    return limited
 
 
-def _limited(
-    dataset: Config, *, own: Config, keys: list[str], same: bool | None = None
-) -> dict[str, Any]:
+def _limited(dataset: Option, *, own: Option, keys: list[str], same: bool | None = None) -> Option:
     """The data, limited as the run's where that is its training data, and whole where it is other.
 
     Limits hold for what is trained on, which other data is not: drawing from it could only fail.
@@ -327,9 +324,10 @@ def _limited(
     given = {key for key in LIMITS if f"dataset.{key}" in keys}
     same = _same(dataset, own) if same is None else same
     if same and given:
-        return dict(dataset)
-    free = {key for key in LIMITS if key in dataset} - given
-    return {**dataset, **{key: own.get(key) if same else None for key in free}}
+        return dataset
+    free = {key for key in LIMITS if key in dataset.arguments} - given
+    limits = {key: own.get(key) if same else None for key in free}
+    return Option(dataset.target, {**dataset.arguments, **limits})
 
 
 def _place(value: Any) -> Any:
@@ -343,7 +341,7 @@ class Predictor:
         """Loads the run's network."""
         cores.limit_torch()
         self.folder = folder
-        self.config, self.model = load(folder)
+        self.run, self.model = load(folder)
 
     def predict(
         self, inputs: Iterable[str | Path], *, batch_size: int = 64
@@ -367,7 +365,7 @@ class Predictor:
             return self._predict_texts(inputs, batch_size)
         from tlx.data.images.given import images
 
-        paths = images(inputs, self.config["dataset"])
+        paths = images(inputs, self.run.plain["dataset"])
         batches = _batches(paths, spec, self.model.task.targets, batch_size)
         collected = outputs(self.model.network, batches, Collector(self.model.task))
         found = _of_new_items(self.model.task, collected)
@@ -382,7 +380,7 @@ class Predictor:
         targets = self.model.task.targets
         words = labels.kind == "tags"
         known = self._words() if words else ()
-        given = texts(inputs, self.config["dataset"], words=words, known=known)
+        given = texts(inputs, self.run.plain["dataset"], words=words, known=known)
         nothing = [targets.nothing(each.content) for each in given]
         raw = Texts.of([each.place for each in given], [each.content for each in given], nothing)
         made, collate = tokens.encoded(raw, spec)
@@ -424,7 +422,7 @@ def _of_new_items(task: Task, collected: Collected) -> list[dict[str, Any]]:
 
 
 def _batches(
-    paths: list[Path], spec: Config, targets: Targets, batch_size: int
+    paths: list[Path], spec: Mapping[str, Any], targets: Targets, batch_size: int
 ) -> Iterator[dict[str, Any]]:
     """Encoded batches, a few images in memory at a time; what cannot be read is told at the end."""
     from tlx.data.images.inputs import collate, image_encoder

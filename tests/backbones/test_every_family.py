@@ -22,6 +22,7 @@ from tlx.backbones.transformers import evidence
 from tlx.backbones.transformers.language_heads import is_causal
 from tlx.config.compose import compose
 from tlx.config.identity import normalise
+from tlx.config.run import typed
 from tlx.data.splits import Labels
 
 TASKS = {"pooled": "text_classification", "word": "token_classification"}
@@ -91,12 +92,13 @@ def config_of(kind, unit, strategy, kwargs):
 def used(kind, unit, strategy, folder, kwargs):
     """`refused: …`, `no form: …`, or how far the exported network is off, of its largest output."""
     config = config_of(kind, unit, strategy, kwargs)
-    effects = build.regularization(config)
+    run = typed(config)
+    effects = build.regularization(run)
     try:
-        build.rehearse(config, effects)
+        build.rehearse(run, effects)
     except ValueError as error:
         return f"refused: {error}"
-    made = build.model(config, LABELS[unit], effects=effects, texts=lambda: TEXTS, init="none")
+    made = build.model(run, LABELS[unit], effects=effects, texts=lambda: TEXTS, init="none")
     spec, network = made.backbone.input_spec, made.network.train()
     inputs = batch(spec, [9, 4])
     if unit == "word":

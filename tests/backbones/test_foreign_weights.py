@@ -15,6 +15,7 @@ from tlx.backbones.weights import files as weights
 from tlx.backbones.weights import kinds as weight_kinds
 from tlx.backbones.weights.key_rules import KeyRules, renamed
 from tlx.config.check import CheckError
+from tlx.config.run import typed
 from tlx.data.splits import Labels
 
 NAME = "test_resnet"
@@ -272,9 +273,10 @@ def kept(path, *more, classes=7):
     config = tlx.compose(
         ["backbone=timm", f"backbone.name={NAME}", f"backbone.init={path}", "init_head=keep", *more]
     )
-    effects = build.regularization(config)
+    run = typed(config)
+    effects = build.regularization(run)
     labels = Labels("single", tuple("abcdefghij"[:classes]))
-    return build.model(config, labels, effects=effects, init=str(path))
+    return build.model(run, labels, effects=effects, init=str(path))
 
 
 @pytest.mark.parametrize("name", ["fc", "linear", "module.fc"])

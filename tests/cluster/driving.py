@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -42,9 +41,9 @@ def freeze(runs_dir, *, seed=0, steps=60, more=()):
 
 
 def options(kind, **changes):
-    """An executor node with the schema's defaults, made for tests."""
+    """Options of an executor with the schema's defaults, made for tests."""
     quick = {"poll_s": 0.5, "cpus": 1, "max_requeues": 5}
-    return {**asdict(Executor()), "kind": kind, **quick, **changes}
+    return Executor(kind=kind, **{**quick, **changes})
 
 
 class Drive:

@@ -11,6 +11,7 @@ from tlx.config import changes, identity
 from tlx.config.changes import Change
 from tlx.config.compose import Composer, compose
 from tlx.config.places import conf_dir
+from tlx.config.run import typed
 from tlx.execution import execute, runs
 from tlx.methods.stages import layout_of
 from tlx.results import record
@@ -45,11 +46,11 @@ def test_a_run_of_before_is_not_taken_up_under_the_new_meaning(tmp_path, monkeyp
     folder = tmp_path / "run"
     runs.write_json(folder / execute.PROVENANCE, {"code": {"sha": "abc123"}})
     with pytest.raises(runs.RunError, match=r"(?s)parts.*since tlx 9.9.*accumulate=1.*abc123"):
-        execute.refuse_changed(OLD, folder)
-    execute.refuse_changed(OTHER, folder)
+        execute.refuse_changed(typed(OLD), folder)
+    execute.refuse_changed(typed(OTHER), folder)
     facts = {"changes": changes.marks(identity.normalise(OLD))}
     (folder / execute.PROVENANCE).write_text(json.dumps(facts), encoding="utf-8")
-    execute.refuse_changed(OLD, folder)
+    execute.refuse_changed(typed(OLD), folder)
 
 
 def test_a_job_of_before_is_not_trained_under_the_new_meaning(tmp_path):

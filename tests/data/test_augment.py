@@ -11,6 +11,7 @@ from PIL import Image
 from tlx import build
 from tlx.config.compose import compose
 from tlx.config.places import conf_dir
+from tlx.config.run import typed
 from tlx.data.augment import IN_STEP
 from tlx.data.images import augment
 from tlx.data.images.inputs import image_encoder
@@ -38,7 +39,7 @@ def picture(width=40, height=30):
 
 def made(option):
     config = compose([f"augmentation=[{option}]"], check=False)
-    return build.augmentations(config)
+    return build.augmentations(typed(config))
 
 
 def run(augmentations, seed, *, train=True, size=(40, 30), **options):

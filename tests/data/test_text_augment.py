@@ -14,6 +14,7 @@ from tlx import build
 from tlx.config.check import check
 from tlx.config.compose import compose
 from tlx.config.places import conf_dir
+from tlx.config.run import typed
 from tlx.data.text import inputs as tokens
 from tlx.data.text.augment import token_cutoff, word_dropout, word_swap
 from tlx.data.text.tokenise import special_ids
@@ -34,7 +35,7 @@ seeds = st.integers(0, 1000)
 
 
 MADE = {
-    option: build.augmentations(compose([f"augmentation=[{option}]"], check=False))[0]
+    option: build.augmentations(typed(compose([f"augmentation=[{option}]"], check=False)))[0]
     for option in OPTIONS
 }
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tlx.config.compose import compose
+from tlx.config.run import typed
 from tlx.execution import execute, runs
 from tlx.execution.lineage import Located, Locator
 from tlx.results import record
@@ -44,8 +45,8 @@ class Scripted:
         if outcome == "busy":
             return Ended(job.folder, "busy")
         if outcome in {"finished", "failed", "pruned"}:
-            config = runs.read_config(job.folder)
-            made = execute.blank(job.folder, config)
+            run = runs.read_run(job.folder)
+            made = execute.blank(job.folder, run)
             error = "ValueError: no" if outcome == "failed" else None
             record.write(job.folder, record.dataclasses.replace(made, status=outcome, error=error))
         return Ended(job.folder, outcome, "killed" if outcome == "lost" else None)
@@ -61,7 +62,7 @@ def tasks(runs_dir: Path, seeds=(0, 1, 2), **options) -> list[Task]:
     locator = Locator()
     configs = [compose([*BASE, f"seed={seed}", f"runs_dir={runs_dir}"]) for seed in seeds]
     return [
-        Task(locator.locate(config), f"arm seed {seed}", **options)
+        Task(locator.locate(typed(config)), f"arm seed {seed}", **options)
         for seed, config in zip(seeds, configs, strict=True)
     ]
 
@@ -166,8 +167,8 @@ def test_another_process_that_holds_a_run_keeps_it(tmp_path, monkeypatch):
 def child(parent: Task, runs_dir: Path) -> Task:
     locator = Locator()
     line = [*BASE, f"backbone.init=run:{parent.run}", f"runs_dir={runs_dir}", "seed=7"]
-    runs.write_config(parent.found.folder, parent.found.config)
-    return Task(locator.locate(compose(line)), "child")
+    runs.write_config(parent.found.folder, parent.found.run.plain)
+    return Task(locator.locate(typed(compose(line))), "child")
 
 
 def test_parents_come_first(tmp_path):
@@ -243,7 +244,7 @@ def spoilt_parent(parent: Task, fault: str) -> None:
     folder = parent.found.folder
     (folder / runs.WEIGHTS).write_bytes(b"weights")
     runs.write_json(folder / execute.PROVENANCE, {"lineage": []})
-    made = execute.blank(folder, parent.found.config)
+    made = execute.blank(folder, parent.found.run)
     done = record.dataclasses.replace(made, status="finished")
     record.write_finished(folder, done, weights=True)
     if fault == "gone":

@@ -14,6 +14,8 @@ import yaml
 import launching
 from studying import SMALL, finished, tlx
 from tlx.config.compose import compose
+from tlx.config.run import typed
+from tlx.config.schema import Executor
 from tlx.execution import runs
 from tlx.execution.lineage import Locator
 from tlx.results import manifest as manifests
@@ -39,7 +41,7 @@ ARMS = {
     "stops": ["optimizer.lr=0.3", *STOPS],
 }
 TWO = {name: ARMS[name] for name in ("low", "high")}
-OPTIONS = {"workers": 2, "per_device": 1, "threads": 1, "timeout_minutes": None, "memory_gb": None}
+OPTIONS = Executor(workers=2, threads=1)
 FILES = {
     *("config.yaml", "overrides.txt", "provenance.json", "record.json", "metrics.csv", "log.txt"),
     *("progress.json", "model.safetensors", "predictions"),
@@ -59,7 +61,7 @@ def tasks(runs_dir: Path, *more: str, arms: dict[str, list[str]] = ARMS) -> dict
     found = {}
     for name, own in arms.items():
         config = compose([*BASE, *own, *more, f"runs_dir={runs_dir}"])
-        found[name] = Task(locator.locate(config), name)
+        found[name] = Task(locator.locate(typed(config)), name)
     return found
 
 

@@ -27,6 +27,7 @@ from tlx import build
 from tlx.backbones.export.networks import export
 from tlx.config.compose import compose
 from tlx.config.identity import normalise
+from tlx.config.run import typed
 from tlx.execution import execute
 from tlx.results import record
 
@@ -77,7 +78,7 @@ FORMS = {
 )
 def test_losses_and_weights_are_the_trainers(case, tmp_path):
     config = normalise(compose([*BASE, *CASES[case], f"runs_dir={tmp_path / 'runs'}"]))
-    plan = build.plan(config, init="none")
+    plan = build.plan(typed(config), init="none")
     start = exported(plan, plan.model.network.state_dict(), tmp_path / "start")
     trainer = reference(config, plan, start, frozen=FROZEN.get(case, ()))
     folder = tmp_path / "runs" / execute.run(config).run
@@ -115,7 +116,7 @@ def reference(config, plan, folder, *, frozen):
     network = FORMS[unit].from_pretrained(folder)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(not name.startswith(frozen))
-    order = build.order_of(config, plan)
+    order = build.order_of(typed(config), plan)
     positions = [item for step in range(STEPS) for item in order.batch_at(step)[1]]
     items = ITEMS[unit](plan.splits.train.raw, tokenizer)
     collator = DataCollatorWithPadding if unit == "pooled" else DataCollatorForTokenClassification

@@ -18,6 +18,7 @@ from tlx.config import changes
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
 from tlx.config.identity import normalise, run_id
+from tlx.config.run import typed
 from tlx.execution import execute, runs
 from tlx.methods.probes import Solution
 from tlx.training.engine import solve as probe
@@ -61,7 +62,7 @@ def features_of(config, plan):
     network = plan.model.network.eval()
     found = {}
     for name in ("train", "val", "test"):
-        loader = build.eval_loader(config, plan, getattr(plan.splits, name), train.Share())
+        loader = build.eval_loader(typed(config), plan, getattr(plan.splits, name), train.Share())
         with torch.no_grad():
             parts = [(network.with_features(b["input"])[0].pooled, b["target"]) for b in loader]
         found[name] = [torch.cat(part).numpy() for part in zip(*parts, strict=True)]
@@ -73,7 +74,7 @@ def test_accuracy_equals_sklearns_on_the_same_features(tmp_path):
     made, folder, config = run(
         tmp_path, f"optimizer.penalties={penalties}", "optimizer.tolerance=1e-6"
     )
-    found = features_of(config, build.plan(config, init="none"))
+    found = features_of(config, build.plan(typed(config), init="none"))
     chosen = made.notes["lbfgs"]
     features, targets = found["train"]
     solver = LogisticRegression(
@@ -140,7 +141,7 @@ def test_tfidf_stays_sparse_and_is_sklearns(tmp_path, monkeypatch):
     made = execute.run(config)
     assert not list((tmp_path / build.STORE).rglob("*.*"))  # no dense row is stored
     (stage,) = made.stages
-    plan = build.plan(config, init="none")
+    plan = build.plan(typed(config), init="none")
     assert (stage.boundary, stage.computed) == (
         "backbone",
         len(plan.splits.train) + len(plan.splits.val),
@@ -359,13 +360,13 @@ def test_other_optimizers_are_left_alone():
 def test_more_than_a_linear_head_is_refused_before_anything_is_solved(tmp_path):
     """Where the config cannot tell."""
     config = compose([*BASE, "dataset.labels_per_class=5", f"runs_dir={tmp_path}"])
-    plan = build.plan(config, init="none")
+    plan = build.plan(typed(config), init="none")
     (span,) = plan.spans
     more = {**span.stage.trains, "backbone.conv1.0.weight": 1.0}
     wider = replace(span, stage=replace(span.stage, trains=more))
-    trainer = train.trainer_of(config, tmp_path, plan, [])
+    trainer = train.trainer_of(typed(config), tmp_path, plan, [])
     module = TransferModule(plan.recipe, total_steps=1)
-    reuse = build.reuse(config, plan, trainer, module)
+    reuse = build.reuse(typed(config), plan, trainer, module)
     with pytest.raises(ValueError, match=r"backbone\.conv1\.0\.weight.*linear_probe"):
         probe.fit(
             trainer,

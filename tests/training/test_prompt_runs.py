@@ -51,10 +51,10 @@ def test_a_loaded_run_gives_its_own_figures_and_stored_nothing(kind, given, tmp_
 
 def _fresh(folder):
     """The run's network before it was trained."""
-    config = runs.read_config(folder)
-    data = build.splits(config)
-    effects = build.regularization(config)
-    made = build.model(config, data.labels, effects=effects, texts=data.texts, init="none")
+    run = runs.read_run(folder)
+    data = build.splits(run.dataset)
+    effects = build.regularization(run)
+    made = build.model(run, data.labels, effects=effects, texts=data.texts, init="none")
     return made.network.state_dict()
 
 

@@ -41,15 +41,15 @@ ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
 """Place to what it may be, where it is given, and why."""
 
 
-def is_exact(config: Node) -> bool:
-    """Whether the optimizer is one that solves."""
-    node = config.get("optimizer")
-    return isinstance(node, Mapping) and node.get("_target_") == TARGET
+def solves(optimizer: object) -> bool:
+    """Whether an optimizer, by its target, is one that solves."""
+    return optimizer == TARGET
 
 
 def check(config: Node) -> Iterator[Problem]:
     """Problems of a config whose optimizer solves; none of another's."""
-    if not is_exact(config):
+    node = config.get("optimizer")
+    if not (isinstance(node, Mapping) and solves(node.get("_target_"))):
         return
     for place, (allowed, why) in ONLY.items():
         group, _, key = place.partition(".")

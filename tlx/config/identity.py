@@ -91,7 +91,11 @@ def run_id(config: Node) -> str:
 
     `backbone.init=experiment:NAME` is hashed as written: name its run (`run:ID`) first.
     """
-    full = normalise(config)
+    return normalised_id(normalise(config))
+
+
+def normalised_id(full: Node) -> str:
+    """The same for a config that is normalised."""
     words = [_title(full.get(group)) for group in ("dataset", "backbone", "freeze_strategy")]
     text = json.dumps(_essence(full), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -18,7 +18,8 @@ from tlx.base.secrecy import masked, masked_line, masked_text
 from tlx.config import changes
 from tlx.config.check import CheckError, check
 from tlx.config.components import components
-from tlx.config.identity import normalise, run_id
+from tlx.config.identity import normalise
+from tlx.config.run import Run, typed
 from tlx.execution import launch, lost_ranks, runs
 from tlx.execution.lineage import Located, Locator, finished, known
 from tlx.results import provenance, record
@@ -26,7 +27,6 @@ from tlx.results.record import Record
 
 __all__ = ["Facts", "finished", "identify", "prepare", "rerun", "run", "run_here", "train"]
 
-Config = Mapping[str, Any]
 PROVENANCE = "provenance.json"
 CHECKPOINTS = "checkpoints"
 FUSED = "fused.json"
@@ -40,7 +40,7 @@ BEFORE = "before"
 
 
 def run(
-    config: Config,
+    config: Mapping[str, Any],
     *,
     force: bool = False,
     overrides: list[str] | None = None,
@@ -58,14 +58,14 @@ def run(
         CheckError: the config is wrong.
         RunError: somebody else is at work on this run, or a parent cannot be found.
     """
-    config = normalise(dict(config))
-    if problems := check(config):
+    full = normalise(config)
+    if problems := check(full):
         raise CheckError(problems)
-    found = Locator(config_dir=config_dir).locate(config)
+    found = Locator(config_dir=config_dir).locate(typed(full))
     done = None if force else finished(found.folder)
     if done is not None:
         say(f"{found.folder.name} is finished already: {found.folder} (--force trains it again)")
-        for line in changed_inputs(found.folder, found.config):
+        for line in changed_inputs(found.folder, found.run):
             say(line)
         return done
     for parent in found.chain[:-1]:
@@ -81,18 +81,18 @@ def train(found: Located, *, overrides: Sequence[str] = (), force: bool = False)
     """Trains one run whose parents have finished, here or through torchrun."""
     if launch.is_first():
         prepare(found, overrides=overrides, force=force)
-    if launch.wants_torchrun(found.config):
-        return start_ranks(found.folder, found.config)
-    return run_here(found.folder, init=found.init, config=found.config)
+    if launch.wants_torchrun(found.run):
+        return start_ranks(found.folder, found.run)
+    return run_here(found.folder, init=found.init, run=found.run)
 
 
-def start_ranks(folder: Path, config: Config) -> Record:
+def start_ranks(folder: Path, run: Run) -> Record:
     """Trains a frozen run through torchrun; also raises what `after_launch` does."""
     from tlx.training.engine import memory
 
     def parts() -> int:
-        given = config["trainer"]["accumulate"]
-        return memory.read(folder / CHECKPOINTS, accumulate=given).accumulate
+        accumulate = run.trainer.accumulate
+        return memory.read(folder / CHECKPOINTS, accumulate=accumulate).accumulate
 
     before, stopped = 0, False
     while before < parts() and not stopped:
@@ -100,7 +100,7 @@ def start_ranks(folder: Path, config: Config) -> Record:
             say(f"a device's memory was full: again from the last checkpoint, in {parts()} parts")
         before = parts()
         with interrupts.holding():  # one more Ctrl-C may come when the ranks have just ended
-            stopped = launch.start(folder, config).stopped
+            stopped = launch.start(folder, run).stopped
             if stopped:
                 cut_off(folder, "its ranks were ended before they could save")
     done = after_launch(folder)
@@ -140,13 +140,13 @@ def after_launch(folder: Path) -> Record:
     )
 
 
-def identify(config: Config, *, config_dir: str | None = None) -> str:
-    """The id that a run of this config gets; nothing is trained for it.
+def identify(run: Run, *, config_dir: str | None = None) -> str:
+    """The id that a run gets; nothing is trained for it.
 
     Raises:
         RunError: the run that it starts from cannot be found, or waits for itself.
     """
-    return Locator(config_dir=config_dir).locate(config).folder.name
+    return Locator(config_dir=config_dir).locate(run).folder.name
 
 
 class Facts:
@@ -207,7 +207,7 @@ def prepare(
         Busy: somebody is at work on the run.
         RunError: the parent's weights are gone.
     """
-    folder, config, facts = found.folder, found.config, facts or Facts()
+    folder, run, facts = found.folder, found.run, facts or Facts()
     if found.parent is not None and not Path(found.init).is_file():
         raise runs.RunError(
             f"backbone.init: {found.parent.folder.name} has no {runs.WEIGHTS}; "
@@ -222,7 +222,7 @@ def prepare(
             return  # meanwhile, by another process: its record speaks of what lies here
         if record.status_of(folder) == "failed":  # it is about to be tried again
             (folder / record.FILE).unlink()
-        runs.write_config(folder, config, sync=False)
+        runs.write_config(folder, run.plain, sync=False)
         text = "".join(f"{masked_line(line)}\n" for line in overrides)
         durable.write(folder / "overrides.txt", text, sync=False)
         lineage = []
@@ -246,12 +246,12 @@ def prepare(
                     "hardware": provenance.hardware(),
                     "code": facts.code,
                     "working_folder_code": facts.working_folder_code,
-                    "seeds": {"seed": config["seed"], "order_seed": config["order_seed"]},
-                    "inputs": facts.inputs(input_paths(config)),
+                    "seeds": {"seed": run.seed, "order_seed": run.order_seed},
+                    "inputs": facts.inputs(input_paths(run)),
                     "init": found.init,
                     "lineage": lineage,
-                    "changes": changes.marks(normalise(config)),
-                    "components": components(config),
+                    "changes": changes.marks(run.plain),
+                    "components": components(run.plain),
                 }
             ),
             sync=False,
@@ -303,10 +303,10 @@ def init_of(folder: Path) -> str:
     return found
 
 
-def input_paths(config: Config) -> dict[str, str]:
+def input_paths(run: Run) -> dict[str, str]:
     """The files and folders outside the project that a run reads."""
     found = {}
-    dataset, init = config["dataset"], config["backbone"]["init"]
+    dataset, init = run.dataset.arguments, run.backbone.arguments["init"]
     for key in ("root", "path", "csv", "source_text"):
         if isinstance(dataset.get(key), str):
             found[f"dataset.{key}"] = dataset[key]
@@ -315,14 +315,14 @@ def input_paths(config: Config) -> dict[str, str]:
     return found
 
 
-def changed_inputs(folder: Path, config: Config) -> list[str]:
+def changed_inputs(folder: Path, run: Run) -> list[str]:
     """What changed on disk or in the code since a finished run, a line each."""
     try:
         before = provenance_of(folder)
     except (runs.RunError, sealed.Damaged) as error:  # the run is finished all the same
         return [f"  note: whether anything changed since is not known: {error}"]
     lines = []
-    now = provenance.stat_fingerprint(input_paths(config))
+    now = provenance.stat_fingerprint(input_paths(run))
     for name, value in before.get("inputs", {}).items():
         if now.get(name) != value:
             lines.append(f"  note: {name} changed on disk since; --force trains on what is there")
@@ -352,16 +352,16 @@ def run_folder(folder: Path) -> Record:
     """
     if (folder / FUSED).exists():
         return run_together([folder.parent / name for name in _fused(folder)])
-    config = runs.read_config(folder)
+    run = runs.read_run(folder)
     try:
-        refuse_changed(config, folder)
+        refuse_changed(run, folder)
     except runs.RunError as error:
         if launch.is_first():
             fail(folder, str(error))
         raise
-    if launch.wants_torchrun(config):
-        return start_ranks(folder, config)
-    return run_here(folder, config=config)
+    if launch.wants_torchrun(run):
+        return start_ranks(folder, run)
+    return run_here(folder, run=run)
 
 
 def _fused(folder: Path) -> list[str]:
@@ -378,13 +378,13 @@ def _fused(folder: Path) -> list[str]:
     return together
 
 
-def run_here(folder: Path, *, init: str | None = None, config: Config | None = None) -> Record:
+def run_here(folder: Path, *, init: str | None = None, run: Run | None = None) -> Record:
     """Trains (this rank of) a run, unless somebody else has just finished it.
 
     Args:
         folder: of the run.
         init: `hub`, `none` or a file of weights; None: what was found when the run was prepared.
-        config: of the run; None: what is frozen in the folder.
+        run: its config; None: what is frozen in the folder.
 
     Raises:
         Interrupted: a signal asked to stop; everything is saved.
@@ -395,21 +395,19 @@ def run_here(folder: Path, *, init: str | None = None, config: Config | None = N
     from tlx.train import train as train_
 
     cores.limit_torch()
-    config = runs.read_config(folder) if config is None else config
+    run = runs.read_run(folder) if run is None else run
     init = init_of(folder) if init is None else init
     if launch.is_first():
         lost_ranks.forget(folder)  # before the others are let in
-    rank, world = launch.join_ranks(config)
+    rank, world = launch.join_ranks(run)
     if rank != 0:
         with interrupts.at_work(), lost_ranks.noted(folder, rank):
-            return train_(config, folder, init=init, rank=rank, world=world)
+            return train_(run, folder, init=init, rank=rank, world=world)
     with interrupts.at_work(), runs.at_work(folder):
         done = finished(folder)
         if done is not None and world == 1:
             return done
-        return _guarded(
-            folder, config, lambda: train_(config, folder, init=init, rank=rank, world=world)
-        )
+        return _guarded(folder, run, lambda: train_(run, folder, init=init, rank=rank, world=world))
 
 
 def run_together(folders: Sequence[Path]) -> Record:
@@ -428,17 +426,17 @@ def run_together(folders: Sequence[Path]) -> Record:
     from tlx.training.engine.signals import Interrupted, Pruned
     from tlx.training.logs.writers import Writers
 
-    left: dict[Path, Config] = {}
+    left: dict[Path, Run] = {}
 
     def over(folder: Path, reason: Exception | None) -> None:
-        config = left.pop(folder)
+        run = left.pop(folder)
         if reason is None:
-            tidy(folder, keep=config["keep"])
+            tidy(folder, keep=run.keep)
         else:
             pruned = isinstance(reason, Pruned)
             said = str(reason) if pruned else f"{type(reason).__name__}: {reason}"
             note(folder, said)
-            _end(folder, config, "pruned" if pruned else "failed", said)
+            _end(folder, run, "pruned" if pruned else "failed", said)
 
     def note(folder: Path, text: str) -> None:
         with open(folder / runs.LOG, "a", encoding="utf-8") as log:
@@ -447,71 +445,71 @@ def run_together(folders: Sequence[Path]) -> Record:
     with interrupts.at_work(), runs.at_work_all(folders) as busy:
         for folder in folders:
             if folder not in busy and finished(folder) is None:
-                left[folder] = runs.read_config(folder)
+                left[folder] = runs.read_run(folder)
         try:
             with Writers() as writers:
                 writers.all(record.write, left, [blank(*each) for each in left.items()])
             for folder in left:
                 if folder != folders[0]:
                     note(folder, f"trained with others as one, see {folders[0] / runs.LOG}")
-            given = [Given(folder, config, init_of(folder)) for folder, config in left.items()]
+            given = [Given(folder, run, init_of(folder)) for folder, run in left.items()]
             with interrupts.recognised():
                 train_stack(given, over=over)
         except CannotFuse as reason:
-            for folder, config in left.items():
-                _end(folder, config, "interrupted", f"not as one: {reason}")
+            for folder, run in left.items():
+                _end(folder, run, "interrupted", f"not as one: {reason}")
             raise runs.Apart(f"not trained together: {reason}") from reason
         except (Interrupted, interrupts.Stopped, KeyboardInterrupt) as stop:
-            for folder, config in left.items():
-                _end(folder, config, "interrupted", str(stop))
+            for folder, run in left.items():
+                _end(folder, run, "interrupted", str(stop))
             raise
         except Exception as error:  # one's fault, maybe: alone, each fails or finishes by itself
             print(masked_text(traceback.format_exc()), file=sys.stderr, end="", flush=True)
             said = f"{type(error).__name__}: {error}"
-            for folder, config in left.items():
-                _end(folder, config, "interrupted", f"not as one: {said}")
+            for folder, run in left.items():
+                _end(folder, run, "interrupted", f"not as one: {said}")
             raise runs.Apart(f"not trained together any longer: {said}") from error
     interrupts.REQUESTS.heed()
     return after_launch(given[0].folder)
 
 
-def _guarded(folder: Path, config: Config, work: Callable[[], Record]) -> Record:
+def _guarded(folder: Path, run: Run, work: Callable[[], Record]) -> Record:
     """Records how a run ended that did not finish, then lets the exception go on."""
     from tlx.training.engine.memory import Divided
     from tlx.training.engine.signals import Interrupted, Pruned
 
     try:
         with interrupts.holding():
-            record.write(folder, blank(folder, config))
+            record.write(folder, blank(folder, run))
         with interrupts.recognised():
             done = work()
         with interrupts.holding():
-            tidy(folder, keep=config["keep"])
+            tidy(folder, keep=run.keep)
     except (Interrupted, Divided, interrupts.Stopped, KeyboardInterrupt) as stop:
         if record.status_of(folder) != "finished":  # it came when all was done but the goodbyes
-            _end(folder, config, "interrupted", str(stop))
+            _end(folder, run, "interrupted", str(stop))
         raise
     except Pruned as stop:
-        _end(folder, config, "pruned", str(stop))
+        _end(folder, run, "pruned", str(stop))
         raise
     except BaseException as error:
         if lost_ranks.is_lost(error):
             status, reason = lost_ranks.verdict(folder, error)
-            _end(folder, config, status, reason)
+            _end(folder, run, status, reason)
             if status == "interrupted":
                 raise runs.Lost(reason) from error
             raise
-        _fail(folder, config, error)
+        _fail(folder, run, error)
         raise
     interrupts.REQUESTS.heed()
     return done
 
 
-def _fail(folder: Path, config: Config, error: BaseException) -> None:
+def _fail(folder: Path, run: Run, error: BaseException) -> None:
     """Records an error, in words where it was the disk; raises those."""
     words = disk.explained(error, folder)
     try:
-        _end(folder, config, "failed", f"{type(words).__name__}: {words}")
+        _end(folder, run, "failed", f"{type(words).__name__}: {words}")
     except disk.DiskError as also:
         if also.errno != getattr(words, "errno", None):
             raise
@@ -520,22 +518,22 @@ def _fail(folder: Path, config: Config, error: BaseException) -> None:
         raise words
 
 
-def blank(folder: Path, config: Config) -> Record:
+def blank(folder: Path, run: Run) -> Record:
     """The record of a run that has just begun."""
     return Record(
         run=folder.name,
-        name=config["name"] or folder.name,
+        name=run.name or folder.name,
         status="running",
-        task=config["task"]["_target_"].rpartition(".")[2],
-        seed=config["seed"],
+        task=run.task.function,
+        seed=run.seed,
         budget_steps=0,
     )
 
 
-def _end(folder: Path, config: Config, status: str, reason: str) -> None:
+def _end(folder: Path, run: Run, status: str, reason: str) -> None:
     error = masked_text(reason)
     with interrupts.holding():
-        record.write(folder, replace(blank(folder, config), status=status, error=error))
+        record.write(folder, replace(blank(folder, run), status=status, error=error))
 
 
 def tidy(folder: Path, *, keep: str) -> None:
@@ -562,7 +560,7 @@ def fail(folder: Path, reason: str) -> None:
     """
     with runs.at_work(folder, patient=False):
         if finished(folder) is None:
-            _end(folder, runs.read_config(folder), "failed", reason)
+            _end(folder, runs.read_run(folder), "failed", reason)
 
 
 def cut_off(folder: Path, reason: str) -> None:
@@ -576,14 +574,14 @@ def cut_off(folder: Path, reason: str) -> None:
         with runs.at_work_all([folder]) as busy:
             if not busy:
                 if record.status_of(folder) == "running":
-                    _end(folder, runs.read_config(folder), "interrupted", f"stopped: {reason}")
+                    _end(folder, runs.read_run(folder), "interrupted", f"stopped: {reason}")
                 return
         if time.monotonic() > until or not runs.held_here(folder):
             return
         time.sleep(0.05)
 
 
-def refuse_changed(config: Config, folder: Path) -> None:
+def refuse_changed(run: Run, folder: Path) -> None:
     """Refuses to take up a run whose config means something else since it was frozen.
 
     Raises:
@@ -591,14 +589,14 @@ def refuse_changed(config: Config, folder: Path) -> None:
             the old meaning, where there is one; or functions of the project that were edited.
     """
     before = provenance_of(folder)
-    code = components(config)
+    code = components(run.plain)
     if edited := sorted(n for n, had in before.get("components", {}).items() if code.get(n) != had):
         commit = before.get("working_folder_code", {}).get("sha") or "unknown"
         raise runs.RunError(
             f"{folder.name} was frozen with other code of {', '.join(edited)}; the line that "
             f"started it starts today's, under another id; the project's commit was {commit}"
         )
-    lacking = changes.lacking(normalise(config), before.get("changes", []))
+    lacking = changes.lacking(run.plain, before.get("changes", []))
     if not lacking:
         return
     commit = before.get("code", {}).get("sha")
@@ -611,11 +609,11 @@ def refuse_changed(config: Config, folder: Path) -> None:
     raise runs.RunError("\n".join(lines))
 
 
-def rerun(config: Config, *, into: Path, parents: Path, original: Path) -> Record:
+def rerun(run: Run, *, into: Path, parents: Path, original: Path) -> Record:
     """Trains a frozen config anew in another runs folder.
 
     Args:
-        config: resolved, as read from a run's folder.
+        run: as read from its folder.
         into: runs folder of the copy; what lies there of this run is replaced.
         parents: runs folder where the run that this one starts from is looked for.
         original: the run's folder, whose provenance says what the config meant then.
@@ -623,15 +621,15 @@ def rerun(config: Config, *, into: Path, parents: Path, original: Path) -> Recor
     Raises:
         RunError: the config means something else since.
     """
-    refuse_changed(config, original)
-    config = {**config, "logger": {}}  # the original's W&B run stays as it is
-    _take_threads(provenance_of(parents / run_id(config)))
-    init, parent = config["backbone"]["init"], None
+    refuse_changed(run, original)
+    run = run.changed(logger={})  # the original's W&B run stays as it is
+    _take_threads(provenance_of(parents / run.id))
+    init, parent = run.backbone.arguments["init"], None
     if init.startswith("run:"):
         before = runs.find(init.removeprefix("run:"), runs_dir=parents)
-        parent = Located(before, runs.read_config(before))
-    folder = into.expanduser().absolute() / run_id(config)
-    return train(Located(folder, dict(config), parent), force=True)
+        parent = Located(before, runs.read_run(before))
+    folder = into.expanduser().absolute() / run.id
+    return train(Located(folder, run, parent), force=True)
 
 
 def _take_threads(said: Mapping[str, Any]) -> None:

@@ -7,15 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tlx.base import cores, interrupts
+from tlx.config.run import Run
 from tlx.execution import runs
 
-Config = Mapping[str, Any]
 PR_SET_PDEATHSIG = 1
 
 
@@ -33,17 +31,17 @@ def is_first() -> bool:
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 
 
-def wants_torchrun(config: Config) -> bool:
+def wants_torchrun(run: Run) -> bool:
     """Whether this process must start the run's workers itself."""
     if inside_launcher():
         return False
-    trainer = config["trainer"]
-    if trainer["nodes"] > 1:
+    trainer = run.trainer
+    if trainer.nodes > 1:
         raise runs.RunError(
-            f"trainer.nodes={trainer['nodes']} needs a launcher on every node: start the same "
+            f"trainer.nodes={trainer.nodes} needs a launcher on every node: start the same "
             "line under srun, or under torchrun --nnodes"
         )
-    return bool(trainer["devices"] > 1)
+    return trainer.devices > 1
 
 
 @dataclass(frozen=True)
@@ -54,13 +52,13 @@ class Launched:
     stopped: bool
 
 
-def start(folder: Path, config: Config) -> Launched:
+def start(folder: Path, run: Run) -> Launched:
     """Starts one worker a device through torchrun on a frozen config, and waits for them.
 
     They are a session of their own: torchrun takes a second signal, such as that of the terminal
     beside ours, for an order to let go of its workers at once.
     """
-    devices = config["trainer"]["devices"]
+    devices = run.trainer.devices
     command = [
         *(sys.executable, "-m", "torch.distributed.run"),
         *("--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={devices}"),
@@ -101,7 +99,7 @@ def _wait(process: "subprocess.Popen[bytes]") -> Launched:
     return Launched(status, asked.stopping)
 
 
-def join_ranks(config: Config) -> tuple[int, int]:
+def join_ranks(run: Run) -> tuple[int, int]:
     """Rank and world size; opens the process group, and compares the config across ranks.
 
     Raises:
@@ -111,10 +109,10 @@ def join_ranks(config: Config) -> tuple[int, int]:
     import torch.distributed as dist
     from pytorch_lightning.plugins.environments import SLURMEnvironment
 
-    from tlx.training.engine.patience import USUAL_MINUTES, starting
+    from tlx.training.engine.patience import starting
 
-    trainer = config["trainer"]
-    wanted = trainer["devices"] * trainer["nodes"]
+    trainer = run.trainer
+    wanted = trainer.devices * trainer.nodes
     if not inside_launcher():
         if wanted != 1:
             raise runs.RunError(f"trainer.devices × nodes = {wanted}, but there is one process")
@@ -131,18 +129,18 @@ def join_ranks(config: Config) -> tuple[int, int]:
             f"{world} processes were started, but trainer.devices × trainer.nodes = {wanted}; "
             "make them equal"
         )
-    on_gpu = trainer["accelerator"] != "cpu" and torch.cuda.is_available()
+    on_gpu = trainer.accelerator != "cpu" and torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if not dist.is_initialized():
-        limit = starting(trainer.get("timeout_minutes", USUAL_MINUTES))
+        limit = starting(trainer.timeout_minutes)
         dist.init_process_group("nccl" if on_gpu else "gloo", timeout=limit)
-    same_everywhere("config", _digest(config))
+    same_everywhere("config", _digest(run))
     return rank, world
 
 
-def _digest(config: Config) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+def _digest(run: Run) -> str:
+    return hashlib.sha256(json.dumps(run.plain, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def wait_for_all() -> None:

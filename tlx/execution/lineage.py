@@ -1,17 +1,14 @@
 """Where a run starts: the runs that come before it, found without training anything."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tlx.config.compose import compose
-from tlx.config.identity import normalise, run_id
+from tlx.config.run import Run, typed
 from tlx.execution import runs
 from tlx.results import reading, record
 
-Config = Mapping[str, Any]
 INHERITED = ("accelerator", "devices", "nodes", "strategy", "workers")
 """Of `trainer`: what a parent takes from the run that asks for it; none of it is in its id."""
 
@@ -22,12 +19,12 @@ class Located:
 
     Attributes:
         folder: of the run, whether it exists or not.
-        config: normalised; `backbone.init` names the parent by its full id.
+        run: its config; `backbone.init` names the parent by its full id.
         parent: None where the weights come from elsewhere.
     """
 
     folder: Path
-    config: dict[str, Any]
+    run: Run
     parent: "Located | None" = None
 
     @property
@@ -40,7 +37,7 @@ class Located:
         """Where the starting weights come from: `hub`, `none` or a file."""
         if self.parent is not None:
             return str(self.parent.folder / runs.WEIGHTS)
-        return str(self.config["backbone"]["init"])
+        return str(self.run.backbone.arguments["init"])
 
 
 class Locator:
@@ -51,39 +48,38 @@ class Locator:
         self.config_dir = config_dir
         self._parents: dict[str, Located] = {}
 
-    def locate(self, config: Config, *, waiting: tuple[str, ...] = ()) -> Located:
+    def locate(self, run: Run, *, waiting: tuple[str, ...] = ()) -> Located:
         """The place of a run and of its parents.
 
         Args:
-            config: checked.
+            run: checked.
             waiting: ids of runs that start from this one.
 
         Raises:
             RunError: a run that it starts from cannot be found, or waits for itself.
         """
-        plain = normalise(dict(config))
-        label = run_id(plain)
+        label = run.id
         if label in waiting:
             raise runs.RunError(f"backbone.init goes in a circle: {' → '.join((*waiting, label))}")
-        parent = self._parent(plain, waiting=(*waiting, label))
+        parent = self._parent(run, waiting=(*waiting, label))
         if parent is not None:
-            trunk = {**plain["backbone"], "init": f"run:{parent.folder.name}"}
-            plain = {**plain, "backbone": trunk}
-            label = run_id(plain)
-        return Located(Path(plain["runs_dir"]).expanduser().absolute() / label, plain, parent)
+            trunk = {**run.plain["backbone"], "init": f"run:{parent.folder.name}"}
+            run = run.changed(backbone=trunk)
+            label = run.id
+        return Located(Path(run.runs_dir).expanduser().absolute() / label, run, parent)
 
-    def _parent(self, config: Config, *, waiting: tuple[str, ...]) -> Located | None:
-        kind, _, name = config["backbone"]["init"].partition(":")
+    def _parent(self, run: Run, *, waiting: tuple[str, ...]) -> Located | None:
+        kind, _, name = run.backbone.arguments["init"].partition(":")
         if kind not in {"experiment", "run"} or not name:
             return None
-        given = [config[key] for key in ("runs_dir", "executor", "logger", "trainer")]
-        key = json.dumps([kind, name, *given], sort_keys=True, default=str)
+        inherited = [run.plain[key] for key in ("runs_dir", "executor", "logger", "trainer")]
+        key = json.dumps([kind, name, *inherited], sort_keys=True, default=str)
         if key not in self._parents:
             find = self._of_experiment if kind == "experiment" else self._of_run
-            self._parents[key] = find(name, config, waiting=waiting)
+            self._parents[key] = find(name, run, waiting=waiting)
         return self._parents[key]
 
-    def _of_experiment(self, text: str, config: Config, *, waiting: tuple[str, ...]) -> Located:
+    def _of_experiment(self, text: str, run: Run, *, waiting: tuple[str, ...]) -> Located:
         words = text.split()
         parent = compose([f"experiment={words[0]}", *words[1:]], config_dir=self.config_dir)
         if parent.pop("study", None) and not words[1:]:
@@ -91,19 +87,18 @@ class Locator:
                 f"backbone.init=experiment:{text} names a study of several runs; say which one, "
                 f"as in 'backbone.init=\"experiment:{text} freeze_strategy=full seed=0\"'"
             )
-        parent["runs_dir"] = config["runs_dir"]
-        for key in ("executor", "logger"):
-            parent[key] = config[key]
+        for key in ("runs_dir", "executor", "logger"):
+            parent[key] = run.plain[key]
         for key in INHERITED:
-            parent["trainer"][key] = config["trainer"][key]
-        return self.locate(parent, waiting=waiting)
+            parent["trainer"][key] = run.plain["trainer"][key]
+        return self.locate(typed(parent), waiting=waiting)
 
-    def _of_run(self, name: str, config: Config, *, waiting: tuple[str, ...]) -> Located:
-        folder = runs.find(name, runs_dir=config["runs_dir"])
-        own = runs.read_config(folder)
+    def _of_run(self, name: str, run: Run, *, waiting: tuple[str, ...]) -> Located:
+        folder = runs.find(name, runs_dir=run.runs_dir)
+        parent = runs.read_run(folder)
         if finished(folder) is not None:
-            return Located(folder, own)
-        return self.locate({**own, "runs_dir": str(folder.parent)}, waiting=waiting)
+            return Located(folder, parent)
+        return self.locate(parent.changed(runs_dir=str(folder.parent)), waiting=waiting)
 
 
 def finished(folder: Path) -> record.Record | None:

@@ -1,12 +1,11 @@
 """What `--check` sees beside configs: their networks, without weights, and stages in the budget."""
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from tlx.config.problems import CheckError, Problem
+from tlx.config.run import Run
 
-Config = Mapping[str, Any]
 NODES = (
     *("task", "freeze_strategy", "frozen", "regularization", "augmentation", "optimizer"),
     *("schedule", "trainer", "monitor", "select_from", "init_head"),
@@ -15,11 +14,11 @@ NODES = (
 rehearsed once."""
 
 
-def rehearse(configs: Iterable[tuple[str, Config]]) -> list[str]:
+def rehearse(arms: Iterable[tuple[str, Run]]) -> list[str]:
     """Rehearses runs, without their data; gives what is to be said of them, a line each.
 
     Args:
-        configs: of runs, checked and resolved, each with the name of its arm; empty for a run.
+        arms: runs, checked, each with the name of its arm; empty for a run by itself.
 
     Raises:
         ValueError: training would refuse the run, in the same words; of arms, all that it would.
@@ -30,16 +29,16 @@ def rehearse(configs: Iterable[tuple[str, Config]]) -> list[str]:
     seen: set[str] = set()
     problems: list[Problem] = []
     notes: dict[str, None] = {}
-    for arm, config in configs:
+    for arm, run in arms:
         # where the weights come from is of no matter to what is built without any
-        trunk = {key: value for key, value in config["backbone"].items() if key != "init"}
-        parts = [trunk, *(config.get(node) for node in NODES)]
+        trunk = {key: value for key, value in run.plain["backbone"].items() if key != "init"}
+        parts = [trunk, *(run.plain.get(node) for node in NODES)]
         key = json.dumps(parts, sort_keys=True, default=str)
         if key in seen:
             continue
         seen.add(key)
         try:
-            rehearsed = build.rehearse(config, build.regularization(config))
+            rehearsed = build.rehearse(run, build.regularization(run))
         except NotFetched as error:
             notes[f"{arm or 'the network'} was not tried: {error}"] = None
         except ValueError as error:

@@ -12,7 +12,8 @@ import yaml
 
 from tlx.base import bounds, durable, sealed, secrecy
 from tlx.config import moved
-from tlx.config.identity import normalise, run_id
+from tlx.config.identity import run_id
+from tlx.config.run import Run, typed
 from tlx.execution.leases import STALE_S, Holder, holding_all, leases
 
 CONFIG = "config.yaml"
@@ -97,9 +98,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     return moved.current(config)
 
 
+def read_run(folder: Path) -> Run:
+    """The run that is frozen in a folder; raises RunError as `read_config` does."""
+    config = read_config(folder)
+    try:
+        return typed(config)
+    except (KeyError, TypeError, AttributeError) as error:
+        why = f"it is no config of a run: {type(error).__name__}: {error}"
+        raise damaged(folder / CONFIG, why) from error
+
+
 def _same_run(config: dict[str, Any], label: str) -> bool:
     try:
-        return run_id(normalise(config)) == label
+        return run_id(config) == label
     except (KeyError, TypeError, ValueError, AttributeError):
         return False  # a part of it has another form than any config
 
@@ -127,7 +138,7 @@ def damaged(path: Path, why: str) -> RunError:
     return RunError(f"{path} is damaged ({why}); {sealed.ways_on(path.parent)}")
 
 
-def write_config(folder: Path, config: dict[str, Any], *, sync: bool = True) -> None:
+def write_config(folder: Path, config: Mapping[str, Any], *, sync: bool = True) -> None:
     """Freezes a resolved config for workers to read, less what only its driver may know.
 
     Secrets stand in no key that a run's result or its process depends on (`config.check`): what is
@@ -135,7 +146,7 @@ def write_config(folder: Path, config: dict[str, Any], *, sync: bool = True) -> 
     """
     if any(secrecy.places(config)):
         config = secrecy.masked(config)
-    text = yaml.dump(config, Dumper=DUMPER, sort_keys=False, allow_unicode=True)
+    text = yaml.dump(dict(config), Dumper=DUMPER, sort_keys=False, allow_unicode=True)
     durable.write(folder / CONFIG, text, sync=sync)
 
 

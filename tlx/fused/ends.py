@@ -109,7 +109,7 @@ class Ends:
         others = tuple(name for name in self.names if name != folder.name)
         member.wall_s += time.monotonic() - begun
         made = train.record_of(
-            member.given.config,
+            member.given.run,
             folder,
             plan,
             course.progress,
@@ -138,6 +138,6 @@ class Ends:
             train.write_predictions(folder, name, split, plan, collected)
         if outcome.example is not None:
             train.save_weights_like(folder, outcome.example, outcome.head)
-        stays = member.given.config["keep"] != "record"
+        stays = member.given.run.keep != "record"
         record_.write_finished(folder, outcome.record, weights=stays)
         self.over(folder, None)

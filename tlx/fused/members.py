@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tlx import build
 from tlx.build import Plan
+from tlx.config.run import Run
 from tlx.execution import runs
 from tlx.frozen.cut import NoCut
 from tlx.frozen.rules import AdamW, Sgd
@@ -27,8 +28,6 @@ from tlx.training.engine.course import Course
 from tlx.training.engine.module import TransferModule
 from tlx.training.logs.progress import Display
 from tlx.training.reuse.source import Reuse
-
-Config = Mapping[str, Any]
 
 BYTES_OF_A_NUMBER = 24
 """Of a head's parameter in a stack: value, two moments, gradient, best, a copy, in float32."""
@@ -49,7 +48,7 @@ class Given:
     """One run as it comes: folder, frozen config, where its starting weights are."""
 
     folder: Path
-    config: Config
+    run: Run
     init: str
 
 
@@ -166,7 +165,7 @@ def gather(
         CannotFuse: the runs' data does not fit together, or a head is not linear.
     """
     data = _data(given, plan, trainer, module)
-    return [_member(each, data[_data_key(each.config)]) for each in given]
+    return [_member(each, data[_data_key(each.run)]) for each in given]
 
 
 def check_alike(members: Sequence[Member]) -> None:
@@ -175,7 +174,7 @@ def check_alike(members: Sequence[Member]) -> None:
     Raises:
         CannotFuse: it cannot.
     """
-    kinds = {member.given.config["optimizer"]["_target_"] for member in members}
+    kinds = {member.given.run.optimizer.target for member in members}
     if len(kinds) > 1 or kinds - OPTIMIZERS.keys():
         raise CannotFuse(f"no stack for {', '.join(sorted(kinds))}")
     numbers = sum(p.numel() for p in members[0].head.parameters())
@@ -214,18 +213,18 @@ def _data(
     """The activations of each set of splits."""
     made: dict[str, Data] = {}
     for each in given:
-        key = _data_key(each.config)
+        key = _data_key(each.run)
         if key in made:
             continue
         own = plan
         if made:
-            data = build.ready(build.splits(each.config), plan.model.backbone.input_spec)
+            data = build.ready(build.splits(each.run.dataset), plan.model.backbone.input_spec)
             own = replace(plan, splits=data)
         if own.splits.labels != plan.splits.labels:
             raise CannotFuse("the runs have other labels")
         if len(own.splits.train) != len(plan.splits.train):
             raise CannotFuse("the runs have training sets of other sizes")
-        reuse = build.reuse(each.config, own, trainer, module)
+        reuse = build.reuse(each.run, own, trainer, module)
         why = "cache=off" if reuse is None else reuse.why_not()
         if reuse is None or why is not None:
             raise CannotFuse(str(why))
@@ -243,25 +242,25 @@ def _data(
 
 
 def _member(given: Given, data: Data) -> Member:
-    config, shared = given.config, data.plan
-    effects = build.regularization(config)
+    run, shared = given.run, data.plan
+    effects = build.regularization(run)
     _check_effects(effects)
     task = shared.model.task
     recipe = replace(
         shared.recipe,
-        schedule=build.instantiate(config["schedule"]),
-        lr=config["optimizer"]["lr"],
+        schedule=build.instantiate(run.schedule),
+        lr=run.optimizer.arguments["lr"],
         effects=effects,
-        seed=config["seed"],
+        seed=run.seed,
     )
     try:
         build.check_warmup(recipe.schedule, shared.spans)
     except ValueError as error:  # alone, it is refused
         raise CannotFuse(str(error)) from error
-    selection = build.selection(config, task, effects)
+    selection = build.selection(run, task, effects)
     plan = replace(shared, recipe=recipe, selection=selection, effects=effects)
-    head = build.new_head(config, task, shared.model.backbone, effects=effects)
-    build.keep_kept_head(config, head, shared.model.backbone, init=given.init)
+    head = build.new_head(run, task, shared.model.backbone, effects=effects)
+    build.keep_kept_head(run, head, shared.model.backbone, init=given.init)
     if not isinstance(head, LinearHead):
         raise CannotFuse("the head is not linear")
     return Member(
@@ -270,7 +269,7 @@ def _member(given: Given, data: Data) -> Member:
         data=data,
         course=Course(plan.spans, pace=plan.pace, selection=selection),
         head=head,
-        order=build.order_of(config, plan),
+        order=build.order_of(run, plan),
         loggers=[],
         display=Display(
             total_steps=plan.pace.total_steps,
@@ -284,5 +283,5 @@ def _member(given: Given, data: Data) -> Member:
     )
 
 
-def _data_key(config: Config) -> str:
-    return json.dumps(config["dataset"], sort_keys=True, default=str)
+def _data_key(run: Run) -> str:
+    return json.dumps(run.plain["dataset"], sort_keys=True, default=str)

@@ -79,12 +79,12 @@ class Stack:
         self.over = over
         self.failed: dict[str, Exception] = {}
         first = given[0]
-        torch.use_deterministic_algorithms(first.config["trainer"]["deterministic"], warn_only=True)
-        plan = build.plan(first.config, init=first.init)
+        torch.use_deterministic_algorithms(first.run.trainer.deterministic, warn_only=True)
+        plan = build.plan(first.run, init=first.init)
         check_recipe(plan)
-        trainer = train.trainer_of(first.config, first.folder, plan, [])
+        trainer = train.trainer_of(first.run, first.folder, plan, [])
         module = TransferModule(plan.recipe, total_steps=plan.pace.total_steps)
-        train.prepare_network(first.config, plan)
+        train.prepare_network(first.run, plan)
         module.enter(plan.spans[0], start=0, states={})
         self.network = plan.model.network
         self.members = gather(given, plan, trainer, module)
@@ -134,7 +134,7 @@ class Stack:
         """Trains every run to its end, and records it."""
         self.active = list(self.members)
         for member in self.members:
-            member.loggers = train.loggers_of(member.given.config, member.given.folder)
+            member.loggers = train.loggers_of(member.given.run, member.given.folder)
             for logger in member.loggers:
                 logger.resume(self.step or None)
         starts = [start_of(member) for member in self.members]
@@ -293,7 +293,7 @@ class Stack:
         begun: list[tuple[Member, Future[object]]] = []
         groups: dict[int, list[tuple[Member, tuple[Tensor, ...]]]] = {}
         for member, run in zip(over, gone, strict=True):
-            if member.run not in self.failed and member.given.config["keep"] == "checkpoints":
+            if member.run not in self.failed and member.given.run.keep == "checkpoints":
                 self._save_one(member, run)
             if member.run not in self.failed:
                 best = member.plan.selection.final == "best" and member.best is not None

@@ -16,13 +16,14 @@ from tlx.training.effects import Clipping, Decay, Smoothing
 
 def start_of(member: Member) -> Start:
     """Where the run's head starts, and how it trains."""
-    node, recipe = member.given.config["optimizer"], member.plan.recipe
-    kind: Any = OPTIMIZERS[node["_target_"]]
+    option, recipe = member.given.run.optimizer, member.plan.recipe
+    arguments = option.arguments
+    kind: Any = OPTIMIZERS[option.target]
     if kind is Sgd:
-        momentum = node["momentum"]
-        optimizer: Any = Sgd(momentum=momentum, nesterov=node["nesterov"] and momentum > 0)
+        momentum = arguments["momentum"]
+        optimizer: Any = Sgd(momentum=momentum, nesterov=arguments["nesterov"] and momentum > 0)
     else:
-        optimizer = AdamW(betas=tuple(node["betas"]), eps=node["eps"])
+        optimizer = AdamW(betas=tuple(arguments["betas"]), eps=arguments["eps"])
     device = member.data.features["train"].device
     return Start(
         parameters={n: p.detach().to(device) for n, p in member.head.named_parameters()},
@@ -39,7 +40,7 @@ def factors_of(members: Sequence[Member], steps: int) -> Tensor:
     known: dict[str, list[float]] = {}
     rows = []
     for member in members:
-        key = json.dumps(member.given.config["schedule"], sort_keys=True, default=str)
+        key = json.dumps(member.given.run.plain["schedule"], sort_keys=True, default=str)
         if key not in known:
             schedule = member.plan.recipe.schedule
             known[key] = [schedule.factor(step, steps) for step in range(steps)]

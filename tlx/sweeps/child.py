@@ -12,8 +12,7 @@ from typing import final
 from tlx.base import interrupts
 from tlx.execution import runs
 from tlx.results import record
-from tlx.sweeps.executor import Outcome
-from tlx.sweeps.local import OUTCOMES
+from tlx.sweeps.executor import OUTCOMES, Outcome
 
 STOP_SIGNALS = interrupts.SIGNALS
 CRASHES = frozenset(

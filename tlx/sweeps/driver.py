@@ -77,8 +77,8 @@ class Task:
     @property
     def job(self) -> Job:
         """What an executor is handed."""
-        trainer = self.found.config["trainer"]
-        return Job(self.found.folder, trainer["devices"], trainer["nodes"])
+        trainer = self.found.run.trainer
+        return Job(self.found.folder, trainer.devices, trainer.nodes)
 
 
 @final

@@ -1,11 +1,24 @@
 """What runs of a study are handed to: this machine, Slurm or Ray, behind one protocol."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 Outcome = Literal["finished", "failed", "interrupted", "pruned", "busy", "lost", "apart"]
+
+FINISHED, FAILED, INTERRUPTED, BUSY, PRUNED, LOST, APART = 0, 1, 3, 4, 5, 6, 7
+"""Exit statuses of a worker."""
+
+OUTCOMES: dict[int, Outcome] = {
+    FINISHED: "finished",
+    FAILED: "failed",
+    INTERRUPTED: "interrupted",
+    BUSY: "busy",
+    PRUNED: "pruned",
+    LOST: "lost",
+    APART: "apart",
+}
 
 
 @dataclass(frozen=True)
@@ -65,27 +78,3 @@ class Executor(Protocol):
     def close(self) -> None:
         """Gives back what it holds; jobs that still run are killed, or left to their cluster."""
         ...
-
-
-def make(options: Mapping[str, Any], *, runs_dir: Path, name: str) -> Executor:
-    """The executor that a config's `executor` node asks for.
-
-    Args:
-        options: of the node.
-        runs_dir: where the runs live.
-        name: of the study, for the cluster's lists of jobs.
-
-    Raises:
-        RunError: its package is not installed, or an option cannot be.
-    """
-    if options["kind"] == "slurm":
-        from tlx.sweeps.slurm import SlurmExecutor
-
-        return SlurmExecutor(options, runs_dir=runs_dir, name=name)
-    if options["kind"] == "ray":
-        from tlx.sweeps.ray import RayExecutor
-
-        return RayExecutor(options, runs_dir=runs_dir)
-    from tlx.sweeps.local import LocalExecutor
-
-    return LocalExecutor(options)

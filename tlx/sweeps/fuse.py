@@ -1,9 +1,7 @@
 """Which runs of a study may be trained as one: those that differ in what a stack of heads can."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tlx.config.identity import essence
 from tlx.execution.lineage import Located
@@ -23,29 +21,28 @@ def key(found: Located) -> str | None:
 
     What a config cannot tell, such as whether the head is linear, the worker finds out.
     """
-    config = found.config
-    trainer = config["trainer"]
+    run, trainer = found.run, found.run.trainer
     alone = (
-        config["fuse"] == "off"
-        or config["cache"] == "off"
-        or trainer["devices"] * trainer["nodes"] > 1
-        or trainer["precision"] != "32"
-        or trainer["accumulate"] != 1
-        or trainer["compile"]
-        or config["augmentation"]
-        or _leaf(config["freeze_strategy"]) not in STRATEGIES
-        or _leaf(config["optimizer"]) not in OPTIMIZERS
-        or not {_leaf(node) for node in config["regularization"].values()} <= REGULARIZATION
+        run.fuse == "off"
+        or run.cache == "off"
+        or trainer.devices * trainer.nodes > 1
+        or trainer.precision != "32"
+        or trainer.accumulate != 1
+        or trainer.compile
+        or run.augmentation
+        or run.freeze_strategy.function not in STRATEGIES
+        or run.optimizer.function not in OPTIMIZERS
+        or not {option.function for option in run.regularization.values()} <= REGULARIZATION
     )
     if alone:
         return None
-    shared = {name: node for name, node in essence(config).items() if name not in OWN}
+    shared = {name: node for name, node in essence(run.plain).items() if name not in OWN}
     if found.init == "none":
-        shared["seed"] = config["seed"]  # each seed has a network of its own
-    shared["dataset"] = {k: v for k, v in config["dataset"].items() if k != "seed"}
-    shared["optimizer"] = config["optimizer"]["_target_"]
+        shared["seed"] = run.seed  # each seed has a network of its own
+    shared["dataset"] = {k: v for k, v in run.plain["dataset"].items() if k != "seed"}
+    shared["optimizer"] = run.optimizer.target
     shared["init"] = found.init
-    shared["trainer"] = dict(trainer)
+    shared["trainer"] = run.plain["trainer"]
     return json.dumps(shared, sort_keys=True, default=str)
 
 
@@ -53,7 +50,3 @@ def begun(folder: Path) -> int:
     """The step of a run's newest checkpoint, 0 without one: runs of one stack are at one step."""
     names = sorted(path.name for path in folder.glob("checkpoints/last-*-step*.pt"))
     return int(names[-1].partition("-step")[2].partition("-")[0]) if names else 0
-
-
-def _leaf(node: Mapping[str, Any]) -> str:
-    return str(node["_target_"]).rpartition(".")[2]

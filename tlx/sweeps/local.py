@@ -7,28 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, final
 
 from tlx.base import cores, interrupts
+from tlx.config import schema
 from tlx.execution import runs
-from tlx.sweeps import worker
-from tlx.sweeps.executor import Ended, Job, Outcome
+from tlx.sweeps.executor import OUTCOMES, Ended, Job
 
 GRACE_S = 20.0
 """How long a run that is told to stop may take, before it is killed."""
-
-OUTCOMES: dict[int, Outcome] = {
-    worker.FINISHED: "finished",
-    worker.FAILED: "failed",
-    worker.INTERRUPTED: "interrupted",
-    worker.BUSY: "busy",
-    worker.PRUNED: "pruned",
-    worker.LOST: "lost",
-    worker.APART: "apart",
-}
-
 
 HURRIED_GRACE_S = 5.0
 """How long one may take that is told to stop without saving."""
@@ -49,7 +38,7 @@ class Running:
 class LocalExecutor:
     """Children of one warm process, at most one a slot; devices and threads divided among them."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: schema.Executor) -> None:
         """Starts nothing yet.
 
         Args:
@@ -136,12 +125,12 @@ class LocalExecutor:
     def _lay_slots(self, gpus: int) -> None:
         visible = [d for d in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]
         self.gpus = visible if len(visible) == gpus else [str(index) for index in range(gpus)]
-        workers = self.options["workers"]
+        workers = self.options.workers
         if self.gpus:
-            every = [gpu for _ in range(self.options["per_device"]) for gpu in self.gpus]
+            every = [gpu for _ in range(self.options.per_device) for gpu in self.gpus]
             self.slots = list(every[:workers] if workers else every)
         else:
-            each = self.options["threads"] or cores.asked_for() or 1
+            each = self.options.threads or cores.asked_for() or 1
             self.slots = [None] * (workers or max(cores.usable() // each, 1))
 
     def _choose(self, job: Job) -> list[int] | None:
@@ -161,7 +150,7 @@ class LocalExecutor:
 
     def _threads(self, *, slots: int, devices: int) -> int:
         """Threads of each process of a run: as told, as the environment asks, or its share."""
-        said = self.options["threads"] or cores.asked_for()
+        said = self.options.threads or cores.asked_for()
         # the ranks of a run divide what its slots are worth
         share = cores.usable() * slots // (max(len(self.slots), 1) * max(devices, 1))
         return said or max(share, 1)
@@ -244,7 +233,7 @@ class LocalExecutor:
                 continue
 
     def _enforce_limits(self) -> None:
-        minutes, gigabytes = self.options["timeout_minutes"], self.options["memory_gb"]
+        minutes, gigabytes = self.options.timeout_minutes, self.options.memory_gb
         if minutes is None and gigabytes is None:
             return
         for running in self.running.values():

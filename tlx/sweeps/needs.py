@@ -1,15 +1,15 @@
 """What a run must be given by a cluster."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from tlx.config import schema
 from tlx.execution import runs
 
 
-def gpus_each(folder: Path, node: Mapping[str, Any], *, there: Callable[[], bool]) -> float:
+def gpus_each(folder: Path, node: schema.Executor, *, there: Callable[[], bool]) -> float:
     """GPUs for each device of a run; parts of one are Ray's only.
 
     Args:
@@ -17,8 +17,8 @@ def gpus_each(folder: Path, node: Mapping[str, Any], *, there: Callable[[], bool
         node: the config's `executor`; `gpus=null` follows `trainer.accelerator`.
         there: tells whether the cluster has GPUs, asked where the accelerator is `auto`.
     """
-    if node["gpus"] is not None:
-        return float(node["gpus"])
+    if node.gpus is not None:
+        return float(node.gpus)
     wanted = accelerator(folder)
     return 1.0 if wanted == "gpu" or (wanted == "auto" and there()) else 0.0
 

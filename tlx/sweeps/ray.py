@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
+from tlx.config import schema
 from tlx.execution import runs
 from tlx.sweeps import child, needs, snapshot
 from tlx.sweeps.executor import Ended, Job, Outcome
@@ -50,7 +51,7 @@ def train(folder: str, environment: Mapping[str, str], cwd: str) -> tuple[Outcom
 class RayExecutor:
     """Hands runs to Ray, which places them by the CPUs and (parts of) GPUs that they need."""
 
-    def __init__(self, node: Mapping[str, Any], *, runs_dir: Path) -> None:
+    def __init__(self, node: schema.Executor, *, runs_dir: Path) -> None:
         """Connects with the first run.
 
         Args:
@@ -65,7 +66,7 @@ class RayExecutor:
 
     def room(self, job: Job) -> bool:
         """Whether fewer than `executor.workers` runs are at Ray, null: `executor.max_jobs`."""
-        return len(self._running) < int(self.node["workers"] or self.node["max_jobs"])
+        return len(self._running) < int(self.node.workers or self.node.max_jobs)
 
     def start(self, job: Job) -> None:
         """Queues a run at Ray.
@@ -137,21 +138,21 @@ class RayExecutor:
             raise runs.RunError("executor=ray needs Ray: pip install ray") from error
         if not ray.is_initialized():
             self._environment = {k: v for k, v in os.environ.items() if k.startswith(PASSED)}
-            if self.node["snapshot"]:
-                copy = snapshot.take(self.runs_dir, paths=self.node["snapshot_paths"] or ())
+            if self.node.snapshot:
+                copy = snapshot.take(self.runs_dir, paths=self.node.snapshot_paths or ())
                 self._environment |= snapshot.environment(copy)
-            _open(ray, self.node["address"] or os.environ.get("RAY_ADDRESS"))
+            _open(ray, self.node.address or os.environ.get("RAY_ADDRESS"))
         return ray
 
     def _resources(self, job: Job) -> dict[str, float]:
         def there() -> bool:
             return bool(self._connect().cluster_resources().get("GPU", 0) > 0)
 
-        found: dict[str, float] = {"CPU": (self.node["cpus"] or 1) * job.devices}
+        found: dict[str, float] = {"CPU": (self.node.cpus or 1) * job.devices}
         if gpus := needs.gpus_each(job.folder, self.node, there=there) * job.devices:
             found["GPU"] = gpus
-        if self.node["memory_gb"] is not None:
-            found["memory"] = int(self.node["memory_gb"] * 2**30)
+        if self.node.memory_gb is not None:
+            found["memory"] = int(self.node.memory_gb * 2**30)
         return found
 
 

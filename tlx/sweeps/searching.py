@@ -15,6 +15,7 @@ from tlx.config.design import SEARCH
 from tlx.config.identity import essence, normalise
 from tlx.config.limits import metrics_of
 from tlx.config.problems import Problem
+from tlx.config.run import typed
 from tlx.execution.lineage import Located, Locator, known
 from tlx.results.manifest import PlannedRun
 from tlx.results.record import Record, status_of
@@ -82,7 +83,7 @@ class Space:
             config.pop("search", None)
             tags = [f"trial={trial.number}"]
             labels = {"group": self.study, "arm": SEARCH, "tags": tags}
-            place = self.locator.locate({**config, **labels})
+            place = self.locator.locate(typed({**config, **labels}))
             run = PlannedRun(
                 run=place.folder.name,
                 arm=SEARCH,

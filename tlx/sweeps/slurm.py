@@ -8,12 +8,13 @@ ended stands in the run's folder instead (`slurm_task.Notes`).
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
+from tlx.config import schema
 from tlx.execution import runs
 from tlx.results import record
 from tlx.sweeps import slurm_options, slurm_queue, slurm_task, snapshot
@@ -44,7 +45,7 @@ class _Open:
 class SlurmExecutor:
     """Submits runs as Slurm jobs and waits for them; a job of an earlier driver is taken over."""
 
-    def __init__(self, node: Mapping[str, Any], *, runs_dir: Path, name: str = "tlx") -> None:
+    def __init__(self, node: schema.Executor, *, runs_dir: Path, name: str = "tlx") -> None:
         """Prepares; nothing is submitted before the first `ended`.
 
         Args:
@@ -64,7 +65,7 @@ class SlurmExecutor:
 
     def room(self, job: Job) -> bool:
         """Whether fewer than `executor.max_jobs` jobs are waiting or running."""
-        return len(self._waiting) + len(self._open) < int(self.node["max_jobs"])
+        return len(self._waiting) + len(self._open) < int(self.node.max_jobs)
 
     def start(self, job: Job) -> None:
         """Takes a run; it is submitted, together with others, by the next `ended`."""
@@ -123,13 +124,13 @@ class SlurmExecutor:
             import submitit
         except ImportError as error:
             raise runs.RunError("executor=slurm needs submitit: pip install submitit") from error
-        if self.node["snapshot"] and self._code is None:
-            self._code = snapshot.take(self.runs_dir, paths=self.node["snapshot_paths"] or ())
+        if self.node.snapshot and self._code is None:
+            self._code = snapshot.take(self.runs_dir, paths=self.node.snapshot_paths or ())
         executor = submitit.SlurmExecutor(folder=self.runs_dir / FOLDER)
         executor.update_parameters(
             **slurm_options.parameters(self.node, needs, name=self.name, code=self._code)
         )
-        tasks = [slurm_task.Task(job.folder, self.node["max_requeues"]) for job in jobs]
+        tasks = [slurm_task.Task(job.folder, self.node.max_requeues) for job in jobs]
         try:
             with _outside_jobs(), executor.batch():
                 submitted = [executor.submit(task) for task in tasks]
@@ -191,7 +192,7 @@ class SlurmExecutor:
     def _look(self) -> None:
         """Asks squeue again, not more often than every `executor.poll_s`."""
         now = time.monotonic()
-        if now - self._asked < self.node["poll_s"]:
+        if now - self._asked < self.node.poll_s:
             return
         found = slurm_queue.queue()
         self._asked = time.monotonic()

@@ -3,11 +3,11 @@
 import math
 import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tlx.config import schema
 from tlx.execution import runs
 from tlx.sweeps import slurm_queue, snapshot
 from tlx.sweeps.executor import Job
@@ -51,13 +51,13 @@ class Needs:
     gpus: int
 
 
-def check(node: Mapping[str, Any]) -> None:
+def check(node: schema.Executor) -> None:
     """Passes an executor node whose values sbatch can be given.
 
     Raises:
         RunError: an option is tlx's own, or text would leave its line of the batch file.
     """
-    for key, value in (node["kwargs"] or {}).items():
+    for key, value in (node.kwargs or {}).items():
         option = str(key).replace("_", "-")
         if not re.fullmatch(r"[a-z][a-z0-9-]*", option):
             raise runs.RunError(f"executor.kwargs: {key!r} is no option of sbatch")
@@ -65,11 +65,11 @@ def check(node: Mapping[str, Any]) -> None:
             raise runs.RunError(f"executor.kwargs.{key} is tlx's own: {OURS[option]}")
         _one_line(f"executor.kwargs.{key}", value)
     for key in ("partition", "account", "qos"):
-        _one_line(f"executor.{key}", node[key])
-    if node["signal_s"] >= node["job_minutes"] * 60:
+        _one_line(f"executor.{key}", getattr(node, key))
+    if node.signal_s >= node.job_minutes * 60:
         raise runs.RunError(
-            f"executor.signal_s={node['signal_s']} is not before the time limit, "
-            f"executor.job_minutes={node['job_minutes']}; make it smaller"
+            f"executor.signal_s={node.signal_s} is not before the time limit, "
+            f"executor.job_minutes={node.job_minutes}; make it smaller"
         )
 
 
@@ -78,7 +78,7 @@ def _one_line(place: str, value: Any) -> None:
         raise runs.RunError(f"{place}={value!r} must be one line of text")
 
 
-def needs(job: Job, node: Mapping[str, Any]) -> Needs:
+def needs(job: Job, node: schema.Executor) -> Needs:
     """What the job of a run must have.
 
     Raises:
@@ -86,7 +86,7 @@ def needs(job: Job, node: Mapping[str, Any]) -> Needs:
     """
 
     def there() -> bool:
-        return slurm_queue.has_gpus(node["partition"])
+        return slurm_queue.has_gpus(node.partition)
 
     each = gpus_each(job.folder, node, there=there)
     if not each.is_integer():
@@ -95,26 +95,26 @@ def needs(job: Job, node: Mapping[str, Any]) -> Needs:
 
 
 def parameters(
-    node: Mapping[str, Any], needs: Needs, *, name: str, code: Path | None
+    node: schema.Executor, needs: Needs, *, name: str, code: Path | None
 ) -> dict[str, Any]:
     """What submitit's Slurm executor is told."""
     given = {
         "job_name": name,
-        "partition": node["partition"],
-        "account": node["account"],
-        "qos": node["qos"],
-        "time": node["job_minutes"],
-        "signal_delay_s": node["signal_s"],
-        "mem": None if node["memory_gb"] is None else f"{math.ceil(node['memory_gb'] * 1024)}MB",
-        "cpus_per_task": node["cpus"],
+        "partition": node.partition,
+        "account": node.account,
+        "qos": node.qos,
+        "time": node.job_minutes,
+        "signal_delay_s": node.signal_s,
+        "mem": None if node.memory_gb is None else f"{math.ceil(node.memory_gb * 1024)}MB",
+        "cpus_per_task": node.cpus,
         "nodes": needs.nodes,
         "ntasks_per_node": needs.devices,
         "gpus_per_node": needs.gpus or None,
-        "array_parallelism": node["workers"] or 1_000_000,
+        "array_parallelism": node.workers or 1_000_000,
         "stderr_to_stdout": True,
         # one rank that dies would leave the others waiting for it until the time limit
         "srun_args": ["--kill-on-bad-exit=1"],
-        "additional_parameters": {"requeue": True, **(node["kwargs"] or {})},
+        "additional_parameters": {"requeue": True, **(node.kwargs or {})},
     }
     if code is not None:
         given["setup"] = [

@@ -5,10 +5,9 @@ import json
 import re
 import time
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tlx.base import names
 from tlx.config import sweep
@@ -18,6 +17,8 @@ from tlx.config.design import SEARCH, Cell, Plan, at_seed
 from tlx.config.design import plan as planned
 from tlx.config.limits import metrics_of
 from tlx.config.overrides import key_of
+from tlx.config.run import Run, typed
+from tlx.config.schema import Executor
 from tlx.execution import execute, launch, runs
 from tlx.execution.lineage import Located, Locator
 from tlx.results import manifest as manifests
@@ -25,7 +26,7 @@ from tlx.results.manifest import Manifest, PlannedRun
 from tlx.sweeps import searching
 from tlx.sweeps.driven import driving
 from tlx.sweeps.driver import Driver, Task
-from tlx.sweeps.executor import make
+from tlx.sweeps.executors import make
 from tlx.sweeps.growing import Growing, Seeded
 from tlx.sweeps.searching import Space, Trials
 
@@ -58,7 +59,7 @@ class Study:
     ids: tuple[str, ...]
     tasks: tuple[Task, ...]
     parents: tuple[str, ...]
-    executor: Mapping[str, Any]
+    executor: Executor
     space: Space | None = None
     at_seed: Callable[[Cell, int], Seeded] | None = None
 
@@ -94,14 +95,14 @@ def study(
         )
     composer = Composer(config_dir)
     made = (sweep.plan if multirun else planned)(list(overrides), composer)
-    first = made.cells[0].config
+    first = typed(made.cells[0].config)
     name = name_of(overrides, multirun)
-    runs_dir = Path(first["runs_dir"]).expanduser().absolute()
+    runs_dir = Path(first.runs_dir).expanduser().absolute()
     folder = runs_dir / manifests.STUDIES / name
     locator = Locator(config_dir=config_dir)
     if made.design == "search":
         what = searching.space(
-            first,
+            made.cells[0].config,
             line=made.cells[0].overrides[:-1],
             study=name,
             seeds=made.seeds,
@@ -110,7 +111,7 @@ def study(
             locator=locator,
         )
         parents, starts = _starts([locator.locate(first)], metric=made.metric)
-        return Study(name, folder, made, (), starts, parents, first["executor"], what)
+        return Study(name, folder, made, (), starts, parents, first.executor, what)
     places = [locator.locate(labelled(cell, study=name)) for cell in made.cells]
     parents, starts = _starts(places, metric=made.metric)
     tasks = {task.run: task for task in starts}
@@ -128,7 +129,7 @@ def study(
 
     add = seeded if made.max_seeds else None
     every = tuple(tasks.values())
-    return Study(name, folder, made, ids, every, parents, first["executor"], at_seed=add)
+    return Study(name, folder, made, ids, every, parents, first.executor, at_seed=add)
 
 
 def _starts(places: Sequence[Located], *, metric: str) -> tuple[tuple[str, ...], tuple[Task, ...]]:
@@ -142,11 +143,11 @@ def _starts(places: Sequence[Located], *, metric: str) -> tuple[tuple[str, ...],
     return tuple(found), tuple(found.values())
 
 
-def labelled(cell: Cell, *, study: str) -> dict[str, Any]:
-    """A cell's config with what loggers show of it: study, arm, factors."""
+def labelled(cell: Cell, *, study: str) -> Run:
+    """A cell's run with what loggers show of it: study, arm, factors."""
     factors = cell.factors or {"arm": cell.arm}
     tags = [f"{key.rpartition('.')[2]}={value}"[:64] for key, value in factors.items()]
-    return {**cell.config, "group": study, "arm": cell.arm, "tags": tags}
+    return typed({**cell.config, "group": study, "arm": cell.arm, "tags": tags})
 
 
 def title(cell: Cell) -> str:
@@ -245,7 +246,7 @@ def _drive(made: Study, *, command: Sequence[str], retry_failed: bool) -> Driver
     driver = Driver(
         make(made.executor, runs_dir=made.runs_dir, name=made.name),
         made.runs_dir,
-        max_restarts=made.executor["max_restarts"],
+        max_restarts=made.executor.max_restarts,
         retry_failed=retry_failed,
         cancelled=(made.folder / CANCEL).exists,
     )

@@ -8,9 +8,7 @@ from pathlib import Path
 from tlx.base import interrupts
 from tlx.base.secrecy import masked_text
 from tlx.execution import launch, runs
-
-FINISHED, FAILED, INTERRUPTED, BUSY, PRUNED, LOST, APART = 0, 1, 3, 4, 5, 6, 7
-"""Exit statuses."""
+from tlx.sweeps.executor import APART, BUSY, FAILED, FINISHED, INTERRUPTED, LOST, PRUNED
 
 
 def main() -> int:

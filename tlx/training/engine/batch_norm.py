@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
+from tlx.config.schema import Trainer
 from tlx.methods import freezing
 from tlx.methods.stages import Stage
 from tlx.tasks.task import Network
@@ -24,7 +25,7 @@ def check(
     stages: Sequence[Stage],
     *,
     spec: Mapping[str, Any],
-    trainer: Mapping[str, Any],
+    trainer: Trainer,
     norm_stats: str,
     items: int | None = None,
 ) -> None:
@@ -43,13 +44,13 @@ def check(
     Raises:
         ValueError: a stage would measure the variance of one value.
     """
-    if norm_stats == "recalibrate" and trainer["eval_batch_size"] == 1 and _layers(network):
+    if norm_stats == "recalibrate" and trainer.eval_batch_size == 1 and _layers(network):
         raise ValueError(
             "frozen.norm_stats=recalibrate measures batch norm over evaluation batches, and "
             "trainer.eval_batch_size=1 makes each of one item: raise it to 2 or more"
         )
-    ranks, parts = trainer["devices"] * trainer["nodes"], trainer["accumulate"]
-    batch = trainer["batch_size"] if items is None else min(items, trainer["batch_size"])
+    ranks, parts = trainer.devices * trainer.nodes, trainer.accumulate
+    batch = trainer.batch_size if items is None else min(items, trainer.batch_size)
     if batch // (ranks * parts) != 1 or spec.get("kind") != "image":
         return
     single = _of_one_value(network, tuple(spec["size"]))
@@ -126,16 +127,18 @@ def _of_one_value(network: Network, size: Sequence[int]) -> dict[str, nn.Module]
     return single
 
 
-def _refusal(name: str, trainer: Mapping[str, Any], *, batch: int, items: int | None) -> str:
-    keys = [key for key in ("accumulate", "devices", "nodes") if trainer[key] > 1]
-    parts = trainer["accumulate"] * trainer["devices"] * trainer["nodes"]
-    how = f"trainer.batch_size={trainer['batch_size']}"
-    if items is not None and items < trainer["batch_size"]:
+def _refusal(name: str, trainer: Trainer, *, batch: int, items: int | None) -> str:
+    keys = [key for key in ("accumulate", "devices", "nodes") if getattr(trainer, key) > 1]
+    parts = trainer.accumulate * trainer.devices * trainer.nodes
+    how = f"trainer.batch_size={trainer.batch_size}"
+    if items is not None and items < trainer.batch_size:
         how = f"the training split has {items} items"
     if keys:
-        how += " in " + " × ".join(f"trainer.{key}={trainer[key]}" for key in keys) + " parts"
+        how += (
+            " in " + " × ".join(f"trainer.{key}={getattr(trainer, key)}" for key in keys) + " parts"
+        )
     fixes = [f"lower trainer.{' or trainer.'.join(keys)}"] if keys else []
-    if items is None or items >= trainer["batch_size"]:
+    if items is None or items >= trainer.batch_size:
         fixes.append(f"raise trainer.batch_size to {2 * parts} or more")
     elif not keys:
         fixes.append("give more items")
