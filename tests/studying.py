@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tlx.results import record
+from tlx.results import reading, record
 
 TESTS = Path(__file__).parent
 SMALL = (
@@ -43,5 +43,5 @@ def finished(cwd: Path) -> dict[str, int]:
     return {
         path.parent.name: path.stat().st_mtime_ns
         for path in (cwd / "runs").glob(f"*/{record.FILE}")
-        if record.status_of(path.parent) == "finished"
+        if reading.status_of(path.parent) == "finished"
     }

@@ -747,7 +747,7 @@ def test_a_second_launch_of_a_run_in_training_is_refused(trained, tmp_path, caps
 
 
 def test_stopped_workers_end_with_130(copied):
-    from tlx.training.engine.signals import Interrupted, Pruned
+    from tlx.base.ends import Interrupted, Pruned
 
     path = copied / "record.json"
     said = {"interrupted": Interrupted, "failed": runs.RunError, "pruned": Pruned}

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import launching
 from studying import SMALL
 from tlx.base import disk
-from tlx.results import record
+from tlx.results import reading, record
 from tlx.training.engine import checkpoints
 
 RUN = [*SMALL, "keep=checkpoints"]
@@ -95,7 +95,7 @@ def test_a_run_whose_checkpoint_is_refused_has_failed_and_goes_on(tmp_path: Path
     assert f"{folder / 'checkpoints'} could not be written: it is larger than files may be" in said
     assert "bytes needed" in said
     assert launching.run(folder) == [0], launching.log(folder)
-    assert record.status_of(folder) == "finished"
+    assert reading.status_of(folder) == "finished"
 
 
 def test_a_run_on_a_full_disk_leaves_a_whole_record(tiny: Path) -> None:

@@ -11,14 +11,14 @@ import torch
 import launching
 from forking import CONTEXT
 from launching import KillAt
+from tlx.base.ends import Interrupted
 from tlx.config.compose import compose
 from tlx.config.run import typed
 from tlx.execution import execute, runs
 from tlx.execution.lineage import Locator
 from tlx.fused.stack import Stack
-from tlx.results import record
+from tlx.results import reading, record
 from tlx.sweeps import fuse
-from tlx.training.engine.signals import Interrupted
 
 BASE = [
     *("dataset=digits", "dataset.labels_per_class=8", "backbone=timm", "backbone.init=none"),
@@ -141,7 +141,7 @@ def test_what_is_finished_or_at_work_is_left_alone(tmp_path):
     done.set()
     other.join(60)
     assert (folders[1] / "record.json").stat().st_mtime_ns == before
-    assert record.status_of(folders[2]) is None
+    assert reading.status_of(folders[2]) is None
     assert record.read(folders[3]).fused_with == (folders[0].name,)
 
 
@@ -156,7 +156,7 @@ def test_runs_that_do_not_fit_are_told_apart(tmp_path):
     folders = frozen(tmp_path, stack)
     with pytest.raises(runs.Apart, match="training sets of other sizes"):
         execute.run_together(folders)
-    assert {record.status_of(folder) for folder in folders} == {"interrupted"}
+    assert {reading.status_of(folder) for folder in folders} == {"interrupted"}
     execute.run_here(folders[0])  # alone it goes on
     assert record.read(folders[0]).status == "finished"
 
@@ -186,7 +186,7 @@ def test_a_stopped_stack_goes_on(together, tmp_path, monkeypatch):
         stop_at(27, patch)
         with pytest.raises(Interrupted):
             execute.run_together(stacked)
-    assert {record.status_of(folder) for folder in stacked} == {"interrupted"}
+    assert {reading.status_of(folder) for folder in stacked} == {"interrupted"}
     if together:
         execute.run_together(stacked)
     else:

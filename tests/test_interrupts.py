@@ -21,7 +21,7 @@ from studying import SMALL
 from tlx.base import interrupts
 from tlx.execution import execute, runs
 from tlx.execution.runs import PROGRESS
-from tlx.results import record
+from tlx.results import reading, record
 
 BETWEEN_S = 1.2 * interrupts.SAME_S
 LINE = ("train", *SMALL, "trainer.eval_every_steps=6")
@@ -133,14 +133,14 @@ def test_whatever_signal_comes_whenever_the_run_is_interrupted(
     said = (tmp_path / "said.txt").read_text()
     assert status == interrupts.STATUS, said
     folder = run_of(tmp_path)
-    assert record.status_of(folder) == ("finished" if phase == "goodbye" else "interrupted"), said
+    assert reading.status_of(folder) == ("finished" if phase == "goodbye" else "interrupted"), said
     assert "Traceback" not in said
     patient = phase in {"training", "saving", "validation"} and signals[1:] == ()
     if patient:
         assert "; saved" in (record.error_of(folder) or "")
     if (phase, signals) in QUICK:
         assert tlx(tmp_path, *LINE) == 0
-        assert record.status_of(folder) == "finished"
+        assert reading.status_of(folder) == "finished"
 
 
 def test_control_c_while_modules_are_imported_ends_it(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_signal_to_the_loaders_as_well_lets_the_run_save(kind: int, tmp_path: 
     status = tlx(tmp_path, *LINE, "trainer.workers=2", sabotage=trap)
     said = (tmp_path / "said.txt").read_text()
     assert status == interrupts.STATUS, said
-    assert record.status_of(run_of(tmp_path)) == "interrupted"
+    assert reading.status_of(run_of(tmp_path)) == "interrupted"
     assert kind == INT or "stopped by a signal at step 4; saved" in said
 
 
@@ -210,7 +210,7 @@ def test_what_was_started_for_a_command_ends_with_it(
     said, _ = process.communicate(timeout=120)
     assert process.returncode == interrupts.STATUS, said
     folders = [path.parent for path in (tmp_path / "runs").glob("*/record.json")]
-    assert [record.status_of(folder) for folder in folders] == ["interrupted"] * runs, said
+    assert [reading.status_of(folder) for folder in folders] == ["interrupted"] * runs, said
     if len(signals) == 1:
         assert all("; saved" in (record.error_of(folder) or "") for folder in folders)
     assert not subprocess.run(
@@ -233,7 +233,7 @@ def test_a_process_that_is_slow_to_end_has_its_run_recorded_all_the_same(tmp_pat
     held.wait(launching.LIMIT_S)
     execute.cut_off(folder, "it was killed")
     rank.join()
-    assert record.status_of(folder) == "interrupted"
+    assert reading.status_of(folder) == "interrupted"
     assert record.error_of(folder) == "stopped: it was killed"
 
 

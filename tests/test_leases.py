@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tlx.execution import lease_places, runs
 from tlx.execution import leases as leases_
-from tlx.execution import runs
 from tlx.execution.lease_journal import JournalLeases
-from tlx.execution.leases import SqliteLeases, holding, leases, myself
+from tlx.execution.lease_places import leases
+from tlx.execution.leases import SqliteLeases, holding, myself
 
 KINDS = {"sqlite": SqliteLeases, "journal": JournalLeases}
 CONTEXT = multiprocessing.get_context("spawn")
@@ -153,7 +154,7 @@ def test_a_journal_is_shortened(tmp_path, monkeypatch):
 def test_the_file_system_chooses(tmp_path, monkeypatch):
     monkeypatch.delenv("TLX_LEASES", raising=False)
     assert isinstance(leases(tmp_path), SqliteLeases)
-    monkeypatch.setattr(leases_, "on_network", lambda folder: True)
+    monkeypatch.setattr(lease_places, "on_network", lambda folder: True)
     assert isinstance(leases(tmp_path), JournalLeases)
     monkeypatch.setenv("TLX_LEASES", "sqlite")
     assert isinstance(leases(tmp_path), SqliteLeases)
@@ -173,4 +174,4 @@ def test_network_file_systems_are_known(kind, expected, tmp_path, monkeypatch):
         return lines if str(self) == "/proc/self/mountinfo" else real(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "read_text", read)
-    assert leases_.on_network(tmp_path / "runs") is expected
+    assert lease_places.on_network(tmp_path / "runs") is expected

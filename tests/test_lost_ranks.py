@@ -19,7 +19,7 @@ from tlx.config.check import check
 from tlx.config.compose import compose
 from tlx.config.identity import run_id
 from tlx.execution import lost_ranks, runs
-from tlx.results import record
+from tlx.results import reading, record
 from tlx.sweeps import worker
 from tlx.training.engine.patience import Patience
 
@@ -147,7 +147,7 @@ def test_a_run_whose_rank_is_gone_is_lost_and_goes_on(number, rank, tmp_path):
         time.sleep(0.1)
     os.kill(ranks_of(folder)[rank], number)
     assert process.wait(timeout=120) == worker.LOST, (folder / runs.LOG).read_text()
-    assert record.status_of(folder) != "failed"
+    assert reading.status_of(folder) != "failed"
     assert ranks_of(folder) == []
 
 

@@ -22,22 +22,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {
         *("data.text.column_files", "data.split_files", "data.split_folders", "data.split_names"),
         "backbones.weights.kinds",
-        *("methods.stages", "results.grammar", "results.record"),
+        *("methods.stages", "results.grammar", "results.reading", "results.record"),
     },
     "report": {"results"},
     "training": MODEL_ROOMS | {"frozen", "config.schema"},
-    "build": {"config", "training", "frozen", "sweeps", *MODEL_ROOMS},
+    "build": {"config", "training", "frozen", *MODEL_ROOMS},
     **{name: EXECUTION | BELOW_EXECUTION for name in EXECUTION},
     "diagnose": {"config", "results"},
-    "sweeps": EXECUTION
-    | {"build", "config", "data.images.digits", "frozen", "results"}
-    | {"training.engine.memory", "training.engine.pruning", "training.engine.signals"},
+    "sweeps": {"execution", "config", "data.images.digits", "results", "training.engine.pruning"},
     **{
         name: EXECUTION | BELOW_EXECUTION | {"sweeps", "report", "diagnose", "study_commands"}
         for name in ("commands", "study_commands")
     },
     "cache_commands": {"frozen"},
 }
+ORDER = (
+    *("silence", "leases", "lease_journal", "lease_places", "runs", "lost_ranks", "lineage"),
+    *("launch", "train", "fused", "execute", "rehearsal", "use"),
+)
+"""Of what runs: each may import those before it alone."""
+
 STANDARD_LIBRARY_ONLY = (
     *("base/names.py", "base/ownership.py", "base/ranges.py", "base/secrecy.py"),
     "base/version.py",
@@ -89,6 +93,23 @@ def test_imports_follow_the_table(path):
             name == other or name.startswith(f"{other}.") for other in others
         )
         assert allowed, f"{here} may not import tlx.{name}"
+
+
+def place(name):
+    """Where a module of what runs stands in the order; None for another."""
+    words = name.removeprefix("execution.").split(".")
+    return ORDER.index(words[0]) if words[0] in ORDER else None
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if room(p) in EXECUTION], ids=str)
+def test_what_runs_imports_only_what_stands_before_it(path):
+    own = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    if own.endswith("__init__"):
+        return
+    assert place(own) is not None, f"{own} has no place in the order"
+    for name in inner(path):
+        other = place(name)
+        assert other is None or other <= place(own), f"{own} may not import {name}"
 
 
 def test_the_table_notices_a_wrong_import(tmp_path):

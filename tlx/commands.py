@@ -13,6 +13,7 @@ import yaml
 
 from tlx import study_commands
 from tlx.base import interrupts
+from tlx.base.ends import Interrupted
 from tlx.base.secrecy import masked, masked_text
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
@@ -56,10 +57,10 @@ def guarded(args: argparse.Namespace) -> int:
         again = "; the same command goes on from the last checkpoint" * (args.command in TRAINING)
         print(f"\nstopped{again}", file=sys.stderr)
         return INTERRUPTED
+    except Interrupted as stop:
+        print(f"{stop}; the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
     except Exception as error:
-        if type(error).__name__ == "Interrupted":
-            print(f"{error}; the same command goes on from there", file=sys.stderr)
-            return INTERRUPTED
         if args.debug:
             raise
         last = traceback.extract_tb(error.__traceback__)[-1]

@@ -17,7 +17,7 @@ from tlx.base.secrecy import masked
 from tlx.config.run import Option, typed
 from tlx.execution import rehearsal
 from tlx.results import manifest as manifests
-from tlx.results import record
+from tlx.results import reading, record
 from tlx.sweeps import cleaning, driven
 from tlx.sweeps import status as states
 from tlx.sweeps.driver import Driver
@@ -88,7 +88,7 @@ def _dry_run(made: Study) -> int:
         begun = len({run.trial for run in known.runs}) if known else 0
         print(f"a search of {made.space.node['trials']} trials, {begun} of them begun")
     for task in made.tasks:
-        status = record.status_of(task.found.folder) or "missing"
+        status = reading.status_of(task.found.folder) or "missing"
         counts[status] += 1
         if status == "finished":
             seconds.append(record.read(task.found.folder).wall_s)

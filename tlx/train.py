@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tlx import build
 from tlx.base import durable, interrupts
+from tlx.base.ends import Interrupted
 from tlx.build import Plan
 from tlx.config import changes
 from tlx.config.run import Run
@@ -31,7 +32,6 @@ from tlx.training.engine.course import Course, Progress
 from tlx.training.engine.fit import fit, peak_memory_bytes
 from tlx.training.engine.module import TransferModule
 from tlx.training.engine.patience import Patience
-from tlx.training.engine.signals import Interrupted
 from tlx.training.engine.trainer import make_trainer
 from tlx.training.loaders import Share
 from tlx.training.logs import tables

@@ -28,7 +28,7 @@ from tlx.data.relabel import relabelled
 from tlx.data.splits import Labels, Sample, Splits
 from tlx.data.targets import Targets
 from tlx.execution import lineage, runs
-from tlx.results import record
+from tlx.results import reading, record
 from tlx.tasks.heads import without_norm
 from tlx.tasks.task import OF_TRUTH, Collected, Task
 from tlx.training.collect import Collector
@@ -74,7 +74,7 @@ def facts(folder: Path) -> dict[str, Any]:
 
 
 def _why_no_weights(folder: Path) -> str:
-    if record.status_of(folder) != "finished":
+    if reading.status_of(folder) != "finished":
         return f"{folder.name} has no {runs.WEIGHTS} yet; let it finish first"
     by_itself = runs.read_config(folder).get("keep") == "record"
     who = "keep=record removes it when a run ends" if by_itself else "it was deleted since"

@@ -11,7 +11,7 @@ import torch
 
 import launching
 from tlx.config.schema import Executor
-from tlx.results import record
+from tlx.results import reading, record
 from tlx.sweeps.executor import Job
 
 # Twelve labels a class are 120 images; batch 16.
@@ -96,7 +96,7 @@ def step(folder):
 def training(folder):
     """Whether a run has a checkpoint and is not done."""
     kept = folder / "checkpoints"
-    return kept.is_dir() and any(kept.iterdir()) and record.status_of(folder) == "running"
+    return kept.is_dir() and any(kept.iterdir()) and reading.status_of(folder) == "running"
 
 
 def worker_pids(folder):

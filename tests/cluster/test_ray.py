@@ -9,7 +9,7 @@ import pytest
 from cluster import driving
 from cluster.driving import Drive, freeze, options, same, training
 from tlx.execution.runs import RunError
-from tlx.results import record
+from tlx.results import reading
 from tlx.sweeps.executor import Job
 from tlx.sweeps.ray import RayExecutor
 
@@ -65,7 +65,7 @@ def test_stopping_saves_and_a_new_launch_goes_on(executor, tmp_path, undisturbed
     drive.until(lambda: sum(map(training, folders)) == 2)
     working = [folder for folder in folders if training(folder)]
     executor.stop()
-    assert [record.status_of(folder) for folder in working] == ["interrupted"] * 2
+    assert [reading.status_of(folder) for folder in working] == ["interrupted"] * 2
     assert not any(driving.worker_pids(folder) for folder in folders)
     drive = Drive(executor, folders)
     drive.finish()

@@ -8,7 +8,7 @@ import pytest
 
 from cluster import driving
 from cluster.driving import Drive, command, freeze, job_of, options, requeues, same, training
-from tlx.results import record
+from tlx.results import reading
 from tlx.sweeps.executor import Job
 from tlx.sweeps.slurm import SlurmExecutor, cancel
 
@@ -124,7 +124,7 @@ def test_cancelled_jobs_save_and_stay_cancelled(tmp_path):
             break
     assert {(end.folder, end.outcome) for end in ends} == {(f, "interrupted") for f in others}
     assert command("squeue", "-h", "-t", "PENDING,RUNNING") == "", "none came back"
-    assert record.status_of(by_hand) == "interrupted"
+    assert reading.status_of(by_hand) == "interrupted"
     assert cancel(folders) == 0
 
 

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats as reference
 
 from results.studies import made_record, study_of
-from tlx.results import looks, manifest, sequential
+from tlx.results import claims, looks, manifest, sequential
 from tlx.results.claims import judge
 from tlx.results.manifest import Look
 from tlx.results.stats import compare
@@ -372,7 +372,7 @@ def test_looks_are_noted_once_and_outlive_another_launch(tmp_path):
     spec, records = study(gaps_of(0.045, 5))
     manifest.write(tmp_path, spec)
     for _ in range(2):
-        noted = looks.take(tmp_path, manifest.read(tmp_path), records)
+        noted = claims.take(tmp_path, manifest.read(tmp_path), records)
     assert [look.seeds for look in noted.looks] == [(0, 1, 2, 3, 4)]
     assert noted.looks[0].taken
     assert noted == manifest.read(tmp_path)
@@ -380,7 +380,7 @@ def test_looks_are_noted_once_and_outlive_another_launch(tmp_path):
 
     fewer = looks.of_seeds(spec, range(3))
     manifest.write(tmp_path, fewer)  # as another launch does, which knows of no look
-    again = looks.take(tmp_path, manifest.read(tmp_path), records)
+    again = claims.take(tmp_path, manifest.read(tmp_path), records)
     assert [look.seeds for look in again.looks] == [(0, 1, 2, 3, 4)]
     assert judge(again, records)[0].status == "undecided"
 
@@ -388,9 +388,9 @@ def test_looks_are_noted_once_and_outlive_another_launch(tmp_path):
 def test_an_estimate_is_no_look(tmp_path):
     spec, records = study([*gaps_of(0.01, 5), None])
     manifest.write(tmp_path, spec)
-    assert looks.take(tmp_path, spec, records).looks == ()
+    assert claims.take(tmp_path, spec, records).looks == ()
     one = study([0.02])
-    assert looks.take(tmp_path, *one).looks == ()
+    assert claims.take(tmp_path, *one).looks == ()
 
 
 def test_a_manifest_without_looks_counts_its_page_as_one(tmp_path):

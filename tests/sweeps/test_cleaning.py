@@ -10,7 +10,8 @@ import pytest
 from tlx import cli
 from tlx.config.check import CheckError
 from tlx.execution import execute, runs
-from tlx.execution.leases import leases, myself
+from tlx.execution.lease_places import leases
+from tlx.execution.leases import myself
 from tlx.report import tables_predictions
 from tlx.results import manifest as manifests
 from tlx.results.manifest import Manifest, ManifestError, PlannedRun

@@ -8,7 +8,7 @@ from tlx.config.compose import compose
 from tlx.config.run import typed
 from tlx.execution import execute, runs
 from tlx.execution.lineage import Located, Locator
-from tlx.results import record
+from tlx.results import reading, record
 from tlx.sweeps.driver import Driver, Task
 from tlx.sweeps.executor import Ended, Job
 
@@ -205,7 +205,7 @@ def test_weights_that_are_no_longer_there_cost_only_what_starts_from_them(tmp_pa
     driver, said = driven(tmp_path, [own, other], Scripted())
     assert states(driver) == ["blocked", "finished"]
     assert parent.run in said[0]
-    assert record.status_of(own.found.folder) is None  # it starts once they are put back
+    assert reading.status_of(own.found.folder) is None  # it starts once they are put back
 
 
 def test_a_run_whose_frozen_config_is_damaged_costs_itself_alone(tmp_path):

@@ -19,7 +19,7 @@ from tlx.config.schema import Executor
 from tlx.execution import runs
 from tlx.execution.lineage import Locator
 from tlx.results import manifest as manifests
-from tlx.results import record
+from tlx.results import reading, record
 from tlx.sweeps import fuse
 from tlx.sweeps.driver import LOOK_EVERY_S, Driver, Task
 from tlx.sweeps.executor import Job
@@ -156,7 +156,7 @@ def finished_in(made: dict[str, Task]) -> dict[str, int]:
     return {
         name: (folder(task) / record.FILE).stat().st_mtime_ns
         for name, task in made.items()
-        if record.status_of(folder(task)) == "finished"
+        if reading.status_of(folder(task)) == "finished"
     }
 
 

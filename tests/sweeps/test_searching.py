@@ -12,7 +12,7 @@ import yaml
 from studying import finished, start, tlx
 from tlx.config.check import CheckError
 from tlx.results import manifest as manifests
-from tlx.results import record
+from tlx.results import reading
 from tlx.sweeps import searching
 
 EXPERIMENT = {
@@ -92,7 +92,7 @@ def test_a_pruned_trial_counts_and_its_other_seeds_never_begin(line, tmp_path):
     assert "given up after step" in out
     assert len(trials(tmp_path)) == 10
     for run in manifest(tmp_path).runs:
-        status = record.status_of(tmp_path / "runs" / run.run)
+        status = reading.status_of(tmp_path / "runs" / run.run)
         assert status in {"finished", "pruned"}
         assert status == "finished" or run.seed == 0
     page = next((tmp_path / "runs" / manifests.STUDIES).glob("*/report.html"))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import made
 from made import small, weights
+from tlx.base.ends import Interrupted
 from tlx.data.splits import Labels
 from tlx.methods import strategies
 from tlx.methods.penalties import l2_sp
@@ -25,7 +26,6 @@ from tlx.training.engine.course import Course, Pace, Selection
 from tlx.training.engine.divergence import Diverged
 from tlx.training.engine.fit import Conductor
 from tlx.training.engine.module import TransferModule
-from tlx.training.engine.signals import Interrupted
 from tlx.training.regularization import ema
 
 DATA = made.tensors(24, 8)

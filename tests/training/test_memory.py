@@ -20,7 +20,7 @@ from tlx.config.identity import run_id
 from tlx.execution import execute, runs
 from tlx.methods import strategies
 from tlx.methods.stages import Group, Layout
-from tlx.results import record
+from tlx.results import reading, record
 from tlx.tasks.task import Network
 from tlx.training.effects import Regularization
 from tlx.training.engine import memory
@@ -351,4 +351,4 @@ def test_a_stack_that_does_not_fit_is_trained_apart(
         patch.setattr(Heads, "step", full)
         with pytest.raises(runs.Apart, match="out of memory"):
             execute.run_together(folders)
-    assert {record.status_of(folder) for folder in folders} == {"interrupted"}
+    assert {reading.status_of(folder) for folder in folders} == {"interrupted"}

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 
 from tlx import build, train
+from tlx.base.ends import Interrupted
 from tlx.config import changes
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
@@ -24,7 +25,7 @@ from tlx.methods.probes import Solution
 from tlx.training.engine import solve as probe
 from tlx.training.engine.course import Course, Selection
 from tlx.training.engine.module import TransferModule
-from tlx.training.engine.signals import Interrupted, StopFlag
+from tlx.training.engine.signals import StopFlag
 from tlx.training.logs.progress import Display
 from tlx.training.optimizers import lbfgs
 from tlx.training.reuse import fixed

@@ -14,13 +14,13 @@ from torch.nn import functional
 
 import made
 from tlx.backbones.backbone import Features
+from tlx.base.ends import Interrupted
 from tlx.methods import strategies
 from tlx.methods.order import Order, step_seed
 from tlx.methods.stages import Group, Layout
 from tlx.tasks.task import Network
 from tlx.training.effects import Effects, Penalty, Regularization, Setting, Update
 from tlx.training.engine.module import TransferModule
-from tlx.training.engine.signals import Interrupted
 from tlx.training.regularization import weight_decay
 
 DATA = made.tensors(24, 8)

@@ -7,7 +7,8 @@ from tlx.config.check import allowed_targets
 from tlx.config.places import EXPERIMENT, Library
 from tlx.config.plugins import plugins
 from tlx.config.suggest import nearest
-from tlx.results.record import UNREADABLE, status_of
+from tlx.results.reading import status_of
+from tlx.results.record import UNREADABLE
 
 OTHERS = {"runs": "what has been trained", "targets": "functions that a config may call"}
 """What is listed besides groups of options."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx.base import cores, disk, durable, interrupts, names, sealed
+from tlx.base.ends import Divided, Interrupted, Pruned
 from tlx.base.secrecy import masked, masked_line, masked_text
 from tlx.config import changes
 from tlx.config.check import CheckError, check
@@ -22,7 +23,7 @@ from tlx.config.identity import normalise
 from tlx.config.run import Run, typed
 from tlx.execution import launch, lost_ranks, runs
 from tlx.execution.lineage import Located, Locator, finished, known
-from tlx.results import provenance, record
+from tlx.results import provenance, reading, record
 from tlx.results.record import Record
 
 __all__ = ["Facts", "finished", "identify", "prepare", "rerun", "run", "run_here", "train"]
@@ -117,8 +118,6 @@ def after_launch(folder: Path) -> Record:
         Lost: they were killed.
         RunError: they failed.
     """
-    from tlx.training.engine.signals import Interrupted, Pruned
-
     found = known(folder)
     if found is not None and found.status == "finished":
         return found
@@ -220,7 +219,7 @@ def prepare(
             _set_aside(folder)
         elif finished(folder) is not None:
             return  # meanwhile, by another process: its record speaks of what lies here
-        if record.status_of(folder) == "failed":  # it is about to be tried again
+        if reading.status_of(folder) == "failed":  # it is about to be tried again
             (folder / record.FILE).unlink()
         runs.write_config(folder, run.plain, sync=False)
         text = "".join(f"{masked_line(line)}\n" for line in overrides)
@@ -268,7 +267,7 @@ def _set_aside(folder: Path) -> None:
     aside = folder / BEFORE
     # of a record that cannot be read nobody knows whether the run had finished
     worth = ("finished", record.UNREADABLE)
-    if record.status_of(aside) not in worth or record.status_of(folder) in worth:
+    if reading.status_of(aside) not in worth or reading.status_of(folder) in worth:
         shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(exist_ok=True)
     for path in folder.iterdir():
@@ -423,7 +422,6 @@ def run_together(folders: Sequence[Path]) -> Record:
     """
     from tlx.fused.members import CannotFuse, Given
     from tlx.fused.stack import train_together as train_stack
-    from tlx.training.engine.signals import Interrupted, Pruned
     from tlx.training.logs.writers import Writers
 
     left: dict[Path, Run] = {}
@@ -475,9 +473,6 @@ def run_together(folders: Sequence[Path]) -> Record:
 
 def _guarded(folder: Path, run: Run, work: Callable[[], Record]) -> Record:
     """Records how a run ended that did not finish, then lets the exception go on."""
-    from tlx.training.engine.memory import Divided
-    from tlx.training.engine.signals import Interrupted, Pruned
-
     try:
         with interrupts.holding():
             record.write(folder, blank(folder, run))
@@ -486,7 +481,7 @@ def _guarded(folder: Path, run: Run, work: Callable[[], Record]) -> Record:
         with interrupts.holding():
             tidy(folder, keep=run.keep)
     except (Interrupted, Divided, interrupts.Stopped, KeyboardInterrupt) as stop:
-        if record.status_of(folder) != "finished":  # it came when all was done but the goodbyes
+        if reading.status_of(folder) != "finished":  # it came when all was done but the goodbyes
             _end(folder, run, "interrupted", str(stop))
         raise
     except Pruned as stop:
@@ -570,10 +565,10 @@ def cut_off(folder: Path, reason: str) -> None:
     somebody goes on working on, or that has ended in another way, is left as it is.
     """
     until = time.monotonic() + ENDING_S
-    while record.status_of(folder) == "running":
+    while reading.status_of(folder) == "running":
         with runs.at_work_all([folder]) as busy:
             if not busy:
-                if record.status_of(folder) == "running":
+                if reading.status_of(folder) == "running":
                     _end(folder, runs.read_run(folder), "interrupted", f"stopped: {reason}")
                 return
         if time.monotonic() > until or not runs.held_here(folder):

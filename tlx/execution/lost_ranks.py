@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tlx.base.ends import Divided, Interrupted, Pruned
 from tlx.base.interrupts import Stopped
 from tlx.base.secrecy import masked_text
 from tlx.execution import runs
@@ -45,9 +46,6 @@ def noted(folder: Path, rank: int) -> Iterator[None]:
     Raises:
         Lost: it is another rank that is gone.
     """
-    from tlx.training.engine.memory import Divided
-    from tlx.training.engine.signals import Interrupted, Pruned
-
     try:
         yield
     except (Interrupted, Pruned, Divided, Stopped, KeyboardInterrupt):

@@ -14,7 +14,8 @@ from tlx.base import bounds, durable, sealed, secrecy
 from tlx.config import moved
 from tlx.config.identity import run_id
 from tlx.config.run import Run, typed
-from tlx.execution.leases import STALE_S, Holder, holding_all, leases
+from tlx.execution.lease_places import leases
+from tlx.execution.leases import STALE_S, Holder, holding_all
 
 CONFIG = "config.yaml"
 LOG = "log.txt"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tlx import build, train
+from tlx.base.ends import Interrupted, Pruned
 from tlx.base.interrupts import REQUESTS, given_up_on_request
 from tlx.frozen.heads import Heads
 from tlx.frozen.losses import loss_of
@@ -27,7 +28,7 @@ from tlx.training.engine import checkpoints
 from tlx.training.engine.divergence import REMEDY, Diverged, check_validation, unusual
 from tlx.training.engine.fit import training_row
 from tlx.training.engine.module import TransferModule
-from tlx.training.engine.signals import Interrupted, Pruned, StopFlag
+from tlx.training.engine.signals import StopFlag
 from tlx.training.logs.writers import Writers
 
 SAVE_EVERY_S = 30.0

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tlx.base import sealed
-from tlx.results import claims, grammar, looks, manifest, stats, table
-from tlx.results.claims import Verdict
+from tlx.results import claims, grammar, manifest, stats, table
 from tlx.results.manifest import Manifest, PlannedRun
 from tlx.results.record import Record
 from tlx.results.stats import Comparison, Interval
+from tlx.results.verdict import Verdict
 
 MANY_RUNS = 1_000
 """Above so many runs the page draws and lists a part only."""
@@ -228,7 +228,7 @@ def read(folder: Path, *, runs_dir: Path) -> Study:
     loaded = table.load(runs_dir, manifest=spec)
     unnoted = ""
     try:
-        spec = looks.take(folder, spec, loaded.records)
+        spec = claims.take(folder, spec, loaded.records)
     except grammar.ClaimError:
         pass  # which `trouble` tells
     except OSError as error:

@@ -25,8 +25,8 @@ from tlx.report.page import LONGEST, SHORTENED, Card, Head, Listing, Part
 from tlx.report.tables_runs import first_line
 from tlx.report.terminal import MARKS
 from tlx.results import wording
-from tlx.results.claims import Verdict
 from tlx.results.looks import ALPHA
+from tlx.results.verdict import Verdict
 
 HOW = (
     "Difference: mean of the first minus the second over seeds{interval}. A claim is "

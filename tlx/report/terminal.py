@@ -10,7 +10,7 @@ from tlx.report.data import Study
 from tlx.report.formats import Column, Table
 from tlx.report.numbers import counted
 from tlx.results import wording
-from tlx.results.claims import UNDECIDED
+from tlx.results.verdict import UNDECIDED
 
 if TYPE_CHECKING:
     from rich.console import Console

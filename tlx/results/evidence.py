@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tlx.results import claims as words
 from tlx.results import looks, sequential, stats
-from tlx.results.claims import MOST_SEEDS, UNDECIDED, Verdict
 from tlx.results.grammar import Claim
 from tlx.results.intervals import LEVEL, PAIRED_T, Comparison
 from tlx.results.manifest import Manifest
 from tlx.results.record import Record
 from tlx.results.table import values
+from tlx.results.verdict import MOST_SEEDS, UNDECIDED, Verdict, against, status_of
 
 E_VALUE = "e-value"
 
@@ -72,7 +71,7 @@ class Ruling:
         if not self.decides:
             return UNDECIDED
         seen = self.stage.look(self.alpha * self.part)
-        return words.status_of(claim, difference=seen.difference, direction=seen.direction)
+        return status_of(claim, difference=seen.difference, direction=seen.direction)
 
 
 class Judge:
@@ -140,7 +139,7 @@ class Judge:
         """One look at all seeds; whoever has runs missing gets the estimate alone."""
         runs = looks.runs_of(study, self.records, arms=_arms(claim))
         a, b = self._sides(claim, study, runs)
-        found = stats.compare(a, b, against=words.against(claim))
+        found = stats.compare(a, b, against=against(claim))
         return Stage(seen=[found], p=math.nan if runs.missing else found.p, runs=runs)
 
     def _sides(
@@ -206,7 +205,7 @@ class Judge:
         if not note and stage.futile:
             note = "given up: what is seen is too small to be decided with the seeds declared"
         most = stage.most if stage.most and is_open else MOST_SEEDS
-        more = _more_seeds(words.against(claim), seen, counted, most=stage.most if is_open else 0)
+        more = _more_seeds(against(claim), seen, counted, most=stage.most if is_open else 0)
         return replace(verdict, note=note, open=is_open, more_seeds=more, most_seeds=most)
 
     def _split(self, claim: Claim, declared: Ruling, later: Ruling) -> tuple[Ruling, str, str]:
@@ -303,8 +302,8 @@ def _each(
     """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     whole = np.isfinite(first - second)
-    gaps = stats.rounded_gaps(first[whole], second[whole], words.against(claim))
-    scale = stats.scale_of(first[whole], second[whole], words.against(claim))
+    gaps = stats.rounded_gaps(first[whole], second[whole], against(claim))
+    scale = stats.scale_of(first[whole], second[whole], against(claim))
     tests = sequential.prefixes(gaps, equal=stats.EQUAL)
     futile = sequential.futile(tests.t, tests.n, most=most) if most else np.zeros(len(gaps), bool)
     seen = []

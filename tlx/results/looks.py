@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from tlx.results import manifest as manifests
 from tlx.results.manifest import Look, Manifest
 from tlx.results.record import Record
 from tlx.results.table import chosen
@@ -119,22 +117,3 @@ def runs_of(manifest: Manifest, records: Mapping[str, Record], *, arms: Iterable
             missing[run.seed] = (*missing.get(run.seed, ()), status)
     seeds = tuple(s for s in manifest.seeds if all(s in found for found in planned.values()))
     return Runs(seeds=seeds, missing={seed: missing[seed] for seed in seeds if seed in missing})
-
-
-def take(folder: Path | str, manifest: Manifest, records: Mapping[str, Record]) -> Manifest:
-    """Notes in a study's folder that its claims are judged now; returns the manifest with it.
-
-    Nothing is noted where no claim has a verdict yet, or where one has been given on these seeds.
-
-    Raises:
-        ClaimError: a claim cannot be parsed.
-        OSError: the folder cannot be written to.
-    """
-    from tlx.results.claims import judge
-
-    n = max((verdict.looked for verdict in judge(manifest, records)), default=0)
-    seeds = manifest.seeds[:n]
-    if not n or any(set(look.seeds) == set(seeds) for look in manifest.looks):
-        return manifest
-    known = manifests.add_look(folder, seeds, sequential=manifest.sequential)
-    return replace(manifest, looks=known.looks)

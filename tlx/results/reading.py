@@ -86,7 +86,10 @@ def one(folder: Path | str) -> Record | None:
 
 
 def status_of(folder: Path | str) -> str | None:
-    """As `record.status_of`; a record that has not changed is read once."""
+    """The status of a run; `unreadable` where its record says nothing, None where there is none.
+
+    A record that has not changed is read once.
+    """
     path = os.path.join(folder, record.FILE)
     try:
         found = os.stat(path)

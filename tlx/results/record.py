@@ -260,13 +260,6 @@ def unreadable(path: Path | str, error: Exception) -> RecordError:
     )
 
 
-def status_of(folder: Path | str) -> str | None:
-    """The status of a run; `unreadable` where its record says nothing, None where there is none."""
-    from tlx.results import reading  # which builds on this module
-
-    return reading.status_of(folder)
-
-
 def set_aside(folder: Path | str) -> Path:
     """Moves a record that cannot be read out of the way; returns where to."""
     path = Path(folder) / FILE

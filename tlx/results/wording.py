@@ -2,16 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from tlx.results import looks as rules
 from tlx.results.manifest import Manifest
-
-if TYPE_CHECKING:
-    from tlx.results.claims import Verdict
+from tlx.results.verdict import Verdict
 
 
-def sentence(verdict: "Verdict", *, known: Sequence[str]) -> str:
+def sentence(verdict: Verdict, *, known: Sequence[str]) -> str:
     """What the runs say of a claim, in one sentence.
 
     Args:
@@ -35,7 +32,7 @@ def sentence(verdict: "Verdict", *, known: Sequence[str]) -> str:
     return "; ".join([what, *(text for text in (verdict.note, needed(verdict)) if text)])
 
 
-def waiting(verdict: "Verdict") -> str:
+def waiting(verdict: Verdict) -> str:
     """What a verdict waits for."""
     runs = f"waiting for {verdict.waiting} run{'' if verdict.waiting == 1 else 's'}"
     if not verdict.failed:
@@ -43,7 +40,7 @@ def waiting(verdict: "Verdict") -> str:
     return f"{runs}, {verdict.failed} of which failed: --retry-failed starts those again"
 
 
-def needed(verdict: "Verdict") -> str:
+def needed(verdict: Verdict) -> str:
     """How many seeds would settle an undecided claim, and at what they are judged.
 
     Seeds that were not declared before the first look are judged at what it leaves them.
@@ -78,13 +75,13 @@ def looks(manifest: Manifest) -> str:
     )
 
 
-def _nothing(verdict: "Verdict", known: Sequence[str]) -> str:
+def _nothing(verdict: Verdict, known: Sequence[str]) -> str:
     if known and verdict.metric not in known:
         return f"no finished run has {verdict.metric!r} (they have {', '.join(known)})"
     return f"no seed has the figures on {verdict.metric} yet"
 
 
-def _difference(verdict: "Verdict") -> str:
+def _difference(verdict: Verdict) -> str:
     """Of a decided claim which lies above which, of an undecided one the signed difference."""
     second = verdict.second
     other = second if isinstance(second, str) else f"{second:g}"

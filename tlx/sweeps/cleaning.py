@@ -5,7 +5,7 @@ from pathlib import Path
 from tlx.base import names
 from tlx.execution import execute, runs
 from tlx.results import manifest as manifests
-from tlx.results import record
+from tlx.results import reading
 
 DONE = frozenset(("finished", "pruned", "failed"))
 
@@ -33,7 +33,7 @@ def disposable(folder: Path, *, whole_runs: bool = False) -> list[tuple[Path, in
         paths = []
         for path in there:
             paths.append(path / execute.BEFORE)
-            if record.status_of(path) == "finished":
+            if reading.status_of(path) == "finished":
                 paths.append(path / "checkpoints")
     return [
         (path, size(path))

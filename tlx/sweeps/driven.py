@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tlx.execution import runs
-from tlx.execution.leases import LOOK_S, Holder, Leases, holding, holding_all, leases
+from tlx.execution.lease_places import leases
+from tlx.execution.leases import LOOK_S, Holder, Leases, holding, holding_all
 from tlx.results.manifest import STUDIES
 
 

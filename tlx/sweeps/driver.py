@@ -12,9 +12,9 @@ from tlx.base import sealed
 from tlx.base.interrupts import Asked
 from tlx.base.secrecy import masked
 from tlx.execution import execute, runs
-from tlx.execution.leases import leases
+from tlx.execution.lease_places import leases
 from tlx.execution.lineage import Located
-from tlx.results import record
+from tlx.results import reading, record
 from tlx.sweeps import fuse
 from tlx.sweeps.executor import Ended, Executor, Job
 from tlx.training.engine.pruning import FILE as SEARCH
@@ -157,7 +157,7 @@ class Driver:
 
     def _look(self, task: Task, *, first: bool = False) -> None:
         """Reads from its folder how far a task is (a mutator of the task)."""
-        status = record.status_of(task.found.folder)
+        status = reading.status_of(task.found.folder)
         if status == "finished" and not (first and task.fresh):
             self._end(task, "finished", quiet=first)
         elif status == "failed" and not (first and (self.retry_failed or task.fresh)):

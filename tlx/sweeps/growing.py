@@ -9,10 +9,11 @@ from typing import final
 from tlx.config.design import Cell
 from tlx.results import looks
 from tlx.results import manifest as manifests
-from tlx.results.claims import Verdict, judge
+from tlx.results.claims import judge, take
 from tlx.results.manifest import Manifest, PlannedRun
 from tlx.results.record import Record
 from tlx.results.table import chosen, load
+from tlx.results.verdict import Verdict
 from tlx.sweeps.driver import OVER, Task
 
 Seeded = tuple[PlannedRun, list[Task]]
@@ -96,7 +97,7 @@ class Growing:
         """Judges what is there, and gives each open claim's arms a seed more; their tasks."""
         manifest = self.manifest()
         records = load(self.folder.parent.parent, manifest=manifest).records
-        manifest = looks.take(self.folder, manifest, records)
+        manifest = take(self.folder, manifest, records)
         verdicts = judge(manifest, records)
         choice, tasks = chosen(manifest, records), []
         for arm, n in self._wanted(verdicts, manifest, records).items():

@@ -18,7 +18,8 @@ from tlx.config.problems import Problem
 from tlx.config.run import typed
 from tlx.execution.lineage import Located, Locator, known
 from tlx.results.manifest import PlannedRun
-from tlx.results.record import Record, status_of
+from tlx.results.reading import status_of
+from tlx.results.record import Record
 from tlx.sweeps import fuse, search, search_rules, spaces
 from tlx.sweeps.driver import Task, first_line
 from tlx.sweeps.search import Search, Trial

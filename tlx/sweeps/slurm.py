@@ -16,7 +16,7 @@ from typing import final
 
 from tlx.config import schema
 from tlx.execution import runs
-from tlx.results import record
+from tlx.results import reading
 from tlx.sweeps import slurm_options, slurm_queue, slurm_task, snapshot
 from tlx.sweeps.executor import Ended, Job
 from tlx.sweeps.slurm_options import Needs
@@ -175,7 +175,7 @@ class SlurmExecutor:
         # between two attempts a job looks ended for a moment, and files need time on NFS
         if now - job.over_since < self.settle_s or self._asked < job.over_since:
             return None
-        if record.status_of(folder) == "finished":
+        if reading.status_of(folder) == "finished":
             return Ended(folder, "finished")
         return self._vanished(folder, job.job, seen)
 

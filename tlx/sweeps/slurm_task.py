@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, final
 
 from tlx.execution import runs
-from tlx.results import record
+from tlx.results import reading
 from tlx.sweeps import child, slurm_queue
 from tlx.sweeps.executor import Outcome
 
@@ -89,7 +89,7 @@ class Task:
         """
         first = int(os.environ.get("SLURM_PROCID", "0")) == 0
         notes = self._begin(write=first)
-        if record.status_of(self.folder) == "finished":
+        if reading.status_of(self.folder) == "finished":
             return self._over(notes, "finished", None)
         worker = child.Child()
         worker.catch_signals()  # after submitit, which would requeue without waiting for us

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tlx.execution import runs
-from tlx.execution.leases import leases
+from tlx.execution.lease_places import leases
 from tlx.results import manifest as manifests
-from tlx.results import record
+from tlx.results import reading, record
 from tlx.results.manifest import Manifest, PlannedRun
 from tlx.results.record import UNREADABLE
 
@@ -43,7 +43,7 @@ def states(manifest: Manifest, *, runs_dir: Path) -> list[State]:
     starts = [PlannedRun(run=run, arm="start", seed=0) for run in manifest.parents]
     for run in [*starts, *manifest.runs]:
         folder = runs_dir / run.run
-        status = record.status_of(folder) or "waiting"
+        status = reading.status_of(folder) or "waiting"
         if status == "running" and run.run not in held:
             status = "interrupted"
         elif status in {"waiting", "interrupted"} and run.run in held:

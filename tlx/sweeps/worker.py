@@ -6,6 +6,7 @@ import traceback
 from pathlib import Path
 
 from tlx.base import interrupts
+from tlx.base.ends import Divided, Interrupted, Pruned
 from tlx.base.secrecy import masked_text
 from tlx.execution import launch, runs
 from tlx.sweeps.executor import APART, BUSY, FAILED, FINISHED, INTERRUPTED, LOST, PRUNED
@@ -25,8 +26,6 @@ def work(folder: Path) -> int:
     """Trains the run that is frozen in a folder; how it ended, as an exit status."""
     interrupts.REQUESTS.install(status=INTERRUPTED)  # in a fork, nobody has yet
     from tlx.execution import execute
-    from tlx.training.engine.memory import Divided
-    from tlx.training.engine.signals import Interrupted, Pruned
 
     try:
         with interrupts.at_work():

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from tlx.base.ends import Interrupted, Pruned
 from tlx.base.interrupts import REQUESTS
 from tlx.methods import freezing
 from tlx.methods.averaging import Average
@@ -29,7 +30,7 @@ from tlx.training.engine.memory import NO_UPDATE, OnOom, TooLarge
 from tlx.training.engine.module import TransferModule, state_by_name
 from tlx.training.engine.restart import choose
 from tlx.training.engine.sharding import on_cpu
-from tlx.training.engine.signals import Interrupted, Pruned, StopFlag
+from tlx.training.engine.signals import StopFlag
 from tlx.training.loaders import InSteps, StepBatches
 from tlx.training.logs.progress import Display
 from tlx.training.logs.run_logger import RunLogger

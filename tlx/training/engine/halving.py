@@ -7,6 +7,7 @@ from typing import Any, Literal, final
 
 import pytorch_lightning as pl
 
+from tlx.base.ends import Divided
 from tlx.training.engine import memory
 from tlx.training.engine.module import TransferModule
 from tlx.training.loaders import StepBatches
@@ -87,7 +88,7 @@ class Halving(pl.Callback):
             f"with trainer.accumulate={self.division.accumulate}"
         )
         if trainer.world_size > 1:
-            raise memory.Divided(said) from error
+            raise Divided(said) from error
         self.say(said)
         memory.release(error)
         self.apply(trainer)

@@ -43,10 +43,6 @@ class TooLarge(RuntimeError):
     """Out of memory, where computing less at once is no way on; it names the keys to change."""
 
 
-class Divided(RuntimeError):
-    """Out of memory on one of several ranks: all go on from the last checkpoint, in more parts."""
-
-
 @dataclass
 class Division:
     """In how many parts a rank's share of a batch is computed, and since when.

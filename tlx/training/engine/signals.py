@@ -10,19 +10,6 @@ from tlx.base import interrupts
 from tlx.base.interrupts import REQUESTS
 
 
-class Interrupted(Exception):
-    """Training stopped at a step boundary, after a checkpoint, because it was asked to."""
-
-    def __init__(self, reason: str) -> None:
-        """From here on further signals wait until the run's end is recorded."""
-        REQUESTS.mode, REQUESTS.raised = "hold", False
-        super().__init__(reason)
-
-
-class Pruned(Exception):
-    """Training stopped after a validation, and a checkpoint, because its search gave it up."""
-
-
 class StopFlag:
     """Has requests to stop wait for a step's boundary; a second Ctrl-C does not wait."""
 

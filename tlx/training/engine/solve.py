@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from tlx.base.ends import Interrupted
 from tlx.base.interrupts import REQUESTS
 from tlx.frozen.losses import loss_of
 from tlx.methods import freezing
@@ -26,7 +27,7 @@ from tlx.training.collect import Collector
 from tlx.training.effects import Smoothing
 from tlx.training.engine.course import Course, Pace, Progress
 from tlx.training.engine.module import TransferModule
-from tlx.training.engine.signals import Interrupted, StopFlag
+from tlx.training.engine.signals import StopFlag
 from tlx.training.logs.progress import Display
 from tlx.training.logs.run_logger import RunLogger
 from tlx.training.optimizers import Lbfgs
