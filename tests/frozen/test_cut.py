@@ -21,12 +21,12 @@ from transformers import (
     RobertaModel,
 )
 
+from cuts import enter, names_from, near, same, state, unchanged
 from made import CLASSES
 from tlx import build
 from tlx.backbones.backbone import Features
 from tlx.backbones.timm.networks import least_image_size, pooled, timm
 from tlx.data.encoder import hash_of
-from tlx.frozen import nested
 from tlx.frozen.cut import Cut, NoCut
 from tlx.frozen.cutting import find
 from tlx.methods import freezing, strategies
@@ -95,87 +95,6 @@ def family(name, **options):
     network, layout, size = built(name, **options)  # a cache of modules that no test may change
     images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(1))
     return copy.deepcopy(network), layout, images
-
-
-def enter(network, trains, **modes):
-    freezing.apply(network, trains)
-    network.train()
-    freezing.set_modes(network, **modes)
-
-
-def near(found, expected):
-    """Equal up to rounding of the size of the largest value."""
-    assert (found is None) == (expected is None)
-    if found is not None:
-        found, expected = found.detach(), expected.detach()
-        scale = expected.float().abs().max().item() if expected.numel() else 0.0
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * scale)
-
-
-def step(network, run, seed=3):
-    """Outputs, and gradients and buffers after them, in the modes that the network is in."""
-    network.zero_grad()
-    torch.manual_seed(seed)
-    features, outputs = run()
-    weights = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(2))
-    (outputs * weights).sum().backward()
-    gradients = {n: p.grad for n, p in network.named_parameters()}
-    assert {n for n, g in gradients.items() if g is not None} <= {
-        n for n, p in network.named_parameters() if p.requires_grad
-    }
-    return features, outputs, gradients, dict(network.named_buffers())
-
-
-def same(network, cut, inputs):
-    """The suffix of stored activations against a copy of the whole network, in train mode."""
-    twin = copy.deepcopy(network)
-    stored = cut.prefix(inputs)
-    assert stored.ndim == len(cut.shape) + 1
-    assert stored.dtype == cut.dtype
-    assert not stored.requires_grad
-    kept, before = stored.clone(), copy.deepcopy(inputs)
-    given = inputs if cut.needs_inputs else None
-    for _ in range(2):
-        one = step(network, lambda: cut.suffix(stored, inputs=given))
-        other = step(twin, lambda: twin.with_features(inputs))
-    assert torch.equal(stored, kept)
-    for mine, whole in zip(nested.tensors(inputs), nested.tensors(before), strict=True):
-        assert torch.equal(mine, whole)
-    for mine, whole in zip(one[:2], other[:2], strict=True):
-        for key in ("pooled", "tokens", "mask"):
-            if isinstance(mine, Features):
-                near(getattr(mine, key), getattr(whole, key))
-            else:
-                near(mine, whole)
-    trained = [n for n, p in network.named_parameters() if p.requires_grad]
-    assert any(other[2][name].abs().max() > 0 for name in trained if name.startswith("head"))
-    for name in trained:
-        near(one[2][name], other[2][name])
-    for name, buffer in other[3].items():
-        near(one[3][name], buffer)
-
-
-def state(network):
-    """All that a call could leave behind."""
-    return (
-        {n: t.clone() for n, t in [*network.named_parameters(), *network.named_buffers()]},
-        [module.training for module in network.modules()],
-        [parameter.requires_grad for parameter in network.parameters()],
-        [
-            (len(m._forward_hooks), len(m._forward_pre_hooks), sorted(vars(m)))
-            for m in network.modules()
-        ],
-        (torch.get_rng_state(), random.getstate(), repr(np.random.get_state())),
-    )
-
-
-def unchanged(network, before):
-    now = state(network)
-    assert now[0].keys() == before[0].keys()
-    assert all(torch.equal(now[0][name], before[0][name]) for name in now[0])
-    assert now[1:4] == before[1:4]
-    assert torch.equal(now[4][0], before[4][0])
-    assert now[4][1:] == before[4][1:]
 
 
 # -- families ------------------------------------------------------------------------------------
@@ -308,10 +227,6 @@ def text(kind, *, features=text_features):
     for item, length in enumerate((9, 4, 6, 2)):
         mask[item, length:] = 0
     return network, {"input_ids": tokens, "attention_mask": mask}
-
-
-def names_from(network, *parts):
-    return {n for n, _ in network.named_parameters() if n.startswith(parts)}
 
 
 @pytest.mark.parametrize("kind", TEXT)
@@ -466,6 +381,11 @@ def high_uncalled(toy, x):
     return F.linear(toy.middle(toy.low(x)), toy.high.weight)
 
 
+def high_detached_below(toy, x):
+    """What trains is read where autograd does not see it."""
+    return toy.high(toy.middle(F.linear(toy.low(x), toy.high.weight.detach())))
+
+
 def twice(toy, x):
     return toy.high(toy.middle(toy.middle(toy.low(x))))
 
@@ -497,7 +417,8 @@ GATED = (gated_skip_over_middle, gated_skip_from_inputs, lora)
         (skip_from_inputs, None),
         (gated_skip_from_inputs, None),
         (hidden_skip_from_inputs, None),
-        (high_uncalled, None),
+        (high_uncalled, "middle"),
+        (high_detached_below, "low"),
     ],
 )
 def test_toy(mix, boundary):
@@ -515,10 +436,23 @@ def test_toy(mix, boundary):
         same(network, cut, x)
 
 
-def test_a_batch_size_read_below_the_boundary_is_noticed():
+def test_a_proof_under_autocast_leaves_no_weights_in_its_cache():
+    network, x = toy(lora)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert find(network, x).boundary == "backbone.low"
+        outputs = network(x)
+        assert outputs.dtype == torch.bfloat16
+        outputs.sum().backward()
+    assert bool(outputs.isfinite().all())
+    assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+
+
+def test_a_batch_size_read_below_the_boundary_is_that_of_the_batch():
     network, x = toy(counts_the_batch)
     cut = find(network, x)
-    assert cut.boundary == "backbone.low"
+    assert cut.boundary == "backbone.middle"
+    for part in (x, x[:3]):
+        same(network, cut, part)
 
 
 def test_tokens_whose_activation_depends_on_other_items_are_refused():
@@ -556,12 +490,14 @@ def test_the_boundary_never_lies_in_the_head():
     assert find(network, x).boundary == "backbone"
 
 
-def test_what_trains_in_a_parent_counts_from_its_start():
+def test_what_trains_in_a_parent_counts_from_where_it_is_read():
     network, layout, images = family("vit_tiny_patch16_224")
     trains = {"backbone.pos_embed", *layout.head.parameters}
     enter(network, trains)
-    with pytest.raises(NoCut, match="backbone trains, before there is an activation"):
-        find(network, images)
+    cut = find(network, images)
+    assert cut.boundary == "backbone.patch_embed"
+    assert "backbone.pos_embed" not in cut.state_names
+    same(network, cut, images)
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,22 @@ from torch import Tensor
 from tlx.backbones.backbone import Features
 from tlx.data.encoder import Undescribed, described
 from tlx.frozen import nested
+from tlx.frozen.packing import Packing
 from tlx.frozen.segments import canonical
 from tlx.frozen.structure import structure
-from tlx.frozen.stubs import Stubs, reached, replaced
+from tlx.frozen.stubs import Forward, Stubs, reached, replaced
 from tlx.tasks.task import Network
 
 Outcome = tuple[Features, Tensor]
 
 
-@final
 class NoCut(Exception):
     """The network cannot be cut, and why: a sentence for the log."""
+
+
+@final
+class OtherOutputs(NoCut):
+    """What lies above the boundary gives other outputs for what is stored."""
 
 
 @final
@@ -32,8 +37,9 @@ class Cut:
     another device want a new cut.
 
     Attributes:
-        boundary: name of the module whose output is stored, `backbone` or `backbone.blocks.10`.
-        shape: of one item's activation.
+        names: of the modules whose outputs are stored, `backbone` or `backbone.blocks.10`; of
+            several where the network above reads several, as a detector reads a pyramid.
+        packing: how their outputs lie in an item's row.
         dtype: of the activation.
         state_names: parameters and buffers that the prefix depends on.
         needs_inputs: whether `suffix` must have the inputs: where they hold integers, the upper
@@ -42,11 +48,12 @@ class Cut:
         parts: names of the modules that the prefix runs, or runs inside of.
         template: one item of inputs, for what is left to run below the boundary.
         stubs: of modules below the boundary.
+        whole: whether what is left to run below must see as many items as the batch has.
         copies: whether something works in place, so that `suffix` must copy what it is given.
     """
 
-    boundary: str
-    shape: tuple[int, ...]
+    names: tuple[str, ...]
+    packing: Packing = field(repr=False)
     dtype: torch.dtype
     state_names: tuple[str, ...]
     needs_inputs: bool
@@ -54,7 +61,23 @@ class Cut:
     parts: tuple[str, ...] = field(repr=False)
     template: Any = field(repr=False)
     stubs: Stubs = field(repr=False)
+    whole: bool = False
     copies: bool = field(default=False, repr=False)
+
+    @property
+    def boundary(self) -> str:
+        """The names in one text, for records and keys."""
+        return " + ".join(self.names)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one item's activation."""
+        return self.packing.shape
+
+    @property
+    def is_features(self) -> bool:
+        """Whether what is stored is the backbone's output, one tensor: the head alone is above."""
+        return self.names == ("backbone",) and self.packing.is_plain
 
     def prefix(self, inputs: Any) -> Tensor:
         """The activation [N, ...] at the boundary, without gradient; nothing above is computed.
@@ -63,7 +86,12 @@ class Cut:
             inputs: of N items, as the network takes them.
         """
         with torch.no_grad():
-            return reached(self.network, self.boundary, inputs)
+            return self.activation(inputs)
+
+    def activation(self, inputs: Any) -> Tensor:
+        """What `prefix` gives, with a gradient if something below the boundary trains."""
+        outputs = reached(self.network, self.names, inputs)
+        return self.packing.pack(outputs, nested.count(inputs))
 
     def suffix(self, stored: Tensor, *, inputs: Any = None) -> Outcome:
         """What `network.with_features` gives, computed from the boundary on, with gradients.
@@ -80,10 +108,14 @@ class Cut:
                 f"the network above {self.boundary!r} may read the inputs, such as an attention "
                 "mask; call suffix(stored, inputs=...) with those of the same items"
             )
-        given = inputs if self.needs_inputs else self.template
+        below = inputs if self.needs_inputs else self.stand_in(len(stored))
         if self.copies:
-            stored, given = stored.clone(), nested.mapped(torch.clone, given)
-        return self.run(stored, given, self.stubs)
+            stored, below = stored.clone(), nested.mapped(torch.clone, below)
+        return self.run(stored, below, self.stubs)
+
+    def stand_in(self, count: int) -> Any:
+        """Inputs of `count` items for what is left to run below, where it does not matter which."""
+        return nested.repeated(self.template, count, count=1) if self.whole else self.template
 
     def prefix_id(self) -> str:
         """SHA-256 of all that the prefix computes with: structure, code, weights, buffers.
@@ -100,20 +132,28 @@ class Cut:
             text = structure(self.network.get_submodule(name))
             digest.update(f"\n{name}|{text}".encode())
         for name in self.state_names:
-            owner, _, own = name.rpartition(".")
-            tensor = getattr(self.network.get_submodule(owner), own).detach().cpu().contiguous()
+            owner, _, attribute = name.rpartition(".")
+            value = getattr(self.network.get_submodule(owner), attribute)
+            tensor = value.detach().cpu().contiguous()
             digest.update(f"\n{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
             digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def run(self, stored: Tensor, given: Any, stubs: Stubs) -> Outcome:
+    def run(self, stored: Tensor, below: Any, stubs: Stubs) -> Outcome:
         """The network from `stored` on, with these stubs below; may work in place.
 
         Args:
             stored: [N, ...], activations at the boundary.
-            given: inputs for what is left to run below it.
+            below: inputs for what is left to run below it.
             stubs: `self.stubs`, or others of the same modules.
         """
-        boundary = self.network.get_submodule(self.boundary)
-        with replaced([*stubs, (boundary, lambda *args, **kwargs: stored)]):
-            return self.network.with_features(given)
+        given_back = [
+            (self.network.get_submodule(name), _giving(output))
+            for name, output in zip(self.names, self.packing.unpack(stored), strict=True)
+        ]
+        with replaced([*stubs, *given_back]):
+            return self.network.with_features(below)
+
+
+def _giving(output: Any) -> Forward:
+    return lambda *args, **kwargs: output

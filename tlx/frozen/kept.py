@@ -33,7 +33,7 @@ class Watched:
 
 @contextmanager
 def kept(network: nn.Module) -> Iterator[None]:
-    """Puts modes, buffers and random numbers back at the end."""
+    """Puts modes, buffers and random numbers back at the end; autocast remembers no weights."""
     modes = [(module, module.training) for module in network.modules()]
     buffers = [
         (module._buffers, name, buffer, buffer.clone())
@@ -43,10 +43,14 @@ def kept(network: nn.Module) -> Iterator[None]:
     ]
     devices = _devices(network)
     numbers, states = random.getstate(), np.random.get_state()
+    # of a pass without gradients, or with other weights, they would be taken in those that follow
+    remembers = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
     with torch.random.fork_rng(devices):
         try:
             yield
         finally:
+            torch.set_autocast_cache_enabled(remembers)
             random.setstate(numbers)
             np.random.set_state(states)
             for module, training in modes:

@@ -45,6 +45,20 @@ def items(inputs: Any, part: slice, count: int) -> Any:
     return mapped(lambda t: t[part] if t.ndim and len(t) == count else t, inputs)
 
 
+def repeated(value: Any, times: int, *, count: int) -> Any:
+    """Tensors of `count` items, or of some rows for each, repeated item by item; others as copies.
+
+    >>> repeated(torch.tensor([1, 2]), 2, count=1)
+    tensor([1, 2, 1, 2])
+    """
+
+    def longer(tensor: Tensor) -> Tensor:
+        whole = bool(tensor.ndim) and len(tensor) % count == 0
+        return tensor.repeat(times, *[1] * (tensor.ndim - 1)) if whole else tensor.clone()
+
+    return mapped(longer, value)
+
+
 def differ(inputs: Any, count: int) -> bool:
     """Whether the batch of `count` items holds two that are not equal."""
     each = [tensor for tensor in tensors(inputs) if tensor.ndim and len(tensor) == count]

@@ -1,16 +1,17 @@
 """The proof that a network in two parts is the same: on a batch, and with NaN for what is below."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tlx.frozen import nested
-from tlx.frozen.cut import Cut, NoCut, Outcome
+from tlx.frozen.cut import Cut, NoCut, OtherOutputs, Outcome
 from tlx.frozen.kept import Watched, kept
-from tlx.frozen.stubs import Forward, reached
+from tlx.frozen.stubs import Forward
 
 
 def proved(cut: Cut, inputs: Any, expected: Outcome) -> Cut:
@@ -29,30 +30,30 @@ def proved(cut: Cut, inputs: Any, expected: Outcome) -> Cut:
     """
     network = cut.network
     stored = _still_activation(cut, inputs)
-    given = inputs if cut.needs_inputs else cut.template
+    below = inputs if cut.needs_inputs else cut.stand_in(len(stored))
     stubs = [(module, _poisoned(stub)) for module, stub in cut.stubs]
     with kept(network), torch.no_grad():
-        passed = stored.clone(), nested.mapped(torch.clone if cut.needs_inputs else _nan, given)
-        found = cut.run(*passed, stubs)
-    check_finite(found, "what is above it also reads what is below it")
+        passed = stored.clone(), nested.mapped(torch.clone if cut.needs_inputs else _nan, below)
+        outcome = cut.run(*passed, stubs)
+    check_finite(outcome, "what is above it also reads what is below it")
     writes = any(tensor._version for tensor in nested.tensors(passed))
     _check_items_apart(cut, inputs, stored)
     with kept(network), torch.no_grad():
         network.eval()
         as_read = stored.clone(memory_format=torch.contiguous_format)  # as a store gives it back
-        passed = as_read, nested.mapped(torch.clone, given)
-        found = cut.run(*passed, cut.stubs)
-    _check_close(_flat(found), _flat(expected), _tolerance(stored, expected[1]))
+        passed = as_read, nested.mapped(torch.clone, below)
+        outcome = cut.run(*passed, cut.stubs)
+    _check_same(outcome, expected, _tolerance(stored, expected[1]))
     writes = writes or any(tensor._version for tensor in nested.tensors(passed))
     return replace(cut, copies=writes)
 
 
 def _still_activation(cut: Cut, inputs: Any) -> Tensor:
-    """The batch's activation in the stage's modes, the same for all random numbers."""
+    """The batch's activation in the stage's modes, the same for all random numbers and training."""
     watched = Watched(cut.network)
     before, buffers = watched.state(), [b.clone() for b in cut.network.buffers()]
     with torch.enable_grad():
-        stored = reached(cut.network, cut.boundary, inputs)
+        stored = cut.activation(inputs)
     if stored.requires_grad:
         raise NoCut("something below it trains")
     # Batch norm moves its statistics without a new version of the tensors.
@@ -62,7 +63,23 @@ def _still_activation(cut: Cut, inputs: Any) -> Tensor:
     torch.rand(1), torch.rand(1, device=stored.device)
     if not torch.equal(stored, cut.prefix(inputs)):
         raise NoCut("it gives another activation each time")
+    with _trained_away(cut.network):  # autograd does not see what is read detached
+        if not torch.equal(stored, cut.prefix(inputs)):
+            raise NoCut("something below it reads what trains")
     return stored
+
+
+@contextmanager
+def _trained_away(network: nn.Module) -> Iterator[None]:
+    """All parameters that train are NaN (a mutator, undone at the end)."""
+    trained = [(p, p.data) for p in network.parameters() if p.requires_grad]
+    try:
+        for parameter, value in trained:
+            parameter.data = torch.full_like(value, torch.nan)
+        yield
+    finally:
+        for parameter, value in trained:
+            parameter.data = value
 
 
 def _check_items_apart(cut: Cut, inputs: Any, stored: Tensor) -> None:
@@ -71,29 +88,34 @@ def _check_items_apart(cut: Cut, inputs: Any, stored: Tensor) -> None:
     halves = (slice(0, count // 2), slice(count // 2, count))
     parts = [cut.prefix(nested.items(inputs, half, count)) for half in halves]
     tolerance = _tolerance(stored)
-    reason = "an item's activation depends on the others of its batch"
-    _check_close([torch.cat(parts)], [stored], tolerance, reason)
+    pairs = [(torch.cat(parts), stored)]
     if not cut.needs_inputs:
-        beside = cut.prefix(nested.mapped(_nan_first, inputs))
-        _check_close([beside[1:]], [stored[1:]], tolerance, reason)
+        pairs.append((cut.prefix(nested.mapped(_nan_first, inputs))[1:], stored[1:]))
+    for apart, together in pairs:
+        if error := _difference(apart, together, tolerance):
+            raise NoCut(f"an item's activation depends on the others of its batch {error}")
 
 
-def _check_close(
-    found: Sequence[Tensor],
-    expected: Sequence[Tensor],
-    tolerance: float,
-    reason: str = "the network above it gives other outputs",
-) -> None:
-    """Refuses tensors that differ by more than the tolerance times the largest value."""
-    if [tensor.shape for tensor in found] != [tensor.shape for tensor in expected]:
-        raise NoCut(f"{reason} (of another shape)")
-    for one, other in zip(found, expected, strict=True):
-        if not one.numel():
-            continue
-        error = (one.float() - other.float()).abs().max().item()
-        allowed = tolerance * other.float().abs().max().item()
-        if not error <= allowed:  # NaN is refused too
-            raise NoCut(f"{reason} (by {error:.2g}, where {allowed:.2g} is rounding)")
+def _difference(tensor: Tensor, expected: Tensor, tolerance: float) -> str:
+    """How a tensor differs, by more than the tolerance times the largest value; else empty."""
+    if tensor.shape != expected.shape:
+        return "(of another shape)"
+    if not tensor.numel():
+        return ""
+    error = (tensor.float() - expected.float()).abs().max().item()
+    allowed = tolerance * expected.float().abs().max().item()
+    if error <= allowed:
+        return ""
+    return f"(by {error:.2g}, where {allowed:.2g} is rounding)"  # NaN too
+
+
+def _check_same(outcome: Outcome, expected: Outcome, tolerance: float) -> None:
+    tensors, others = _flat(outcome), _flat(expected)
+    if len(tensors) != len(others):
+        raise OtherOutputs("the network above it gives other features")
+    for tensor, other in zip(tensors, others, strict=True):
+        if error := _difference(tensor, other, tolerance):
+            raise OtherOutputs(f"the network above it gives other outputs {error}")
 
 
 def check_finite(outcome: Outcome, reason: str) -> None:

@@ -6,6 +6,7 @@ gives what the module gave for one item, so that the few operations between stub
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -20,7 +21,7 @@ Stubs = Sequence[tuple[nn.Module, Forward]]
 
 
 def replaceable(
-    network: nn.Module, calls: Sequence[Call], boundary: Call
+    network: nn.Module, calls: Sequence[Call], boundary: Sequence[Call]
 ) -> tuple[list[nn.Module], list[nn.Module]]:
     """The largest modules below the boundary: those that may hand on their input, and the others.
 
@@ -32,19 +33,22 @@ def replaceable(
         of_module.setdefault(call.module, []).append(call)
     through: list[nn.Module] = []
     replayed: list[nn.Module] = []
-    visited: set[nn.Module] = {boundary.module}
+    stored = {call.module for call in boundary}
+    end = max(call.end for call in boundary)
+    visited = set(stored)
 
     def visit(module: nn.Module) -> None:
         if module in visited:
             return
         visited.add(module)
-        own = of_module.get(module, [])
-        below = bool(own) and all(c.end < boundary.end and c.takes_floats for c in own)
-        if below and next(module.parameters(), None) is not None:
-            if all(call.keeps_shape for call in own):
+        inside = of_module.get(module, [])
+        below = bool(inside) and all(c.end < end and c.takes_floats and not c.live for c in inside)
+        # what is stored must appear where it did, and a stub runs nothing inside of it
+        if below and _is_frozen(module) and stored.isdisjoint(module.modules()):
+            if all(call.keeps_shape for call in inside):
                 through.append(module)
                 return
-            if len(own) == 1:
+            if len(inside) == 1:
                 replayed.append(module)
                 return
         for child in module.children():
@@ -54,34 +58,51 @@ def replaceable(
     return through, replayed
 
 
+def _is_frozen(module: nn.Module) -> bool:
+    """Whether it has parameters, and none that trains."""
+    each = list(module.parameters())
+    return bool(each) and not any(parameter.requires_grad for parameter in each)
+
+
 def recorded(
-    network: Network, boundary: str, modules: Sequence[nn.Module], template: Any
-) -> tuple[list[tuple[nn.Module, Forward]], Tensor]:
-    """Stubs that give what the modules gave for the template, and the activation of it."""
-    kept: dict[nn.Module, Any] = {}
+    network: Network, boundary: Sequence[str], modules: Sequence[nn.Module], template: Any
+) -> tuple[dict[nn.Module, tuple[Any, int]], list[Any]]:
+    """What the modules gave for the template, with the items of their input; the boundary's too."""
+    outputs: dict[nn.Module, tuple[Any, int]] = {}
 
-    def keep(module: nn.Module, args: Any, output: Any) -> None:
-        kept[module] = nested.mapped(torch.clone, output)
+    def keep(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        outputs[module] = nested.mapped(torch.clone, output), nested.count((args, kwargs))
 
-    handles = [module.register_forward_hook(keep) for module in modules]
+    handles = [module.register_forward_hook(keep, with_kwargs=True) for module in modules]
     try:
         with torch.no_grad():
-            activation = reached(network, boundary, template)
+            at_boundary = reached(network, boundary, template)
     finally:
         for handle in handles:
             handle.remove()
-    return [(module, _Replay(output)) for module, output in kept.items()], activation
+    return outputs, at_boundary
 
 
 @final
-class _Replay:
-    """Gives what a module gave once: a copy, since operations in place may follow."""
+@dataclass(frozen=True)
+class Replay:
+    """Gives what a module gave once: a copy, since operations in place may follow.
 
-    def __init__(self, output: Any) -> None:
-        self.output = output
+    Attributes:
+        output: of the module.
+        items: of the input that it gave this for; where the present input has several times as
+            many, the output is repeated as often. 0: never.
+    """
+
+    output: Any
+    items: int
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return nested.mapped(torch.clone, self.output)
+        """The output, once or repeated."""
+        times = nested.count((args, kwargs)) // self.items if self.items else 1
+        if times <= 1:
+            return nested.mapped(torch.clone, self.output)
+        return nested.repeated(self.output, times, count=self.items)
 
 
 def through(*args: Any, **kwargs: Any) -> Tensor:
@@ -98,35 +119,35 @@ def replaced(stubs: Stubs) -> Iterator[None]:
             module.__dict__["forward"] = stub
         yield
     finally:
-        for (module, _), own in zip(stubs, before, strict=True):
-            if own is None:
+        for (module, _), forward in zip(stubs, before, strict=True):
+            if forward is None:
                 module.__dict__.pop("forward", None)
             else:
-                module.__dict__["forward"] = own
+                module.__dict__["forward"] = forward
 
 
 @final
 class _Reached(BaseException):
-    """The boundary's output; no `except Exception` of a network may catch it."""
-
-    def __init__(self, output: Any) -> None:
-        self.output = output
+    """Breaks off a forward pass; no `except Exception` of a network may catch it."""
 
 
-def reached(network: Network, boundary: str, inputs: Any) -> Tensor:
-    """The output of the module named `boundary`, where the forward pass is broken off."""
+def reached(network: Network, boundary: Sequence[str], inputs: Any) -> list[Any]:
+    """The outputs of the modules named `boundary`; the forward pass is broken off at the last."""
+    outputs: dict[nn.Module, Any] = {}
+    modules = [network.get_submodule(name) for name in boundary]
 
     def stop(module: nn.Module, args: Any, output: Any) -> None:
-        raise _Reached(output)
+        outputs[module] = output
+        if len(outputs) == len(modules):
+            raise _Reached
 
-    handle = network.get_submodule(boundary).register_forward_hook(stop)
+    handles = [module.register_forward_hook(stop) for module in modules]
     try:
         network.with_features(inputs)
-    except _Reached as stopped:
-        if isinstance(stopped.output, Tensor):
-            return stopped.output
+    except _Reached:
+        return [outputs[module] for module in modules]
     finally:
-        handle.remove()
-    raise RuntimeError(
-        f"{boundary!r} gave no tensor, or did not run; find the cut anew for these inputs"
-    )
+        for handle in handles:
+            handle.remove()
+    missing = [name for name, m in zip(boundary, modules, strict=True) if m not in outputs]
+    raise RuntimeError(f"{missing[0]!r} did not run; find the cut anew for these inputs")

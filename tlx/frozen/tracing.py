@@ -1,7 +1,7 @@
 """What runs when: a forward pass in ticks, and the boundaries that it allows.
 
-A boundary is the output of a module that ends before anything trains, draws random numbers or
-changes a buffer.
+A boundary is what one module or several give before a random number is drawn or a buffer changes,
+and without anything that trains having a part in it: autograd tells.
 """
 
 from collections import Counter
@@ -23,8 +23,10 @@ class Call:
     """One call of a module, in ticks: starts and ends of all calls, counted from 1.
 
     Attributes:
-        storable: whether the output is one floating tensor of the batch, and not the module's
-            input unchanged.
+        rows: that an item has in each tensor of the output, in order; empty where the output holds
+            anything else, and where all of it is the module's input unchanged.
+        plain: whether the output is one tensor, with one row an item.
+        live: whether something that trains has a part in the output.
         takes_floats: whether the first tensor among the arguments is a floating one.
         keeps_shape: whether the output is like that tensor.
     """
@@ -32,7 +34,9 @@ class Call:
     module: nn.Module
     start: int
     end: int
-    storable: bool
+    rows: tuple[int, ...]
+    plain: bool
+    live: bool
     takes_floats: bool
     keeps_shape: bool
 
@@ -53,28 +57,49 @@ class Trace:
     def start(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Notes that a call begins: a hook, before the forward."""
         self._tick()
-        given = [(tensor, tensor._version) for tensor in nested.tensors((args, kwargs))]
-        self._open.append((module, self._clock, given))
+        passed = [(tensor, tensor._version) for tensor in nested.tensors((args, kwargs))]
+        self._open.append((module, self._clock, passed))
 
     def end(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         """Notes that a call ends, and what it gave: a hook, after the forward."""
         self._tick()
-        opened, start, given = self._open.pop()
+        opened, start, passed = self._open.pop()
         while opened is not module:  # one inside raised, and the network caught it
-            opened, start, given = self._open.pop()
-        first = given[0][0] if given else None
-        plain = isinstance(output, Tensor) and output.is_floating_point()
-        batch = plain and output.ndim > 0 and len(output) == self._items
-        same = plain and first is not None and nested.like(output, first)
-        storable = batch and not any(output is t and t._version == old for t, old in given)
-        floats = first is not None and first.is_floating_point()
-        self.calls.append(Call(module, start, self._clock, storable, floats, same))
+            opened, start, passed = self._open.pop()
+        first = passed[0][0] if passed else None
+        outputs = list(nested.tensors(output))
+        # what is handed on is an activation of the module that made it
+        handed_on = [any(out is t and t._version == old for t, old in passed) for out in outputs]
+        rows = () if all(handed_on) else rows_of(outputs, self._items)
+        one = isinstance(output, Tensor)
+        self.calls.append(
+            Call(
+                module=module,
+                start=start,
+                end=self._clock,
+                rows=rows,
+                plain=one and rows == (1,),
+                live=any(tensor.requires_grad for tensor in outputs),
+                takes_floats=first is not None and first.is_floating_point(),
+                keeps_shape=one
+                and output.is_floating_point()
+                and first is not None
+                and nested.like(output, first),
+            )
+        )
 
     def _tick(self) -> None:
         self._clock += 1
         if self.moved is None and self._watched.state() != self._state:
             name = self.names[self._open[-1][0]] if self._open else "the network"
             self.moved = self._clock, name
+
+
+def rows_of(outputs: Sequence[Tensor], items: int) -> tuple[int, ...]:
+    """Rows that an item has in each tensor; empty unless all are floating ones of `items` items."""
+    if not all(t.is_floating_point() and t.ndim and len(t) % items == 0 for t in outputs):
+        return ()
+    return tuple(len(tensor) // items for tensor in outputs) if all(map(len, outputs)) else ()
 
 
 def traced(network: Network, inputs: Any, count: int) -> Trace:
@@ -110,21 +135,38 @@ def first_starts(network: nn.Module, calls: Sequence[Call]) -> dict[nn.Module, i
 
 
 def first_live(network: Network, starts: Mapping[nn.Module, int], trace: Trace) -> tuple[int, str]:
-    """Tick at which the first thing happens that the prefix must not contain, and what it is."""
-    events = [(starts[network.head], "the head runs")]
+    """Tick before which a boundary must end, and what the first thing is that limits boundaries.
+
+    Parameters that train are among those things, and set no tick: autograd knows what they reach.
+    """
+    barriers = [(starts[network.head], "the head runs")]
     if trace.moved is not None:
         tick, name = trace.moved
-        events.append((tick, f"{name} draws random numbers or changes a buffer"))
+        barriers.append((tick, f"{name} draws random numbers or changes a buffer"))
+    trains = []
     for module, name in trace.names.items():
         if any(parameter.requires_grad for parameter in module.parameters(recurse=False)):
-            events.append((starts[module], f"{name} trains"))
+            trains.append((starts[module], f"{name} trains"))
         elif isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
-            events.append((starts[module], f"{name} uses the batch's statistics"))
-    return min(events)
+            barriers.append((starts[module], f"{name} uses the batch's statistics"))
+    return min(barriers)[0], min([*barriers, *trains])[1]
 
 
 def candidates(calls: Sequence[Call], live: int) -> list[Call]:
-    """Calls whose output may be the boundary, the last to end first."""
+    """Calls whose output may be stored, the last to end first."""
     times = Counter(call.module for call in calls)
-    found = [c for c in calls if c.end < live and c.storable and times[c.module] == 1]
-    return sorted(found, key=lambda call: -call.end)
+    may = [c for c in calls if c.end < live and c.rows and not c.live and times[c.module] == 1]
+    return sorted(may, key=lambda call: -call.end)
+
+
+def spared(calls: Sequence[Call], end: int) -> int:
+    """Parameters of layers that need not run where what ended by a tick is stored.
+
+    A layer that takes no floating tensor looks values up, and spares little however large it is.
+    """
+    last: dict[nn.Module, int] = {}
+    for call in calls:
+        beyond = call.live or not call.takes_floats
+        last[call.module] = max(last.get(call.module, 0), end + 1 if beyond else call.end)
+    below = [module for module, ended in last.items() if ended <= end]
+    return sum(p.numel() for module in below for p in module.parameters(recurse=False))

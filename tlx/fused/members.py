@@ -232,8 +232,8 @@ def _data(
         try:
             if made:
                 reuse.adopt(next(iter(made.values())).reuse)
-            elif (boundary := reuse.find()) != "backbone":
-                raise CannotFuse(f"the boundary is {boundary}, below the head")
+            elif not (cut := reuse.find()).is_features:
+                raise CannotFuse(f"the boundary is {cut.boundary}, below the head")
             made[key] = Data(reuse, own)
             made[key].load()
         except (NoCut, StoreError) as reason:

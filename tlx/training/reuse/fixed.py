@@ -79,7 +79,8 @@ def features(
     why = reuse.why_not()
     if why is None and sparse is None:
         try:
-            why = None if reuse.find() == "backbone" else "the backbone's output is not all frozen"
+            if not reuse.find().is_features:
+                why = "the backbone's output is not all frozen"
         except NoCut as reason:
             why = str(reason)
     if why is not None:

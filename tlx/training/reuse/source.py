@@ -217,8 +217,8 @@ class Reuse:
             return "the data's targets depend on its inputs"
         return None
 
-    def find(self) -> str:
-        """Cuts the network at the stage's boundary, whose name it returns; times what lies below.
+    def find(self) -> Cut:
+        """The network cut at the stage's boundary; times what lies below it, and works with it.
 
         Raises:
             NoCut: it cannot be cut there.
@@ -241,14 +241,14 @@ class Reuse:
                 if not all(cutting.holds(found, other) for other in others):
                     inputs, fixed = longest, True
                     found = cutting.find(self.module.network, inputs)
-            if self.module.recipe.compile and found.boundary != "backbone":
+            if self.module.recipe.compile and not found.is_features:
                 raise NoCut("trainer.compile compiles the whole network")
             started = time.monotonic()
             found.prefix(inputs)
         self.prefix_s = (time.monotonic() - started) / count
         self._cut, self._prefix = found, found.prefix_id()
         self._length, self._fixed = length, fixed
-        return found.boundary
+        return found
 
     def _tokens(self, found: Cut, inputs: Any) -> int:
         """Tokens of the longest text of all, where activations are of a text's tokens.
