@@ -374,7 +374,7 @@ class Predictor:
     def _predict_texts(self, inputs: Iterable[str | Path], batch_size: int) -> list[dict[str, Any]]:
         from tlx.data.text import inputs as tokens
         from tlx.data.text.given import texts
-        from tlx.data.text.texts import Texts
+        from tlx.data.text.texts import text_pool
 
         labels, spec = self.model.task.labels, self.model.backbone.input_spec
         targets = self.model.task.targets
@@ -382,7 +382,7 @@ class Predictor:
         known = self._words() if words else ()
         given = texts(inputs, self.run.plain["dataset"], words=words, known=known)
         nothing = [targets.nothing(each.content) for each in given]
-        raw = Texts.of([each.place for each in given], [each.content for each in given], nothing)
+        raw = text_pool([each.place for each in given], [each.content for each in given], nothing)
         made, collate = tokens.encoded(raw, spec)
         samples = [
             {**sample, "target": targets.encode(sample["target"]), "index": place}

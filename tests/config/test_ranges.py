@@ -117,7 +117,7 @@ def test_every_default_is_in_its_range():
         (["augmentation=[color]", "augmentation.color.hue=0.7"], "at most 0.5"),
         (["schedule=cosine", "schedule.end_factor=2"], "at least 0 and at most 1"),
         (["task.class_weights=[1,-1]"], "is -1.0; give a number at least 0"),
-        (["dataset.seed=-1"], "0 or more"),
+        (["dataset.seed=-1"], "at least 0"),
     ],
 )
 def test_numbers_out_of_range_are_problems_of_the_check(overrides, said):

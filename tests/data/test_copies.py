@@ -14,7 +14,7 @@ from tlx.data.images.folder import image_folder
 from tlx.data.images.near import near_pairs, thumbnail
 from tlx.data.images.read import load_image
 from tlx.data.splits import Labels
-from tlx.data.text.texts import Texts, from_texts
+from tlx.data.text.texts import from_texts, text_pool
 
 LABELS = Labels("single", ("no", "yes"))
 PARTS = {
@@ -26,10 +26,10 @@ PARTS = {
 
 def splits(parts=PARTS, **options):
     pools = {
-        name: Texts.of([f"{name}:{i}" for i in range(len(texts))], texts, list(map(int, targets)))
+        name: text_pool([f"{name}:{i}" for i in range(len(texts))], texts, list(map(int, targets)))
         for name, (texts, targets) in parts.items()
     }
-    return from_texts(pools, LABELS, draw=Draw(), **options)
+    return from_texts(pools, LABELS, draw=Draw(**options))
 
 
 def test_all_equal_items_are_reported_with_their_labels(caplog):

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -143,7 +143,11 @@ def variants(target, base):
     """The base keywords, and these with each other value of each keyword."""
     yield base
     source = function(target)
-    hints, defaults = get_type_hints(source), source.__kwdefaults__ or {}
+    hints, defaults = get_type_hints(source), dict(source.__kwdefaults__ or {})
+    if "draw" in hints:
+        (shared,) = get_args(hints.pop("draw"))
+        hints |= get_type_hints(shared)
+        defaults |= {field.name: field.default for field in fields(Draw)}
     for name, hint in hints.items():
         if name != "return":
             for value in other_values(name, hint, base.get(name, defaults.get(name))):
@@ -261,7 +265,6 @@ def test_every_image_of_a_library_s_set_is_known_by_its_content(tmp_path):
             {"train": Source([i % 2 for i in range(100)], images.__getitem__)},
             Labels("single", ("a", "b")),
             draw=Draw(val_fraction=0.2, test_fraction=0.2),
-            drop_duplicates=False,
             flips=True,
         )
         for split in (splits.train, splits.val, splits.test):

@@ -22,7 +22,7 @@ from tlx.data.text.tokenise import special_ids
 OPTIONS = sorted(
     path.stem
     for path in conf_dir().glob("augmentation/*.yaml")
-    if "text_augment" in path.read_text()
+    if "data.text.augment" in path.read_text()
 )
 WORDS = [f"w{i}" for i in range(40)]
 SPEC = texts.spec([" ".join(WORDS)])

@@ -10,11 +10,11 @@ from tlx.data.copies import MAX_PAIRS
 from tlx.data.draw import Draw
 from tlx.data.splits import Labels
 from tlx.data.text.lines import text_lines
-from tlx.data.text.texts import Texts, from_texts, text_key
+from tlx.data.text.texts import from_texts, text_key, text_pool
 
 
 def pool(inputs, targets, name="t"):
-    return Texts.of([f"{name}{i}" for i in range(len(inputs))], inputs, targets)
+    return text_pool([f"{name}{i}" for i in range(len(inputs))], inputs, targets)
 
 
 def spec(unit="pooled"):
@@ -86,7 +86,7 @@ def test_many_duplicates_do_not_fill_the_record(caplog):
     assert len(made.notes["duplicates"]["val"]) == MAX_PAIRS
     assert "200 texts of train are in val too" in caplog.text
     pools |= {"train": pool(["same", "other"], [None] * 2), "val": pool(["third"], [None], "val")}
-    clean = from_texts(pools, Labels("text", ()), draw=Draw(), drop_duplicates=True)
+    clean = from_texts(pools, Labels("text", ()), draw=Draw(drop_duplicates=True))
     assert clean.train.inputs == ["other"]
 
 

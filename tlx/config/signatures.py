@@ -2,8 +2,8 @@
 
 import ast
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -183,35 +183,82 @@ def _signature(target: str, _: Path | None) -> Signature | None:
     parsed = tree(path)
     for statement in parsed.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == name:
-            return _of_function(statement, _aliases(parsed))
+            return _of_function(statement, parsed, module)
         if isinstance(statement, ast.ClassDef) and statement.name == name:
-            return _of_class(statement, _aliases(parsed))
+            return _of_class(statement, parsed, module)
     return None
 
 
-def _of_function(function: ast.FunctionDef, aliases: dict[str, ast.expr]) -> Signature:
+def _of_function(function: ast.FunctionDef, parsed: ast.Module, module: str) -> Signature:
     arguments = function.args
     keywords = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    parameters = {a.arg: Parameter(a.arg, a.annotation, _literal(value)) for a, value in keywords}
+    shared = _shared(arguments.kwarg, parsed, module)
+    aliases = {**_imported(arguments.kwonlyargs, parsed, module), **_aliases(parsed)}
     return Signature(
-        {a.arg: Parameter(a.arg, a.annotation, _literal(default)) for a, default in keywords},
+        {**parameters, **(shared.parameters if shared else {})},
         tuple(a.arg for a in (*arguments.posonlyargs, *arguments.args)),
-        arguments.kwarg is not None,
-        aliases,
+        arguments.kwarg is not None and shared is None,
+        {**(shared.aliases if shared else {}), **aliases},
     )
 
 
-def _of_class(definition: ast.ClassDef, aliases: dict[str, ast.expr]) -> Signature:
-    fields = [
-        s
-        for s in definition.body
-        if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)
-    ]
+def _imported(arguments: Sequence[ast.arg], parsed: ast.Module, module: str) -> dict[str, ast.expr]:
+    """Names of types in annotations that other modules of tlx, or of the same project, assign."""
+    homes = {PACKAGE.name, module.partition(".")[0]}
+    annotations = [argument.annotation for argument in arguments if argument.annotation]
+    names = {n.id for each in annotations for n in ast.walk(each) if isinstance(n, ast.Name)}
+    found: dict[str, ast.expr] = {}
+    for name in sorted(names):
+        home = _origin(name, parsed) or ""
+        path = module_file(home) if home.partition(".")[0] in homes else None
+        assigned = _aliases(tree(path)) if path else {}
+        found |= {name: assigned[name]} if name in assigned else {}
+    return found
+
+
+def _shared(keywords: ast.arg | None, parsed: ast.Module, module: str) -> Signature | None:
+    """What `**draw: Unpack[Few]` stands for: the keys of `Few`, with the defaults of `Draw`.
+
+    A TypedDict holds no defaults: they are those of the dataclass beside it that is called as the
+    parameter is.
+    """
+    match keywords.annotation if keywords else None:
+        case ast.Subscript(value=ast.Name(id="Unpack"), slice=ast.Name(id=name)):
+            home = _origin(name, parsed) or module
+        case _:
+            return None
+    assert keywords is not None
+    keys, defaults = signature(f"{home}.{name}"), signature(f"{home}.{keywords.arg.capitalize()}")
+    if keys is None or defaults is None:
+        return None
     parameters = {
-        s.target.id: Parameter(s.target.id, s.annotation, _literal(s.value))
-        for s in fields
-        if isinstance(s.target, ast.Name)
+        key: replace(parameter, default=defaults.parameters[key].default)
+        for key, parameter in keys.parameters.items()
+        if key in defaults.parameters
     }
-    return Signature(parameters, aliases=aliases)
+    return Signature(parameters, aliases=keys.aliases)
+
+
+def _origin(name: str, parsed: ast.Module) -> str | None:
+    """The module that a name is imported from."""
+    for statement in parsed.body:
+        if isinstance(statement, ast.ImportFrom) and name in {a.name for a in statement.names}:
+            return statement.module
+    return None
+
+
+def _of_class(definition: ast.ClassDef, parsed: ast.Module, module: str) -> Signature:
+    """The fields of a class and of its parents in the same module."""
+    parameters: dict[str, Parameter] = {}
+    for base in definition.bases:
+        parent = signature(f"{module}.{base.id}") if isinstance(base, ast.Name) else None
+        parameters |= parent.parameters if parent else {}
+    for field_ in definition.body:
+        if isinstance(field_, ast.AnnAssign) and isinstance(field_.target, ast.Name):
+            name = field_.target.id
+            parameters[name] = Parameter(name, field_.annotation, _literal(field_.value))
+    return Signature(parameters, aliases=_aliases(parsed))
 
 
 def constant(module: str, name: str) -> Any:

@@ -2,42 +2,21 @@
 
 import json
 import logging
-import re
-import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, Protocol
+from typing import Any
 
-from tlx.data.images.near import near_pairs
+from tlx.data.items import Medium, Pool
 from tlx.data.splits import Labels
 
 LOG = logging.getLogger(__name__)
 MAX_PAIRS = 1000
 """Of copies in the record, for each two splits."""
 
-Noun = Literal["image", "text"]
 Pairs = dict[str, list[list[str]]]
 """Of ids. By split: pairs of train with it (`train`: within train); else by two: `val+test`."""
-
-BESIDE_WORDS = re.compile(r"[\W_]")
-
-
-class Keyed(Protocol):
-    """Items with hashes of their content, which are empty where an item was not looked at."""
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """Unique within a split."""
-
-    @property
-    def targets(self) -> Sequence[Any]:
-        """In the same order."""
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """In the same order."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +29,13 @@ class Item:
     target: Any
 
 
-def items_of(split: str, pool: Keyed) -> list[Item]:
+def items_of(split: str, pool: Pool) -> list[Item]:
     """The items of a split."""
     rows = zip(pool.ids, pool.keys, pool.targets, strict=True)
     return [Item(split, name, key, target) for name, key, target in rows]
 
 
-def repeated(pool: Keyed) -> list[int]:
+def repeated(pool: Pool) -> list[int]:
     """Positions of copies to remove: of equal items all but the first.
 
     Where they have several labels all of them: none is known to be right.
@@ -69,26 +48,26 @@ def repeated(pool: Keyed) -> list[int]:
 
 
 def report(
-    splits: Mapping[str, Keyed], labels: Labels, *, noun: Noun, removed: Sequence[Item]
+    splits: Mapping[str, Pool], labels: Labels, *, medium: Medium, removed: Sequence[Item]
 ) -> dict[str, Any]:
     """Notes on copies within and between splits, with a warning for each kind.
 
     Args:
         splits: as they are used, train first.
         labels: what the targets are.
-        noun: what an item is, for messages.
+        medium: what an item is, and how near copies are found.
         removed: items that were taken out as copies: of their labels alone is told.
     """
     everything = [item for name, pool in splits.items() for item in items_of(name, pool)]
     notes = {
-        "duplicates": duplicates(splits, noun=noun),
-        "contradictory_labels": contradictions([*everything, *removed], labels, noun=noun),
-        "near_duplicates": near_duplicates(splits, everything, noun=noun),
+        "duplicates": duplicates(splits, noun=medium.noun),
+        "contradictory_labels": contradictions([*everything, *removed], labels, noun=medium.noun),
+        "near_duplicates": near_duplicates(splits, everything, medium=medium),
     }
     return {name: note for name, note in notes.items() if note}
 
 
-def duplicates(splits: Mapping[str, Keyed], *, noun: Noun) -> Pairs:
+def duplicates(splits: Mapping[str, Pool], *, noun: str) -> Pairs:
     """Pairs of equal items, within a split the first with each other one; with warnings."""
     places = {name: _by_key(pool.keys) for name, pool in splits.items()}
     names, pairs = list(splits), Pairs()
@@ -126,7 +105,7 @@ def duplicates(splits: Mapping[str, Keyed], *, noun: Noun) -> Pairs:
 
 
 def contradictions(
-    items: Iterable[Item], labels: Labels, *, noun: Noun
+    items: Iterable[Item], labels: Labels, *, noun: str
 ) -> list[list[dict[str, Any]]]:
     """Groups of equal items with several labels, each with all of them; with a warning."""
     groups: dict[str, list[Item]] = defaultdict(list)
@@ -158,12 +137,10 @@ def contradictions(
     ]
 
 
-def near_duplicates(splits: Mapping[str, Keyed], items: Sequence[Item], *, noun: Noun) -> Pairs:
+def near_duplicates(splits: Mapping[str, Pool], items: Sequence[Item], *, medium: Medium) -> Pairs:
     """Pairs of items that are nearly the same, each once, with a warning."""
-    pools = splits.values()
-    thumbnails = [small for pool in pools for small in _aligned(pool, "thumbnails", b"")]
-    texts = [text for pool in pools for text in _aligned(pool, "inputs", "")]
-    near = near_pairs(thumbnails) if noun == "image" else _near_texts(texts, items)
+    marks = [mark for pool in splits.values() for mark in pool.marks or [None] * len(pool)]
+    near = medium.near(marks)
     pairs: Pairs = defaultdict(list)
     count = 0
     examples: list[str] = []
@@ -182,48 +159,12 @@ def near_duplicates(splits: Mapping[str, Keyed], items: Sequence[Item], *, noun:
             "%d pairs of %ss are nearly the same: %s (%s%s); look whether they are copies, which "
             "no option removes",
             count,
-            noun,
-            "re-encoded, resized or mirrored"
-            if noun == "image"
-            else "but for case, blanks and punctuation",
+            medium.noun,
+            medium.nearly,
             ", ".join(examples),
             ", ..." if count > 3 else "",
         )
     return dict(pairs)
-
-
-def normalised(text: Any) -> str:
-    """A text, a pair of texts or the words of one without case, blanks and punctuation.
-
-    >>> normalised("It's  LATE."), normalised("a + b"), normalised(["A", "b"])
-    ('itslate', 'a+b', 'ab')
-    """
-    if isinstance(text, tuple):
-        return "\0".join(map(normalised, text))
-    whole = text if isinstance(text, str) else " ".join(text)
-    folded = "".join(unicodedata.normalize("NFKC", whole).casefold().split())
-    return BESIDE_WORDS.sub(_symbol, folded)
-
-
-def _symbol(match: re.Match[str]) -> str:
-    """The sign where it tells texts apart (of mathematics, money, emotion; accents), else none."""
-    return match[0] if unicodedata.category(match[0])[0] in "SM" else ""
-
-
-def _near_texts(texts: Sequence[Any], items: Sequence[Item]) -> Iterator[tuple[int, int, bool]]:
-    firsts: dict[str, dict[str, int]] = defaultdict(dict)
-    for place, (text, item) in enumerate(zip(texts, items, strict=True)):
-        if common := normalised(text).strip("\0"):
-            firsts[common].setdefault(item.key, place)
-    for places in firsts.values():
-        first, *others = places.values()
-        yield from ((first, other, False) for other in others)
-
-
-def _aligned(pool: Keyed, name: str, empty: Any) -> Sequence[Any]:
-    """An attribute of a split with one value an item; `empty` ones where it has none."""
-    values: Sequence[Any] = getattr(pool, name, ())
-    return values if len(values) else [empty] * len(pool.ids)
 
 
 def _by_key(keys: Sequence[str]) -> dict[str, list[int]]:

@@ -5,17 +5,17 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any
 
 from tlx.data import copies
 from tlx.data import draw as subset
-from tlx.data.copies import Noun
 from tlx.data.draw import Draw, Items
-from tlx.data.splits import Labels, Split
+from tlx.data.items import Medium, Pool
+from tlx.data.split_names import SPLITS
+from tlx.data.splits import Batch, Encode, Labels, Sample, Splits
 from tlx.data.targets import KINDS
 
 LOG = logging.getLogger(__name__)
@@ -24,41 +24,6 @@ UNLABELLED = re.compile(
     r"(un|non?|not|without)[\W_]*(sup|supervised|labell?ed|labels?|annotated)", re.IGNORECASE
 )
 """Names of folders of items without a label, as sets are packed."""
-
-A: Mapping[Noun, str] = {"image": "an image", "text": "a text"}
-
-
-class Pool(Split, Protocol):
-    """A split that can be divided.
-
-    Attributes:
-        keys: hashes of the items' content; empty where an item was not looked at.
-    """
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """One an item."""
-
-    def take(self, positions: Sequence[int]) -> Self:
-        """The items at some positions, in that order."""
-
-    def without(self, positions: Collection[int]) -> Self:
-        """The items at all other positions."""
-
-
-P = TypeVar("P", bound=Pool)
-
-
-@dataclass(frozen=True)
-class Divided(Generic[P]):
-    """Splits of a source, with their fingerprint and notes; see `Splits`."""
-
-    train: P
-    val: P
-    test: P
-    extra: Mapping[str, P]
-    fingerprint: str
-    notes: Mapping[str, Any]
 
 
 @contextmanager
@@ -81,52 +46,90 @@ def is_whole() -> bool:
 
 
 def divide(
-    pools: Mapping[str, P],
+    pools: Mapping[str, Pool],
     labels: Labels,
     *,
     draw: Draw,
-    noun: Noun,
-    drop_duplicates: bool = False,
+    medium: Medium,
+    encoder: Callable[[Mapping[str, Any], Sequence[Any], bool], Encode],
+    collate: Callable[[list[Sample]], Batch],
+    label_changing: frozenset[str] = frozenset(),
     notes: Mapping[str, Any] | None = None,
     content: str = "",
     own_division: bool = False,
-) -> Divided[P]:
-    """Divides what a source has not divided yet, and thins it out.
+    source: str | None = None,
+) -> Splits:
+    """The splits of a source: divides what it has not divided yet, and thins it out.
 
     Args:
         pools: `train`, and where the source has them `val`, `test` and extra evaluation sets.
         labels: what the targets are.
         draw: how to divide what is not divided yet, and how much of it to keep.
-        noun: what an item is, for messages.
-        drop_duplicates: remove from train what is in another split, and all but one of equal items
-            (all, where they have several labels); from val what is in test.
+        medium: what an item is.
+        encoder: see `Splits`, and so are the next two.
+        collate: see there.
+        label_changing: see there.
         notes: of the source, for the record.
         content: hash of the source, where not every item has a key.
         own_division: whether the division by `split_seed` is the data set's own, for all runs.
+        source: which extra set is of what the network comes from, see `Splits`.
 
     Raises:
         ValueError: a split is empty, targets do not fit the labels, or there are too few items.
     """
-    named = dict(pools)
     entire = is_whole() and not own_division
-    if entire and not len(named["train"]) and any(map(len, named.values())):
-        pools = {name: pool for name, pool in pools.items() if name != "train"}
+    untrained = entire and not len(pools["train"]) and any(map(len, pools.values()))
     for name, pool in pools.items():
-        _check(name, pool, labels, noun)
+        if not (untrained and name == "train"):
+            _check(name, pool, labels, medium.noun)
     if entire:
-        return _undivided(named, labels, notes=notes, content=content)
-    train, val, test = named.pop("train"), named.pop("val", None), named.pop("test", None)
+        parts, removed = _undivided(pools), []
+    else:
+        parts, removed = _divided(pools, labels, draw, medium.noun)
+    noted = {
+        **(notes or {}),
+        **({} if entire else _checked(parts, labels, draw, medium)),
+        "sizes": {name: len(split) for name, split in parts.items()},
+        **({} if entire else copies.report(parts, labels, medium=medium, removed=removed)),
+    }
+    if draw.drop_duplicates and not entire:
+        noted["duplicates_removed"] = [item.id for item in removed]
+    return Splits(
+        train=parts["train"],
+        val=parts["val"],
+        test=parts["test"],
+        extra={name: split for name, split in parts.items() if name not in SPLITS},
+        source=source,
+        labels=labels,
+        encoder=encoder,
+        collate=collate,
+        fingerprint=fingerprint(parts, labels, content=content),
+        label_changing=label_changing,
+        notes=noted,
+    )
+
+
+def _divided(
+    pools: Mapping[str, Pool], labels: Labels, draw: Draw, noun: str
+) -> tuple[dict[str, Pool], list[copies.Item]]:
+    """Train, val, test and extra sets, in this order, and the copies that were taken out.
+
+    Raises:
+        ValueError: there are too few items.
+    """
+    extra = dict(pools)
+    train, val, test = extra.pop("train"), extra.pop("val", None), extra.pop("test", None)
     if test is None:
         chosen = subset.test_positions(_items(train, labels), draw)
         train, test = train.without(chosen), train.take(chosen)
     removed: list[copies.Item] = []
 
-    def without(split: str, pool: P, places: Sequence[int]) -> P:
+    def without(split: str, pool: Pool, places: Sequence[int]) -> Pool:
         removed.extend(copies.items_of(split, pool.take(places)))
         return pool.without(places) if places else pool
 
-    def cleaned(split: str, pool: P, *others: P | None) -> P:
-        if not drop_duplicates:
+    def cleaned(split: str, pool: Pool, *others: Pool | None) -> Pool:
+        if not draw.drop_duplicates:
             return pool
         seen = {key for other in others if other is not None for key in other.keys} - {""}
         return without(split, pool, [i for i, key in enumerate(pool.keys) if key in seen])
@@ -136,8 +139,8 @@ def divide(
         val = cleaned("val", val, test)
         if not len(val):
             raise ValueError(f"every {noun} of val is in test too; give val others of its own")
-    train = cleaned("train", train, val, test, *named.values())
-    if drop_duplicates:
+    train = cleaned("train", train, val, test, *extra.values())
+    if draw.drop_duplicates:
         train = without("train", train, copies.repeated(train))
     if val is None:
         chosen = subset.val_positions(_items(train, labels), draw)
@@ -145,35 +148,30 @@ def divide(
     # train first: where it has too few, no other treatment of val can help
     train = train.take(subset.limited_train(_items(train, labels), draw))
     val = val.take(subset.limited_val(_items(val, labels), draw))
-    made = {"train": train, "val": val, "test": test, **named}
-    _check_classes(made, labels, draw, noun)
-    if not len(train):
-        raise ValueError(f"too few {noun}s: train has none once val and test are split off")
-    untested = _untested(train, test, labels, noun)
-    noted = {
-        **(notes or {}),
-        **untested,
-        "sizes": {name: len(split) for name, split in made.items()},
-    }
-    noted |= copies.report(made, labels, noun=noun, removed=removed)
-    if drop_duplicates:
-        noted["duplicates_removed"] = [item.id for item in removed]
-    mark = fingerprint(made, labels, content=content)
-    return Divided(train, val, test, named, mark, noted)
+    return {"train": train, "val": val, "test": test, **extra}, removed
 
 
-def _undivided(
-    pools: Mapping[str, P], labels: Labels, *, notes: Mapping[str, Any] | None, content: str
-) -> Divided[P]:
+def _undivided(pools: Mapping[str, Pool]) -> dict[str, Pool]:
     """The splits as they are; where there is only train, that is the test."""
     none = pools["train"].take([])
-    made = {"train": pools["train"], "val": none, "test": none, **pools}
+    parts = {"train": pools["train"], "val": none, "test": none, **pools}
     if "val" not in pools and "test" not in pools:
-        made |= {"train": none, "test": pools["train"]}
-    mark = fingerprint(made, labels, content=content)
-    noted = {**(notes or {}), "sizes": {name: len(split) for name, split in made.items()}}
-    train, val, test = (made.pop(name) for name in ("train", "val", "test"))
-    return Divided(train, val, test, made, mark, noted)
+        parts |= {"train": none, "test": pools["train"]}
+    return parts
+
+
+def _checked(
+    parts: Mapping[str, Pool], labels: Labels, draw: Draw, medium: Medium
+) -> dict[str, Any]:
+    """Notes on classes that are never tested.
+
+    Raises:
+        ValueError: nothing trains, or not all classes that are evaluated.
+    """
+    _check_classes(parts, labels, draw, medium.one)
+    if not len(parts["train"]):
+        raise ValueError(f"too few {medium.noun}s: train has none once val and test are split off")
+    return _untested(parts["train"], parts["test"], labels, medium.noun)
 
 
 def fingerprint(splits: Mapping[str, Pool], labels: Labels, *, content: str = "") -> str:
@@ -192,7 +190,7 @@ def _items(pool: Pool, labels: Labels) -> Items:
     return Items(pool.ids, subset.single_classes(pool.targets, labels.kind), labels.names)
 
 
-def _check(name: str, pool: Pool, labels: Labels, noun: Noun) -> None:
+def _check(name: str, pool: Pool, labels: Labels, noun: str) -> None:
     if not len(pool):
         raise ValueError(f"the {name} split has no {noun}s")
     if len(set(pool.ids)) < len(pool):
@@ -206,7 +204,7 @@ def _check(name: str, pool: Pool, labels: Labels, noun: Noun) -> None:
             raise ValueError(f"{name}: {item} {wrong}")
 
 
-def _untested(train: Pool, test: Pool, labels: Labels, noun: Noun) -> dict[str, Any]:
+def _untested(train: Pool, test: Pool, labels: Labels, noun: str) -> dict[str, Any]:
     """Notes on classes that are never tested; warns of them, and of names that are no classes'."""
     if labels.kind not in ("single", "multi", "tags"):
         return {}
@@ -238,7 +236,7 @@ def held(targets: Sequence[Any], kind: str) -> Counter[int]:
     return Counter(c for row in targets for c, value in enumerate(row) if value)
 
 
-def _check_classes(splits: Mapping[str, Pool], labels: Labels, draw: Draw, noun: Noun) -> None:
+def _check_classes(splits: Mapping[str, Pool], labels: Labels, draw: Draw, one: str) -> None:
     """Classes that are evaluated and never trained.
 
     Raises:
@@ -252,6 +250,6 @@ def _check_classes(splits: Mapping[str, Pool], labels: Labels, draw: Draw, noun:
         if missing:
             shown = ", ".join(repr(labels.names[c]) for c in missing[:8])
             raise ValueError(
-                f"the {name} split has classes without {A[noun]} in train: {shown}"
+                f"the {name} split has classes without {one} in train: {shown}"
                 f"{', ...' if len(missing) > 8 else ''}; add some, or leave the classes out"
             )

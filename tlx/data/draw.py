@@ -9,9 +9,31 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
+
+from tlx.base.ranges import Range
 
 VTAB_TRAIN, VTAB_VAL = 800, 200
+
+Share = Annotated[float, Range(above=0, below=1)]
+Seed = Annotated[int, Range(least=0, below=4294967296)]
+
+
+class Few(TypedDict, total=False):
+    """Keywords of every source, also of data that comes divided; defaults are those of `Draw`."""
+
+    labels_per_class: Annotated[int | None, Range(least=1)]
+    fraction: Annotated[float | None, Range(above=0, most=1)]
+    limit_val: bool
+    seed: Seed
+    split_seed: Seed
+
+
+class Division(Few, total=False):
+    """Keywords of every source of items that are not divided yet, or whose copies are told."""
+
+    protocol: Literal["vtab1k"] | None
+    drop_duplicates: bool
 
 
 @dataclass(frozen=True)
@@ -26,6 +48,8 @@ class Draw:
         limit_val: limit validation as training is limited.
         protocol: `vtab1k`: 800 items to train and 200 to validate on, the first of a fixed
             shuffle (by `split_seed`), not stratified.
+        drop_duplicates: remove from train what is in another split, and all but one of equal items
+            (all, where they have several labels); from val what is in test.
         seed: of the few-shot draw.
         split_seed: of the standard split, the same for all runs of a study.
 
@@ -43,6 +67,7 @@ class Draw:
     fraction: float | None = None
     limit_val: bool = True
     protocol: Literal["vtab1k"] | None = None
+    drop_duplicates: bool = False
     seed: int = 0
     split_seed: int = 0
 
@@ -148,7 +173,9 @@ def val_positions(items: Items, draw: Draw) -> list[int]:
     k = draw.labels_per_class
     if k is not None and draw.limit_val:
         order = shuffled(items.ids, seed=draw.seed, purpose="few")
-        whole_val_leaves_enough = all(n >= k for n in _left_by_val(items, draw.val_fraction))
+        whole_val_leaves_enough = items.classes is not None and all(
+            n >= k for n in _left_by_val(items, draw.val_fraction)
+        )
         instead = "limit_val=false" if whole_val_leaves_enough else "fraction"
         return _each(items, order[::-1], k, need=2 * k, instead=instead)
     return share(items, draw.val_fraction, seed=draw.split_seed, purpose="val")

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx.data import split_folders, split_names
-from tlx.data.copies import Noun
-from tlx.data.divide import A
+from tlx.data.items import Medium
 from tlx.data.listed import Listed, quoted
 from tlx.data.spelling import refuse_alike
 
@@ -22,7 +21,7 @@ def listing(
     extra: Mapping[str, str],
     *,
     endings: Collection[str] | None,
-    noun: Noun,
+    medium: Medium,
 ) -> tuple[dict[str, Listed], tuple[str, ...], dict[str, Any]]:
     """Files of each split with their classes, the classes' names, and notes for the record.
 
@@ -31,7 +30,7 @@ def listing(
         splits: train, val and test -> folder below; without a train folder, base is it.
         extra: further evaluation sets -> folder.
         endings: of files that count, in small letters; None: all.
-        noun: what a file is, for messages.
+        medium: what a file holds.
 
     Raises:
         ValueError: no folders of classes, or different classes in the splits.
@@ -39,11 +38,11 @@ def listing(
     found_places = split_folders.find(base, splits, extra)
     places = found_places.folders
     found = {
-        name: _classes(place, endings=endings, noun=noun, others=places.values(), split=name)
+        name: _classes(place, endings=endings, medium=medium, others=places.values(), split=name)
         for name, place in places.items()
     }
     names = tuple(sorted(found["train"].classes))
-    _check_classes(names, found, places, strict=frozenset(extra), noun=noun)
+    _check_classes(names, found, places, strict=frozenset(extra), medium=medium)
     listed = {
         split: _listed(content, names, base, places[split], split)
         for split, content in found.items()
@@ -55,7 +54,7 @@ def listing(
             "%s: %d files are no %ss in a class folder and are not used (%s%s)",
             base,
             len(ignored),
-            noun,
+            medium.noun,
             ", ".join(ignored[:3]),
             ", ..." if len(ignored) > 3 else "",
         )
@@ -75,7 +74,7 @@ def _classes(
     folder: Path,
     *,
     endings: Collection[str] | None,
-    noun: Noun,
+    medium: Medium,
     others: Collection[Path],
     split: str,
 ) -> Content:
@@ -102,12 +101,12 @@ def _classes(
     if not found:
         without = f", or set dataset.{split}=null" if split in ("val", "test") else ""
         raise ValueError(
-            f"{folder} has no folders of classes; {noun}s go to {folder}/<class>/{without}"
+            f"{folder} has no folders of classes; {medium.noun}s go to {folder}/<class>/{without}"
         )
     if not any(found.values()):
         raise ValueError(
-            f"the folders in {folder} ({split_folders.shown(folder)}) hold no {noun}s; known "
-            f"suffixes are {', '.join(sorted(endings or ()))}"
+            f"the folders in {folder} ({split_folders.shown(folder)}) hold no {medium.noun}s; "
+            f"known suffixes are {', '.join(sorted(endings or ()))}"
         )
     refuse_alike(found, str(folder))
     return Content(found, ignored)
@@ -134,7 +133,7 @@ def _check_classes(
     folders: Mapping[str, Path],
     *,
     strict: frozenset[str],
-    noun: Noun,
+    medium: Medium,
 ) -> None:
     """The same classes everywhere; val and test may lack some, `strict` splits may not.
 
@@ -144,7 +143,7 @@ def _check_classes(
     empty = [name for name in names if not found["train"].classes[name]]
     if empty:
         raise ValueError(
-            f"classes without {A[noun]} in {folders['train']}: {quoted(empty)}; add some, or "
+            f"classes without {medium.one} in {folders['train']}: {quoted(empty)}; add some, or "
             "remove the folders"
         )
     for split, content in found.items():

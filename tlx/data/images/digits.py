@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from tlx.base.ranges import Range
-from tlx.data.draw import Draw
-from tlx.data.images.assemble import FLIPS, Images, assemble
+from tlx.data.draw import Draw, Few
+from tlx.data.images.assemble import FLIPS, assemble, image_pool
 from tlx.data.images.scan import pixel_key
+from tlx.data.items import Pool
 from tlx.data.splits import Labels, Splits
 from tlx.methods.order import sample_seed
 
@@ -41,11 +42,7 @@ def digits(
     *,
     classes: Annotated[list[int] | None, Range(least=0, most=9)] = None,
     shift: Literal["noise", "rotation", "contrast", "inversion", "labels"] | None = None,
-    labels_per_class: int | None = None,
-    fraction: float | None = None,
-    limit_val: bool = True,
-    seed: int = 0,
-    split_seed: int = 0,
+    **draw: Unpack[Few],
 ) -> Splits:
     """scikit-learn's 1,797 handwritten digits, 8 × 8 pixels: 40% test, 15% validation.
 
@@ -53,26 +50,14 @@ def digits(
         classes: the digits that there are; None: all ten.
         shift: of every image: noise, rotation and contrast as in `digits_shifted`, inversion for
             black on white; `labels` leaves the images, and gives each digit another's name.
-        labels_per_class: training images of each class; as many to validate on.
-        fraction: of the training images instead.
-        limit_val: whether validation is limited likewise.
-        seed: of the few-shot draw.
-        split_seed: of the split into train, val and test.
+        draw: see `Draw`.
 
     Raises:
         ValueError: classes that are not two or more different digits.
 
     Source: Alpaydin and Kaynak 1998, UCI "Optical Recognition of Handwritten Digits".
     """
-    draw = Draw(
-        val_fraction=VAL_SHARE,
-        test_fraction=TEST_SHARE,
-        labels_per_class=labels_per_class,
-        fraction=fraction,
-        limit_val=limit_val,
-        seed=seed,
-        split_seed=split_seed,
-    )
+    parts = Draw(val_fraction=VAL_SHARE, test_fraction=TEST_SHARE, **draw)
     kept = list(range(10)) if classes is None else sorted(classes)
     if len(set(kept)) != len(kept) or len(kept) < 2 or not set(kept) <= set(range(10)):
         raise ValueError(f"dataset.classes={classes}; give two or more different digits, 0 to 9")
@@ -81,7 +66,7 @@ def digits(
     images = [_shifted(shift, images[i], i) for i in chosen]
     turn = 3 if shift == "labels" else 0  # a cycle: every digit has another's name
     targets = [(kept.index(targets[i]) + turn) % len(kept) for i in chosen]
-    return _splits("digits", images, targets, names=[DIGITS[k] for k in kept], draw=draw)
+    return _splits("digits", images, targets, names=[DIGITS[k] for k in kept], draw=parts)
 
 
 def _shifted(shift: str | None, image: Image.Image, number: int) -> Image.Image:
@@ -100,11 +85,7 @@ def digits_shifted(
     noise: Annotated[float, Range(least=0)] = 0.3,
     rotation: Annotated[float, Range()] = 25.0,
     contrast: Annotated[float, Range(least=0)] = 0.35,
-    labels_per_class: int | None = None,
-    fraction: float | None = None,
-    limit_val: bool = True,
-    seed: int = 0,
-    split_seed: int = 0,
+    **draw: Unpack[Few],
 ) -> Splits:
     """`digits`, and its test images again with noise, rotated, and at low contrast.
 
@@ -112,19 +93,9 @@ def digits_shifted(
         noise: standard deviation, of the range from black to white.
         rotation: degrees, to one side or the other.
         contrast: share of the range that is left.
-        labels_per_class: as for `digits`, and so are those below.
-        fraction: see there.
-        limit_val: see there.
-        seed: see there.
-        split_seed: see there.
+        draw: see `Draw`.
     """
-    base = digits(
-        labels_per_class=labels_per_class,
-        fraction=fraction,
-        limit_val=limit_val,
-        seed=seed,
-        split_seed=split_seed,
-    )
+    base = digits(**draw)
     shifts = {
         "noise": partial(_noisy, noise),
         "rotation": partial(_rotated, rotation),
@@ -148,22 +119,14 @@ def glyphs(
     *,
     characters: Literal["digits", "alnum"] = "alnum",
     images_per_class: Annotated[int, Range(least=10)] = 60,
-    labels_per_class: int | None = None,
-    fraction: float | None = None,
-    limit_val: bool = True,
-    seed: int = 0,
-    split_seed: int = 0,
+    **draw: Unpack[Few],
 ) -> Splits:
     """Characters in the fonts that matplotlib carries, randomly warped: a source domain.
 
     Args:
         characters: the ten digits, or digits and letters (62 classes).
         images_per_class: of all splits together; 10% are test, 10% validation.
-        labels_per_class: as for `digits`, and so are those below.
-        fraction: see there.
-        limit_val: see there.
-        seed: see there.
-        split_seed: of the split; the images themselves are always the same.
+        draw: see `Draw`; `split_seed` changes no image.
 
     Raises:
         ValueError: fewer than 10 images a class.
@@ -171,16 +134,8 @@ def glyphs(
     if images_per_class < 10:
         raise ValueError(f"dataset.images_per_class={images_per_class}; give 10 or more")
     names = DIGITS if characters == "digits" else DIGITS + LETTERS
-    draw = Draw(
-        val_fraction=0.1,
-        test_fraction=0.1,
-        labels_per_class=labels_per_class,
-        fraction=fraction,
-        limit_val=limit_val,
-        seed=seed,
-        split_seed=split_seed,
-    )
-    return _splits("glyphs", *_glyphs(names, images_per_class), names=names, draw=draw)
+    parts = Draw(val_fraction=0.1, test_fraction=0.1, **draw)
+    return _splits("glyphs", *_glyphs(names, images_per_class), names=names, draw=parts)
 
 
 def _splits(
@@ -196,9 +151,9 @@ def _splits(
     )
 
 
-def _images(ids: list[str], images: list[Image.Image], targets: list[int]) -> Images:
+def _images(ids: list[str], images: list[Image.Image], targets: list[int]) -> Pool:
     keys = [pixel_key(image) for image in images]
-    return Images(ids=ids, targets=targets, keys=keys, load=images.__getitem__)
+    return image_pool(ids, targets, keys, images.__getitem__)
 
 
 @lru_cache(maxsize=1)

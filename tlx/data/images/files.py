@@ -8,7 +8,7 @@ from typing import Any, final
 from PIL import Image
 
 from tlx.data.draw import Draw
-from tlx.data.images.assemble import FLIPS, Images, assemble
+from tlx.data.images.assemble import FLIPS, assemble, image_pool
 from tlx.data.images.read import BadImage, load_image
 from tlx.data.images.scan import OnBadFile, refuse, scan
 from tlx.data.listed import Listed
@@ -40,7 +40,6 @@ def from_files(
     *,
     draw: Draw,
     on_bad_file: OnBadFile,
-    drop_duplicates: bool,
     flips: bool,
     notes: Mapping[str, Any] | None = None,
 ) -> Splits:
@@ -53,7 +52,7 @@ def from_files(
     pools, start = {}, 0
     for split, files in listed.items():
         part = slice(start, start + len(files.ids))
-        pool = Images(
+        pool = image_pool(
             files.ids,
             files.targets,
             seen.keys[part],
@@ -66,7 +65,6 @@ def from_files(
         pools,
         labels,
         draw=draw,
-        drop_duplicates=drop_duplicates,
         label_changing=frozenset() if flips else FLIPS,
         notes={**(notes or {}), **({"quarantined": bad} if bad else {})},
     )

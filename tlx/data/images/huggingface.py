@@ -5,12 +5,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Unpack, final
 
 from PIL import Image
 
 from tlx.data import split_names
-from tlx.data.draw import Draw
+from tlx.data.draw import Division, Draw, Share
 from tlx.data.images.library import Source, from_library
 from tlx.data.images.read import BadImage, load_image
 from tlx.data.spelling import is_missing, refuse_alike
@@ -56,16 +56,10 @@ def huggingface(
     image_column: str = "image",
     label_column: str = "label",
     revision: str | None = None,
-    val_fraction: float = 0.1,
-    test_fraction: float = 0.2,
-    labels_per_class: int | None = None,
-    fraction: float | None = None,
-    limit_val: bool = True,
-    protocol: Literal["vtab1k"] | None = None,
-    drop_duplicates: bool = False,
+    val_fraction: Share = 0.1,
+    test_fraction: Share = 0.2,
     flips: bool = True,
-    seed: int = 0,
-    split_seed: int = 0,
+    **draw: Unpack[Division],
 ) -> Splits:
     """A dataset from the hub or from a folder; code of the dataset's own is never run.
 
@@ -84,14 +78,8 @@ def huggingface(
         revision: commit or tag on the hub; None takes the newest, which may change.
         val_fraction: share of the training images for validation, where that is split off.
         test_fraction: share of all images for the test, where that is split off.
-        labels_per_class: training images of each class; as many to validate on.
-        fraction: of the training images instead.
-        limit_val: whether validation is limited likewise.
-        protocol: `vtab1k`: 800 images to train, 200 to validate.
-        drop_duplicates: remove from train what is in another split; decodes every image.
         flips: whether a mirrored image keeps its label.
-        seed: of the few-shot draw.
-        split_seed: of what is split off.
+        draw: see `Draw`; `drop_duplicates` decodes every image.
 
     Raises:
         ValueError: `datasets` is not installed, or the splits or columns are not there.
@@ -104,17 +92,7 @@ def huggingface(
         f"{path}/{name}" if name else path,
         {split: Source(targets[split], items, items.content) for split, items in images.items()},
         labels,
-        draw=Draw(
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            labels_per_class=labels_per_class,
-            fraction=fraction,
-            limit_val=limit_val,
-            protocol=protocol,
-            seed=seed,
-            split_seed=split_seed,
-        ),
-        drop_duplicates=drop_duplicates,
+        draw=Draw(val_fraction=val_fraction, test_fraction=test_fraction, **draw),
         flips=flips,
         notes=notes,
     )

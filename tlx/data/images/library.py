@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from tlx.data.draw import Draw
-from tlx.data.images.assemble import FLIPS, Images, assemble
+from tlx.data.images.assemble import FLIPS, assemble, image_pool
 from tlx.data.images.read import BadImage
 from tlx.data.images.scan import scan_each
 from tlx.data.splits import Labels, Splits
@@ -40,14 +40,13 @@ def from_library(
     labels: Labels,
     *,
     draw: Draw,
-    drop_duplicates: bool,
     flips: bool,
     notes: Mapping[str, Any] | None = None,
 ) -> Splits:
     """Splits of a library's dataset, with ids of name, split and position.
 
-    The fingerprint rests on ids, targets and the pixels of a sample of each split. With
-    `drop_duplicates` every image is decoded and hashed.
+    The fingerprint rests on ids, targets and the pixels of a sample of each split. To drop
+    duplicates, every image is decoded and hashed.
 
     Raises:
         ValueError: an image that was looked at is bad, or the data do not fit together.
@@ -55,9 +54,9 @@ def from_library(
     pools = {}
     for split, source in sources.items():
         ids = [f"{name}/{split}/{i:06d}" for i in range(len(source.targets))]
-        keys, small = _looked_at(ids, source, every=drop_duplicates)
+        keys, small = _looked_at(ids, source, every=draw.drop_duplicates)
         targets = list(source.targets)
-        pools[split] = Images(
+        pools[split] = image_pool(
             ids, targets, keys, source.load, content=source.content, thumbnails=small
         )
     looked_at = {split: [key for key in pool.keys if key] for split, pool in pools.items()}
@@ -67,7 +66,6 @@ def from_library(
         pools,
         labels,
         draw=draw,
-        drop_duplicates=drop_duplicates,
         label_changing=frozenset() if flips else FLIPS,
         notes={
             "fingerprint": "ids, targets, pixels of some images",

@@ -42,17 +42,17 @@ def thumbnail(image: Image.Image) -> bytes:
     return small.convert("L").tobytes() + small.reduce(SIDE // COLOUR_SIDE).tobytes()
 
 
-def near_pairs(thumbnails: Sequence[bytes]) -> Iterator[tuple[int, int, bool]]:
+def near_pairs(thumbnails: Sequence[bytes | None]) -> Iterator[tuple[int, int, bool]]:
     """Positions of images of one picture, the lower first, and whether one is mirrored.
 
     Args:
-        thumbnails: of the images; an empty one is of an image that was not looked at.
+        thumbnails: of the images; an empty one, or none, is of an image that was not looked at.
     """
-    places = [i for i, each in enumerate(thumbnails) if len(each) == BYTES]
+    places = [i for i, each in enumerate(thumbnails) if each and len(each) == BYTES]
     if len(places) > MOST_IMAGES:
         LOG.info("no look for near copies: %d images, more than %d", len(places), MOST_IMAGES)
         return
-    waves_NF, colours_NC = _described([thumbnails[i] for i in places])
+    waves_NF, colours_NC = _described([thumbnails[i] or b"" for i in places])
     shows = np.flatnonzero(np.linalg.norm(waves_NF, axis=1) >= LEAST_CONTRAST * SIDE)
     waves_NF, colours_NC = waves_NF[shows], colours_NC[shows]
     across = np.arange(LOW * LOW) % LOW % 2

@@ -1,10 +1,10 @@
 """Images listed in a table of paths and labels."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 from tlx.data import split_names
-from tlx.data.draw import Draw
+from tlx.data.draw import Division, Draw, Share
 from tlx.data.images.files import from_files
 from tlx.data.labels import check_kind, encoded
 from tlx.data.listed import Listed, path_in
@@ -31,17 +31,11 @@ def image_csv(
     missing: list[str] | None = None,
     on_alike: Literal["error", "merge", "keep"] = "error",
     extra: list[str] | None = None,
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
-    labels_per_class: int | None = None,
-    fraction: float | None = None,
-    limit_val: bool = True,
-    protocol: Literal["vtab1k"] | None = None,
+    val_fraction: Share = 0.15,
+    test_fraction: Share = 0.15,
     on_bad_file: Literal["error", "skip"] = "error",
-    drop_duplicates: bool = False,
     flips: bool = True,
-    seed: int = 0,
-    split_seed: int = 0,
+    **draw: Unpack[Division],
 ) -> Splits:
     """A table of images and labels: CSV or TSV with a line of column names, JSON, Parquet.
 
@@ -63,17 +57,11 @@ def image_csv(
         missing: see there.
         on_alike: see there.
         extra: further values in `split_column`: evaluation sets of those names.
-        val_fraction: as for `image_folder`, and so are those below.
+        val_fraction: as for `image_folder`, and so are the next three.
         test_fraction: see there.
-        labels_per_class: see there; for `single` only.
-        fraction: see there.
-        limit_val: see there.
-        protocol: see there.
         on_bad_file: see there.
-        drop_duplicates: see there.
         flips: see there.
-        seed: see there.
-        split_seed: see there.
+        draw: see `Draw`; `labels_per_class` is for `single` only.
 
     Raises:
         ValueError: columns are missing, lines are wrong (all are listed), or images are bad.
@@ -117,18 +105,8 @@ def image_csv(
     return from_files(
         listed,
         labels,
-        draw=Draw(
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            labels_per_class=labels_per_class,
-            fraction=fraction,
-            limit_val=limit_val,
-            protocol=protocol,
-            seed=seed,
-            split_seed=split_seed,
-        ),
+        draw=Draw(val_fraction=val_fraction, test_fraction=test_fraction, **draw),
         on_bad_file=on_bad_file,
-        drop_duplicates=drop_duplicates,
         flips=flips,
         notes=split_names.unused(
             place.parent,

@@ -7,12 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Unpack, final
 
 import torchvision as vision
 from PIL import Image
 
-from tlx.data.draw import Draw
+from tlx.data.draw import Division, Draw, Share
 from tlx.data.images.library import Source, as_image, from_library, named_classes, sample
 from tlx.data.images.read import to_rgb
 from tlx.data.split_names import TORCHVISION
@@ -63,16 +63,10 @@ def torchvision(
     root: str = "data",
     download: bool = True,
     kwargs: dict[str, Any] | None = None,
-    val_fraction: float = 0.1,
-    test_fraction: float = 0.2,
-    labels_per_class: int | None = None,
-    fraction: float | None = None,
-    limit_val: bool = True,
-    protocol: Literal["vtab1k"] | None = None,
-    drop_duplicates: bool = False,
+    val_fraction: Share = 0.1,
+    test_fraction: Share = 0.2,
     flips: bool = True,
-    seed: int = 0,
-    split_seed: int = 0,
+    **draw: Unpack[Division],
 ) -> Splits:
     """A set with its own train, val and test where it has them; others are split off train.
 
@@ -86,14 +80,8 @@ def torchvision(
         kwargs: further arguments of the class, as `partition: 2` for DTD.
         val_fraction: share of the training images for validation, where that is split off.
         test_fraction: share of all images for the test, where that is split off.
-        labels_per_class: training images of each class; as many to validate on.
-        fraction: of the training images instead.
-        limit_val: whether validation is limited likewise.
-        protocol: `vtab1k`: 800 images to train, 200 to validate.
-        drop_duplicates: remove from train what is in another split; decodes every image.
         flips: whether a mirrored image keeps its label.
-        seed: of the few-shot draw.
-        split_seed: of what is split off.
+        draw: see `Draw`; `drop_duplicates` decodes every image.
 
     Raises:
         ValueError: no such set, wrong arguments, or files that are missing.
@@ -116,17 +104,7 @@ def torchvision(
             for split, items in found.items()
         },
         Labels("single", names),
-        draw=Draw(
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            labels_per_class=labels_per_class,
-            fraction=fraction,
-            limit_val=limit_val,
-            protocol=protocol,
-            seed=seed,
-            split_seed=split_seed,
-        ),
-        drop_duplicates=drop_duplicates,
+        draw=Draw(val_fraction=val_fraction, test_fraction=test_fraction, **draw),
         flips=flips,
     )
 

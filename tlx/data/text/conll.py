@@ -3,16 +3,17 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 from tlx.data import split_files, split_names
-from tlx.data.draw import Draw
+from tlx.data.draw import Division, Draw, Share
+from tlx.data.items import Pool
 from tlx.data.listed import refuse_lines
 from tlx.data.spelling import alike, name_key, told_apart
 from tlx.data.splits import Labels, Splits
 from tlx.data.text import column_files, columns, faulty_tags
 from tlx.data.text.columns import Columns, Format
-from tlx.data.text.texts import Texts, from_texts
+from tlx.data.text.texts import from_texts, text_pool
 from tlx.methods import tags
 from tlx.methods.tags import Scheme
 
@@ -32,14 +33,10 @@ def conll(
     scheme: Literal["auto", "iob1", "iob2", "bioes", "bmes", "bilou"] = "auto",
     on_fault: Literal["scorer", "error"] = "scorer",
     encoding: str = "utf-8",
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
-    fraction: float | None = None,
-    limit_val: bool = True,
-    drop_duplicates: bool = False,
+    val_fraction: Share = 0.15,
+    test_fraction: Share = 0.15,
     length_buckets: bool = True,
-    seed: int = 0,
-    split_seed: int = 0,
+    **draw: Unpack[Division],
 ) -> Splits:
     """Files of one word a line, with an empty line after each sentence; tags become IOB2.
 
@@ -62,25 +59,14 @@ def conll(
         encoding: of the files.
         val_fraction: share of the training sentences for validation, where that is split off.
         test_fraction: share of all sentences for the test, where that is split off.
-        fraction: share of the training sentences that is kept.
-        limit_val: whether validation is limited likewise.
-        drop_duplicates: remove from train the sentences that are in another split.
         length_buckets: whether training batches are made of sentences of like length.
-        seed: of the few-shot draw.
-        split_seed: of the split into train, val and test.
+        draw: see `Draw`.
 
     Raises:
         ValueError: files are missing or wrong (all lines are listed), or evaluation has tags that
             training lacks.
     """
-    draw = Draw(
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        fraction=fraction,
-        limit_val=limit_val,
-        seed=seed,
-        split_seed=split_seed,
-    )
+    division = Draw(val_fraction=val_fraction, test_fraction=test_fraction, **draw)
     form = Format(word_column, tag_column, separator, encoding)
     if scheme not in ("auto", *tags.SCHEMES):
         raise ValueError(f"dataset.scheme={scheme!r}; give auto, {', '.join(tags.SCHEMES)}")
@@ -106,8 +92,7 @@ def conll(
     return from_texts(
         pools,
         labels,
-        draw=draw,
-        drop_duplicates=drop_duplicates,
+        draw=division,
         length_buckets=length_buckets,
         notes=notes,
     )
@@ -163,7 +148,7 @@ def _alike(files: Mapping[str, Columns]) -> Iterator[str]:
         yield f"{where}: tags {told_apart(group)} look the same; write them in one way"
 
 
-def _pools(files: Mapping[str, Columns], scheme: Scheme) -> tuple[Labels, dict[str, Texts]]:
+def _pools(files: Mapping[str, Columns], scheme: Scheme) -> tuple[Labels, dict[str, Pool]]:
     """The labels of the training file, and the sentences of all files.
 
     Raises:
@@ -188,7 +173,7 @@ def _pools(files: Mapping[str, Columns], scheme: Scheme) -> tuple[Labels, dict[s
     place = {name: index for index, name in enumerate(names)}
     pools = {}
     for split, file in files.items():
-        pools[split] = Texts.of(
+        pools[split] = text_pool(
             [f"{split}/{sentence.lines[0]}" for sentence in file.sentences],
             [list(sentence.words) for sentence in file.sentences],
             [tuple(place[tag] for tag in row) for row in held[split]],

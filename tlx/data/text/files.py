@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 
 from tlx.data.decoding import OnEmpty, check_on_empty, decoded, refuse_empty
+from tlx.data.items import Pool
 from tlx.data.listed import Listed
-from tlx.data.text.texts import Texts
+from tlx.data.text.texts import text_pool
 
 
 def read(
     listed: Mapping[str, Listed], *, encoding: str, on_empty: OnEmpty
-) -> tuple[dict[str, Texts], list[str]]:
+) -> tuple[dict[str, Pool], list[str]]:
     """The texts of files, one a file, and the ids of those without text, which are left out.
 
     Args:
@@ -21,7 +22,7 @@ def read(
         ValueError: files are in another encoding, or empty; all are listed.
     """
     check_on_empty(on_empty)
-    pools: dict[str, Texts] = {}
+    pools: dict[str, Pool] = {}
     wrong: list[str] = []
     empty: list[str] = []
     for split, files in listed.items():
@@ -36,7 +37,7 @@ def read(
                 kept.append((place, text))
             else:
                 empty.append(files.ids[place])
-        pools[split] = Texts.of(
+        pools[split] = text_pool(
             [files.ids[place] for place, _ in kept],
             [text for _, text in kept],
             [files.targets[place] for place, _ in kept],

@@ -1,13 +1,13 @@
 """Texts in folders: one for each class, and above these one for each split."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 from tlx.data import tree
-from tlx.data.draw import Draw
+from tlx.data.draw import Division, Draw, Share
 from tlx.data.splits import Labels, Splits
 from tlx.data.text.files import read
-from tlx.data.text.texts import from_texts
+from tlx.data.text.texts import TEXTS, from_texts
 
 MODALITY = "text"
 
@@ -22,15 +22,10 @@ def text_folder(
     ending: str | None = ".txt",
     encoding: str = "utf-8",
     on_empty: Literal["error", "skip"] = "error",
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
-    labels_per_class: int | None = None,
-    fraction: float | None = None,
-    limit_val: bool = True,
-    drop_duplicates: bool = False,
+    val_fraction: Share = 0.15,
+    test_fraction: Share = 0.15,
     length_buckets: bool = True,
-    seed: int = 0,
-    split_seed: int = 0,
+    **draw: Unpack[Division],
 ) -> Splits:
     """A tree of texts: root/train/<class>/..., or root/<class>/... where nothing is divided.
 
@@ -48,13 +43,8 @@ def text_folder(
         on_empty: `error` lists files without text; `skip` leaves them out.
         val_fraction: share of the training texts for validation, where that is split off.
         test_fraction: share of all texts for the test, where that is split off.
-        labels_per_class: training texts of each class; as many to validate on.
-        fraction: of the training texts instead.
-        limit_val: whether validation is limited likewise.
-        drop_duplicates: remove from train the texts that are in another split.
         length_buckets: whether training batches are made of texts of like length.
-        seed: of the few-shot draw.
-        split_seed: of the split into train, val and test.
+        draw: see `Draw`.
 
     Raises:
         ValueError: no folders of classes, different classes in the splits, or bad files (all are
@@ -63,21 +53,12 @@ def text_folder(
     splits = {"train": train, "val": val, "test": test}
     endings = None if ending is None else {ending.lower()}
     base = Path(root).expanduser()
-    listed, names, notes = tree.listing(base, splits, extra or {}, endings=endings, noun="text")
+    listed, names, notes = tree.listing(base, splits, extra or {}, endings=endings, medium=TEXTS)
     pools, empty = read(listed, encoding=encoding, on_empty=on_empty)
     return from_texts(
         pools,
         Labels("single", names),
-        draw=Draw(
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            labels_per_class=labels_per_class,
-            fraction=fraction,
-            limit_val=limit_val,
-            seed=seed,
-            split_seed=split_seed,
-        ),
-        drop_duplicates=drop_duplicates,
+        draw=Draw(val_fraction=val_fraction, test_fraction=test_fraction, **draw),
         length_buckets=length_buckets,
         notes={**notes, **({"empty": empty} if empty else {})},
     )

@@ -1,16 +1,18 @@
 """Texts without labels, for language models: lines, files of a folder, one long text."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Unpack
 
+from tlx.base.ranges import Range
 from tlx.data import split_folders, split_names
 from tlx.data.decoding import check_on_empty, decoded, lines_of, refuse_empty
 from tlx.data.divide import is_whole
-from tlx.data.draw import Draw
+from tlx.data.draw import Division, Draw, Share
+from tlx.data.items import Pool
 from tlx.data.listed import Listed
 from tlx.data.splits import SOURCE, Labels, Splits
 from tlx.data.text.files import read
-from tlx.data.text.texts import Texts, from_texts
+from tlx.data.text.texts import from_texts, text_pool
 
 MODALITY = "text"
 UNLABELLED = Labels("text", ())
@@ -27,14 +29,10 @@ def text_lines(
     ending: str | None = ".txt",
     encoding: str = "utf-8",
     on_empty: Literal["error", "skip"] = "skip",
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
-    fraction: float | None = None,
-    limit_val: bool = True,
-    drop_duplicates: bool = False,
+    val_fraction: Share = 0.15,
+    test_fraction: Share = 0.15,
     length_buckets: bool = True,
-    seed: int = 0,
-    split_seed: int = 0,
+    **draw: Unpack[Division],
 ) -> Splits:
     """Documents: the lines of a file, or the files of a folder at any depth.
 
@@ -51,12 +49,8 @@ def text_lines(
         on_empty: `skip` leaves out what has no text; `error` lists it.
         val_fraction: share of the training documents for validation, where that is split off.
         test_fraction: share of all documents for the test, where that is split off.
-        fraction: of the training documents that is kept.
-        limit_val: whether validation is limited likewise.
-        drop_duplicates: remove from train the documents that are in another split.
         length_buckets: whether training batches are made of texts of like length.
-        seed: of the draw of `fraction`.
-        split_seed: of the split into train, val and test.
+        draw: see `Draw`.
 
     Raises:
         ValueError: a file or folder is missing, or files are bad (all are listed).
@@ -64,7 +58,7 @@ def text_lines(
     check_on_empty(on_empty)
     places = {"path": path, "val": val, "test": test, "source_text": source_text}
     splits = {"path": "train", "source_text": SOURCE}
-    pools: dict[str, Texts] = {}
+    pools: dict[str, Pool] = {}
     empty: list[str] = []
     for key, name in places.items():
         if name is not None:
@@ -74,15 +68,7 @@ def text_lines(
     return from_texts(
         pools,
         UNLABELLED,
-        draw=Draw(
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            fraction=fraction,
-            limit_val=limit_val,
-            seed=seed,
-            split_seed=split_seed,
-        ),
-        drop_duplicates=drop_duplicates,
+        draw=Draw(val_fraction=val_fraction, test_fraction=test_fraction, **draw),
         length_buckets=length_buckets,
         notes={**({"empty": len(empty)} if empty else {}), **_beside(path, val, test)},
         source=None if source_text is None else SOURCE,
@@ -99,7 +85,7 @@ def _beside(path: str, *others: str | None) -> dict[str, list[str]]:
 
 def _documents(
     key: str, place: Path, ending: str | None, encoding: str, on_empty: Literal["error", "skip"]
-) -> tuple[Texts, list[str]]:
+) -> tuple[Pool, list[str]]:
     """Documents, and the ids of those without text."""
     if place.is_dir():
         if key == "path":
@@ -127,7 +113,7 @@ def _documents(
     if on_empty == "error":  # blank lines between paragraphs deserve no warning
         refuse_empty(empty, [], on_empty=on_empty, total=len(named), noun="line")
     full = [(name, line) for name, line in named if line]
-    return Texts.of([n for n, _ in full], [line for _, line in full], [None] * len(full)), empty
+    return text_pool([n for n, _ in full], [line for _, line in full], [None] * len(full)), empty
 
 
 def _check_undivided(folder: Path, ending: str | None) -> None:
@@ -156,9 +142,9 @@ def text_file(
     *,
     path: str,
     source_text: str | None = None,
-    val_fraction: float = 0.1,
-    test_fraction: float = 0.1,
-    fraction: float | None = None,
+    val_fraction: Share = 0.1,
+    test_fraction: Share = 0.1,
+    fraction: Annotated[float | None, Range(above=0, most=1)] = None,
     encoding: str = "utf-8",
     length_buckets: bool = False,
 ) -> Splits:
@@ -202,7 +188,7 @@ def text_file(
         before = Path(source_text).expanduser()
         parts[SOURCE], names[SOURCE] = _whole("source_text", before, encoding), before.name
     return from_texts(
-        {name: Texts.of([names[name]], [part], [None]) for name, part in parts.items()},
+        {name: text_pool([names[name]], [part], [None]) for name, part in parts.items()},
         UNLABELLED,
         draw=Draw(),
         length_buckets=length_buckets,

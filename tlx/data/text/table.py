@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from tlx.data import split_files, split_names
 from tlx.data.decoding import check_on_empty
-from tlx.data.draw import Draw
+from tlx.data.draw import Division, Draw, Share
+from tlx.data.items import Pool
 from tlx.data.labels import check_kind, encoded
 from tlx.data.listed import quoted
 from tlx.data.spelling import MISSING
@@ -16,7 +17,7 @@ from tlx.data.tables import rows as text_rows
 from tlx.data.tables.items import Reading, check_on_alike
 from tlx.data.tables.rows import FORMATS, LATE
 from tlx.data.tables.separated import Column
-from tlx.data.text.texts import Texts, from_texts
+from tlx.data.text.texts import from_texts, text_pool
 
 MODALITY = "text"
 
@@ -43,15 +44,10 @@ def text_csv(
     missing: list[str] | None = None,
     on_alike: Literal["error", "merge", "keep"] = "error",
     on_empty: Literal["error", "skip"] = "error",
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
-    labels_per_class: int | None = None,
-    fraction: float | None = None,
-    limit_val: bool = True,
-    drop_duplicates: bool = False,
+    val_fraction: Share = 0.15,
+    test_fraction: Share = 0.15,
     length_buckets: bool = True,
-    seed: int = 0,
-    split_seed: int = 0,
+    **draw: Unpack[Division],
 ) -> Splits:
     """A table of texts and labels, or one table each for train, val and test.
 
@@ -87,13 +83,8 @@ def text_csv(
         on_empty: `error` lists lines without text; `skip` leaves them out.
         val_fraction: share of the training texts for validation, where that is split off.
         test_fraction: share of all texts for the test, where that is split off.
-        labels_per_class: training texts of each class; as many to validate on.
-        fraction: of the training texts instead.
-        limit_val: whether validation is limited likewise.
-        drop_duplicates: remove from train the texts that are in another split.
         length_buckets: whether training batches are made of texts of like length.
-        seed: of the few-shot draw.
-        split_seed: of the split into train, val and test.
+        draw: see `Draw`.
 
     Raises:
         ValueError: files or columns are missing, or lines are wrong (all are listed).
@@ -139,25 +130,16 @@ def text_csv(
     return from_texts(
         _pools(read, targets),
         labels,
-        draw=Draw(
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            labels_per_class=labels_per_class,
-            fraction=fraction,
-            limit_val=limit_val,
-            seed=seed,
-            split_seed=split_seed,
-        ),
-        drop_duplicates=drop_duplicates,
+        draw=Draw(val_fraction=val_fraction, test_fraction=test_fraction, **draw),
         length_buckets=length_buckets,
         notes={**({"empty": read.empty} if read.empty else {}), **_unused(path, files)},
     )
 
 
-def _pools(read: Reading, targets: Sequence[Any]) -> dict[str, Texts]:
+def _pools(read: Reading, targets: Sequence[Any]) -> dict[str, Pool]:
     """The texts of each split."""
     return {
-        split: Texts.of(
+        split: text_pool(
             [read.items[i].place for i in places],
             [read.items[i].content for i in places],
             [targets[i] for i in places],

@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, final
+from typing import Any
 
 from tlx.data.divide import divide
 from tlx.data.draw import Draw
-from tlx.data.splits import Labels, Sample, Splits
+from tlx.data.items import Medium, Pool
+from tlx.data.splits import Labels, Split, Splits
 from tlx.data.text import inputs as tokens
+from tlx.data.text.near import near_texts
 
 Text = str | tuple[str, str] | list[str]
 """A text, a pair of texts, or the words of one."""
@@ -18,55 +20,12 @@ Text = str | tuple[str, str] | list[str]
 LONGEST_EXCERPT = 300
 """Characters of a text that show it in a line; the data has the whole of it."""
 
+TEXTS = Medium("text", "a text", near_texts, "but for case, blanks and punctuation")
 
-@final
-@dataclass(frozen=True)
-class Texts:
-    """A split of texts.
 
-    Attributes:
-        ids: unique and stable.
-        targets: class indices, tuples of 0 and 1 or of numbers, tuples of tag indices, or None.
-        keys: hashes of the texts.
-        inputs: the texts.
-    """
-
-    ids: Sequence[str]
-    targets: Sequence[Any]
-    keys: Sequence[str]
-    inputs: Sequence[Text]
-
-    @classmethod
-    def of(cls, ids: Sequence[str], inputs: Sequence[Text], targets: Sequence[Any]) -> "Texts":
-        """A split with its keys computed."""
-        return cls(ids, targets, [text_key(text) for text in inputs], inputs)
-
-    def __len__(self) -> int:
-        """Number of items."""
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Sample:
-        """The raw sample at a position."""
-        return {
-            "id": self.ids[index],
-            "input": self.inputs[index],
-            "target": self.targets[index],
-        }
-
-    def take(self, positions: Sequence[int]) -> "Texts":
-        """The items at some positions, in that order."""
-        return replace(
-            self,
-            ids=[self.ids[i] for i in positions],
-            targets=[self.targets[i] for i in positions],
-            keys=[self.keys[i] for i in positions],
-            inputs=[self.inputs[i] for i in positions],
-        )
-
-    def without(self, positions: Collection[int]) -> "Texts":
-        """The items at all other positions."""
-        gone = set(positions)
-        return self.take([i for i in range(len(self)) if i not in gone])
+def text_pool(ids: Sequence[str], inputs: Sequence[Text], targets: Sequence[Any]) -> Pool:
+    """Texts with their targets, and keys computed."""
+    return Pool(ids, targets, [text_key(text) for text in inputs], inputs, marks=inputs)
 
 
 def text_key(text: Text) -> str:
@@ -79,11 +38,10 @@ def text_key(text: Text) -> str:
 
 
 def from_texts(
-    pools: Mapping[str, Texts],
+    pools: Mapping[str, Pool],
     labels: Labels,
     *,
     draw: Draw,
-    drop_duplicates: bool = False,
     length_buckets: bool = True,
     notes: Mapping[str, Any] | None = None,
     source: str | None = None,
@@ -94,7 +52,6 @@ def from_texts(
         pools: `train`, and where the source has them `val`, `test` and extra evaluation sets.
         labels: what the targets are.
         draw: how to divide what is not divided yet, and how much of it to keep.
-        drop_duplicates: remove from training the texts that are in an evaluation split.
         length_buckets: whether training batches are made of texts of like length.
         notes: of the source, for the record.
         source: which extra set is of what the network comes from, see `Splits`.
@@ -102,23 +59,17 @@ def from_texts(
     Raises:
         ValueError: a split is empty, targets do not fit the labels, or there are too few texts.
     """
-    parts = divide(
-        pools, labels, draw=draw, noun="text", drop_duplicates=drop_duplicates, notes=notes
-    )
-    made = Splits(
-        train=parts.train,
-        val=parts.val,
-        test=parts.test,
-        extra=parts.extra,
-        source=source,
-        labels=labels,
+    made = divide(
+        pools,
+        labels,
+        draw=draw,
+        medium=TEXTS,
         encoder=tokens.encoder,
         collate=partial(tokens.collate, pad_id=0, left=False),
-        fingerprint=parts.fingerprint,
-        notes=parts.notes,
-        texts=partial(_plain, parts.train.inputs),
-        excerpt=excerpt,
+        notes=notes,
+        source=source,
     )
+    made = replace(made, texts=partial(_plain, made.train), excerpt=excerpt)
     return replace(made, prepare=partial(tokens.prepare, made, buckets=length_buckets))
 
 
@@ -134,9 +85,10 @@ def excerpt(text: Text) -> str:
     return " ‖ ".join(cut)
 
 
-def _plain(inputs: Sequence[Text]) -> Iterator[str]:
+def _plain(train: Split) -> Iterator[str]:
     """Texts as strings: pairs one after the other, words joined by blanks."""
-    for text in inputs:
+    for index in range(len(train)):
+        text = train[index]["input"]
         if isinstance(text, str):
             yield text
         elif isinstance(text, tuple):

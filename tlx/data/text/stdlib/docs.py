@@ -2,14 +2,15 @@
 
 import platform
 from collections.abc import Sequence, Set
-from typing import Literal
+from typing import Literal, Unpack
 
-from tlx.data.draw import Draw
+from tlx.data.draw import Draw, Few
+from tlx.data.items import Pool
 from tlx.data.splits import SOURCE, Labels, Splits
 from tlx.data.text.stdlib import sources as library
 from tlx.data.text.stdlib.sources import Division
 from tlx.data.text.stdlib.tags import TAGS, Chunk, chunks
-from tlx.data.text.texts import Texts, from_texts
+from tlx.data.text.texts import from_texts, text_pool
 
 MODALITY = "text"
 BETWEEN = "\n\n"
@@ -22,12 +23,8 @@ def stdlib_docs(
     of: Literal["all", "topic"] = "all",
     text: Literal["docstring", "module", "code"] = "docstring",
     source_text: Literal["rest"] | None = None,
-    labels_per_class: int | None = None,
-    fraction: float | None = None,
-    limit_val: bool = True,
     length_buckets: bool = True,
-    seed: int = 0,
-    split_seed: int = 0,
+    **draw: Unpack[Few],
 ) -> Splits:
     """Docstrings or code of the standard library of the running Python, divided by module.
 
@@ -45,12 +42,8 @@ def stdlib_docs(
         source_text: `rest`, of `language` `of=topic`: docstrings of the modules of no topic, which
             `of=all` trains on, are evaluated before and after training as `source`; None: nothing
             is.
-        labels_per_class: of `topic`: training texts of each class; as many to validate on.
-        fraction: of the training texts instead.
-        limit_val: whether validation is limited likewise.
         length_buckets: whether training batches are made of texts of like length.
-        seed: of the few-shot draw.
-        split_seed: of the division of modules.
+        draw: see `Draw`; `split_seed` divides modules, `labels_per_class` is of `topic`.
 
     Raises:
         ValueError: this Python comes without its sources, there are too few texts, or there is no
@@ -66,14 +59,8 @@ def stdlib_docs(
             f"dataset.text={text!r}; give docstring, or, with dataset.about=language, module or "
             "code"
         )
-    draw = Draw(
-        labels_per_class=labels_per_class,
-        fraction=fraction,
-        limit_val=limit_val,
-        seed=seed,
-        split_seed=split_seed,
-    )
-    parts = library.division(split_seed=split_seed)
+    chosen = Draw(**draw)
+    parts = library.division(split_seed=chosen.split_seed)
     if about == "topic":
         labels = Labels("single", tuple(sorted(library.TOPICS)))
         pools = _topics(parts, labels.names)
@@ -90,17 +77,17 @@ def stdlib_docs(
     return from_texts(
         pools,
         labels,
-        draw=draw,
+        draw=chosen,
         length_buckets=length_buckets,
         notes={"python": platform.python_version()},
         source=None if source_text is None else SOURCE,
     )
 
 
-def _topics(parts: Division, names: Sequence[str]) -> dict[str, Texts]:
+def _topics(parts: Division, names: Sequence[str]) -> dict[str, Pool]:
     """Docstrings of each split, their topics as targets."""
     return {
-        split: Texts.of(
+        split: text_pool(
             [each.id for each in found],
             [each.text for each in found],
             [names.index(str(each.topic)) for each in found],
@@ -109,7 +96,7 @@ def _topics(parts: Division, names: Sequence[str]) -> dict[str, Texts]:
     }
 
 
-def _language(parts: Division, *, of: str, text: str) -> dict[str, Texts]:
+def _language(parts: Division, *, of: str, text: str) -> dict[str, Pool]:
     """Texts of each split, without targets."""
     divided = _divided(parts, topics_only=of == "topic")
     held = frozenset[str]().union(*(each.keys for s in ("val", "test") for each in divided[s]))
@@ -119,7 +106,7 @@ def _language(parts: Division, *, of: str, text: str) -> dict[str, Texts]:
     }
 
 
-def _rest(text: str) -> Texts:
+def _rest(text: str) -> Pool:
     """Texts of the modules of no topic."""
     documents = library.documents(topics_only=False)
     return _texts([each for each in documents if each.topic is None], text)
@@ -134,7 +121,7 @@ def _divided(parts: Division, *, topics_only: bool) -> dict[str, list[library.Do
 
 def _texts(
     documents: Sequence[library.Document], text: str, *, without: Set[str] = frozenset()
-) -> Texts:
+) -> Pool:
     """Documents, or their modules as one text each, without targets.
 
     Args:
@@ -154,10 +141,10 @@ def _texts(
             else library.code(module, without=without)
             for module, found in modules.items()
         }
-    return Texts.of(list(texts), list(texts.values()), [None] * len(texts))
+    return text_pool(list(texts), list(texts.values()), [None] * len(texts))
 
 
-def _code(parts: Division) -> dict[str, Texts]:
+def _code(parts: Division) -> dict[str, Pool]:
     """Code of the modules of all topics; of chunks with the same words, only the first."""
     kept: dict[str, list[tuple[str, Chunk]]] = {"train": [], "val": [], "test": []}
     seen: set[tuple[str, ...]] = set()
@@ -167,7 +154,7 @@ def _code(parts: Division) -> dict[str, Texts]:
                 seen.add(chunk.words)
                 kept[parts.split(module)].append((f"{module}:{chunk.line}", chunk))
     return {
-        split: Texts.of(
+        split: text_pool(
             [name for name, _ in found],
             [list(chunk.words) for _, chunk in found],
             [chunk.tags for _, chunk in found],
