@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from benchmarks import made, pairs
 from tlx.frozen.heads import Heads, Start
-from tlx.frozen.losses import CrossEntropy
 from tlx.frozen.rules import Sgd
+from tlx.tasks.head_losses import CrossEntropy
 
 BATCH = 128
 STEPS = 60

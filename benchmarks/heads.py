@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from benchmarks import pairs
 from tlx.frozen.heads import Heads, Start
-from tlx.frozen.losses import CrossEntropy
 from tlx.frozen.rules import AdamW, Sgd
+from tlx.tasks.head_losses import CrossEntropy
 
 RUNS, WIDTH, BATCH, ITEMS, EPOCHS = 64, 512, 256, 4096, 10
 RATES = [10 ** (-4 + 3 * run / (RUNS - 1)) for run in range(RUNS)]

@@ -24,9 +24,9 @@ from benchmarks import pairs
 from tlx.config.compose import compose
 from tlx.data.images.digits import glyphs
 from tlx.frozen.heads import Heads, Start
-from tlx.frozen.losses import CrossEntropy
 from tlx.frozen.rules import Sgd
 from tlx.methods.probes import Problem, Solution
+from tlx.tasks.head_losses import CrossEntropy
 from tlx.training import optimizers
 from tlx.training.engine import solve as probe
 from tlx.training.engine.course import Course, Selection

@@ -24,8 +24,8 @@ from tlx.config.run import typed
 from tlx.execution import execute
 from tlx.execution.lineage import Locator
 from tlx.frozen.heads import Heads, Start
-from tlx.frozen.losses import CrossEntropy
 from tlx.frozen.rules import Sgd
+from tlx.tasks.head_losses import CrossEntropy
 from tlx.training.loaders import Share
 
 ITEMS, CLASSES, BATCH, EPOCHS, BLOCKS = 768, 10, 64, 10, 12

@@ -23,8 +23,8 @@ from benchmarks import pairs
 from tlx.backbones.backbone import Reading
 from tlx.backbones.text.tfidf import tfidf
 from tlx.data.text.tokenise import tokenised
-from tlx.frozen.losses import CrossEntropy
 from tlx.methods import probes
+from tlx.tasks.head_losses import CrossEntropy
 from tlx.training.reuse.sparse import Sparse
 
 TEXTS, WORDS, HELD_OUT, TERMS = 20_000, 200, 4_000, 20_000

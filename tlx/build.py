@@ -420,6 +420,7 @@ def _check_parts(
     """Raises ValueError where batch norm of a network without weights trains on single values."""
     if solves(run.optimizer.target):
         probe.linear_head(made.network.head, planned)
+        probe.solver_of(made.task)
     else:
         batch_norm.check(
             made.network,

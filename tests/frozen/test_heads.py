@@ -12,10 +12,10 @@ from torch import nn
 
 from tlx.data.splits import Labels
 from tlx.frozen.heads import Heads, Start
-from tlx.frozen.losses import CrossEntropy, loss_of
 from tlx.frozen.rules import AdamW, Sgd
 from tlx.methods.schedules import constant, cosine, linear, one_cycle, slanted_triangular
 from tlx.tasks.classification import classification
+from tlx.tasks.head_losses import CrossEntropy
 from tlx.tasks.multi_label import multi_label_classification
 from tlx.tasks.regression import regression
 
@@ -182,7 +182,7 @@ def test_a_stack_ends_where_its_runs_would_alone(per_run, optimizers, dtype, ste
     task, count = task_of("weighted"), len(optimizers)
     networks = [network(dtype) for _ in optimizers]
     starts = starts_of(networks, optimizers)
-    stack = Heads(starts, loss=loss_of(task), block_numbers=2 * C * (D + 1))
+    stack = Heads(starts, loss=task.solver(), block_numbers=2 * C * (D + 1))
     runs = [Alone(*each, task) for each in zip(networks, starts, strict=True)]
     begin = [p.clone() for each in networks for p in each.parameters()]
     for step, (x, y) in enumerate(batches(dtype, steps=steps, runs=count if per_run else None)):
@@ -214,7 +214,7 @@ def test_runs_of_one_kind_go_the_same_way(optimizer):
     starts = [Start(n.state_dict(), optimizer=optimizer, lr=0.01 * (i + 1))
               for i, n in enumerate(networks)]  # fmt: skip
     task = task_of("single")
-    stack = Heads(starts, loss=loss_of(task))
+    stack = Heads(starts, loss=task.solver())
     runs = [Alone(*each, task) for each in zip(networks, starts, strict=True)]
     train(stack, runs, batches(torch.float64, steps=40))
     assert farthest(stack, runs) <= 1e-10
@@ -226,7 +226,7 @@ def test_two_layers_too(optimizers):
     networks = [network(hidden=7) for _ in optimizers]
     starts = starts_of(networks, optimizers)
     task = task_of("single")
-    stack = Heads(starts, loss=loss_of(task), block_numbers=300)
+    stack = Heads(starts, loss=task.solver(), block_numbers=300)
     runs = [Alone(*each, task) for each in zip(networks, starts, strict=True)]
     train(stack, runs, batches(torch.float64, steps=40))
     assert farthest(stack, runs) <= 1e-10
@@ -264,7 +264,7 @@ def test_loss_and_gradient_are_autograds(
         )
         for place, each in enumerate(networks)
     ]
-    stack = Heads(starts, loss=loss_of(task), block_numbers=block)
+    stack = Heads(starts, loss=task.solver(), block_numbers=block)
     shape = (runs, items) if per_run else (items,)
     x, y = torch.randn(*shape, width, dtype=torch.float64), targets_of(kind, outputs, *shape)
     losses = stack.step(x, y)
@@ -285,7 +285,7 @@ def test_a_run_goes_on_in_torch_and_back(optimizers):
     networks = [network() for _ in optimizers]
     starts = starts_of(networks, optimizers)
     runs = [Alone(*each, task) for each in zip(networks, starts, strict=True)]
-    stack = Heads(starts, loss=loss_of(task))
+    stack = Heads(starts, loss=task.solver())
     assert stack.state(1) == {"weight": {}, "bias": {}}
     steps = list(batches(torch.float64, steps=60))
     train(stack, runs, steps[:20])
@@ -308,7 +308,7 @@ def test_a_run_goes_on_in_torch_and_back(optimizers):
             replace(s, parameters=o.network.state_dict())
             for s, o in zip(starts, others, strict=True)
         ],
-        loss=loss_of(task),
+        loss=task.solver(),
     )
     for place, other in enumerate(others):
         again.load_state(place, other.state())
@@ -340,7 +340,7 @@ def test_runs_at_different_steps_share_a_stack(optimizer):
     for x, y in steps[:10]:
         runs[0].step(x, y)
     now = [replace(s, parameters=n.state_dict()) for s, n in zip(starts, networks, strict=True)]
-    stack = Heads(now, loss=loss_of(task))
+    stack = Heads(now, loss=task.solver())
     stack.load_state(0, runs[0].state())
     stack.load_state(1, {"weight": {}, "bias": {}})
     train(stack, runs, steps[10:])
@@ -408,7 +408,7 @@ def test_batches_of_another_size_are_taken():
     torch.manual_seed(0)
     each = network()
     start, task = starts_of([each], [Sgd()])[0], task_of("single")
-    stack, run = Heads([start], loss=loss_of(task)), Alone(each, start, task)
+    stack, run = Heads([start], loss=task.solver()), Alone(each, start, task)
     for items in (5, 2, 9, 1, 5):
         x, y = torch.randn(items, D, dtype=torch.float64), torch.randint(C, (items,))
         train(stack, [run], [(x, y)])
@@ -464,8 +464,6 @@ def test_stacks_that_are_refused():
         Heads([start(), start(optimizer=AdamW())], loss=CrossEntropy())
     with pytest.raises(ValueError, match="same names"):
         Heads([start(), start(parameters=network(outputs=5).state_dict())], loss=CrossEntropy())
-    with pytest.raises(ValueError, match="fuse=off"):
-        loss_of("something else")
 
 
 def test_calls_that_are_refused():
@@ -486,7 +484,7 @@ def test_calls_that_are_refused():
     ):
         with pytest.raises(ValueError, match="run 1"):
             stack.load_state(1, state)
-    smooth = Heads([start(smoothing=0.1)], loss=loss_of(task_of("mse")))
+    smooth = Heads([start(smoothing=0.1)], loss=task_of("mse").solver())
     with pytest.raises(ValueError, match="nothing in regression"):
         smooth.step(x, torch.randn(3, C))
 

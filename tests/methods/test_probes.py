@@ -11,8 +11,8 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import normalize
 
-from tlx.frozen.losses import BinaryCrossEntropy, CrossEntropy, Error
 from tlx.methods import probes
+from tlx.tasks.head_losses import BinaryCrossEntropy, CrossEntropy, Error
 from tlx.training.reuse.sparse import Sparse
 
 

@@ -10,8 +10,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from tlx.frozen.losses import Loss
 from tlx.frozen.rules import Rule
+from tlx.tasks.head_losses import HeadLoss
 
 
 @final
@@ -29,7 +29,7 @@ class Block:
     norm_g: Tensor | None
     decays: bool
 
-    def gradient(self, inputs: Tensor, targets: Tensor, *, loss: Loss) -> Tensor:
+    def gradient(self, inputs: Tensor, targets: Tensor, *, loss: HeadLoss) -> Tensor:
         """Loss [g]; writes the gradient of every parameter (a mutator)."""
         forward(self.layers, inputs, self.outputs)
         loss_g = loss.gradient(

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from tlx.frozen.blocks import Block, forward
-from tlx.frozen.losses import Loss
 from tlx.frozen.rules import AdamW, Sgd, rule_of
+from tlx.tasks.head_losses import HeadLoss
 
 BLOCK_NUMBERS = 2**19  # weights of a block: with state, gradient and outputs still in a CPU's cache
 
@@ -77,7 +77,7 @@ class Heads:
     """A stack of heads in training. Runs are numbered by their place among the starts."""
 
     def __init__(
-        self, starts: Sequence[Start], *, loss: Loss, block_numbers: int = BLOCK_NUMBERS
+        self, starts: Sequence[Start], *, loss: HeadLoss, block_numbers: int = BLOCK_NUMBERS
     ) -> None:
         """Stacks copies of the runs' parameters, on their device and in their dtype.
 

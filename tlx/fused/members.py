@@ -21,6 +21,7 @@ from tlx.frozen.cut import NoCut
 from tlx.frozen.rules import AdamW, Sgd
 from tlx.frozen.store import StoreError
 from tlx.methods.order import Order
+from tlx.tasks.head_losses import HeadLoss
 from tlx.tasks.heads import LinearHead
 from tlx.training.effects import Regularization
 from tlx.training.engine import pruning
@@ -184,11 +185,11 @@ def check_alike(members: Sequence[Member]) -> None:
         raise CannotFuse(f"the stack would take {needed / 1e9:.1f} GB")
 
 
-def check_recipe(plan: Plan) -> None:
-    """Whether all that trains is a linear head.
+def check_recipe(plan: Plan) -> HeadLoss:
+    """The loss of what trains, where that is a linear head alone.
 
     Raises:
-        CannotFuse: it is not.
+        CannotFuse: more trains, or the task has no loss for stacks of heads.
     """
     if len(plan.spans) != 1:
         raise CannotFuse("there are several stages")
@@ -199,6 +200,10 @@ def check_recipe(plan: Plan) -> None:
     _check_effects(plan.effects)
     if plan.recipe.feature_mixing:
         raise CannotFuse(f"{plan.recipe.feature_mixing[0].name} mixes features anew in each step")
+    loss = plan.model.task.solver()
+    if loss is None:
+        raise CannotFuse("the task has no loss for stacks of heads")
+    return loss
 
 
 def _check_effects(effects: Regularization) -> None:

@@ -17,7 +17,6 @@ from tlx import build, train
 from tlx.base.ends import Interrupted, Pruned
 from tlx.base.interrupts import REQUESTS, given_up_on_request
 from tlx.frozen.heads import Heads
-from tlx.frozen.losses import loss_of
 from tlx.fused import saved
 from tlx.fused.ends import Ends
 from tlx.fused.judging import at_once, outputs_of
@@ -82,7 +81,7 @@ class Stack:
         first = given[0]
         torch.use_deterministic_algorithms(first.run.trainer.deterministic, warn_only=True)
         plan = build.plan(first.run, init=first.init)
-        check_recipe(plan)
+        loss = check_recipe(plan)
         trainer = train.trainer_of(first.run, first.folder, plan, [])
         module = TransferModule(plan.recipe, total_steps=plan.pace.total_steps)
         train.prepare_network(first.run, plan)
@@ -100,7 +99,7 @@ class Stack:
         if len(set(steps)) > 1:
             raise CannotFuse("the runs stopped at different steps")
         self.pace = plan.pace
-        self.loss = loss_of(plan.model.task)
+        self.loss = loss
         self.stop = StopFlag()
         self.saved = time.monotonic()
         self.step = steps[0]

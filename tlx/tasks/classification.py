@@ -22,6 +22,7 @@ from tlx.methods.bootstrap import intervals_each
 from tlx.methods.metrics import Counts
 from tlx.methods.shares import Share
 from tlx.tasks.checks import check_labels, check_smoothing, check_weights, some_labels
+from tlx.tasks.head_losses import CrossEntropy
 from tlx.tasks.heads import linear_head
 from tlx.tasks.task import WHOLE_ITEMS, Collected
 
@@ -150,12 +151,12 @@ class Classification:
 
     def metrics(self, collected: Collected) -> dict[str, float]:
         """All figures of `directions`."""
-        return self.metrics_each(collected["logits"][None], collected["target"])[0]
+        return self.metrics_each(_of_one(collected))[0]
 
-    def metrics_each(self, logits_GNC: Tensor, target_N: Tensor) -> list[dict[str, float]]:
+    def metrics_each(self, collected: Collected) -> list[dict[str, float]]:
         """What `metrics` gives for each of G runs that were judged on the same items."""
-        items = self._items(logits_GNC, target_N)
-        figures = self._figures(items, metrics.ones(len(target_N)))
+        items = self._items(collected)
+        figures = self._figures(items, metrics.ones(len(items.target_N)))
         columns = [values[:, 0].tolist() for values in figures.values()]
         return [dict(zip(figures, row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -165,12 +166,12 @@ class Classification:
         An item whose logits hold a NaN has no prediction: it counts as wrong and is in no column
         of the confusion matrix, which is left out (None) above 200 classes.
         """
-        return self.report_each(collected["logits"][None], collected["target"])[0]
+        return self.report_each(_of_one(collected))[0]
 
-    def report_each(self, logits_GNC: Tensor, target_N: Tensor) -> list[dict[str, Any]]:
+    def report_each(self, collected: Collected) -> list[dict[str, Any]]:
         """What `report` gives for each of G runs that were judged on the same items."""
-        n = len(target_N)
-        items = self._items(logits_GNC, target_N)
+        items = self._items(collected)
+        n = len(items.target_N)
         counts = self._counts(items, metrics.ones(n))
         found = intervals_each(
             lambda weights_BN: self._figures(items, weights_BN), n, shares=_shares(counts)
@@ -213,6 +214,14 @@ class Classification:
             "probabilities": likeliest(names, logits_NC.softmax(1)),
         }
 
+    def solver(self) -> CrossEntropy:
+        """See the protocol Task."""
+        return CrossEntropy(self.class_weights)
+
+    def each(self) -> "Classification":
+        """Itself."""
+        return self
+
     def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
         """None."""
         return {}
@@ -223,7 +232,8 @@ class Classification:
         """None."""
         return {}
 
-    def _items(self, logits_NC: Tensor, target_N: Tensor) -> "_Items":
+    def _items(self, collected: Collected) -> "_Items":
+        logits_NC, target_N = collected["logits"], collected["target"]
         predicted_N = _predicted(logits_NC)
         return _Items(
             target_N=target_N,
@@ -283,6 +293,11 @@ class _Items:
             scores=calibration.Scores(scores.nll[run], scores.brier[run], scores.confidence[run]),
             top_N=None if self.top_N is None else self.top_N[run],
         )
+
+
+def _of_one(collected: Collected) -> Collected:
+    """What was collected of one run as of a group of runs."""
+    return {**collected, "logits": collected["logits"][None]}
 
 
 def likeliest(names: tuple[str, ...], shares_NC: Tensor) -> Ranked:

@@ -226,6 +226,14 @@ class LanguageModeling:
         keys = ("loss", "tokens", "words", "characters", "spelled")
         return {key: collected[key].tolist() for key in keys}
 
+    def solver(self) -> None:
+        """None: its heads are of words and tokens."""
+        return None
+
+    def each(self) -> None:
+        """Run by run."""
+        return None
+
     def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
         """None."""
         return {}

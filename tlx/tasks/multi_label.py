@@ -21,6 +21,7 @@ from tlx.methods.bootstrap import intervals
 from tlx.methods.shares import Share
 from tlx.tasks.checks import check_labels, check_smoothing, check_weights, some_labels
 from tlx.tasks.classification import likeliest, per_class
+from tlx.tasks.head_losses import BinaryCrossEntropy
 from tlx.tasks.heads import linear_head
 from tlx.tasks.task import WHOLE_ITEMS, Collected
 
@@ -182,6 +183,14 @@ class MultiLabel:
             "prediction": _named(names, _present(logits_NC)),
             "probabilities": likeliest(names, logits_NC.sigmoid()),
         }
+
+    def solver(self) -> BinaryCrossEntropy:
+        """See the protocol Task."""
+        return BinaryCrossEntropy(self.positive_weights)
+
+    def each(self) -> None:
+        """Run by run."""
+        return None
 
     def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
         """None."""

@@ -18,6 +18,7 @@ from tlx.data.targets import NumberTargets
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
 from tlx.tasks.checks import check_labels
+from tlx.tasks.head_losses import Error
 from tlx.tasks.heads import linear_head
 from tlx.tasks.task import WHOLE_ITEMS, Collected
 
@@ -169,6 +170,14 @@ class Regression:
             key: [dict(zip(self.labels.names, row, strict=True)) for row in values_NK.tolist()]
             for key, values_NK in named.items()
         }
+
+    def solver(self) -> Error:
+        """See the protocol Task."""
+        return Error(self.criterion)
+
+    def each(self) -> None:
+        """Run by run."""
+        return None
 
     def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
         """None."""

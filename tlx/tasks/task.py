@@ -9,6 +9,7 @@ from tlx.backbones.backbone import Backbone, Features
 from tlx.base.cells import Columns
 from tlx.data.splits import Batch, Labels, Split
 from tlx.data.targets import Targets
+from tlx.tasks.head_losses import HeadLoss
 
 Collected = dict[str, Tensor]
 """Per-item tensors on the CPU, first dimension N, in the order of the split.
@@ -113,6 +114,14 @@ class Task(Protocol):
         """
         ...
 
+    def solver(self) -> HeadLoss | None:
+        """The loss for heads that are trained side by side, or solved; None: neither can be."""
+        ...
+
+    def each(self) -> "Together | None":
+        """Figures of several runs at once; None: run by run."""
+        ...
+
     def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
         """Texts of further files of a split's predictions, by the endings of their names.
 
@@ -135,6 +144,18 @@ class Task(Protocol):
             spec: the backbone's `input_spec`, with what the task adds.
             seed: of what is drawn.
         """
+        ...
+
+
+class Together(Protocol):
+    """Figures of G runs that were judged on the same items: what is collected is [G, N, ...]."""
+
+    def metrics_each(self, collected: Collected) -> list[dict[str, float]]:
+        """What the task's `metrics` gives for each."""
+        ...
+
+    def report_each(self, collected: Collected) -> list[dict[str, Any]]:
+        """What the task's `report` gives for each."""
         ...
 
 

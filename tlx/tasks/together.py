@@ -7,11 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from tlx.tasks.classification import Classification
-from tlx.tasks.task import Collected
+from tlx.tasks.task import Collected, Task
 
 
-def collected(task: Any, outputs: Tensor, targets: Tensor) -> Collected:
+def collected(task: Task, outputs: Tensor, targets: Tensor) -> Collected:
     """What a Collector would gather of a whole split [N, ...], or of G runs on it [G, N, ...]."""
     return on_cpu(task.collect(outputs, {"target": targets}))
 
@@ -24,7 +23,7 @@ def on_cpu(found: Collected) -> Collected:
     }
 
 
-def metrics_each(task: Any, outputs_GNC: Tensor, targets: Tensor) -> list[dict[str, float]]:
+def metrics_each(task: Task, outputs_GNC: Tensor, targets: Tensor) -> list[dict[str, float]]:
     """What the task's `metrics` gives for each run.
 
     Args:
@@ -32,15 +31,13 @@ def metrics_each(task: Any, outputs_GNC: Tensor, targets: Tensor) -> list[dict[s
         outputs_GNC: of the runs.
         targets: of the items, [N] or [N, C].
     """
-    if isinstance(task, Classification):
-        together = collected(task, outputs_GNC, targets)
-        return task.metrics_each(together["logits"], together["target"])
+    if (each := task.each()) is not None:
+        return each.metrics_each(collected(task, outputs_GNC, targets))
     return [task.metrics(collected(task, outputs, targets)) for outputs in outputs_GNC]
 
 
-def report_each(task: Any, outputs_GNC: Tensor, targets: Tensor) -> list[dict[str, Any]]:
+def report_each(task: Task, outputs_GNC: Tensor, targets: Tensor) -> list[dict[str, Any]]:
     """What the task's `report` gives for each run; arguments as of `metrics_each`."""
-    if isinstance(task, Classification):
-        together = collected(task, outputs_GNC, targets)
-        return task.report_each(together["logits"], together["target"])
+    if (each := task.each()) is not None:
+        return each.report_each(collected(task, outputs_GNC, targets))
     return [task.report(collected(task, outputs, targets)) for outputs in outputs_GNC]

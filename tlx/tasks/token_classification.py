@@ -176,6 +176,14 @@ class TokenClassification:
         target, predicted = self._tags(collected)
         return {"label": list(map(" ".join, target)), "prediction": list(map(" ".join, predicted))}
 
+    def solver(self) -> None:
+        """None: its heads are of words and tokens."""
+        return None
+
+    def each(self) -> None:
+        """Run by run."""
+        return None
+
     def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
         """`.conll`: a word a line with its tag and the predicted one, as scorers read it."""
         words = (raw[index]["input"] for index in range(len(raw)))

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from tlx.base.ends import Interrupted
 from tlx.base.interrupts import REQUESTS
-from tlx.frozen.losses import loss_of
 from tlx.methods import freezing
 from tlx.methods.probes import Problem, Solution
 from tlx.methods.stages import Stage
 from tlx.methods.stopping import Plateau
+from tlx.tasks.head_losses import HeadLoss
 from tlx.tasks.heads import LinearHead
+from tlx.tasks.task import Task
 from tlx.training.collect import Collector
 from tlx.training.effects import Smoothing
 from tlx.training.engine.course import Course, Pace, Progress
@@ -242,7 +243,7 @@ class _Path:
         self.smoothing_1 = (
             torch.tensor([smoothing], dtype=torch.float64, device=device) if smoothing else None
         )
-        self.loss, self.value_1 = loss_of(self.task), torch.tensor([math.nan], device=device)
+        self.loss, self.value_1 = solver_of(self.task), torch.tensor([math.nan], device=device)
         self.logged = time.monotonic()
 
     def run(self, exact: Lbfgs) -> dict[str, Any]:
@@ -338,3 +339,18 @@ def linear_head(head: nn.Module, stages: Sequence[Stage]) -> LinearHead:
             f"{len(stages)} stages: use freeze_strategy=linear_probe, or another optimizer"
         )
     return head
+
+
+def solver_of(task: Task) -> HeadLoss:
+    """The loss by which a task's heads are solved.
+
+    Raises:
+        ValueError: there is none.
+    """
+    loss = task.solver()
+    if loss is None:
+        raise ValueError(
+            f"optimizer=lbfgs cannot solve heads of {type(task).__name__}, whose solver() is None: "
+            "use another optimizer"
+        )
+    return loss

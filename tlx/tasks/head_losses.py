@@ -10,13 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tlx.tasks.classification import Classification
-from tlx.tasks.multi_label import MultiLabel
-from tlx.tasks.regression import Regression
-from tlx.tasks.task import Task
 
-
-class Loss(Protocol):
+class HeadLoss(Protocol):
     """A task's loss as mean over the batch, and its gradient with respect to the outputs."""
 
     def gradient(
@@ -33,21 +28,6 @@ class Loss(Protocol):
         ...
 
 
-def loss_of(task: Task) -> Loss:
-    """The loss of a task as a stack of heads needs it.
-
-    Raises:
-        ValueError: a task of another kind.
-    """
-    if isinstance(task, Classification):
-        return CrossEntropy(task.class_weights)
-    if isinstance(task, MultiLabel):
-        return BinaryCrossEntropy(task.positive_weights)
-    if isinstance(task, Regression):
-        return Error(task.criterion)
-    raise ValueError(f"no fused loss for a task of {type(task).__name__}; use fuse=off")
-
-
 @final
 @dataclass(frozen=True)
 class CrossEntropy:
@@ -62,7 +42,7 @@ class CrossEntropy:
     def gradient(
         self, outputs_gCB: Tensor, targets: Tensor, *, smoothing_g: Tensor | None, out: Tensor
     ) -> Tensor:
-        """See the protocol Loss."""
+        """See the protocol HeadLoss."""
         runs, classes, items = outputs_gCB.shape
         index_g1B = targets[:, None].expand(runs, 1, items)
         share: Tensor | float = 1 / items
@@ -99,7 +79,7 @@ class BinaryCrossEntropy:
     def gradient(
         self, outputs_gCB: Tensor, targets: Tensor, *, smoothing_g: Tensor | None, out: Tensor
     ) -> Tensor:
-        """See the protocol Loss."""
+        """See the protocol HeadLoss."""
         target = targets.transpose(1, 2).to(outputs_gCB.dtype)
         if smoothing_g is not None:
             target = target + smoothing_g[:, None, None] * (0.5 - target)
@@ -131,7 +111,7 @@ class Error:
     def gradient(
         self, outputs_gCB: Tensor, targets: Tensor, *, smoothing_g: Tensor | None, out: Tensor
     ) -> Tensor:
-        """See the protocol Loss."""
+        """See the protocol HeadLoss."""
         if smoothing_g is not None:
             raise ValueError("smoothing means nothing in regression; give 0")
         target = targets[:, None] if targets.ndim == 2 else targets.transpose(1, 2)
