@@ -152,3 +152,19 @@ def test_config_and_the_command_line_start_without_torch():
         if path.relative_to(PACKAGE).as_posix().startswith(NO_TORCH):
             for name in imports(path, top_only=room(path) != "config"):
                 assert name.split(".")[0] not in HEAVY, f"{path}: {name}"
+
+
+def test_no_folder_of_data_imports_its_sibling():
+    """A modality stands alone; `tables` is a form of files, and below all modalities."""
+    data = PACKAGE / "data"
+    folders = {path.name for path in data.iterdir() if (path / "__init__.py").is_file()}
+    assert folders >= {"images", "text", "tables"}
+    for folder in sorted(folders):
+        others = folders - {folder, "tables"}
+        for path in sorted((data / folder).rglob("*.py")):
+            wrong = [
+                name
+                for name in inner(path)
+                if name.split(".")[:1] == ["data"] and name.split(".")[1] in others
+            ]
+            assert not wrong, f"{path.relative_to(PACKAGE)}: {wrong}"

@@ -26,7 +26,7 @@ from tlx.data.images import augment, huggingface, torchvision
 from tlx.data.images import digits as embedded
 from tlx.data.images.assemble import FLIPS
 from tlx.data.images.inputs import image_encoder
-from tlx.data.images.library import Source, from_library
+from tlx.data.images.library import LibrarySplit, from_library
 from tlx.data.splits import Labels
 from tlx.data.targets import KINDS
 from tlx.data.text import augment as text_augment
@@ -262,7 +262,7 @@ def test_every_image_of_a_library_s_set_is_known_by_its_content(tmp_path):
     for images in (pictures, other):
         splits = from_library(
             "set",
-            {"train": Source([i % 2 for i in range(100)], images.__getitem__)},
+            {"train": LibrarySplit([i % 2 for i in range(100)], images.__getitem__)},
             Labels("single", ("a", "b")),
             draw=Draw(val_fraction=0.2, test_fraction=0.2),
             flips=True,
@@ -279,19 +279,19 @@ def test_every_image_of_a_library_s_set_is_known_by_its_content(tmp_path):
 def test_files_of_torchvision_s_sets_are_known_without_decoding(tmp_path):
     pictures(tmp_path)
     files = vision.datasets.ImageFolder(str(tmp_path / "tree"))
-    items = torchvision.Items(files)
+    items = torchvision.SetImages(files)
     keys = [items.content(place) for place in range(len(files))]
     assert len(set(keys)) == len(files)
     Path(files.samples[3][0]).write_bytes(Path(files.samples[4][0]).read_bytes())
     changed = [items.content(place) for place in range(len(files))]
     assert [a != b for a, b in zip(keys, changed, strict=True)] == [i == 3 for i in range(24)]
-    assert torchvision.Items([(None, 0)]).content(0) == ""
+    assert torchvision.SetImages([(None, 0)]).content(0) == ""
 
 
 def test_images_of_hugging_face_are_known_by_their_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"same")
     rows = [{"bytes": b"same"}, {"bytes": b"other"}, {"path": str(tmp_path / "a")}, None]
-    items = huggingface.Items([{"image": row} for row in rows], "image")
+    items = huggingface.HubImages([{"image": row} for row in rows], "image")
     keys = [items.content(place) for place in range(4)]
     assert keys[0] == keys[2] != keys[1]
     assert keys[3] == ""

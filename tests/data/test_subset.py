@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlx.data.draw import (
+    Candidates,
     Draw,
-    Items,
     limited_train,
     limited_val,
     share,
@@ -24,7 +24,7 @@ test_positions.__test__ = False
 def items(counts):
     classes = [c for c, n in enumerate(counts) for _ in range(n)]
     names = [f"class{c}" for c in range(len(counts))]
-    return Items([f"{c}/{i}" for i, c in enumerate(classes)], classes, names)
+    return Candidates([f"{c}/{i}" for i, c in enumerate(classes)], classes, names)
 
 
 def per_class(pool, positions):
@@ -45,7 +45,9 @@ def test_a_share_is_stratified(counts, fraction, seed):
 @given(st.permutations(range(40)))
 def test_the_order_of_files_does_not_matter(order):
     pool = items([10, 10, 10, 10])
-    shuffled = Items([pool.ids[i] for i in order], [pool.classes[i] for i in order], pool.names)
+    shuffled = Candidates(
+        [pool.ids[i] for i in order], [pool.classes[i] for i in order], pool.names
+    )
     for draw in (Draw(labels_per_class=3), Draw(fraction=0.3), Draw()):
         for take in (limited_train, val_positions, test_positions):
             mine = {pool.ids[i] for i in take(pool, draw)}
@@ -92,7 +94,7 @@ def test_vtab_takes_800_and_200():
     pool, draw = items([150] * 10), Draw(protocol="vtab1k")
     val = val_positions(pool, draw)
     rest = [i for i in range(len(pool)) if i not in set(val)]
-    inner = Items([pool.ids[i] for i in rest], [pool.classes[i] for i in rest], pool.names)
+    inner = Candidates([pool.ids[i] for i in rest], [pool.classes[i] for i in rest], pool.names)
     train = {inner.ids[i] for i in limited_train(inner, draw)}
     assert len(train) == 800
     assert len(val) == 200
@@ -130,7 +132,7 @@ def test_what_is_advised_where_validation_is_split_off_suffices(counts, k):
     other = replace(draw, limit_val=False)
     val = set(val_positions(pool, other))
     rest = [i for i in range(len(pool)) if i not in val]
-    left = Items([pool.ids[i] for i in rest], [pool.classes[i] for i in rest], pool.names)
+    left = Candidates([pool.ids[i] for i in rest], [pool.classes[i] for i in rest], pool.names)
     if "limit_val=false" in said:
         limited_train(left, other)
     else:
@@ -149,8 +151,10 @@ def test_what_train_lacks_is_not_blamed_on_validation():
 
 def test_labels_per_class_wants_classes():
     with pytest.raises(ValueError, match="use fraction"):
-        limited_train(Items(["a", "b"], None), Draw(labels_per_class=1))
-    assert len(limited_train(Items([str(i) for i in range(20)], None), Draw(fraction=0.5))) == 10
+        limited_train(Candidates(["a", "b"], None), Draw(labels_per_class=1))
+    assert (
+        len(limited_train(Candidates([str(i) for i in range(20)], None), Draw(fraction=0.5))) == 10
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ Pairs = dict[str, list[list[str]]]
 
 
 @dataclass(frozen=True)
-class Item:
+class SplitItem:
     """One item, by the split that it is in, or was in before it was removed."""
 
     split: str
@@ -29,10 +29,10 @@ class Item:
     target: Any
 
 
-def items_of(split: str, pool: Pool) -> list[Item]:
+def items_of(split: str, pool: Pool) -> list[SplitItem]:
     """The items of a split."""
     rows = zip(pool.ids, pool.keys, pool.targets, strict=True)
-    return [Item(split, name, key, target) for name, key, target in rows]
+    return [SplitItem(split, name, key, target) for name, key, target in rows]
 
 
 def repeated(pool: Pool) -> list[int]:
@@ -48,7 +48,7 @@ def repeated(pool: Pool) -> list[int]:
 
 
 def report(
-    splits: Mapping[str, Pool], labels: Labels, *, medium: Medium, removed: Sequence[Item]
+    splits: Mapping[str, Pool], labels: Labels, *, medium: Medium, removed: Sequence[SplitItem]
 ) -> dict[str, Any]:
     """Notes on copies within and between splits, with a warning for each kind.
 
@@ -105,10 +105,10 @@ def duplicates(splits: Mapping[str, Pool], *, noun: str) -> Pairs:
 
 
 def contradictions(
-    items: Iterable[Item], labels: Labels, *, noun: str
+    items: Iterable[SplitItem], labels: Labels, *, noun: str
 ) -> list[list[dict[str, Any]]]:
     """Groups of equal items with several labels, each with all of them; with a warning."""
-    groups: dict[str, list[Item]] = defaultdict(list)
+    groups: dict[str, list[SplitItem]] = defaultdict(list)
     for item in items:
         if item.key:
             groups[item.key].append(item)
@@ -137,7 +137,9 @@ def contradictions(
     ]
 
 
-def near_duplicates(splits: Mapping[str, Pool], items: Sequence[Item], *, medium: Medium) -> Pairs:
+def near_duplicates(
+    splits: Mapping[str, Pool], items: Sequence[SplitItem], *, medium: Medium
+) -> Pairs:
     """Pairs of items that are nearly the same, each once, with a warning."""
     marks = [mark for pool in splits.values() for mark in pool.marks or [None] * len(pool)]
     near = medium.near(marks)

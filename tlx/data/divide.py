@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
-from tlx.data import copies
+from tlx.data import copies, grouping
 from tlx.data import draw as subset
-from tlx.data.draw import Draw, Items
+from tlx.data.draw import Candidates, Draw
 from tlx.data.items import Medium, Pool
 from tlx.data.split_names import SPLITS
 from tlx.data.splits import Batch, Encode, Labels, Sample, Splits
@@ -78,6 +79,8 @@ def divide(
         ValueError: a split is empty, targets do not fit the labels, or there are too few items.
     """
     entire = is_whole() and not own_division
+    if draw.group_pattern is not None:
+        pools = {name: _grouped(pool, draw.group_pattern) for name, pool in pools.items()}
     untrained = entire and not len(pools["train"]) and any(map(len, pools.values()))
     for name, pool in pools.items():
         if not (untrained and name == "train"):
@@ -89,6 +92,7 @@ def divide(
     noted = {
         **(notes or {}),
         **({} if entire else _checked(parts, labels, draw, medium)),
+        **_groups_of(parts),
         "sizes": {name: len(split) for name, split in parts.items()},
         **({} if entire else copies.report(parts, labels, medium=medium, removed=removed)),
     }
@@ -109,9 +113,16 @@ def divide(
     )
 
 
+def _grouped(pool: Pool, pattern: str) -> Pool:
+    """The items with the groups that their ids tell."""
+    if pool.groups:
+        raise ValueError("dataset.group_column and dataset.group_pattern: give one of them")
+    return replace(pool, groups=grouping.by_pattern(pool.ids, pattern))
+
+
 def _divided(
     pools: Mapping[str, Pool], labels: Labels, draw: Draw, noun: str
-) -> tuple[dict[str, Pool], list[copies.Item]]:
+) -> tuple[dict[str, Pool], list[copies.SplitItem]]:
     """Train, val, test and extra sets, in this order, and the copies that were taken out.
 
     Raises:
@@ -119,10 +130,15 @@ def _divided(
     """
     extra = dict(pools)
     train, val, test = extra.pop("train"), extra.pop("val", None), extra.pop("test", None)
+    if test is not None and draw.folds is not None:
+        raise ValueError(
+            f"dataset.folds={draw.folds} makes tests of all items, and this data has a test "
+            "already; leave it out, or give the data undivided"
+        )
     if test is None:
         chosen = subset.test_positions(_items(train, labels), draw)
         train, test = train.without(chosen), train.take(chosen)
-    removed: list[copies.Item] = []
+    removed: list[copies.SplitItem] = []
 
     def without(split: str, pool: Pool, places: Sequence[int]) -> Pool:
         removed.extend(copies.items_of(split, pool.take(places)))
@@ -148,7 +164,9 @@ def _divided(
     # train first: where it has too few, no other treatment of val can help
     train = train.take(subset.limited_train(_items(train, labels), draw))
     val = val.take(subset.limited_val(_items(val, labels), draw))
-    return {"train": train, "val": val, "test": test, **extra}, removed
+    parts = {"train": train, "val": val, "test": test, **extra}
+    grouping.check_apart({name: pool.groups for name, pool in parts.items()})
+    return parts, removed
 
 
 def _undivided(pools: Mapping[str, Pool]) -> dict[str, Pool]:
@@ -158,6 +176,12 @@ def _undivided(pools: Mapping[str, Pool]) -> dict[str, Pool]:
     if "val" not in pools and "test" not in pools:
         parts |= {"train": none, "test": pools["train"]}
     return parts
+
+
+def _groups_of(parts: Mapping[str, Pool]) -> dict[str, Any]:
+    """Notes on what the items of each split belong to: how many, and of the test which."""
+    counts = {name: len({*pool.groups}) for name, pool in parts.items() if pool.groups}
+    return {"groups": {**counts, "of_test": sorted({*parts["test"].groups})}} if counts else {}
 
 
 def _checked(
@@ -186,8 +210,9 @@ def fingerprint(splits: Mapping[str, Pool], labels: Labels, *, content: str = ""
     return digest.hexdigest()
 
 
-def _items(pool: Pool, labels: Labels) -> Items:
-    return Items(pool.ids, subset.single_classes(pool.targets, labels.kind), labels.names)
+def _items(pool: Pool, labels: Labels) -> Candidates:
+    classes = subset.single_classes(pool.targets, labels.kind)
+    return Candidates(pool.ids, classes, labels.names, pool.groups)
 
 
 def _check(name: str, pool: Pool, labels: Labels, noun: str) -> None:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypedDict
 
 from tlx.base.ranges import Range
+from tlx.data import grouping
 
 VTAB_TRAIN, VTAB_VAL = 800, 200
 
-Share = Annotated[float, Range(above=0, below=1)]
+Portion = Annotated[float, Range(above=0, below=1)]
 Seed = Annotated[int, Range(least=0, below=4294967296)]
 
 
@@ -25,15 +26,18 @@ class Few(TypedDict, total=False):
     labels_per_class: Annotated[int | None, Range(least=1)]
     fraction: Annotated[float | None, Range(above=0, most=1)]
     limit_val: bool
+    folds: Annotated[int | None, Range(least=2)] | Literal["groups"]
+    fold: Annotated[int, Range(least=0)] | str | None
     seed: Seed
     split_seed: Seed
 
 
-class Division(Few, total=False):
+class Dividing(Few, total=False):
     """Keywords of every source of items that are not divided yet, or whose copies are told."""
 
     protocol: Literal["vtab1k"] | None
     drop_duplicates: bool
+    group_pattern: str | None
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class Draw:
             shuffle (by `split_seed`), not stratified.
         drop_duplicates: remove from train what is in another split, and all but one of equal items
             (all, where they have several labels); from val what is in test.
+        folds: parts of all items, each of which is the test once, in as many runs; `groups`: each
+            group is one. Every class, or whole groups where there are some, at its own share.
+        fold: which of them is the test here: from 0, or the name of a group.
+        group_pattern: regular expression, whose first group found in an item's id is what the item
+            belongs to (a speaker, a patient), and no division parts.
         seed: of the few-shot draw.
         split_seed: of the standard split, the same for all runs of a study.
 
@@ -68,6 +77,9 @@ class Draw:
     limit_val: bool = True
     protocol: Literal["vtab1k"] | None = None
     drop_duplicates: bool = False
+    folds: int | Literal["groups"] | None = None
+    fold: int | str | None = None
+    group_pattern: str | None = None
     seed: int = 0
     split_seed: int = 0
 
@@ -82,6 +94,7 @@ class Draw:
             raise ValueError(f"fraction={self.fraction}; give a share above 0, at most 1, or null")
         if self.protocol not in (None, "vtab1k"):
             raise ValueError(f"protocol={self.protocol!r}; give vtab1k, or null")
+        self._check_folds()
         limits = {
             name: value
             for name in ("labels_per_class", "fraction", "protocol")
@@ -91,19 +104,36 @@ class Draw:
             text = " and ".join(f"{name}={value}" for name, value in limits.items())
             raise ValueError(f"{text} exclude each other; keep one and set the other to null")
 
+    def _check_folds(self) -> None:
+        if (self.folds is None) != (self.fold is None):
+            raise ValueError(
+                f"folds={self.folds} and fold={self.fold}: give both, or neither; study.folds "
+                "gives both to each run of a study"
+            )
+        if isinstance(self.folds, int) and not (
+            self.folds > 1 and isinstance(self.fold, int) and 0 <= self.fold < self.folds
+        ):
+            raise ValueError(
+                f"folds={self.folds} and fold={self.fold}; give 2 folds or more, and fold from 0 "
+                "to one less than their number"
+            )
+
 
 @dataclass(frozen=True)
-class Items:
+class Candidates:
     """What a draw sees of a set of samples.
 
     Attributes:
         ids: unique.
         classes: class index of each item, or None where items have no single class.
+        names: of the classes.
+        groups: what each item belongs to; none where items stand alone.
     """
 
     ids: Sequence[str]
     classes: Sequence[int] | None
     names: Sequence[str] = ()
+    groups: Sequence[str] = ()
 
     def __len__(self) -> int:
         """Number of items."""
@@ -120,7 +150,7 @@ def shuffled(ids: Sequence[str], *, seed: int, purpose: str) -> list[int]:
     return sorted(range(len(ids)), key=rank)
 
 
-def share(items: Items, fraction: float, *, seed: int, purpose: str) -> list[int]:
+def share(items: Candidates, fraction: float, *, seed: int, purpose: str) -> list[int]:
     """Positions of a share of the items, every class at its own share, to within one item.
 
     A class of two or more gives at least one item and keeps at least one.
@@ -152,12 +182,22 @@ def _by_class(order: Sequence[int], classes: Sequence[int]) -> dict[int, list[in
     return dict(sorted(members.items()))
 
 
-def test_positions(items: Items, draw: Draw) -> list[int]:
-    """Positions of the test items in a source without a test split."""
+def test_positions(items: Candidates, draw: Draw) -> list[int]:
+    """Positions of the test items in a source without a test split.
+
+    Raises:
+        ValueError: there are too few items, or no such fold.
+    """
+    if draw.folds == "groups":
+        return grouping.named(items.groups, str(draw.fold))
+    if draw.folds is not None:
+        return folds(items, draw.folds, seed=draw.split_seed)[int(draw.fold or 0)]
+    if items.groups:
+        return _share_of_groups(items, draw.test_fraction, seed=draw.split_seed, purpose="test")
     return share(items, draw.test_fraction, seed=draw.split_seed, purpose="test")
 
 
-def val_positions(items: Items, draw: Draw) -> list[int]:
+def val_positions(items: Candidates, draw: Draw) -> list[int]:
     """Positions of the validation items in training data without a validation split.
 
     All that `fraction` chooses from, so that no other fraction trains on what this one validates
@@ -166,6 +206,13 @@ def val_positions(items: Items, draw: Draw) -> list[int]:
     Raises:
         ValueError: there are too few items.
     """
+    if items.groups:
+        if draw.protocol is not None:
+            raise ValueError(
+                f"protocol={draw.protocol} divides item by item, and these belong to groups; set "
+                "it to null, or leave the groups out"
+            )
+        return _share_of_groups(items, draw.val_fraction, seed=draw.split_seed, purpose="val")
     if draw.protocol == "vtab1k":
         _enough(len(items), VTAB_TRAIN + VTAB_VAL)
         order = shuffled(items.ids, seed=draw.split_seed, purpose="vtab1k")
@@ -181,7 +228,43 @@ def val_positions(items: Items, draw: Draw) -> list[int]:
     return share(items, draw.val_fraction, seed=draw.split_seed, purpose="val")
 
 
-def _left_by_val(items: Items, val_fraction: float) -> list[int]:
+def folds(items: Candidates, count: int, *, seed: int) -> list[list[int]]:
+    """Positions of each fold: disjoint, and all items together.
+
+    Whole groups where there are some, the largest first, each to the smallest fold so far, as
+    scikit-learn's GroupKFold; else every class at its own share, to within one item.
+
+    Raises:
+        ValueError: there are fewer items, or groups, than folds.
+    """
+    parts: list[list[int]] = [[] for _ in range(count)]
+    members = grouping.members(items.groups)
+    there = len(members) if items.groups else len(items)
+    if there < count:
+        raise ValueError(
+            f"folds={count}, and there are {there} {'groups' if items.groups else 'items'}; give "
+            "at most as many"
+        )
+    if items.groups:
+        names = list(members)
+        order = [names[i] for i in shuffled(names, seed=seed, purpose="folds")]
+        for name in sorted(order, key=lambda group: -len(members[group])):
+            min(parts, key=len).extend(members[name])
+        return [sorted(part) for part in parts]
+    places = shuffled(items.ids, seed=seed, purpose="folds")
+    if items.classes is not None:
+        places = [i for each in _by_class(places, items.classes).values() for i in each]
+    return [sorted(places[start::count]) for start in range(count)]
+
+
+def _share_of_groups(items: Candidates, fraction: float, *, seed: int, purpose: str) -> list[int]:
+    """Positions of whole groups, about a share of the items, that leave some of every class."""
+    names = [*dict.fromkeys(items.groups)]
+    order = [names[i] for i in shuffled(names, seed=seed, purpose=purpose)]
+    return grouping.share(items.groups, items.classes, order, fraction, purpose=purpose)
+
+
+def _left_by_val(items: Candidates, val_fraction: float) -> list[int]:
     """How many of each class are left to train on where validation is a share of them."""
     members = _by_class(range(len(items)), items.classes or ())
     sizes = {c: len(found) for c, found in members.items()}
@@ -189,7 +272,7 @@ def _left_by_val(items: Items, val_fraction: float) -> list[int]:
     return [n - taken[c] for c, n in sizes.items()]
 
 
-def limited_val(items: Items, draw: Draw) -> list[int]:
+def limited_val(items: Candidates, draw: Draw) -> list[int]:
     """Positions of the items that stay of a validation split; `limited_train` is asked before.
 
     Raises:
@@ -204,7 +287,7 @@ def limited_val(items: Items, draw: Draw) -> list[int]:
     return _limited(items, draw, instead="limit_val=false")
 
 
-def limited_train(items: Items, draw: Draw) -> list[int]:
+def limited_train(items: Candidates, draw: Draw) -> list[int]:
     """Positions of the items to train on, of those that are no validation items.
 
     Raises:
@@ -217,7 +300,7 @@ def limited_train(items: Items, draw: Draw) -> list[int]:
     return _limited(items, draw, instead="fraction")
 
 
-def _limited(items: Items, draw: Draw, *, instead: str) -> list[int]:
+def _limited(items: Candidates, draw: Draw, *, instead: str) -> list[int]:
     if draw.labels_per_class is not None:
         order = shuffled(items.ids, seed=draw.seed, purpose="few")
         k = draw.labels_per_class
@@ -234,7 +317,7 @@ def _limited(items: Items, draw: Draw, *, instead: str) -> list[int]:
     return sorted({*share(items, draw.fraction, seed=draw.seed, purpose="few"), *alone})
 
 
-def _each(items: Items, order: list[int], k: int, *, need: int, instead: str) -> list[int]:
+def _each(items: Candidates, order: list[int], k: int, *, need: int, instead: str) -> list[int]:
     """The first k of every class in an order.
 
     Args:
@@ -267,7 +350,7 @@ def _each(items: Items, order: list[int], k: int, *, need: int, instead: str) ->
     return sorted(i for found in members.values() for i in found[:k])
 
 
-def _name(items: Items, index: int) -> str:
+def _name(items: Candidates, index: int) -> str:
     return repr(items.names[index]) if index < len(items.names) else str(index)
 
 

@@ -9,7 +9,7 @@ from tlx.data.splits import Sample
 
 @final
 @dataclass(frozen=True)
-class Loaded(Sequence[Any]):
+class LazyInputs(Sequence[Any]):
     """Inputs that are read anew whenever one is asked for.
 
     Attributes:
@@ -69,7 +69,7 @@ class Pool:
 
     def key_of(self, index: int) -> str:
         """A hash of an item's input, also of one that was not looked at."""
-        if self.keys[index] or not isinstance(self.inputs, Loaded):
+        if self.keys[index] or not isinstance(self.inputs, LazyInputs):
             return self.keys[index]
         return self.inputs.look(self.inputs.places[index])
 
@@ -85,7 +85,7 @@ class Pool:
             targets=[self.targets[i] for i in positions],
             keys=[self.keys[i] for i in positions],
             inputs=replace(inputs, places=some(inputs.places))
-            if isinstance(inputs, Loaded)
+            if isinstance(inputs, LazyInputs)
             else [inputs[i] for i in positions],
             marks=some(self.marks),
             groups=some(self.groups),

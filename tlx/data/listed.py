@@ -11,11 +11,12 @@ MAX_SHOWN = 20
 
 @dataclass(frozen=True)
 class Listed:
-    """Files of a split before they are looked at: id, path and target of each."""
+    """Files of a split before they are looked at: id, path, target and group of each."""
 
     ids: Sequence[str]
     paths: Sequence[Path]
     targets: Sequence[Any]
+    groups: Sequence[str] = ()
 
 
 def path_in(base: Path, name: str) -> str:

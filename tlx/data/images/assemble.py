@@ -11,7 +11,7 @@ from tlx.data.draw import Draw
 from tlx.data.images.inputs import collate, image_encoder
 from tlx.data.images.near import near_pairs
 from tlx.data.images.scan import pixel_key
-from tlx.data.items import Loaded, Medium, Pool
+from tlx.data.items import LazyInputs, Medium, Pool
 from tlx.data.splits import Labels, Splits
 
 FLIPS = frozenset({"horizontal_flip", "vertical_flip"})
@@ -38,7 +38,7 @@ def image_pool(
             None, or an empty text: its pixels have to do.
         thumbnails: by which near copies are found; none where they are not looked for.
     """
-    inputs = Loaded(load, range(len(ids)), partial(_key, load=load, content=content))
+    inputs = LazyInputs(load, range(len(ids)), partial(_key, load=load, content=content))
     return Pool(ids, targets, keys, inputs, marks=thumbnails)
 
 

@@ -1,14 +1,13 @@
 """Images in folders: one for each class, and above these one for each split."""
 
-from pathlib import Path
-from typing import Literal, Unpack
+from typing import Unpack
 
-from tlx.data import tree
-from tlx.data.draw import Division, Draw, Share
-from tlx.data.images.assemble import IMAGES
-from tlx.data.images.files import from_files
+from tlx.data.draw import Dividing, Draw, Portion
+from tlx.data.files import from_folders
+from tlx.data.images.files import ImageFiles
 from tlx.data.images.read import EXTENSIONS
-from tlx.data.splits import Labels, Splits
+from tlx.data.images.scan import OnBadFile
+from tlx.data.splits import Splits
 
 
 def image_folder(
@@ -18,16 +17,15 @@ def image_folder(
     val: str | None = "val",
     test: str | None = "test",
     extra: dict[str, str] | None = None,
-    val_fraction: Share = 0.15,
-    test_fraction: Share = 0.15,
-    on_bad_file: Literal["error", "skip"] = "error",
+    val_fraction: Portion = 0.15,
+    test_fraction: Portion = 0.15,
+    on_bad_file: OnBadFile = "error",
     flips: bool = True,
-    **draw: Unpack[Division],
+    **draw: Unpack[Dividing],
 ) -> Splits:
     """A tree of images: root/train/<class>/..., or root/<class>/... where nothing is divided.
 
-    Any depth below a class; files whose names begin with a dot are left out. Without a folder for
-    test or val, these are split off, every class at its own share. Ids are paths below root.
+    See `from_folders`.
 
     Args:
         root: the folder.
@@ -44,16 +42,11 @@ def image_folder(
     Raises:
         ValueError: no folders of classes, different classes in the splits, or bad images.
     """
-    base = Path(root).expanduser()
-    splits = {"train": train, "val": val, "test": test}
-    listed, names, notes = tree.listing(
-        base, splits, extra or {}, endings=EXTENSIONS, medium=IMAGES
-    )
-    return from_files(
-        listed,
-        Labels("single", names),
+    return from_folders(
+        ImageFiles(on_bad_file, flips),
+        root,
+        {"train": train, "val": val, "test": test},
+        extra,
+        endings=EXTENSIONS,
         draw=Draw(val_fraction=val_fraction, test_fraction=test_fraction, **draw),
-        on_bad_file=on_bad_file,
-        flips=flips,
-        notes=notes,
     )

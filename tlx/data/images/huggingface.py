@@ -10,8 +10,8 @@ from typing import Any, Unpack, final
 from PIL import Image
 
 from tlx.data import split_names
-from tlx.data.draw import Division, Draw, Share
-from tlx.data.images.library import Source, from_library
+from tlx.data.draw import Dividing, Draw, Portion
+from tlx.data.images.library import LibrarySplit, from_library
 from tlx.data.images.read import BadImage, load_image
 from tlx.data.spelling import is_missing, refuse_alike
 from tlx.data.splits import Labels, Splits
@@ -19,7 +19,7 @@ from tlx.data.splits import Labels, Splits
 
 @final
 @dataclass(frozen=True)
-class Items:
+class HubImages:
     """The images of a column, decoded by us: `items` gives each as its bytes or its path."""
 
     items: Any
@@ -56,10 +56,10 @@ def huggingface(
     image_column: str = "image",
     label_column: str = "label",
     revision: str | None = None,
-    val_fraction: Share = 0.1,
-    test_fraction: Share = 0.2,
+    val_fraction: Portion = 0.1,
+    test_fraction: Portion = 0.2,
     flips: bool = True,
-    **draw: Unpack[Division],
+    **draw: Unpack[Dividing],
 ) -> Splits:
     """A dataset from the hub or from a folder; code of the dataset's own is never run.
 
@@ -87,10 +87,15 @@ def huggingface(
     found, notes = _chosen(_opened(path, name, revision), path, train, val, test)
     _check_columns(found["train"], path, image_column, label_column)
     labels, targets = _labels(found, label_column)
-    images = {s: Items(_undecoded(each, image_column), image_column) for s, each in found.items()}
+    images = {
+        s: HubImages(_undecoded(each, image_column), image_column) for s, each in found.items()
+    }
     return from_library(
         f"{path}/{name}" if name else path,
-        {split: Source(targets[split], items, items.content) for split, items in images.items()},
+        {
+            split: LibrarySplit(targets[split], items, items.content)
+            for split, items in images.items()
+        },
         labels,
         draw=Draw(val_fraction=val_fraction, test_fraction=test_fraction, **draw),
         flips=flips,

@@ -19,7 +19,7 @@ SAMPLED = 64
 
 
 @dataclass(frozen=True)
-class Source:
+class LibrarySplit:
     """A split as a library gives it: targets, and images by place.
 
     Attributes:
@@ -36,7 +36,7 @@ class Source:
 
 def from_library(
     name: str,
-    sources: Mapping[str, Source],
+    sources: Mapping[str, LibrarySplit],
     labels: Labels,
     *,
     draw: Draw,
@@ -83,7 +83,9 @@ def sample(count: int) -> list[int]:
     return [i * (count - 1) // (SAMPLED - 1) for i in range(SAMPLED)]
 
 
-def _looked_at(ids: Sequence[str], source: Source, *, every: bool) -> tuple[list[str], list[bytes]]:
+def _looked_at(
+    ids: Sequence[str], source: LibrarySplit, *, every: bool
+) -> tuple[list[str], list[bytes]]:
     """Keys and thumbnails, empty of what was not looked at."""
     places = range(len(ids)) if every else sample(len(ids))
     # one thread: not every library's dataset can be read by several at once

@@ -1,18 +1,12 @@
 """Images listed in a table of paths and labels."""
 
-from pathlib import Path
-from typing import Literal, Unpack
+from typing import Unpack
 
-from tlx.data import split_names
-from tlx.data.draw import Division, Draw, Share
-from tlx.data.images.files import from_files
-from tlx.data.labels import check_kind, encoded
-from tlx.data.listed import Listed, path_in
-from tlx.data.spelling import MISSING
+from tlx.data.draw import Dividing, Draw, Portion
+from tlx.data.images.files import ImageFiles
+from tlx.data.images.scan import OnBadFile
 from tlx.data.splits import Splits
-from tlx.data.tables import label_columns
-from tlx.data.tables import rows as text_rows
-from tlx.data.tables.items import Reading, check_on_alike
+from tlx.data.tables.table_source import Kind, OnAlike, Quoting, TableForm, TableFormat, from_paths
 
 
 def image_csv(
@@ -22,20 +16,21 @@ def image_csv(
     image_column: str = "path",
     label_column: str | list[str] = "label",
     split_column: str | None = "split",
-    kind: Literal["single", "multi", "real"] = "single",
+    group_column: str | None = None,
+    kind: Kind = "single",
     separator: str = "|",
-    format: Literal["csv", "tsv", "jsonl", "json", "parquet"] | None = None,
-    quoting: Literal["standard", "none"] = "standard",
+    format: TableFormat | None = None,
+    quoting: Quoting = "standard",
     encoding: str = "utf-8",
     delimiter: str | None = None,
     missing: list[str] | None = None,
-    on_alike: Literal["error", "merge", "keep"] = "error",
+    on_alike: OnAlike = "error",
     extra: list[str] | None = None,
-    val_fraction: Share = 0.15,
-    test_fraction: Share = 0.15,
-    on_bad_file: Literal["error", "skip"] = "error",
+    val_fraction: Portion = 0.15,
+    test_fraction: Portion = 0.15,
+    on_bad_file: OnBadFile = "error",
     flips: bool = True,
-    **draw: Unpack[Division],
+    **draw: Unpack[Dividing],
 ) -> Splits:
     """A table of images and labels: CSV or TSV with a line of column names, JSON, Parquet.
 
@@ -44,14 +39,15 @@ def image_csv(
     Args:
         path: the table.
         root: what the paths in it start from; by default the table's own folder.
-        image_column: column of the paths, as `text_column` of `text_csv`.
-        label_column: column of the labels, or several, see there.
-        split_column: column with `train`, `val`, `test` (or other usual names of these) or a
-            name of `extra`. The table may lack a column `split`; None looks at none.
-        kind: one class (`single`), any number of labels (`multi`), or numbers (`real`).
-        separator: between several labels or numbers; no label at all is an empty field.
-        format: of the table; None: by its ending, and CSV where that says nothing.
-        quoting: as for `text_csv`, and so are the next four.
+        image_column: of the paths.
+        label_column: see `TableForm`, and so are the nine below.
+        split_column: with `train`, `val`, `test` (or other usual names of these) or a name of
+            `extra`.
+        group_column: see there.
+        kind: see there.
+        separator: see there.
+        format: see there; None: by its ending, and CSV where that says nothing.
+        quoting: see there.
         encoding: see there.
         delimiter: see there.
         missing: see there.
@@ -66,51 +62,25 @@ def image_csv(
     Raises:
         ValueError: columns are missing, lines are wrong (all are listed), or images are bad.
     """
-    place = Path(path).expanduser()
-    base = place.parent if root is None else Path(root).expanduser()
-    check_kind(kind, separator)
-    check_on_alike(on_alike)
-    split_names.check_extra(extra or [])
-    splits = (*split_names.SPLITS, *(extra or []))
-    labelled = label_columns.listed(label_column)
-    read = Reading(
-        kind,
-        separator,
-        splits=splits,
-        cells={name: name for name in splits},
-        images=True,
-        missing=MISSING if missing is None else missing,
-        on_alike=on_alike,
-    )
-    table = text_rows.read(
-        place,
-        format=format or text_rows.FORMATS.get(place.suffix.lower(), "csv"),
-        header=True,
+    form = TableForm(
+        label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+        kind=kind,
+        separator=separator,
+        format=format,
         quoting=quoting,
         encoding=encoding,
         delimiter=delimiter,
-        wanted=[image_column, *labelled],
-        further=[split_column],
+        missing=missing,
+        on_alike=on_alike,
     )
-    table, label = label_columns.joined(table, labelled, kind)
-    read.add(
-        table, {"image_column": image_column, "label_column": label}, split_column=split_column
-    )
-    read.check()
-    labels, targets = encoded([item.label for item in read.items], kind, labelled)
-    listed = {}
-    for split, places in read.by_split().items():
-        ids = [path_in(base, str(read.items[i].content)) for i in places]
-        listed[split] = Listed(ids, [base / name for name in ids], [targets[i] for i in places])
-    return from_files(
-        listed,
-        labels,
+    return from_paths(
+        ImageFiles(on_bad_file, flips),
+        form,
+        path=path,
+        root=root,
+        column=("image_column", image_column),
+        extra=extra,
         draw=Draw(val_fraction=val_fraction, test_fraction=test_fraction, **draw),
-        on_bad_file=on_bad_file,
-        flips=flips,
-        notes=split_names.unused(
-            place.parent,
-            split_names.beside(place),
-            hint="; put all lines into one table, with a column split",
-        ),
     )

@@ -12,8 +12,8 @@ from typing import Any, Unpack, final
 import torchvision as vision
 from PIL import Image
 
-from tlx.data.draw import Division, Draw, Share
-from tlx.data.images.library import Source, as_image, from_library, named_classes, sample
+from tlx.data.draw import Dividing, Draw, Portion
+from tlx.data.images.library import LibrarySplit, as_image, from_library, named_classes, sample
 from tlx.data.images.read import to_rgb
 from tlx.data.split_names import TORCHVISION
 from tlx.data.splits import Labels, Splits
@@ -33,7 +33,7 @@ OURS = frozenset({"root", "train", "split", "download", "transform", "target_tra
 
 @final
 @dataclass(frozen=True)
-class Items:
+class SetImages:
     """The images of one of torchvision's sets, upright and in RGB."""
 
     items: Any
@@ -63,10 +63,10 @@ def torchvision(
     root: str = "data",
     download: bool = True,
     kwargs: dict[str, Any] | None = None,
-    val_fraction: Share = 0.1,
-    test_fraction: Share = 0.2,
+    val_fraction: Portion = 0.1,
+    test_fraction: Portion = 0.2,
     flips: bool = True,
-    **draw: Unpack[Division],
+    **draw: Unpack[Dividing],
 ) -> Splits:
     """A set with its own train, val and test where it has them; others are split off train.
 
@@ -100,7 +100,7 @@ def torchvision(
     return from_library(
         name,
         {
-            split: Source(targets[split], Items(items), Items(items).content)
+            split: LibrarySplit(targets[split], SetImages(items), SetImages(items).content)
             for split, items in found.items()
         },
         Labels("single", names),

@@ -13,7 +13,7 @@ from tlx.data import split_names
 from tlx.data.decoding import refuse_empty
 from tlx.data.labels import WANTED, parsed
 from tlx.data.listed import quoted
-from tlx.data.spelling import MISSING, NUMBER, alike, told_apart, warn_of_case
+from tlx.data.spelling import MISSING, NUMBER, alike, is_missing, told_apart, warn_of_case
 from tlx.data.tables.separated import Column, Row, Table
 
 USUAL_NAMES = frozenset(
@@ -25,6 +25,8 @@ USUAL_NAMES = frozenset(
     }
 )
 """Names of columns, by which a first line is known that is no item."""
+BESIDE = frozenset({"label_column", "split_column", "group_column"})
+"""Arguments that name columns of something else than an item's content."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,16 @@ class Item:
     Attributes:
         place: file and line.
         split: that it belongs to.
-        content: a text, a pair of texts, or the path of an image.
+        content: a text, a pair of texts, or the path of a file.
         label: label, labels or numbers.
+        group: what it belongs to; empty where lines stand alone.
     """
 
     place: str
     split: str
     content: str | tuple[str, str]
     label: Any
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Long:
 
 @final
 @dataclass
-class Reading:
+class Sheet:
     """What was read so far, and what was wrong with it.
 
     Attributes:
@@ -65,7 +69,7 @@ class Reading:
         separator: between several.
         splits: their names.
         cells: split -> what a split column calls it; None: it has no lines.
-        images: whether items are paths of images; else they are texts.
+        paths: whether items are paths of files; else they are texts.
         missing: texts that stand for no label.
         on_alike: what becomes of a label that is written in two ways, see `text_csv`.
         items: that are right.
@@ -81,7 +85,7 @@ class Reading:
     separator: str
     splits: Sequence[str]
     cells: Mapping[str, str | None]
-    images: bool = False
+    paths: bool = False
     missing: Sequence[str] = MISSING
     on_alike: str = "error"
     items: list[Item] = field(default_factory=list)
@@ -149,13 +153,13 @@ class Reading:
     def _line(self, table: Table, row: Row, places: Mapping[str, int], split: str) -> None:
         number, fields = row
         where = f"{table.path.name}:{number}"
-        columns = ("text_column", "pair_column", "image_column")
-        contents = [fields[places[k]] for k in columns if k in places]
+        contents = [fields[place] for key, place in places.items() if key not in BESIDE]
         given = fields[places["label_column"]]
         label = parsed(given, self.kind, self.separator, missing=self.missing)
         if "split_column" in places:
             cell = str(fields[places["split_column"]] or "").strip()
             split = split_names.split_of(cell, self.cells) or ""
+        group = fields[places["group_column"]] if "group_column" in places else ""
         odd = next((c for c in contents if not isinstance(c, str | None)), None)
         if table.delimiter and [str(name).strip() for name in fields] == table.columns:
             self.wrong.append(f"{where}: the names of the columns once more")
@@ -164,11 +168,13 @@ class Reading:
                 f"{where}: split {cell!r} is none of {', '.join(filter(None, self.cells.values()))}"
             )
         elif odd is not None:
-            self.wrong.append(f"{where}: {odd!r} is no {'path' if self.images else 'text'}")
+            self.wrong.append(f"{where}: {odd!r} is no {'path' if self.paths else 'text'}")
         elif not all(content and content.strip() for content in contents):
-            (self.wrong if self.images else self.empty).append(
-                f"{where}: no path" if self.images else where
+            (self.wrong if self.paths else self.empty).append(
+                f"{where}: no path" if self.paths else where
             )
+        elif "group_column" in places and is_missing(group, self.missing):
+            self.wrong.append(f"{where}: no group")
         elif label is None:
             self.wrong.append(f"{where}: label {given!r} is {WANTED[self.kind]}{self._why(given)}")
         elif table.delimiter and self.kind != "real" and _broken(label):
@@ -180,9 +186,10 @@ class Reading:
             self.wrong.append(f"{where}: {len(label)} numbers, others have {width}")
         else:
             first, *second = [content.strip() for content in contents]
-            if self.images:
+            if self.paths:
                 first = Path(first).as_posix()
-            self.items.append(Item(where, split, (first, second[0]) if second else first, label))
+            content = (first, second[0]) if second else first
+            self.items.append(Item(where, split, content, label, str(group).strip()))
 
     def _why(self, given: Any) -> str:
         """What to do where a label that stands for none is one."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, Unpack
 
 from tlx.data import split_files, split_names
-from tlx.data.draw import Division, Draw, Share
+from tlx.data.draw import Dividing, Draw, Portion
 from tlx.data.items import Pool
 from tlx.data.listed import refuse_lines
 from tlx.data.spelling import alike, name_key, told_apart
@@ -33,10 +33,10 @@ def conll(
     scheme: Literal["auto", "iob1", "iob2", "bioes", "bmes", "bilou"] = "auto",
     on_fault: Literal["scorer", "error"] = "scorer",
     encoding: str = "utf-8",
-    val_fraction: Share = 0.15,
-    test_fraction: Share = 0.15,
+    val_fraction: Portion = 0.15,
+    test_fraction: Portion = 0.15,
     length_buckets: bool = True,
-    **draw: Unpack[Division],
+    **draw: Unpack[Dividing],
 ) -> Splits:
     """Files of one word a line, with an empty line after each sentence; tags become IOB2.
 

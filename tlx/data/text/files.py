@@ -1,46 +1,61 @@
-"""Files as texts: decoded, with every bad one named."""
+"""Texts in files: decoded, with every bad one named."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 from tlx.data.decoding import OnEmpty, check_on_empty, decoded, refuse_empty
-from tlx.data.items import Pool
+from tlx.data.draw import Draw
+from tlx.data.items import Medium, Pool
 from tlx.data.listed import Listed
-from tlx.data.text.texts import text_pool
+from tlx.data.splits import Labels, Splits
+from tlx.data.text.texts import TEXTS, from_texts, text_pool
 
 
-def read(
-    listed: Mapping[str, Listed], *, encoding: str, on_empty: OnEmpty
-) -> tuple[dict[str, Pool], list[str]]:
-    """The texts of files, one a file, and the ids of those without text, which are left out.
+@final
+@dataclass(frozen=True)
+class TextFiles:
+    """Reads texts, see `tlx.data.files.FileReader`.
 
-    Args:
-        listed: files of each split.
-        encoding: of all.
-        on_empty: whether a file without text is an error, or left out.
-
-    Raises:
-        ValueError: files are in another encoding, or empty; all are listed.
+    Attributes:
+        encoding: of all files.
+        on_empty: whether a file without text is an error, or left out (`skip`).
+        length_buckets: whether training batches are made of texts of like length.
     """
-    check_on_empty(on_empty)
-    pools: dict[str, Pool] = {}
-    wrong: list[str] = []
-    empty: list[str] = []
-    for split, files in listed.items():
-        kept: list[tuple[int, str]] = []
-        for place, path in enumerate(files.paths):
-            try:
-                text = decoded(path, encoding).strip()
-            except ValueError as error:
-                wrong.append(str(error))
-                continue
-            if text:
-                kept.append((place, text))
-            else:
-                empty.append(files.ids[place])
-        pools[split] = text_pool(
-            [files.ids[place] for place, _ in kept],
-            [text for _, text in kept],
-            [files.targets[place] for place, _ in kept],
-        )
-    refuse_empty(empty, wrong, on_empty=on_empty, total=sum(len(f.ids) for f in listed.values()))
-    return pools, empty
+
+    encoding: str
+    on_empty: OnEmpty = "error"
+    length_buckets: bool = True
+    medium: Medium = TEXTS
+
+    def read(self, listed: Mapping[str, Listed]) -> tuple[dict[str, Pool], dict[str, Any]]:
+        """The texts, one a file; what is in another encoding, or empty, is told all at once."""
+        check_on_empty(self.on_empty)
+        pools: dict[str, Pool] = {}
+        wrong: list[str] = []
+        empty: list[str] = []
+        for split, files in listed.items():
+            texts: dict[int, str] = {}
+            for place, path in enumerate(files.paths):
+                try:
+                    texts[place] = decoded(path, self.encoding).strip()
+                except ValueError as error:
+                    wrong.append(str(error))
+            empty += [files.ids[place] for place, text in texts.items() if not text]
+            full = [place for place, text in texts.items() if text]
+            pool = text_pool(
+                [files.ids[place] for place in full],
+                [texts[place] for place in full],
+                [files.targets[place] for place in full],
+            )
+            groups = [files.groups[place] for place in full] if files.groups else ()
+            pools[split] = replace(pool, groups=groups)
+        total = sum(len(files.ids) for files in listed.values())
+        refuse_empty(empty, wrong, on_empty=self.on_empty, total=total)
+        return pools, {"empty": empty} if empty else {}
+
+    def splits(
+        self, pools: Mapping[str, Pool], labels: Labels, *, draw: Draw, notes: Mapping[str, Any]
+    ) -> Splits:
+        """The splits of a source of texts."""
+        return from_texts(pools, labels, draw=draw, length_buckets=self.length_buckets, notes=notes)

@@ -1,13 +1,12 @@
 """Texts in folders: one for each class, and above these one for each split."""
 
-from pathlib import Path
-from typing import Literal, Unpack
+from typing import Unpack
 
-from tlx.data import tree
-from tlx.data.draw import Division, Draw, Share
-from tlx.data.splits import Labels, Splits
-from tlx.data.text.files import read
-from tlx.data.text.texts import TEXTS, from_texts
+from tlx.data.decoding import OnEmpty
+from tlx.data.draw import Dividing, Draw, Portion
+from tlx.data.files import from_folders
+from tlx.data.splits import Splits
+from tlx.data.text.files import TextFiles
 
 MODALITY = "text"
 
@@ -21,16 +20,15 @@ def text_folder(
     extra: dict[str, str] | None = None,
     ending: str | None = ".txt",
     encoding: str = "utf-8",
-    on_empty: Literal["error", "skip"] = "error",
-    val_fraction: Share = 0.15,
-    test_fraction: Share = 0.15,
+    on_empty: OnEmpty = "error",
+    val_fraction: Portion = 0.15,
+    test_fraction: Portion = 0.15,
     length_buckets: bool = True,
-    **draw: Unpack[Division],
+    **draw: Unpack[Dividing],
 ) -> Splits:
     """A tree of texts: root/train/<class>/..., or root/<class>/... where nothing is divided.
 
-    Any depth below a class; files whose names begin with a dot are left out. Without a folder for
-    test or val, these are split off, every class at its own share. Ids are paths below root.
+    See `from_folders`.
 
     Args:
         root: the folder.
@@ -50,15 +48,11 @@ def text_folder(
         ValueError: no folders of classes, different classes in the splits, or bad files (all are
             listed).
     """
-    splits = {"train": train, "val": val, "test": test}
-    endings = None if ending is None else {ending.lower()}
-    base = Path(root).expanduser()
-    listed, names, notes = tree.listing(base, splits, extra or {}, endings=endings, medium=TEXTS)
-    pools, empty = read(listed, encoding=encoding, on_empty=on_empty)
-    return from_texts(
-        pools,
-        Labels("single", names),
+    return from_folders(
+        TextFiles(encoding, on_empty, length_buckets),
+        root,
+        {"train": train, "val": val, "test": test},
+        extra,
+        endings=None if ending is None else frozenset({ending.lower()}),
         draw=Draw(val_fraction=val_fraction, test_fraction=test_fraction, **draw),
-        length_buckets=length_buckets,
-        notes={**notes, **({"empty": empty} if empty else {})},
     )

@@ -59,7 +59,7 @@ def texts(
             wrong; all lines are listed.
     """
     given = list(inputs)
-    reader = Reader(dataset, words=words, known=known)
+    reader = FileReader(dataset, words=words, known=known)
     found = [text for place, each in enumerate(given, 1) for text in reader.read(each, place)]
     if not found:
         raise ValueError(f"no texts in {', '.join(map(str, given))}")
@@ -68,7 +68,7 @@ def texts(
 
 
 @dataclass(frozen=True)
-class Reader:
+class FileReader:
     """How texts of a run are read; the arguments are those of `texts`."""
 
     dataset: Config

@@ -7,11 +7,11 @@ from tlx.base.ranges import Range
 from tlx.data import split_folders, split_names
 from tlx.data.decoding import check_on_empty, decoded, lines_of, refuse_empty
 from tlx.data.divide import is_whole
-from tlx.data.draw import Division, Draw, Share
+from tlx.data.draw import Dividing, Draw, Portion
 from tlx.data.items import Pool
 from tlx.data.listed import Listed
 from tlx.data.splits import SOURCE, Labels, Splits
-from tlx.data.text.files import read
+from tlx.data.text.files import TextFiles
 from tlx.data.text.texts import from_texts, text_pool
 
 MODALITY = "text"
@@ -29,10 +29,10 @@ def text_lines(
     ending: str | None = ".txt",
     encoding: str = "utf-8",
     on_empty: Literal["error", "skip"] = "skip",
-    val_fraction: Share = 0.15,
-    test_fraction: Share = 0.15,
+    val_fraction: Portion = 0.15,
+    test_fraction: Portion = 0.15,
     length_buckets: bool = True,
-    **draw: Unpack[Division],
+    **draw: Unpack[Dividing],
 ) -> Splits:
     """Documents: the lines of a file, or the files of a folder at any depth.
 
@@ -103,10 +103,9 @@ def _documents(
                 "dataset.ending, to null for all"
             )
         ids = [path.relative_to(place).as_posix() for path in paths]
-        pools, empty = read(
-            {"train": Listed(ids, paths, [None] * len(ids))}, encoding=encoding, on_empty=on_empty
-        )
-        return pools["train"], empty
+        listed = {"train": Listed(ids, paths, [None] * len(ids))}
+        pools, left_out = TextFiles(encoding, on_empty).read(listed)
+        return pools["train"], left_out.get("empty", [])
     lines = lines_of(_whole(key, place, encoding))
     named = [(f"{place.name}:{number}", line.strip()) for number, line in enumerate(lines, 1)]
     empty = [name for name, line in named if not line]
@@ -142,8 +141,8 @@ def text_file(
     *,
     path: str,
     source_text: str | None = None,
-    val_fraction: Share = 0.1,
-    test_fraction: Share = 0.1,
+    val_fraction: Portion = 0.1,
+    test_fraction: Portion = 0.1,
     fraction: Annotated[float | None, Range(above=0, most=1)] = None,
     encoding: str = "utf-8",
     length_buckets: bool = False,
