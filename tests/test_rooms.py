@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "backbones.weights.kinds",
         *("methods.stages", "results.grammar", "results.reading", "results.record"),
     },
-    "report": {"results"},
+    "report": {"config.check", "results"},
     "training": MODEL_ROOMS | {"frozen", "config.schema"},
     "build": {"config", "training", "frozen", *MODEL_ROOMS},
     **{name: EXECUTION | BELOW_EXECUTION for name in EXECUTION},

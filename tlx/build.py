@@ -217,14 +217,13 @@ def _trunk(
 
 def _check_task(run: Run, labels: Labels) -> None:
     """Raises ValueError where the task is for labels of another kind."""
-    target = run.task.target
-    kind = constant(target.rpartition(".")[0], "KIND")
+    kind = constant(run.task.module, "KIND")
     if kind in (None, labels.kind):
         return
     others = options_with("task", "KIND", labels.kind)
     choice = f"choose task={' or task='.join(others)}" if others else "choose another task"
     raise ValueError(
-        f"the data has labels of kind {labels.kind!r}, and {target.rpartition('.')[2]} needs "
+        f"the data has labels of kind {labels.kind!r}, and {run.task.function} needs "
         f"{kind!r}; {choice}, or another dataset (tlx list task, tlx list dataset)"
     )
 
@@ -395,7 +394,7 @@ def rehearse(run: Run, effects: Regularization) -> Model:
 
 def _stand_in(task: Option) -> Labels:
     """Labels such as a task may get: what those of the data are is not known yet."""
-    module = importlib.import_module(task.target.rpartition(".")[0])
+    module = importlib.import_module(task.module)
     make = getattr(module, "stand_in", None)
     if make is None:
         return Labels(module.KIND, ("0", "1"))

@@ -19,6 +19,7 @@ from tlx.base.ends import Interrupted
 from tlx.build import Plan
 from tlx.config import changes
 from tlx.config.run import Run
+from tlx.config.signatures import constant
 from tlx.data.splits import Split
 from tlx.execution import launch, runs
 from tlx.results import kept_weights, predictions, record
@@ -350,6 +351,7 @@ def record_of(
         name=run.name or folder.name,
         status="finished",
         task=run.task.function,
+        views=tuple(constant(run.task.module, "VIEWS") or ()),
         seed=run.seed,
         budget_steps=plan.pace.total_steps,
         used_steps=progress.step,
@@ -411,6 +413,7 @@ def split_record(report: Mapping[str, Any]) -> SplitRecord:
         confusion=tuple(tuple(row) for row in confusion) if confusion is not None else None,
         calibration=report.get("calibration", {}),
         invalid=report.get("invalid", 0),
+        views=report.get("views", {}),
     )
 
 

@@ -10,7 +10,7 @@ from tlx import use
 from tlx.config.check import check
 from tlx.config.compose import compose
 from tlx.execution import execute, runs
-from tlx.report import tables_predictions
+from tlx.report.views import samples
 
 BASE = [
     *("trainer=cpu", "trainer.epochs=null", "trainer.steps=3", "trainer.batch_size=8"),
@@ -81,7 +81,7 @@ def test_a_run(files, words, metric):
     for split in ("val", "test"):
         assert found.splits[split].n
         assert math.isfinite(found.splits[split].metrics[metric].value)
-    written = tables_predictions.read_samples(files / "runs" / found.run / "predictions")
+    written = samples.read_samples(files / "runs" / found.run / "predictions")
     assert bool(written) == (metric == "bits_per_character")
 
 
@@ -91,7 +91,7 @@ def test_a_run_again_writes_the_same_samples(files):
     for name in ("once", "again"):
         config = compose([*BASE, *data, *SMALL_LM, f"runs_dir={files / name}"])
         folder = files / name / execute.run(config).run / "predictions"
-        found.append((folder / tables_predictions.SAMPLES).read_bytes())
+        found.append((folder / samples.SAMPLES).read_bytes())
     assert found[0] == found[1]
 
 

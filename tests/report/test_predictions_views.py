@@ -14,8 +14,9 @@ from report import synthetic
 from tlx.base.cells import Named, Ranked
 from tlx.data.splits import Labels
 from tlx.data.text import columns
-from tlx.report import data, tables_predictions
+from tlx.report import data
 from tlx.report.build import build
+from tlx.report.views import entities, errors, samples
 from tlx.results import predictions
 from tlx.results.manifest import PlannedRun
 from tlx.tasks.token_classification import token_classification
@@ -114,8 +115,8 @@ def test_errors_are_the_surest_of_the_best_arms_files(made):
                     wrong.setdefault(row["id"], []).append((sure, row["prediction"]))
     expected = sorted(wrong, key=lambda item: -max(wrong[item])[0])
     assert len(expected) > 5
-    table = tables_predictions.errors(study)
-    shown = expected[: tables_predictions.MOST_ERRORS]
+    (table,) = errors.tables(study)
+    shown = expected[: errors.MOST_ERRORS]
     assert column(table, "item") == shown
     assert column(table, "confidence") == [max(wrong[item])[0] for item in shown]
     assert column(table, "prediction") == [max(wrong[item])[1] for item in shown]
@@ -130,7 +131,7 @@ def test_errors_are_the_surest_of_the_best_arms_files(made):
 def test_entities_are_counted_as_the_task_and_seqeval_count_them(made):
     runs_dir, study, _ = made
     task = token_classification(Labels("tags", TAGS))
-    table = tables_predictions.entities(study)
+    (table,) = entities.tables(study)
     rows = {tuple(row[:2]): row[2:] for row in table.rows}
     assert list(rows) == [
         (arm, kind) for arm in ACCURACIES for kind in ("loc", "per", "micro avg", "macro avg")
@@ -139,7 +140,7 @@ def test_entities_are_counted_as_the_task_and_seqeval_count_them(made):
         reports, micro = [], []
         for seed in range(SEEDS):
             path = runs_dir / f"{arm}-s{seed}" / "predictions" / "test.conll"
-            truth, mine = tables_predictions.read_tags(path)
+            truth, mine = entities.read_tags(path)
             places = [[[TAGS.index(tag) for tag in row] for row in tags] for tags in (truth, mine)]
             collected = {
                 **dict(zip(("target", "predicted"), map(torch.tensor, places), strict=True)),
@@ -163,7 +164,7 @@ def test_entities_are_counted_as_the_task_and_seqeval_count_them(made):
 
 def test_samples_are_those_of_each_arms_first_run(made):
     _, study, _ = made
-    table = tables_predictions.samples(study)
+    (table,) = samples.tables(study)
     assert column(table, "arm") == ["worse", "worse", "better", "better"]
     assert column(table, "prompt") == ["if", "else\n  that"] * 2
     assert column(table, "greedy") == [synthetic.EVIL] * 4
@@ -176,7 +177,7 @@ def test_texts_are_escaped_on_the_page_and_whole_in_the_tables(made):
     page = built.html.read_text(encoding="utf-8")
     assert synthetic.EVIL not in page
     part = page[page.index('<section id="predictions"') : page.index('<section id="cost"')]
-    rows = len(tables_predictions.errors(study).rows)
+    rows = len(errors.tables(study)[0].rows)
     shown = [line for line in part.split("<td") if "&lt;script&gt;alert(1)&lt;/script&gt;" in line]
     assert len(shown) == rows + 4
     names = {path.name for path in built.tables}
@@ -196,10 +197,10 @@ def test_files_without_texts_show_what_they_have(made, tmp_path):
         columns = {key: [row[key] or None for row in rows] for key in kept}
         predictions.write(folder / "test.csv", [row["id"] for row in rows], columns)
     moved = replace(study, runs_dir=tmp_path, cache={})
-    table = tables_predictions.errors(moved)
+    (table,) = errors.tables(moved)
     keys = ["item", "label", "prediction", "confidence", "wrong"]
     assert [item.key for item in table.columns] == keys
-    assert column(table, "item") == column(tables_predictions.errors(study), "item")
+    assert column(table, "item") == column(errors.tables(study)[0], "item")
 
 
 def test_tags_are_read_as_they_were_written(tmp_path):
@@ -208,16 +209,16 @@ def test_tags_are_read_as_they_were_written(tmp_path):
         (["\u00a0"], ["B-in"], ["O"]),
     ]
     predictions.write_text(tmp_path / "test.conll", columns.text(sentences))
-    truth, mine = tables_predictions.read_tags(tmp_path / "test.conll")
+    truth, mine = entities.read_tags(tmp_path / "test.conll")
     assert truth == [target for _, target, _ in sentences]
     assert mine == [predicted for _, _, predicted in sentences]
-    assert tables_predictions.read_tags(tmp_path / "none.conll") == ([], [])
+    assert entities.read_tags(tmp_path / "none.conll") == ([], [])
 
 
 def test_a_study_without_predictions_has_no_such_part(studies):
     runs_dir, folder, built = studies["leave_one_out"]
     study = data.read(folder, runs_dir=runs_dir)
-    assert tables_predictions.errors(study) is None
-    assert tables_predictions.entities(study) is None
-    assert tables_predictions.samples(study) is None
+    assert errors.tables(study) == []
+    assert entities.tables(study) == []
+    assert samples.tables(study) == []
     assert 'id="predictions"' not in built.html.read_text(encoding="utf-8")

@@ -107,8 +107,8 @@ def test_nan_and_none_are_told_apart():
 def test_a_text_that_a_spreadsheet_would_compute_is_quoted(text, tmp_path):
     columns = [Column(key="item", label="Item"), Column(key="=n", label="n", kind="number")]
     rows = [[text, -2.5], ["-0.5", 1.0], ["a=b", 2.0]]
-    table = Table(name="errors", title="Errors", columns=columns, rows=rows)
-    (path, *_) = writing.write(tmp_path, table, study="s", prose=False)
+    table = Table(name="errors", title="Errors", columns=columns, rows=rows, prose=False)
+    (path, *_) = writing.write(tmp_path, table, study="s")
     with open(path, encoding="utf-8", newline="") as file:
         header, *rows = list(csv.reader(file))
     assert header == ["item", "'=n"]

@@ -12,7 +12,7 @@ from tlx.config.check import CheckError
 from tlx.execution import execute, runs
 from tlx.execution.lease_places import leases
 from tlx.execution.leases import myself
-from tlx.report import tables_predictions
+from tlx.report.arms_shown import predicted_split
 from tlx.results import manifest as manifests
 from tlx.results.manifest import Manifest, ManifestError, PlannedRun
 from tlx.sweeps import cleaning, driven, slurm_task
@@ -182,7 +182,7 @@ def test_predictions_are_read_in_the_runs_folder():
     class Study:
         splits = ("val", "../../other", "night")
 
-    assert tables_predictions._split(Study()) == "night"
+    assert predicted_split(Study()) == "night"
 
 
 def test_sizes_are_of_what_is_there(place):

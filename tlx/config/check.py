@@ -5,16 +5,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tlx.base import secrecy
-from tlx.config import files, limits, schema
+from tlx.config import files, limits, schema, signatures
 from tlx.config.allowed import Allowed
 from tlx.config.places import list_group_options, targets_by_group
+from tlx.config.plugins import plugins
 from tlx.config.problems import CheckError, Problem
 from tlx.config.settings import Settings, load_settings
 from tlx.config.signatures import Signature, signature
 from tlx.config.suggest import listed, nearest
 from tlx.config.types import Misfit, conform, shown
 
-__all__ = ["CheckError", "Problem", "allowed_targets", "check", "require"]
+__all__ = ["CheckError", "Problem", "allowed_targets", "check", "may_import", "require"]
 
 Node = Mapping[str, Any]
 HYDRA_KEYS = ("_partial_", "_args_", "_recursive_", "_convert_", "_mode_", "_call_")
@@ -24,6 +25,17 @@ def allowed_targets() -> Allowed:
     """All that a `_target_` may name: what conf/ uses, and what settings and packages add."""
     ours = frozenset[str]().union(*targets_by_group().values())
     return Allowed(ours) | load_settings().allow_targets
+
+
+def may_import(module: str) -> bool:
+    """Whether code of one's own may be run that no config names, such as a view of a report.
+
+    It is of a module whose functions are allowed, or of a package that brings options.
+    """
+    heads = {plugin.package.partition(".")[0] for plugin in plugins()}
+    allowed = allowed_targets()
+    ours = any(f"{module}.{name}" in allowed for name in signatures.public(module))
+    return ours or module.partition(".")[0] in heads
 
 
 def require(config: Node) -> None:

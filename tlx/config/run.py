@@ -34,6 +34,11 @@ class Option:
         """The function's name, without its module's."""
         return self.target.rpartition(".")[2]
 
+    @property
+    def module(self) -> str:
+        """The module that the function is defined in."""
+        return self.target.rpartition(".")[0]
+
     def get(self, name: str, default: Any = None) -> Any:
         """An argument, or the default where the function has none of this name."""
         return self.arguments.get(name, default)

@@ -8,9 +8,9 @@ from tlx.report import (
     factors,
     html,
     tables,
-    tables_predictions,
     tables_runs,
     trials,
+    view,
     writing,
 )
 from tlx.report.data import Study
@@ -18,8 +18,6 @@ from tlx.report.formats import Table
 from tlx.results.manifest import PAGE
 
 TABLES = "tables"
-DATA_ONLY = ("figures", "runs", "provenance", "errors", "samples")
-"""Tables that are no use in a paper."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +54,7 @@ def of_study(study: Study, *, page: bool = True) -> Built:
     folder = study.folder / TABLES
     paths: list[Path] = []
     for table in made.values():
-        prose = table.name not in DATA_ONLY
-        paths += writing.write(folder, table, study=study.manifest.study, prose=prose)
+        paths += writing.write(folder, table, study=study.manifest.study)
     writing.remove(folder, known, but=paths)
     written = html.write(study.folder / PAGE, study, made) if page else None
     return Built(html=written, tables=tuple(paths))
@@ -78,9 +75,8 @@ def _known(study: Study) -> dict[str, Table | None]:
         "effects": factors.table(study),
         "ranks": factors.rank_table(study),
         "trials": trials.table(study),
-        "errors": tables_predictions.errors(study),
-        "entities": tables_predictions.entities(study),
-        "samples": tables_predictions.samples(study),
+        **dict.fromkeys(view.views_of(study)),
+        **view.tables(study),
         "figures": tables.figures(study),
         "cost": tables_runs.cost(study),
         "problems": tables_runs.problems(study),

@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -263,6 +263,11 @@ def sound(study: Study, read: Callable[[Path], T], path: Path, *, nothing: T) ->
         study.damaged.add(path)
         log.warning("%s. The report leaves it out", error)
         return nothing
+
+
+def shows(record: Record, view: str, *, of_old: Collection[str] = ()) -> bool:
+    """Whether a run's task has a view; `of_old`: tasks of records from before they said so."""
+    return record.task in of_old if record.views is None else view in record.views
 
 
 def provenance(study: Study, run: str) -> Mapping[str, Any]:

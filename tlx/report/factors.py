@@ -63,7 +63,7 @@ def table(study: Study) -> Table | None:
         "paired by cell and seed, n counts seeds; p two-sided, Holm-corrected over all levels."
     )
     title = f"{study.manifest.study}: effect of each factor on {study.manifest.metric}"
-    return Table(name="effects", title=title, columns=columns, rows=rows, note=note)
+    return Table(name="effects", title=title, columns=columns, rows=rows, note=note, marked=False)
 
 
 def figure(study: Study) -> Figure | None:

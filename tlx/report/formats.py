@@ -51,6 +51,8 @@ class Table:
         rows: a value a column; None where there is none; intervals have `value`, `low`, `high`,
             `n`.
         note: what a reader must know, n above all.
+        marked: whether the first column names arms, which get their mark.
+        prose: whether it is of use in a paper.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[Any]]
     note: str = ""
+    marked: bool = True
+    prose: bool = True
 
 
 _SIMPLE: dict[str, Callable[[Any], str]] = {

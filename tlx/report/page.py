@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tlx.report.figure import Figure
 from tlx.report.formats import Table
@@ -18,17 +19,28 @@ class Listing:
         table: what to list.
         most: rows that are listed.
         marked: whether the first column names arms, which get their mark.
-        closed: text behind which it is folded away at first.
         heading: instead of the table's title.
         endings: of its files.
+        closed: text behind which it is folded away at first.
     """
 
     table: Table
-    most: int = LONGEST
-    marked: bool = True
+    most: int
+    marked: bool
+    heading: str
+    endings: tuple[str, ...]
     closed: str = ""
-    heading: str = ""
-    endings: tuple[str, ...] = ("csv", "md", "tex")
+
+
+def listed(table: Table, *, many: bool, **options: Any) -> Listing:
+    """A table as the page lists it; of a study with many runs only the beginning."""
+    chosen: dict[str, Any] = {
+        "heading": table.title.partition(": ")[2],
+        "most": SHORTENED if many else LONGEST,
+        "marked": table.marked,
+        "endings": ("csv", "md", "tex") if table.prose else ("csv",),
+    }
+    return Listing(table=table, **{**chosen, **options})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,17 +11,17 @@ from tlx.report import (
     factors,
     kept_stages,
     plot_arms,
-    plot_classes,
     plot_search,
     reuse,
     robustness,
     tables_runs,
+    view,
 )
 from tlx.report.data import MANY_RUNS, Study
 from tlx.report.figure import Figure, styles
 from tlx.report.formats import Table
 from tlx.report.numbers import bracket, counted, decimals, p_value, plain, shorten
-from tlx.report.page import LONGEST, SHORTENED, Card, Head, Listing, Part
+from tlx.report.page import Card, Head, Listing, Part, listed
 from tlx.report.tables_runs import first_line
 from tlx.report.terminal import MARKS
 from tlx.results import wording
@@ -148,20 +148,16 @@ def sections(study: Study, tables: Mapping[str, Table]) -> list[Part]:
     drawn = styles(study)
 
     def listing(name: str, **options: Any) -> list[Listing]:
-        if name not in tables:
-            return []
-        most = SHORTENED if study.many else LONGEST
-        options = {"heading": tables[name].title.partition(": ")[2], "most": most, **options}
-        return [Listing(table=tables[name], **options)]
+        return [listed(tables[name], many=study.many, **options)] if name in tables else []
 
     searched, left_out = plot_search.figures(study)
     parts = [
         Part(
             name="problems", title="Runs without a result",
-            items=listing("problems", closed="Which, and why", marked=False),
+            items=listing("problems", closed="Which, and why"),
         ),
         Part(name="search", title="Search", text=left_out, items=[
-            *searched, *listing("trials", marked=False, heading="Trials"),
+            *searched, *listing("trials", heading="Trials"),
         ]),
         Part(name="results", title="Results", items=[
             *listing("main"), *(listing("splits") if len(study.splits) > 1 else []),
@@ -173,19 +169,12 @@ def sections(study: Study, tables: Mapping[str, Table]) -> list[Part]:
         ]),
         Part(name="effects", title="Factors", items=[
             *_there(factors.labels(study), factors.figure(study)),
-            *listing("effects", marked=False, heading="Levels of each factor"),
+            *listing("effects", heading="Levels of each factor"),
         ]),
         Part(name="curves", title="Learning curves", items=_there(curves.figure(study, drawn))),
         Part(name="robustness", title="Robustness",
              items=_there(robustness.robustness(study, drawn))),
-        Part(name="classes", title="Classes", items=_there(
-            plot_classes.per_class(study), plot_classes.confusion(study),
-            plot_classes.calibration(study, drawn),
-        )),
-        Part(name="predictions", title="Predictions", items=[
-            *listing("errors", marked=False, endings=("csv",)), *listing("entities"),
-            *listing("samples", endings=("csv",)),
-        ]),
+        *view.parts(study, drawn),
         Part(name="cost", title="Cost", text=_cost(study), items=[
             *_there(plot_arms.tradeoff(study, drawn)), *listing("cost", heading="Cost by arm"),
         ]),
@@ -193,7 +182,7 @@ def sections(study: Study, tables: Mapping[str, Table]) -> list[Part]:
              items=listing("figures", closed="Every split and figure of every arm",
                            endings=("csv", "parquet"))),
         Part(name="again", title="Getting it again", commands=again(study), text=AGAIN,
-             items=listing("provenance", marked=False, endings=("csv",), heading="Runs")),
+             items=listing("provenance", heading="Runs")),
     ]  # fmt: skip
     return [part for part in parts if part.items]
 

@@ -116,7 +116,7 @@ def figures(study: Study) -> Table:
     ]
     title = f"{study.manifest.study}: every figure"
     note = f"Mean over seeds{_interval(study)}; n counts seeds with a figure."
-    return Table(name="figures", title=title, columns=columns, rows=rows, note=note)
+    return Table(name="figures", title=title, columns=columns, rows=rows, note=note, prose=False)
 
 
 def claims(study: Study) -> Table | None:

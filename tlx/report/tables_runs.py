@@ -90,7 +90,7 @@ def problems(study: Study) -> Table | None:
     if not rows:
         return None
     title = f"{study.manifest.study}: runs without a result"
-    return Table(name="problems", title=title, columns=columns, rows=rows)
+    return Table(name="problems", title=title, columns=columns, rows=rows, marked=False)
 
 
 def runs(study: Study) -> Table:
@@ -127,7 +127,7 @@ def runs(study: Study) -> Table:
              *(_figure(record, *pair) for pair in every), command(study, planned.overrides)]
         )  # fmt: skip
     title = f"{study.manifest.study}: every run"
-    return Table(name="runs", title=title, columns=columns, rows=rows)
+    return Table(name="runs", title=title, columns=columns, rows=rows, prose=False)
 
 
 def provenance(study: Study) -> Table:
@@ -159,7 +159,15 @@ def provenance(study: Study) -> Table:
     if study.many:
         note = f"The first {MANY_RUNS:,} of {len(study.manifest.runs):,} runs; runs.csv has all."
     title = f"{study.manifest.study}: provenance"
-    return Table(name="provenance", title=title, columns=columns, rows=rows, note=note)
+    return Table(
+        name="provenance",
+        title=title,
+        columns=columns,
+        rows=rows,
+        note=note,
+        marked=False,
+        prose=False,
+    )
 
 
 def command(study: Study, overrides: Iterable[str]) -> str:

@@ -153,7 +153,7 @@ def table(study: Study) -> Table | None:
         "beaten by no other trial in every objective." if len(goals) > 1 else "the best."
     )
     title = f"{study.manifest.study}: trials"
-    return Table(name="trials", title=title, columns=columns, rows=rows, note=note)
+    return Table(name="trials", title=title, columns=columns, rows=rows, note=note, marked=False)
 
 
 def keys(items: Sequence[Trial]) -> list[str]:

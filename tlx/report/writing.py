@@ -120,14 +120,13 @@ def _flat(column: Column, value: Any) -> Sequence[Any]:
     return [value]
 
 
-def write(folder: Path, table: Table, *, study: str, prose: bool = True) -> list[Path]:
-    """Writes a table in every form and returns the paths.
+def write(folder: Path, table: Table, *, study: str) -> list[Path]:
+    """Writes a table in every form that is of use and returns the paths.
 
     Args:
         folder: which is made.
         table: what to write.
         study: for the label in LaTeX.
-        prose: whether Markdown and LaTeX are wanted as well.
     """
     folder.mkdir(parents=True, exist_ok=True)
     base = folder / table.name
@@ -137,7 +136,7 @@ def write(folder: Path, table: Table, *, study: str, prose: bool = True) -> list
     writer.writerow(map(_csv, names))
     writer.writerows([_csv(item) for item in row] for row in rows)
     texts = {".csv": buffer.getvalue()}
-    if prose:
+    if table.prose:
         texts[".md"] = markdown(table)
         texts[".tex"] = latex(table, label=f"{study}-{table.name}")
     paths = []

@@ -56,6 +56,7 @@ class SplitRecord:
         confusion: rows are true classes, columns predicted ones; None where too large.
         calibration: definition, figures and reliability bins.
         invalid: items whose outputs held NaN; they count as wrong.
+        views: what else views of the task need, by their names.
     """
 
     n: int
@@ -64,6 +65,7 @@ class SplitRecord:
     confusion: tuple[tuple[int, ...], ...] | None = None
     calibration: Mapping[str, Any] = field(default_factory=dict)
     invalid: int = 0
+    views: Mapping[str, Any] = field(default_factory=dict, metadata=LATER)
 
 
 DECODED = "input"
@@ -168,6 +170,8 @@ class Record:
             which, and how nearly the head is solved; `changes`: of each change of meaning that was
             known then, by its mark, whether it concerns the config.
         error: why it failed.
+        views: of the task, by which a report shows what it recorded; None: from before they were
+            said.
         files: of a finished run, the files that it left, by name in its folder, with their SHA-256.
     """
 
@@ -191,6 +195,7 @@ class Record:
     cached: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    views: tuple[str, ...] | None = field(default=None, metadata=LATER)
     files: Mapping[str, str] = field(default_factory=dict, metadata=LATER)
 
 

@@ -27,6 +27,7 @@ from tlx.tasks.heads import linear_head
 from tlx.tasks.task import WHOLE_ITEMS, Collected
 
 KIND = "single"
+VIEWS = ("per_class", "confusion", "calibration", "errors")
 METRICS: dict[str, str] = {
     "accuracy": "max",
     "balanced_accuracy": "max",

@@ -27,6 +27,7 @@ from tlx.tasks.samples import samples
 from tlx.tasks.task import Collected
 
 KIND = "text"
+VIEWS = ("samples",)
 METRICS: dict[str, str] = {
     "perplexity": "min",
     "word_perplexity": "min",
@@ -215,9 +216,6 @@ class LanguageModeling:
                 n,
                 shares={"accuracy": Share()},
             ),
-            "per_class": [],
-            "confusion": None,
-            "calibration": {},
             "invalid": int(collected["loss"].isnan().sum()),
         }
 

@@ -26,6 +26,7 @@ from tlx.tasks.heads import linear_head
 from tlx.tasks.task import WHOLE_ITEMS, Collected
 
 KIND = "multi"
+VIEWS = ("per_class",)
 METRICS: dict[str, str] = {
     "map": "max",
     "micro_f1": "max",
@@ -170,8 +171,6 @@ class MultiLabel:
                 {**line, "average_precision": value}
                 for line, value in zip(classes, precision_1C[0].tolist(), strict=True)
             ],
-            "confusion": None,
-            "calibration": {},
             "invalid": int(collected["logits"].isnan().any(1).sum()),
         }
 

@@ -23,6 +23,7 @@ from tlx.tasks.heads import linear_head
 from tlx.tasks.task import WHOLE_ITEMS, Collected
 
 KIND = "real"
+VIEWS = ("per_class",)
 METRICS: dict[str, str] = {
     "rmse": "min",
     "mse": "min",
@@ -158,8 +159,6 @@ class Regression:
             "n": n,
             "metrics": intervals(lambda weights_BN: self._figures(collected, weights_BN), n),
             "per_class": lines,
-            "confusion": None,
-            "calibration": {},
             "invalid": int(collected["predicted"].isnan().any(1).sum()),
         }
 

@@ -27,10 +27,11 @@ WHOLE_ITEMS = "pooled"
 
 
 class Task(Protocol):
-    """What is asked of items: targets, head, loss, metrics, rows. Made for one dataset's labels.
+    """What is asked of items: targets, head, loss, metrics, files. Made for one dataset's labels.
 
     Its module says in literals, which are read without importing anything: `KIND`, that of the
-    labels, and `METRICS`, every metric that it may give -> `max` or `min`. Where two names of
+    labels; `METRICS`, every metric that it may give -> `max` or `min`; and `VIEWS`, what a report
+    shows of it (`tlx.report.view`). Where two names of
     classes do not do for a network that is made without data, its function `stand_in` takes the
     task's own arguments and gives labels that do.
     """
@@ -102,8 +103,8 @@ class Task(Protocol):
     def report(self, collected: Collected) -> dict[str, Any]:
         """Final figures, plain: the keys of a split in the record.
 
-        `n`, `metrics` (name -> {value, low, high, n}), `per_class`, `confusion`, `calibration`
-        and `invalid`.
+        `n`, `metrics` (name -> {value, low, high, n}); where there are such things `per_class`,
+        `confusion`, `calibration`, `invalid`; and `views`, name -> what views of its own need.
         """
         ...
 

@@ -25,6 +25,7 @@ from tlx.tasks.heads import TokenHead
 from tlx.tasks.task import Collected
 
 KIND = "tags"
+VIEWS = ("per_class", "entities")
 METRICS: dict[str, str] = {
     "f1": "max",
     "precision": "max",
@@ -166,8 +167,6 @@ class TokenClassification:
             "n": n,
             "metrics": intervals(self._figures(collected), n, shares=_shares(each, counts)),
             "per_class": per_class(names, counts),
-            "confusion": None,
-            "calibration": {},
             "invalid": int(collected["loss"].isnan().sum()),
         }
 

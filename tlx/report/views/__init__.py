@@ -1,0 +1,1 @@
+"""What tasks show of themselves in a report, a file each; `tlx.report.view` says how one looks."""

@@ -1,0 +1,64 @@
+"""What language models wrote."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tlx.report.arms_shown import arms_listed, predictions_of
+from tlx.report.data import Study, sound
+from tlx.report.figure import Figure, Style
+from tlx.report.formats import Column, Table
+from tlx.results import predictions
+
+PART = "Predictions"
+SAMPLES = "samples.json"
+
+
+def tables(study: Study) -> list[Table]:
+    """What one run of each arm wrote."""
+    arms, note = arms_listed(study)
+    rows: list[list[Any]] = []
+    ways: dict[str, None] = {}
+    for arm in arms:
+        nothing: list[dict[str, Any]] = []
+        places = (predictions_of(study, run) for run in study.finished(arm))
+        files = (sound(study, read_samples, each, nothing=nothing) for each in places)
+        for sample in next((each for each in files if each), []):
+            ways |= dict.fromkeys(sample["continuations"])
+            rows.append([arm, sample["prompt"], sample["continuations"]])
+    if not rows:
+        return []
+    rows = [[*row, *(written.get(way) for way in ways)] for *row, written in rows]
+    columns = [
+        Column(key="arm", label="Arm"),
+        Column(key="prompt", label="Prompt", kind="passage"),
+        *(Column(key=way, label=way.capitalize(), kind="passage") for way in ways),
+    ]
+    note = f"Prompts are from the test texts; of each arm its first run's. {note}".strip()
+    title = f"{study.manifest.study}: samples of generated text"
+    made = Table(name="samples", title=title, columns=columns, rows=rows, note=note, prose=False)
+    return [made]
+
+
+def figures(study: Study, styles: Mapping[str, Style]) -> list[Figure]:
+    """None."""
+    return []
+
+
+def read_samples(folder: Path) -> list[dict[str, Any]]:
+    """What a language model wrote; nothing where there is no such file.
+
+    Raises:
+        Damaged: it is not what the run wrote.
+    """
+    path = folder / SAMPLES
+    if not path.is_file():
+        return []
+    with predictions.reading(path):
+        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, list) or not all(
+            isinstance(each, dict) and {"prompt", "continuations"} <= each.keys() for each in found
+        ):
+            raise ValueError("it holds no list of prompts and continuations")
+    return found
