@@ -15,11 +15,11 @@ from torch import nn
 from tlx.backbones.adapters.peft import PROMPTS, adapted
 from tlx.backbones.backbone import ArgumentRefused, Backbone, Reading
 from tlx.config.check import allowed_targets
-from tlx.config.exact import solves
 from tlx.config.places import options_with
 from tlx.config.run import Option, Run
 from tlx.config.schema import Trainer
 from tlx.config.signatures import constant, signature
+from tlx.config.solving import solves
 from tlx.data.augment import IN_STEP, Augmentation
 from tlx.data.splits import Labels, Split, Splits
 from tlx.data.text.inputs import with_spelling

@@ -5,10 +5,9 @@ from typing import Any
 
 from tlx.config.keys import is_number
 from tlx.config.problems import Problem
+from tlx.config.solving import solves
 
 Node = Mapping[str, Any]
-
-TARGET = "tlx.training.optimizers.lbfgs"
 
 KEPT = frozenset({"label_smoothing"})
 """Regularization that is part of the loss; what else there is acts on steps, or on the trunk."""
@@ -39,11 +38,6 @@ ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
     "task.criterion": (("mse", "huber"), "it needs a smooth loss: give mse or huber"),
 }
 """Place to what it may be, where it is given, and why."""
-
-
-def solves(optimizer: object) -> bool:
-    """Whether an optimizer, by its target, is one that solves."""
-    return optimizer == TARGET
 
 
 def check(config: Node) -> Iterator[Problem]:

@@ -420,7 +420,7 @@ def run_together(folders: Sequence[Path]) -> Record:
         RunError: the first one failed or was pruned; others' records tell how they ended.
         Apart: they do not fit together, or one raised: what has not finished is to train alone.
     """
-    from tlx.fused.members import CannotFuse, Given
+    from tlx.fused.members import CannotFuse, Entrant
     from tlx.fused.stack import train_together as train_stack
     from tlx.training.logs.writers import Writers
 
@@ -450,9 +450,9 @@ def run_together(folders: Sequence[Path]) -> Record:
             for folder in left:
                 if folder != folders[0]:
                     note(folder, f"trained with others as one, see {folders[0] / runs.LOG}")
-            given = [Given(folder, run, init_of(folder)) for folder, run in left.items()]
+            entrants = [Entrant(folder, run, init_of(folder)) for folder, run in left.items()]
             with interrupts.recognised():
-                train_stack(given, over=over)
+                train_stack(entrants, over=over)
         except CannotFuse as reason:
             for folder, run in left.items():
                 _end(folder, run, "interrupted", f"not as one: {reason}")
@@ -468,7 +468,7 @@ def run_together(folders: Sequence[Path]) -> Record:
                 _end(folder, run, "interrupted", f"not as one: {said}")
             raise runs.Apart(f"not trained together any longer: {said}") from error
     interrupts.REQUESTS.heed()
-    return after_launch(given[0].folder)
+    return after_launch(entrants[0].folder)
 
 
 def _guarded(folder: Path, run: Run, work: Callable[[], Record]) -> Record:

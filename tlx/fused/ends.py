@@ -73,17 +73,17 @@ class Ends:
         count = min(at_once(first, most), REPORTS_AT_ONCE)
         for start in range(0, len(group), count):
             begun, some = time.monotonic(), group[start : start + count]
-            reports, kept = {}, {}
+            reports, outputs = {}, {}
             for name, split in named.items():
                 features, targets = data.of(name, split)
-                kept[name] = outputs_of(features, [head for _, head in some])
-                reports[name] = together.report_each(plan.model.task, kept[name], targets)
-            del kept["val"]
+                outputs[name] = outputs_of(features, [head for _, head in some])
+                reports[name] = together.report_each(plan.model.task, outputs[name], targets)
+            del outputs["val"]  # no predictions are written of it
             share = (time.monotonic() - begun) / len(some)
             for place, (member, head) in enumerate(some):
                 member.wall_s += share
-                own = {name: found[place] for name, found in reports.items()}
-                yield member, head, own, {name: found[place] for name, found in kept.items()}
+                its_reports = {name: each[place] for name, each in reports.items()}
+                yield member, head, its_reports, {name: o[place] for name, o in outputs.items()}
 
     def finish(
         self,
@@ -94,7 +94,8 @@ class Ends:
     ) -> Outcome:
         """Closes the accounts of one run that has been evaluated."""
         begun = time.monotonic()
-        plan, folder, course = member.plan, member.given.folder, member.course
+        plan, folder, course = member.plan, member.entrant.folder, member.course
+        # whoever is the first to end has computed for all that share the data
         computed, reused = member.data.take_counts()
         validated = math.ceil(course.progress.step / plan.pace.eval_every) * len(plan.splits.val)
         served = course.progress.step * plan.pace.batch_size + validated
@@ -108,8 +109,8 @@ class Ends:
         course.leave_stage(sizes)
         others = tuple(name for name in self.names if name != folder.name)
         member.wall_s += time.monotonic() - begun
-        made = train.record_of(
-            member.given.run,
+        record = train.record_of(
+            member.entrant.run,
             folder,
             plan,
             course.progress,
@@ -118,12 +119,13 @@ class Ends:
             fused_with=others,
         )
         names = [name for name in self.network.state_dict() if name.startswith("head.")]
-        outcome = Outcome(made, outputs, dict(zip(names, head, strict=True)), self.example)
+        outcome = Outcome(record, outputs, dict(zip(names, head, strict=True)), self.example)
+        # the trunk is the same in all: others copy this file, with their own heads in it
         if self.example is None:
             train.save_weights(folder, plan, {**self.network.state_dict(), **outcome.head})
             self.example = folder
         member.tell()
-        train.show(member.loggers, plan, made)
+        train.show(member.loggers, plan, record)
         for logger in member.loggers:
             logger.finish("finished")
         member.loggers = []
@@ -131,13 +133,13 @@ class Ends:
 
     def record(self, member: Member, outcome: Outcome) -> None:
         """Writes what one run found out; beside other work."""
-        plan, folder = member.plan, member.given.folder
+        plan, folder = member.plan, member.entrant.folder
         for name, outputs_NC in outcome.outputs.items():
             split = plan.splits.test if name == "test" else plan.splits.extra[name]
             collected = together.collected(plan.model.task, outputs_NC, member.data.targets(split))
             train.write_predictions(folder, name, split, plan, collected)
         if outcome.example is not None:
             train.save_weights_like(folder, outcome.example, outcome.head)
-        stays = member.given.run.keep != "record"
+        stays = member.entrant.run.keep != "record"
         record_.write_finished(folder, outcome.record, weights=stays)
         self.over(folder, None)

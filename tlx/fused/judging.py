@@ -19,7 +19,7 @@ def at_once(member: Member, rows: int) -> int:
 
 def outputs_of(features: Tensor, heads: Sequence[Sequence[Tensor]]) -> Tensor:
     """Outputs [G, N, C] of linear heads on the same features [N, D]; all have a bias, or none."""
-    found: Tensor = nn.functional.linear(
+    outputs: Tensor = nn.functional.linear(
         features, *(torch.cat(tensors) for tensors in zip(*heads, strict=True))
     )
-    return found.view(len(features), len(heads), -1).transpose(0, 1)
+    return outputs.view(len(features), len(heads), -1).transpose(0, 1)

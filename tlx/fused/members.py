@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from tlx import build
 from tlx.build import Plan
 from tlx.config.run import Run
+from tlx.config.solving import stacks_as
 from tlx.execution import runs
 from tlx.frozen.cut import NoCut
-from tlx.frozen.rules import AdamW, Sgd
 from tlx.frozen.store import StoreError
 from tlx.methods.order import Order
 from tlx.tasks.head_losses import HeadLoss
@@ -37,15 +37,12 @@ MOST_MEMORY = 0.25
 """Share of the machine's memory that a stack may take."""
 
 
-OPTIMIZERS = {"tlx.training.optimizers.adamw": AdamW, "tlx.training.optimizers.sgd": Sgd}
-
-
 class CannotFuse(Exception):
     """The runs cannot be trained as one stack, and why."""
 
 
 @dataclass(frozen=True)
-class Given:
+class Entrant:
     """One run as it comes: folder, frozen config, where its starting weights are."""
 
     folder: Path
@@ -58,7 +55,7 @@ class Member:
     """One run of the stack.
 
     Attributes:
-        given: folder, config, starting weights.
+        entrant: folder, config, starting weights.
         plan: its own data, selection and recipe; the network is the first run's.
         data: activations of its data.
         course: where it stands.
@@ -74,7 +71,7 @@ class Member:
         wall_s: its share of the time.
     """
 
-    given: Given
+    entrant: Entrant
     plan: Plan
     data: "Data"
     course: Course
@@ -92,7 +89,7 @@ class Member:
     @property
     def run(self) -> str:
         """Its id."""
-        return self.given.folder.name
+        return self.entrant.folder.name
 
     def tell(self) -> None:
         """Gives its loggers what they have not been given yet."""
@@ -132,11 +129,11 @@ class Data:
         if name not in self.features:
             try:
                 rows = self.reuse.rows(split, self.reuse.evaluation)
-                found = rows.gather(range(len(rows)))
+                features = rows.gather(range(len(rows)))
             except StoreError as reason:
                 self.reuse.say(str(reason))
-                found = self.reuse.activations(split, self.reuse.evaluation)
-            self.features[name] = self._here(found)
+                features = self.reuse.activations(split, self.reuse.evaluation)
+            self.features[name] = self._here(features)
         return self.features[name], self.targets(split)
 
     def targets(self, split: Any) -> Tensor:
@@ -152,12 +149,12 @@ class Data:
 
 
 def gather(
-    given: Sequence[Given], plan: Plan, trainer: pl.Trainer, module: TransferModule
+    entrants: Sequence[Entrant], plan: Plan, trainer: pl.Trainer, module: TransferModule
 ) -> list[Member]:
     """The runs, with their activations; those of the same data share them.
 
     Args:
-        given: the runs.
+        entrants: the runs.
         plan: of the first.
         trainer: of the first.
         module: of the first, in its stage.
@@ -165,8 +162,8 @@ def gather(
     Raises:
         CannotFuse: the runs' data does not fit together, or a head is not linear.
     """
-    data = _data(given, plan, trainer, module)
-    return [_member(each, data[_data_key(each.run)]) for each in given]
+    data = _data(entrants, plan, trainer, module)
+    return [_member(each, data[_data_key(each.run)]) for each in entrants]
 
 
 def check_alike(members: Sequence[Member]) -> None:
@@ -175,8 +172,8 @@ def check_alike(members: Sequence[Member]) -> None:
     Raises:
         CannotFuse: it cannot.
     """
-    kinds = {member.given.run.optimizer.target for member in members}
-    if len(kinds) > 1 or kinds - OPTIMIZERS.keys():
+    kinds = {member.entrant.run.optimizer.target for member in members}
+    if len(kinds) > 1 or not all(map(stacks_as, kinds)):
         raise CannotFuse(f"no stack for {', '.join(sorted(kinds))}")
     numbers = sum(p.numel() for p in members[0].head.parameters())
     needed = len(members) * numbers * BYTES_OF_A_NUMBER
@@ -213,41 +210,42 @@ def _check_effects(effects: Regularization) -> None:
 
 
 def _data(
-    given: Sequence[Given], plan: Plan, trainer: pl.Trainer, module: TransferModule
+    entrants: Sequence[Entrant], plan: Plan, trainer: pl.Trainer, module: TransferModule
 ) -> dict[str, Data]:
     """The activations of each set of splits."""
-    made: dict[str, Data] = {}
-    for each in given:
+    data_of: dict[str, Data] = {}
+    for each in entrants:
         key = _data_key(each.run)
-        if key in made:
+        if key in data_of:
             continue
-        own = plan
-        if made:
-            data = build.ready(build.splits(each.run.dataset), plan.model.backbone.input_spec)
-            own = replace(plan, splits=data)
-        if own.splits.labels != plan.splits.labels:
+        its_plan = plan
+        if data_of:
+            # the network is the first run's; what differs is which items it is shown
+            splits = build.ready(build.splits(each.run.dataset), plan.model.backbone.input_spec)
+            its_plan = replace(plan, splits=splits)
+        if its_plan.splits.labels != plan.splits.labels:
             raise CannotFuse("the runs have other labels")
-        if len(own.splits.train) != len(plan.splits.train):
+        if len(its_plan.splits.train) != len(plan.splits.train):
             raise CannotFuse("the runs have training sets of other sizes")
-        reuse = build.reuse(each.run, own, trainer, module)
+        reuse = build.reuse(each.run, its_plan, trainer, module)
         why = "cache=off" if reuse is None else reuse.why_not()
         if reuse is None or why is not None:
             raise CannotFuse(str(why))
         reuse.say = print
         try:
-            if made:
-                reuse.adopt(next(iter(made.values())).reuse)
+            if data_of:  # the proof is of the network, and holds for all
+                reuse.adopt(next(iter(data_of.values())).reuse)
             elif not (cut := reuse.find()).is_features:
                 raise CannotFuse(f"the boundary is {cut.boundary}, below the head")
-            made[key] = Data(reuse, own)
-            made[key].load()
+            data_of[key] = Data(reuse, its_plan)
+            data_of[key].load()
         except (NoCut, StoreError) as reason:
             raise CannotFuse(str(reason)) from reason
-    return made
+    return data_of
 
 
-def _member(given: Given, data: Data) -> Member:
-    run, shared = given.run, data.plan
+def _member(entrant: Entrant, data: Data) -> Member:
+    run, shared = entrant.run, data.plan
     effects = build.regularization(run)
     _check_effects(effects)
     task = shared.model.task
@@ -265,11 +263,11 @@ def _member(given: Given, data: Data) -> Member:
     selection = build.selection(run, task, effects)
     plan = replace(shared, recipe=recipe, selection=selection, effects=effects)
     head = build.new_head(run, task, shared.model.backbone, effects=effects)
-    build.keep_kept_head(run, head, shared.model.backbone, init=given.init)
+    build.keep_kept_head(run, head, shared.model.backbone, init=entrant.init)
     if not isinstance(head, LinearHead):
         raise CannotFuse("the head is not linear")
     return Member(
-        given=given,
+        entrant=entrant,
         plan=plan,
         data=data,
         course=Course(plan.spans, pace=plan.pace, selection=selection),
@@ -281,10 +279,10 @@ def _member(given: Given, data: Data) -> Member:
             stages=[span.stage.name for span in plan.spans],
             metric=selection.metric,
             silent=True,
-            file=given.folder / runs.PROGRESS,
+            file=entrant.folder / runs.PROGRESS,
             every_s=1.0,
         ),
-        pruner=pruning.hook(given.folder, every=plan.pace.eval_every),
+        pruner=pruning.hook(entrant.folder, every=plan.pace.eval_every),
     )
 
 

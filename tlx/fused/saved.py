@@ -22,13 +22,14 @@ def resume(member: Member, *, unusual: Collection[str]) -> int:
     Raises:
         CannotFuse: its checkpoint is of another kind of run.
     """
-    folder = member.given.folder / "checkpoints"
-    found = next(checkpoints.sound(folder, tag="last", unusual=unusual), None)
-    if found is None:
+    folder = member.entrant.folder / "checkpoints"
+    newest = next(checkpoints.sound(folder, tag="last", unusual=unusual), None)
+    if newest is None:
         return 0
-    payload, path = found
-    if payload["identity"] != train.identity(member.given.folder, member.plan):
+    payload, path = newest
+    if payload["identity"] != train.identity(member.entrant.folder, member.plan):
         raise CannotFuse(f"{path} belongs to other data or weights")
+    # an average of weights, or a later stage: nothing that a stack has
     if payload["average"] is not None or payload["progress"]["stage"]:
         raise CannotFuse(f"{path} is of another kind of run")
     member.course.progress = Progress(**payload["progress"])
@@ -65,7 +66,7 @@ def save(
     Raises:
         NotFinite: the head or its optimizer's state is not finite; the checkpoint before stays.
     """
-    folder, progress = member.given.folder / "checkpoints", member.course.progress
+    folder, progress = member.entrant.folder / "checkpoints", member.course.progress
     if member.best is not None and progress.best_step is not None:
         payload = {"network": _state(network, member, member.best), "value": progress.best_value}
         checkpoints.save(folder, progress.best_step, payload, tag="best", keep=1, unusual=unusual)
@@ -73,7 +74,7 @@ def save(
         folder,
         progress.step,
         {
-            "identity": train.identity(member.given.folder, member.plan),
+            "identity": train.identity(member.entrant.folder, member.plan),
             "progress": asdict(progress),
             "network": _state(network, member, head),
             "optimizer": {f"head.{name}": dict(s) for name, s in optimizer.items() if s},

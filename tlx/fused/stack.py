@@ -20,7 +20,7 @@ from tlx.frozen.heads import Heads
 from tlx.fused import saved
 from tlx.fused.ends import Ends
 from tlx.fused.judging import at_once, outputs_of
-from tlx.fused.members import CannotFuse, Given, Member, check_alike, check_recipe, gather
+from tlx.fused.members import CannotFuse, Entrant, Member, check_alike, check_recipe, gather
 from tlx.fused.starts import factors_of, start_of
 from tlx.tasks import together
 from tlx.training.engine import checkpoints
@@ -38,7 +38,7 @@ TELL_EVERY_S = 1.0
 
 
 def train_together(
-    given: Sequence[Given], *, over: Callable[[Path, Exception | None], object]
+    entrants: Sequence[Entrant], *, over: Callable[[Path, Exception | None], object]
 ) -> None:
     """Trains and evaluates runs as one stack.
 
@@ -46,7 +46,7 @@ def train_together(
     rounding.
 
     Args:
-        given: the runs, whose folders the caller holds.
+        entrants: the runs, whose folders the caller holds.
         over: told of each run when it is over and recorded, from any thread, with the reason where
             it did not finish (which it has to record).
 
@@ -54,9 +54,9 @@ def train_together(
         CannotFuse: they do not fit together; nothing has begun.
         Interrupted: a signal asked to stop; everything is saved.
     """
-    if len(given) < 2:
+    if len(entrants) < 2:
         raise CannotFuse("there is one run")
-    stack = Stack(given, over=over)
+    stack = Stack(entrants, over=over)
     try:
         stack.run()
     finally:
@@ -68,7 +68,7 @@ class Stack:
     """The vectorised training of several runs."""
 
     def __init__(
-        self, given: Sequence[Given], *, over: Callable[[Path, Exception | None], object]
+        self, entrants: Sequence[Entrant], *, over: Callable[[Path, Exception | None], object]
     ) -> None:
         """Loads data, network and activations.
 
@@ -78,7 +78,7 @@ class Stack:
         started = time.monotonic()
         self.over = over
         self.failed: dict[str, Exception] = {}
-        first = given[0]
+        first = entrants[0]
         torch.use_deterministic_algorithms(first.run.trainer.deterministic, warn_only=True)
         plan = build.plan(first.run, init=first.init)
         loss = check_recipe(plan)
@@ -87,11 +87,13 @@ class Stack:
         train.prepare_network(first.run, plan)
         module.enter(plan.spans[0], start=0, states={})
         self.network = plan.model.network
-        self.members = gather(given, plan, trainer, module)
+        self.members = gather(entrants, plan, trainer, module)
         self.ends = Ends(self.network, [member.run for member in self.members], over)
         with Writers() as writers:
             writers.all(
-                train.note_inputs, [g.folder for g in given], [m.plan for m in self.members]
+                train.note_inputs,
+                [each.folder for each in entrants],
+                [m.plan for m in self.members],
             )
         check_alike(self.members)
         self.unusual = unusual(self.network)
@@ -134,7 +136,7 @@ class Stack:
         """Trains every run to its end, and records it."""
         self.active = list(self.members)
         for member in self.members:
-            member.loggers = train.loggers_of(member.given.run, member.given.folder)
+            member.loggers = train.loggers_of(member.entrant.run, member.entrant.folder)
             for logger in member.loggers:
                 logger.resume(self.step or None)
         starts = [start_of(member) for member in self.members]
@@ -150,7 +152,7 @@ class Stack:
         )
         self.factors_GS = factors_of(self.members, self.pace.total_steps)
         self.sums_G = torch.zeros(len(self.members), dtype=torch.float64)
-        self.told = time.monotonic()
+        self.logged = time.monotonic()
         self.stop.install()
         try:
             # those that had ended, and were stopped before that was recorded
@@ -165,12 +167,14 @@ class Stack:
         """Trains up to the next validation, validates, and takes out what is over."""
         started, count = time.monotonic(), len(self.active)
         end = self.active[0].course.segment_end()
+        # runs that were taken out leave gaps: factors and sums keep the places of the start
         which_G = torch.tensor(self.heads.runs)
         factors = self.factors_GS[which_G]
         self.sources = {(id(m.data), m.order.seed): m for m in self.active}
         self.order = [(id(member.data), member.order.seed) for member in self.active]
         while self.step < end:
             features, targets = self._batch()
+            # summed in double precision on the CPU, as a run alone logs its mean
             self.sums_G[which_G] += (
                 self.heads.step(features, targets, factors=factors[:, self.step]).double().cpu()
             )
@@ -181,11 +185,13 @@ class Stack:
                 self._interrupt()
         for member in self.active:
             member.course.progress.step = self.step
+        # judged before it is saved: a checkpoint then knows the best weights up to its step
         over = self._validate()
-        if time.monotonic() - self.told > TELL_EVERY_S:
-            self.told = time.monotonic()
+        if time.monotonic() - self.logged > TELL_EVERY_S:
+            self.logged = time.monotonic()
             for member in self.active:
                 member.tell()
+        # as many as began, or the last ones would be charged for those that ended
         share = (time.monotonic() - started) / count
         for member in self.active:
             member.wall_s += share
@@ -200,16 +206,16 @@ class Stack:
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         """Features and targets of the step: one batch for all, or one a run."""
-        made: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        batches: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         for key, member in self.sources.items():
             features = member.data.features["train"]
             _, items = member.order.batch_at(self.step)
             index = torch.tensor(items, device=features.device)
             targets = member.data.targets(member.plan.splits.train)
-            made[key] = features.index_select(0, index), targets.index_select(0, index)
-        if len(made) == 1:
-            return made[self.order[0]]
-        each = [made[key] for key in self.order]
+            batches[key] = features.index_select(0, index), targets.index_select(0, index)
+        if len(batches) == 1:  # the heads share one product
+            return batches[self.order[0]]
+        each = [batches[key] for key in self.order]
         return torch.stack([x for x, _ in each]), torch.stack([y for _, y in each])
 
     def _log(self, started: float) -> None:
@@ -257,9 +263,9 @@ class Stack:
             some = heads[start : start + count]
             outputs_GNC = outputs_of(features, some)
             figures = together.metrics_each(first.plan.model.task, outputs_GNC, targets)
-            for (member, _), head, found in zip(group[start:], some, figures, strict=False):
+            for (member, _), head, metrics in zip(group[start:], some, figures, strict=False):
                 try:
-                    self._judge(member, head, found)
+                    self._judge(member, head, metrics)
                 except (Diverged, Pruned) as reason:
                     self.failed[member.run] = reason
 
@@ -293,7 +299,7 @@ class Stack:
         begun: list[tuple[Member, Future[object]]] = []
         groups: dict[int, list[tuple[Member, tuple[Tensor, ...]]]] = {}
         for member, run in zip(over, gone, strict=True):
-            if member.run not in self.failed and member.given.run.keep == "checkpoints":
+            if member.run not in self.failed and member.entrant.run.keep == "checkpoints":
                 self._save_one(member, run)
             if member.run not in self.failed:
                 best = member.plan.selection.final == "best" and member.best is not None
@@ -301,9 +307,10 @@ class Stack:
                 groups.setdefault(id(member.data), []).append((member, head))
         with Writers() as writers:
             for group in groups.values():
-                for found in self.ends.reports(group):
-                    outcome = self.ends.finish(*found)
-                    begun.append((found[0], writers.begin(self.ends.record, found[0], outcome)))
+                for report in self.ends.reports(group):
+                    member, outcome = report[0], self.ends.finish(*report)
+                    begun.append((member, writers.begin(self.ends.record, member, outcome)))
+        # a record that could not be written is that run's failure alone
         for member, future in begun:
             error = future.exception()
             if isinstance(error, Exception):
@@ -313,10 +320,10 @@ class Stack:
         for member, run in zip(over, gone, strict=True):
             reason = self.failed.get(member.run)
             if reason is not None:
-                if isinstance(reason, Pruned):
+                if isinstance(reason, Pruned):  # a search may take it up again
                     self._save_one(member, run)
                 self._close(member)
-                self.over(member.given.folder, reason)
+                self.over(member.entrant.folder, reason)
         self.heads.drop(gone)
         self.active = [each for each in self.active if each not in over]
 

@@ -1,33 +1,29 @@
 """What a stack's heads start from: weights, optimizers, schedules."""
 
+import importlib
 import json
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from tlx.config.solving import stacks_as
 from tlx.frozen.heads import Start
 from tlx.frozen.rules import AdamW, Sgd
-from tlx.fused.members import OPTIMIZERS, Member
+from tlx.fused.members import Member
 from tlx.training.effects import Clipping, Decay, Smoothing
 
 
 def start_of(member: Member) -> Start:
     """Where the run's head starts, and how it trains."""
-    option, recipe = member.given.run.optimizer, member.plan.recipe
-    arguments = option.arguments
-    kind: Any = OPTIMIZERS[option.target]
-    if kind is Sgd:
-        momentum = arguments["momentum"]
-        optimizer: Any = Sgd(momentum=momentum, nesterov=arguments["nesterov"] and momentum > 0)
-    else:
-        optimizer = AdamW(betas=tuple(arguments["betas"]), eps=arguments["eps"])
+    option, recipe = member.entrant.run.optimizer, member.plan.recipe
+    module, _, maker = str(stacks_as(option.target)).rpartition(".")
+    make: Callable[..., Sgd | AdamW] = getattr(importlib.import_module(module), maker)
     device = member.data.features["train"].device
     return Start(
         parameters={n: p.detach().to(device) for n, p in member.head.named_parameters()},
-        optimizer=optimizer,
+        optimizer=make(**option.arguments),
         lr=recipe.lr,
         weight_decay=recipe.effects.value(Decay, 0.0),
         smoothing=recipe.effects.value(Smoothing, 0.0),
@@ -37,12 +33,12 @@ def start_of(member: Member) -> Start:
 
 def factors_of(members: Sequence[Member], steps: int) -> Tensor:
     """Learning-rate factors [G, steps], computed once for each schedule."""
-    known: dict[str, list[float]] = {}
+    factors: dict[str, list[float]] = {}
     rows = []
     for member in members:
-        key = json.dumps(member.given.run.plain["schedule"], sort_keys=True, default=str)
-        if key not in known:
+        key = json.dumps(member.entrant.run.plain["schedule"], sort_keys=True, default=str)
+        if key not in factors:
             schedule = member.plan.recipe.schedule
-            known[key] = [schedule.factor(step, steps) for step in range(steps)]
-        rows.append(known[key])
+            factors[key] = [schedule.factor(step, steps) for step in range(steps)]
+        rows.append(factors[key])
     return torch.tensor(rows, dtype=torch.float64)

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 from tlx.config.identity import essence
+from tlx.config.solving import stacks_as
 from tlx.execution.lineage import Located
 
 MOST = 256
 """Runs of one stack."""
 
 STRATEGIES = frozenset({"linear_probe", "last_layer"})
-OPTIMIZERS = frozenset({"adamw", "sgd"})
 REGULARIZATION = frozenset({"weight_decay", "label_smoothing", "grad_clip", "early_stopping"})
 OWN = ("seed", "order_seed", "schedule", "regularization", "final_weights")
 """Keys in which runs of one stack may differ."""
@@ -31,7 +31,7 @@ def key(found: Located) -> str | None:
         or trainer.compile
         or run.augmentation
         or run.freeze_strategy.function not in STRATEGIES
-        or run.optimizer.function not in OPTIMIZERS
+        or stacks_as(run.optimizer.target) is None
         or not {option.function for option in run.regularization.values()} <= REGULARIZATION
     )
     if alone:

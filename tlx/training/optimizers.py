@@ -4,14 +4,22 @@
 `group_scales` and the training loop read them from the same node, the optimizers ignore them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch.optim import Optimizer
 
+from tlx.frozen.rules import AdamW, Sgd
+
 ParamGroups = list[dict[str, Any]]
+
+SOLVES = ("lbfgs",)
+"""Those that solve for a linear head instead of stepping towards it."""
+
+STACKS = {"adamw": "adamw_of_a_stack", "sgd": "sgd_of_a_stack"}
+"""Those whose steps the heads of many runs can take as one, to what makes a run's part of them."""
 
 
 def can_fuse(groups: Iterable[dict[str, Any]]) -> bool:
@@ -58,6 +66,12 @@ def adamw(
     )
 
 
+def adamw_of_a_stack(*, betas: Sequence[float], eps: float, **_: object) -> AdamW:
+    """What a run with `adamw` brings into a stack; takes its arguments."""
+    first, second = betas
+    return AdamW(betas=(first, second), eps=eps)
+
+
 def adam(
     param_groups: ParamGroups,
     *,
@@ -101,6 +115,11 @@ def sgd(
         momentum=momentum,
         nesterov=nesterov and momentum > 0,
     )
+
+
+def sgd_of_a_stack(*, momentum: float, nesterov: bool, **_: object) -> Sgd:
+    """What a run with `sgd` brings into a stack; takes its arguments."""
+    return Sgd(momentum=momentum, nesterov=nesterov and momentum > 0)
 
 
 def lion(
