@@ -10,8 +10,7 @@ import torch
 
 import launching
 from disk import Disk
-from tlx import use
-from tlx.execution import execute
+from tlx.execution import execute, finished
 from tlx.results import record
 from tlx.results.record import FILE
 
@@ -143,4 +142,4 @@ def test_a_power_cut_as_soon_as_a_run_has_finished_loses_nothing(
         assert kept.files.keys() == WRITTEN
         for name in WRITTEN:
             assert (there / name).read_bytes() == (folder / name).read_bytes(), name
-        use.load(there)
+        finished.load(there)

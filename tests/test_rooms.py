@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 ORDER = (
     *("silence", "leases", "lease_journal", "lease_places", "runs", "lost_ranks", "lineage"),
+    *("finished", "teachers"),
     *("launch", "train", "fused", "execute", "rehearsal", "use"),
 )
 """Of what runs: each may import those before it alone."""

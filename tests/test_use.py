@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from tlx import cli, use
 from tlx.backbones.timm.networks import timm
 from tlx.backbones.weights import files as weights
-from tlx.execution import runs
+from tlx.execution import finished, runs
 from tlx.results import record
 
 SMALL = [
@@ -134,12 +134,12 @@ def test_damaged_weights_are_named_with_the_way_out(copied, capsys, command, dam
 
 
 def test_the_last_checkpoint_gives_the_weights_again(copied, monkeypatch):
-    before = use.load(copied)[1].network.state_dict()
+    before = finished.load(copied)[1].network.state_dict()
     cut_off(copied / runs.WEIGHTS)
     (copied / "record.json").rename(copied.parent / "record.json")
     given = (copied / "overrides.txt").read_text().splitlines()
     assert cli.main(["train", *given, f"runs_dir={copied.parent}"]) == 0
-    after = use.load(copied)[1].network.state_dict()
+    after = finished.load(copied)[1].network.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
@@ -155,7 +155,7 @@ def test_weights_that_are_gone_of_a_finished_run(copied, kept, says, advises):
     (copied / runs.WEIGHTS).unlink()
     shutil.rmtree(copied / "checkpoints")
     with pytest.raises(runs.RunError) as error:
-        use.load(copied)
+        finished.load(copied)
     assert says in str(error.value)
     assert advises in str(error.value)
     assert "checkpoint" not in str(error.value)
@@ -165,7 +165,7 @@ def test_weights_that_are_not_there_yet(copied):
     (copied / runs.WEIGHTS).unlink()
     (copied / "record.json").unlink()
     with pytest.raises(runs.RunError, match="let it finish first"):
-        use.load(copied)
+        finished.load(copied)
 
 
 # -- other data -------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from tlx.config.run import Run
 from tlx.config.signatures import constant
 from tlx.data.splits import Split
 from tlx.execution import launch, runs
+from tlx.execution.teachers import references_of
 from tlx.results import kept_weights, predictions, record
 from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageRecord, Value
 from tlx.tasks.task import WHOLE_ITEMS, Collected
@@ -61,9 +62,11 @@ def train(run: Run, folder: Path, *, init: str, rank: int, world: int) -> Record
     launch.same_everywhere("starting weights", plan.model.backbone.weights_id)
     loggers = loggers_of(run, folder) if rank == 0 else []
     trainer = trainer_of(run, folder, plan, loggers)
-    module = TransferModule(plan.recipe, total_steps=plan.pace.total_steps)
-    module.at_once.halves = run.trainer.on_oom == "halve"
     prepare_network(run, plan)
+    module = TransferModule(
+        plan.recipe, total_steps=plan.pace.total_steps, references=references_of(run, plan)
+    )
+    module.at_once.halves = run.trainer.on_oom == "halve"
     if rank == 0:
         note_inputs(folder, plan)
         for line in plan.model.backbone.notes:
@@ -165,6 +168,10 @@ def identity(folder: Path, plan: Plan) -> dict[str, str]:
     }
 
 
+def _identity_of(module: TransferModule) -> dict[str, str]:
+    return {} if module.references is None else module.references.identity()
+
+
 def _fit(
     run: Run,
     folder: Path,
@@ -212,7 +219,7 @@ def _fit(
             train_loader=build.train_loader(run, plan, share),
             val_loader=build.eval_loader(run, plan, plan.splits.val, share),
             folder=folder / "checkpoints",
-            identity=identity(folder, plan),
+            identity=identity(folder, plan) | _identity_of(module),
             display=display,
             averaging=plan.effects.only(Averaging),
             recalibrate=batches if recalibrated else None,

@@ -1,23 +1,17 @@
 """Using a finished run: evaluation on other data, prediction, export."""
 
-import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 
 from tlx import build
-from tlx.backbones.weights import stated
 from tlx.base import cores, durable, sealed
 from tlx.base.cells import rows
-from tlx.build import Model
 from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
 from tlx.config.files import TWO_CLASSES
@@ -25,14 +19,13 @@ from tlx.config.identity import normalise
 from tlx.config.run import Option, Run
 from tlx.data.divide import whole
 from tlx.data.relabel import relabelled
-from tlx.data.splits import Labels, Sample, Splits
+from tlx.data.splits import Sample, Splits
 from tlx.data.targets import Targets
-from tlx.execution import lineage, runs
-from tlx.results import reading, record
+from tlx.execution import runs
+from tlx.execution.finished import load
 from tlx.tasks.heads import without_norm
 from tlx.tasks.task import OF_TRUTH, Collected, Task
 from tlx.training.collect import Collector
-from tlx.training.engine import checkpoints
 from tlx.training.engine.memory import AtOnce
 from tlx.training.loaders import Collate, Share
 
@@ -44,85 +37,6 @@ LIMITS = ("labels_per_class", "fraction", "protocol")
 REDIVIDED = ("val_fraction", "test_fraction", "split_seed")
 DIVISION = (*LIMITS, *REDIVIDED)
 """Keys of a dataset that say how it is to be divided."""
-
-
-def facts(folder: Path) -> dict[str, Any]:
-    """What the weights file says of itself: labels, their kind, the input spec.
-
-    Raises:
-        RunError: the run has no final weights, or they are damaged.
-    """
-    path = folder / runs.WEIGHTS
-    finished = lineage.known(folder)
-    # weights of a run that has not finished may not have reached the disk
-    if not path.is_file() or (finished is not None and finished.status != "finished"):
-        raise runs.RunError(_why_no_weights(folder))
-    try:
-        sealed.check(path)
-        with safe_open(path, framework="pt") as file:
-            found: dict[str, Any] = json.loads((file.metadata() or {})["tlx"])
-        if not {"labels", "kind", "input_spec"} <= found.keys():
-            raise KeyError("labels, kind, input_spec")
-    except sealed.Damaged as error:
-        raise runs.RunError(f"{error.why}; {_ways_back(folder)}") from error
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise runs.RunError(
-            f"{path} is damaged, or not what the run wrote ({type(error).__name__}: {error}); "
-            f"{_ways_back(folder)}"
-        ) from error
-    return found
-
-
-def _why_no_weights(folder: Path) -> str:
-    if reading.status_of(folder) != "finished":
-        return f"{folder.name} has no {runs.WEIGHTS} yet; let it finish first"
-    by_itself = runs.read_config(folder).get("keep") == "record"
-    who = "keep=record removes it when a run ends" if by_itself else "it was deleted since"
-    return (
-        f"{folder / runs.WEIGHTS} is gone: {folder.name} finished, and {who}; {_ways_back(folder)}"
-    )
-
-
-def _ways_back(folder: Path) -> str:
-    """How a finished run gets its weights file again."""
-    keep = " keep=weights" if runs.read_config(folder).get("keep") == "record" else ""
-    again = f"`tlx train … --force{keep}`, with the overrides of the run, trains it again"
-    if not checkpoints.found_in(folder / "checkpoints", tag="last"):
-        return again
-    return (
-        f"{again}; without --force, and with its {record.FILE} moved elsewhere, the run goes on "
-        "from its last checkpoint and writes it anew"
-    )
-
-
-def load(folder: Path) -> tuple[Run, Model]:
-    """The config and the trained network of a finished run, in eval mode."""
-    run = runs.read_run(folder)
-    said = facts(folder)
-    labels = Labels(kind=said["kind"], names=tuple(said["labels"]))
-    made = build.model(
-        run,
-        labels,
-        effects=build.regularization(run),
-        tokenizer=said["input_spec"].get("tokenizer"),
-        saved=said["input_spec"],
-        init="none",
-        **_taken(run, said),
-    )
-    # what it was trained on, wherever that was stated: beside weights that may be gone
-    spec = {**made.backbone.input_spec, **said["input_spec"]}
-    made = replace(made, backbone=replace(made.backbone, input_spec=spec))
-    made.network.load_state_dict(load_file(folder / runs.WEIGHTS))
-    made.network.eval()
-    return run, made
-
-
-def _taken(run: Run, said: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of timm's network that were stated beside its starting weights."""
-    form = said.get("network") or {}
-    if form.get("kwargs") is None or "kwargs" not in run.backbone.arguments:
-        return {}
-    return {"kwargs": {key: v for key, v in form["kwargs"].items() if key not in stated.OURS}}
 
 
 def outputs(network: torch.nn.Module, batches: Iterable[Any], collector: Collector) -> Collected:

@@ -10,7 +10,7 @@ from texts import alternating
 from tlx import cli, use
 from tlx.backbones.backbone import Features
 from tlx.config.compose import compose
-from tlx.execution import execute
+from tlx.execution import execute, finished
 from tlx.results import record
 from tlx.tasks import heads
 from tlx.tasks.task import Network
@@ -107,7 +107,7 @@ def test_an_exported_run_gives_its_own_logits(given, tmp_path):
     folder = tmp_path / "runs" / made.run
     use.export(folder, into=tmp_path / "out")
     theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
-    _, ours = use.load(folder)
+    _, ours = finished.load(folder)
     ours.network.eval()
     assert float(ours.network.head.norm.running_var.sub(1).abs().max()) > 0.01
     inputs = tiny.batch(ours.backbone.input_spec, [9, 4])

@@ -11,7 +11,7 @@ from tlx import cli, use
 from tlx.backbones.adapters import peft as adapters
 from tlx.backbones.export.networks import overlay
 from tlx.config.compose import compose
-from tlx.execution import execute
+from tlx.execution import execute, finished
 from tlx.results import record
 from tlx.training.engine import checkpoints
 
@@ -55,7 +55,7 @@ def test_a_run_goes_on_from_the_merged_weights_of_one_with_adapters(tmp_path):
     parent = run(tmp_path, *KINDS["lora"])
     init = f"backbone.init=run:{parent.name}"
     child = run(tmp_path, init, "freeze_strategy=linear_probe")
-    _, made = use.load(parent)
+    _, made = finished.load(parent)
     adapters.merge(made.network)
     expected, found = made.network.state_dict(), launching.weights(child)
     trunk = [name for name in found if name.startswith("backbone.")]
@@ -79,7 +79,7 @@ def test_the_command_exports_merged_and_alone(tmp_path, capsys):
         assert cli.main(["export", str(folder), "--adapter", adapter, "--into", into]) == 0
     assert cli.main(["export", str(parent), "--into", str(tmp_path / "parent")]) == 0
     assert "adapter_model.safetensors" in capsys.readouterr().out
-    _, made = use.load(folder)
+    _, made = finished.load(folder)
     options = made.backbone.export["kwargs"]
 
     def loaded(name):

@@ -73,8 +73,9 @@ class Frozen:
             anew on the training data.
         dropout: whether dropout in the frozen part is off.
         embeddings: whether embeddings follow their group's rule.
-        views: while a part is frozen, random augmentation repeats so many draws of each item, so
-            that their activations can be stored; 0: a fresh draw each time, and none stored.
+        views: while a part is frozen, or a penalty compares with a frozen network, random
+            augmentation repeats so many draws of each item, so that their activations can be
+            stored; 0: a fresh draw each time, and none stored.
         stored_as: type of stored activations; half precision takes half the space.
     """
 

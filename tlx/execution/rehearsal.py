@@ -25,6 +25,7 @@ def rehearse(arms: Iterable[tuple[str, Run]]) -> list[str]:
     """
     from tlx import build
     from tlx.backbones.weights.files import NotFetched
+    from tlx.execution.teachers import check_runs
 
     seen: set[str] = set()
     problems: list[Problem] = []
@@ -38,7 +39,9 @@ def rehearse(arms: Iterable[tuple[str, Run]]) -> list[str]:
             continue
         seen.add(key)
         try:
-            rehearsed = build.rehearse(run, build.regularization(run))
+            effects = build.regularization(run)
+            check_runs(run, effects)
+            rehearsed = build.rehearse(run, effects)
         except NotFetched as error:
             notes[f"{arm or 'the network'} was not tried: {error}"] = None
         except ValueError as error:

@@ -1,6 +1,5 @@
 """A network in two parts: `prefix`, up to the stored activation, and `suffix`, from it on."""
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -12,7 +11,7 @@ from tlx.data.encoder import Undescribed, described
 from tlx.frozen import nested
 from tlx.frozen.packing import Packing
 from tlx.frozen.segments import canonical
-from tlx.frozen.structure import structure
+from tlx.frozen.structure import computed_with
 from tlx.frozen.stubs import Forward, Stubs, reached, replaced
 from tlx.tasks.task import Network
 
@@ -127,17 +126,8 @@ class Cut:
             features = canonical(described(self.network.take_features))
         except Undescribed as reason:
             raise NoCut(f"what takes the network's features cannot be told: {reason}") from None
-        digest = hashlib.sha256(f"{self.boundary}\n{features}".encode())
-        for name in self.parts:
-            text = structure(self.network.get_submodule(name))
-            digest.update(f"\n{name}|{text}".encode())
-        for name in self.state_names:
-            owner, _, attribute = name.rpartition(".")
-            value = getattr(self.network.get_submodule(owner), attribute)
-            tensor = value.detach().cpu().contiguous()
-            digest.update(f"\n{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        at = f"{self.boundary}\n{features}"
+        return computed_with(self.network, at=at, modules=self.parts, tensors=self.state_names)
 
     def run(self, stored: Tensor, below: Any, stubs: Stubs) -> Outcome:
         """The network from `stored` on, with these stubs below; may work in place.

@@ -2,8 +2,9 @@
 
 import enum
 import functools
+import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -21,6 +22,29 @@ def structure(module: nn.Module) -> str:
     told = ", ".join(f"{key}={text}" for key, text in sorted(own.items()) if text is not None)
     # the code of a class that is in no known library may be edited, and compute something else
     return f"{kind.__module__}.{kind.__qualname__}({module.extra_repr()}) {told}{source_of(kind)}"
+
+
+def computed_with(
+    network: nn.Module, *, at: str, modules: Iterable[str], tensors: Iterable[str]
+) -> str:
+    """SHA-256 of all that a part of a network computes with: where it ends, structure, tensors.
+
+    Args:
+        network: the whole of it.
+        at: names the end of the part.
+        modules: names of those that the part runs, or runs inside of.
+        tensors: names of its parameters and buffers.
+    """
+    digest = hashlib.sha256(at.encode())
+    for name in modules:
+        text = structure(network.get_submodule(name))
+        digest.update(f"\n{name}|{text}".encode())
+    for name in tensors:
+        owner, _, own = name.rpartition(".")
+        tensor = getattr(network.get_submodule(owner), own).detach().cpu().contiguous()
+        digest.update(f"\n{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _plain(value: Any) -> str | None:

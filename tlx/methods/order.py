@@ -98,6 +98,14 @@ class Order:
             self._batches, self._epoch = self._sorted(epoch), epoch
         return epoch, list(self._batches[place])
 
+    def epoch_at(self, step: int) -> int:
+        """The epoch of optimizer step `step`.
+
+        >>> Order(16, batch_size=5, seed=0).epoch_at(3)
+        1
+        """
+        return step // max(self.n // self.batch_size, 1)
+
     def _sorted(self, epoch: int) -> list[list[int]]:
         assert self.lengths is not None
         lengths, size = self.lengths, self.batch_size

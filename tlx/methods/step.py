@@ -8,6 +8,19 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
+class Referred:
+    """What a frozen network gave for a batch; of what was not asked for, None.
+
+    Attributes:
+        features: of its backbone.
+        outputs: of its head.
+    """
+
+    features: Any
+    outputs: Tensor | None
+
+
+@dataclass(frozen=True)
 class Step:
     """One training step, after the forward pass.
 
@@ -18,6 +31,7 @@ class Step:
         network: the network in training, parameters named `backbone.*` and `head.*`.
         trainable: names of the parameters that train in this stage.
         anchor: starting weights by parameter name, the head excluded; empty unless asked for.
+        reference: of the option's own frozen network; None where it has none.
         global_step: optimizer steps done before this one.
     """
 
@@ -27,4 +41,5 @@ class Step:
     network: nn.Module
     trainable: frozenset[str]
     anchor: Mapping[str, Tensor] = field(default_factory=dict)
+    reference: Referred | None = None
     global_step: int = 0

@@ -13,7 +13,7 @@ from tlx.methods.stages import Stage
 from tlx.methods.step import Step
 from tlx.tasks.task import Network, Task
 
-P = TypeVar("P", bound="Effect")
+P = TypeVar("P", bound="EffectPart")
 V = TypeVar("V", bound="_Value")
 D = TypeVar("D")
 
@@ -53,7 +53,7 @@ def everywhere(setting: Setting) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effect:
+class EffectPart:
     """One thing that an option changes; abstract.
 
     Attributes:
@@ -81,7 +81,7 @@ class Effect:
 
 @final
 @dataclass(frozen=True)
-class Penalty(Effect):
+class Penalty(EffectPart):
     """A term of the loss; `train/<option>` of the log.
 
     Attributes:
@@ -99,12 +99,7 @@ class Penalty(Effect):
 
     def why_not(self, setting: Setting) -> str | None:
         """Beside what `fits` says: what reads inputs does not see the features that were mixed."""
-        if self.reads_inputs and setting.feature_mixing:
-            return (
-                f"and augmentation.{setting.feature_mixing[0]} do not go together: it reads items "
-                "that are not mixed; leave one out"
-            )
-        return self.fits(setting)
+        return (_of_whole_items(setting) if self.reads_inputs else None) or self.fits(setting)
 
 
 Terms = Mapping[str, Tensor]
@@ -113,7 +108,7 @@ Terms = Mapping[str, Tensor]
 
 @final
 @dataclass(frozen=True)
-class Update(Effect):
+class Update(EffectPart):
     """Owns the backward pass: what it leaves in `.grad` is what is clipped and stepped with.
 
     Attributes:
@@ -148,7 +143,30 @@ class Update(Effect):
 
 @final
 @dataclass(frozen=True)
-class Surgery(Effect):
+class Reference(EffectPart):
+    """A frozen network that the option's penalty compares with, in `step.reference`.
+
+    Attributes:
+        of: `start`, the run's own network as it starts; a finished run, as `run:<id>` or its
+            folder; or an init of the run's own backbone (`hub`, a file), which has no outputs.
+        reads: what it is asked for: `outputs`, or fields of Features.
+        same_labels: whether a finished run must have been trained for the same labels.
+    """
+
+    alone: ClassVar[bool] = False
+
+    of: str = "start"
+    reads: tuple[str, ...] = ("outputs",)
+    same_labels: bool = True
+
+    def why_not(self, setting: Setting) -> str | None:
+        """Beside what `fits` says: it does not see the features that were mixed."""
+        return _of_whole_items(setting) or self.fits(setting)
+
+
+@final
+@dataclass(frozen=True)
+class Surgery(EffectPart):
     """A change of the network, before it takes weights of a head and before its parameters count.
 
     Attributes:
@@ -162,7 +180,7 @@ class Surgery(Effect):
 
 @final
 @dataclass(frozen=True)
-class Arguments(Effect):
+class Arguments(EffectPart):
     """Arguments with which the network is made; two options must not give the same one.
 
     Attributes:
@@ -182,7 +200,7 @@ class Arguments(Effect):
 
 
 @dataclass(frozen=True)
-class _Value(Effect):
+class _Value(EffectPart):
     """A part that is one number; abstract."""
 
     stacks: ClassVar[bool] = True
@@ -207,7 +225,7 @@ class Clipping(_Value):
 
 @final
 @dataclass(frozen=True)
-class SparedTrunk(Effect):
+class SparedTrunk(EffectPart):
     """Weight decay rules the head alone; something else rules the trunk."""
 
     alone: ClassVar[bool] = False
@@ -215,7 +233,7 @@ class SparedTrunk(Effect):
 
 @final
 @dataclass(frozen=True)
-class Stopping(Effect):
+class Stopping(EffectPart):
     """Ends the run after `patience` validations that do not improve by `min_delta`."""
 
     stacks: ClassVar[bool] = True
@@ -226,7 +244,7 @@ class Stopping(Effect):
 
 @final
 @dataclass(frozen=True)
-class Averaging(Effect):
+class Averaging(EffectPart):
     """Averaged weights, which are evaluated and kept instead of the raw ones.
 
     Attributes:
@@ -240,7 +258,7 @@ class Averaging(Effect):
 
 @final
 @dataclass(frozen=True)
-class Callbacks(Effect):
+class Callbacks(EffectPart):
     """Lightning callbacks."""
 
     alone: ClassVar[bool] = False
@@ -257,9 +275,9 @@ class Effects:
     1.0
     """
 
-    parts: tuple[Effect, ...]
+    parts: tuple[EffectPart, ...]
 
-    def __init__(self, *parts: Effect) -> None:
+    def __init__(self, *parts: EffectPart) -> None:
         """Keeps the parts.
 
         Raises:
@@ -292,7 +310,7 @@ class Regularization:
         for owner in ("backbone", "head"):
             self.arguments(owner)
 
-    def __iter__(self) -> Iterator[tuple[str, Effect]]:
+    def __iter__(self) -> Iterator[tuple[str, EffectPart]]:
         """Yields option and part."""
         return iter(self._parts)
 
@@ -333,6 +351,15 @@ class Regularization:
             why = part.why_not(setting)
             if why is not None:
                 raise ValueError(f"regularization.{name} {why}")
+
+
+def _of_whole_items(setting: Setting) -> str | None:
+    if not setting.feature_mixing:
+        return None
+    return (
+        f"and augmentation.{setting.feature_mixing[0]} do not go together: it reads items that are "
+        "not mixed; leave one out"
+    )
 
 
 def _both(names: Sequence[str], what: str) -> ValueError:

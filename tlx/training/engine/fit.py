@@ -34,6 +34,7 @@ from tlx.training.engine.signals import StopFlag
 from tlx.training.loaders import InSteps, StepBatches
 from tlx.training.logs.progress import Display
 from tlx.training.logs.run_logger import RunLogger
+from tlx.training.reuse.repeated import store_references
 from tlx.training.reuse.source import Reuse
 
 log = logging.getLogger(__name__)
@@ -235,6 +236,9 @@ class Conductor(pl.Callback):
         """The loaders of the current stage: over stored activations where that is right."""
         if self.reuse is None:
             return train_loader, val_loader
+        references = self.module.references
+        if references is not None and not references.settled:
+            store_references(references, self.reuse, self.batches.order)
         progress = self.progress
         left = self.course.span.end - progress.step
         source = self.reuse.enter(

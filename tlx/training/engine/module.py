@@ -19,7 +19,7 @@ from tlx.methods import freezing
 from tlx.methods.order import step_seed
 from tlx.methods.schedules import Schedule
 from tlx.methods.stages import Layout, Span
-from tlx.methods.step import Step
+from tlx.methods.step import Referred, Step
 from tlx.tasks.task import Network, Task
 from tlx.training.collect import Collector
 from tlx.training.effects import (
@@ -33,6 +33,7 @@ from tlx.training.effects import (
 )
 from tlx.training.engine import batch_norm, sharding
 from tlx.training.engine.memory import AtOnce
+from tlx.training.reuse.references import References
 
 WHOLE = "whole"
 """Key of a part, under which it has what the loss of all parts is divided by."""
@@ -84,9 +85,12 @@ class Recipe:
 class TransferModule(pl.LightningModule):
     """Trains one stage of a recipe at a time; `enter` before each `fit`."""
 
-    def __init__(self, recipe: Recipe, *, total_steps: int) -> None:
+    def __init__(
+        self, recipe: Recipe, *, total_steps: int, references: References | None = None
+    ) -> None:
         """Wraps a recipe's network; `total_steps` is the whole budget."""
         super().__init__()
+        self.references = references
         self.network = recipe.network
         self.recipe = recipe
         self.total_steps = total_steps
@@ -195,6 +199,8 @@ class TransferModule(pl.LightningModule):
         """Sets modes, and remembers this rank's share."""
         self.train()
         self._share = (self.global_rank, self.trainer.world_size)
+        if self.references is not None:
+            self.references.to(self.device)
         self._anchor = {n: t.to(self.device) for n, t in self.recipe.anchor.items()}
         self._micro = 0
         self.set_lr()
@@ -223,16 +229,20 @@ class TransferModule(pl.LightningModule):
         reseed(seed)
         if recipe.mixing and recipe.accumulate == 1:
             batch = mix(recipe.mixing, soft(recipe.task, batch), seed)
-        terms = self._terms(batch, seed)
+        references = self.references
+        referred = {} if references is None else references.of(batch, self.step)
+        terms = self._terms(batch, seed, referred)
         for name, value in terms.items():
             self._add(name, value.detach())
         loss = functools.reduce(torch.add, terms.values())
         self.losses.append((self.step + 1, loss.detach()))
         if self._update is not None:
-            self._begun = terms, functools.partial(self._again, batch, seed)
+            self._begun = terms, functools.partial(self._again, batch, seed, referred)
         return loss
 
-    def _terms(self, batch: Batch, seed: int) -> dict[str, Tensor]:
+    def _terms(
+        self, batch: Batch, seed: int, referred: Mapping[str, Referred]
+    ) -> dict[str, Tensor]:
         """The loss of a micro-batch by its terms: the task's `loss`, and each penalty's name."""
         recipe, world = self.recipe, self._share[1]
         with batch_norm.explained():
@@ -266,7 +276,9 @@ class TransferModule(pl.LightningModule):
             # each is a mean over its part, which may be larger than others
             shares = self._counts(batch, weight) * parts / self._whole if parts > 1 else None
             for place, (name, penalty) in enumerate(self._penalties.items(), start=1):
-                value = penalty.of(step)
+                value = penalty.of(
+                    replace(step, reference=referred[name]) if name in referred else step
+                )
                 terms[name] = value if shares is None else value * shares[place]
         return terms
 
@@ -281,12 +293,14 @@ class TransferModule(pl.LightningModule):
             named = self.network.named_parameters()
             self._update.of(terms, again, {n: p for n, p in named if n in trains})
 
-    def _again(self, batch: Batch, seed: int) -> dict[str, Tensor]:
+    def _again(
+        self, batch: Batch, seed: int, referred: Mapping[str, Referred]
+    ) -> dict[str, Tensor]:
         """The terms of the step in hand at the weights of now, with the draws of its first pass."""
         reseed(seed)
         # one step moves running statistics once, whatever it computes
         with batch_norm.still(self.network), self.trainer.precision_plugin.train_step_context():
-            return self._terms(batch, seed)
+            return self._terms(batch, seed, referred)
 
     def settle(self, parts: list[Batch], step: int, rank: int) -> list[Batch]:
         """The parts of this rank's share of a batch, with what its loss is divided by.

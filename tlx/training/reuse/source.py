@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import pytorch_lightning as pl
 import torch
@@ -72,6 +72,25 @@ class Wishes:
     views: int = 0
     dtype: torch.dtype | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Storable(Protocol):
+    """A part of a network whose ends are stored: a cut, decoded inputs, a whole one."""
+
+    @property
+    def boundary(self) -> str:
+        """Where it ends."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one item's row."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of a row."""
+
+    def prefix(self, inputs: Any) -> Tensor:
+        """Rows [N, ...] of inputs."""
 
 
 @dataclass(frozen=True)
@@ -157,15 +176,16 @@ class Reuse:
         self._before = before
         self._computed, self._reused, self._served = 0, 0, Counter()
         batches: StepBatches = train_loader.batch_sampler
-        batches.views = 0
+        references = self.module.references
+        batches.views = 0 if references is None else references.views
         why = self.why_not()
         if why is None:
             try:
                 self.find()
             except NoCut as reason:
                 why = str(reason)
-        if why is None and self.training.seed is not None:
-            batches.views = self.wishes.views
+        if why is None:
+            batches.views = self.views
         if why is not None and self.wishes.store is not None:
             self.say(f"no activations are stored: {why}")
         if why is not None and self._may_store_inputs():
@@ -200,22 +220,40 @@ class Reuse:
 
     def why_not(self) -> str | None:
         """Why the stage cannot train from activations, as far as that is known without looking."""
-        recipe = self.module.recipe
+        references = self.module.references
         if self.wishes.store is None and not self.wishes.views:
             return "cache=off"
         if sharding.is_sharded(self.module.network):
             return "the network is sharded"
-        if recipe.mixing:
-            return f"{recipe.mixing[0].name} mixes inputs anew in each step"
-        if self.reads_inputs:
+        if self.reads_inputs or (references is not None and references.live):
             return "regularization needs the inputs in each step"
+        why = self.why_inputs_differ()
+        if why is None and self.module.recipe.task.targets.of_inputs:
+            return "the data's targets depend on its inputs"
+        return why
+
+    def why_inputs_differ(self) -> str | None:
+        """Why what a network gives for an item of training is another each time, or may be."""
+        mixing = self.module.recipe.mixing
+        if mixing:
+            return f"{mixing[0].name} mixes inputs anew in each step"
         if self.training.facts is None and not self.wishes.views:
             return self.training.why_unknown
         if self.training.seed is not None and not self.wishes.views:
             return "augmentation draws anew in each epoch (frozen.views=K stores K draws)"
-        if self.module.recipe.task.targets.of_inputs:
-            return "the data's targets depend on its inputs"
         return None
+
+    @property
+    def views(self) -> int:
+        """So many draws of a random augmentation are repeated; 0: it draws none, or anew."""
+        return 0 if self.training.seed is None else self.wishes.views
+
+    def first_inputs(self, count: int) -> Any:
+        """Inputs of the first training items, on the device."""
+        dataset = self.encoded(self.splits.train, self.training)
+        samples = [dataset[index, 0] for index in range(min(count, len(self.splits.train)))]
+        inputs = self.splits.collate([sample["input"] for sample in samples])
+        return placed(inputs, self.trainer.strategy.root_device)
 
     def find(self) -> Cut:
         """The network cut at the stage's boundary; times what lies below it, and works with it.
@@ -227,10 +265,8 @@ class Reuse:
         self.module.to(device)
         self.module.train()
         count = min(PROVED_ON, len(self.splits.train))
-        dataset = self.encoded(self.splits.train, self.training)
-        samples = [dataset[index, 0] for index in range(count)]
-        inputs = placed(self.splits.collate([sample["input"] for sample in samples]), device)
-        with self._precision():
+        inputs = self.first_inputs(count)
+        with self.precision():
             found = cutting.find(self.module.network, inputs)
             length, fixed = 0, False
             if found.needs_inputs:
@@ -353,9 +389,27 @@ class Reuse:
             StoreError: they do not fit, the store cannot be used, or it cannot be known what the
                 activations depend on.
         """
-        found, store = self._cut, self.wishes.store
-        assert found is not None
-        assert store is not None
+        assert self._cut is not None
+        return self.rows_at(self._cut, self._prefix, split, transform, views=views)
+
+    def rows_at(
+        self, part: Storable, prefix: str, split: Split, transform: Transform, *, views: int = 0
+    ) -> Rows:
+        """Rows of a split, view by view for each item, at the end of some part of a network.
+
+        Args:
+            part: the part.
+            prefix: a hash of all that it computes with.
+            split: of the data.
+            transform: of its items.
+            views: draws of each item; 0: one.
+
+        Raises:
+            StoreError: as of `rows`.
+        """
+        store, here = self.wishes.store, part is self._cut
+        if store is None:
+            raise StoreError("cache=off")
         if transform.facts is None:
             raise StoreError(transform.why_unknown)
         every = [(index, view) for index in range(len(split)) for view in range(max(views, 1))]
@@ -367,19 +421,22 @@ class Reuse:
             keys = [f"{keys[i]}~{sample_seed(seed, view, ids[i])}" for i, view in every]
 
         def compute(positions: Sequence[int]) -> Iterator[Tensor]:
-            return self._activations(split, transform, [every[position] for position in positions])
+            wanted = [every[position] for position in positions]
+            return self._activations(part, split, transform, wanted)
 
+        length = self._length if here else 0
         facts = {
-            "boundary": found.boundary,
-            "prefix": self._prefix,
+            "boundary": part.boundary,
+            "prefix": prefix,
             "transform": dict(transform.facts),
-            **({"length": self._length} if self._length else {}),
+            **({"length": length} if length else {}),
             **self.wishes.facts,
         }
-        dtype = self.wishes.dtype if isinstance(found, Cut) else None
+        dtype = self.wishes.dtype if isinstance(part, Cut) else None
+        shape = (length, *part.shape[1:]) if length else part.shape
         try:
             rows = store.rows(
-                facts, keys, shape=self._shape(), dtype=dtype or found.dtype, compute=compute,
+                facts, keys, shape=shape, dtype=dtype or part.dtype, compute=compute,
                 say=self.say,
             )  # fmt: skip
         except OSError as error:  # a folder that cannot be written to, say
@@ -394,36 +451,37 @@ class Reuse:
     def activations(self, split: Split, transform: Transform) -> Tensor:
         """Activations of a whole split, computed without the store."""
         positions = [(index, 0) for index in range(len(split))]
-        return torch.cat(list(self._activations(split, transform, positions)))
+        assert self._cut is not None
+        return torch.cat(list(self._activations(self._cut, split, transform, positions)))
 
     def _activations(
-        self, split: Split, transform: Transform, positions: Sequence[Position]
+        self, part: Storable, split: Split, transform: Transform, positions: Sequence[Position]
     ) -> Iterator[Tensor]:
-        found = self._cut
-        assert found is not None
-        self.say(f"computes {len(positions)} activations at {found.boundary}")
+        self.say(f"computes {len(positions)} activations at {part.boundary}")
         pools = by_length(positions, getattr(split, "lengths", None), pool=POOL * self.batch_size)
         batches = Chosen([positions[p] for pool in pools for p in pool], self.batch_size)
         dataset = self.encoded(split, transform)
         inputs = iter(loader(dataset, batches, collate=self.splits.collate, **self.loading))
         started = time.monotonic()
         for pool in pools:
-            parts = [self._activation(next(inputs)) for _ in range(0, len(pool), self.batch_size)]
+            parts = [
+                self._activation(part, next(inputs)) for _ in range(0, len(pool), self.batch_size)
+            ]
             yield torch.cat(parts)[torch.tensor(pool).argsort()]
-        if len(positions) >= self.batch_size:  # of a few, the loader's start takes the most
+        # of a few, the loader's start takes the most
+        if part is self._cut and len(positions) >= self.batch_size:
             self.prefix_s = (time.monotonic() - started) / len(positions)
 
-    def _activation(self, batch: Batch) -> Tensor:
+    def _activation(self, part: Storable, batch: Batch) -> Tensor:
         """Of a batch, as it is stored."""
-        assert self._cut is not None
-        prefix, device = self._cut.prefix, self.trainer.strategy.root_device
+        prefix, device = part.prefix, self.trainer.strategy.root_device
 
         def run(inputs: Any) -> Tensor:
             return prefix(placed(inputs, device)).cpu()
 
-        with self._precision():
+        with self.precision():
             made = torch.cat([rows for rows, _ in self.module.at_once.outputs(run, batch)])
-        if self._length:
+        if self._length and part is self._cut:
             made = lengthened(made, self._length, padding_side=self._padding_side)
         return made
 
@@ -459,7 +517,8 @@ class Reuse:
         targets = self.module.recipe.task.targets
         return Encoded(split, transform.encode, targets=targets, seed=transform.seed)
 
-    def _precision(self) -> Any:
+    def precision(self) -> Any:
+        """The context that networks run in."""
         return self.trainer.precision_plugin.forward_context()
 
     # -- evaluation ---------------------------------------------------------------------------
