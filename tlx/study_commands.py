@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 
 from tlx.base import disk, interrupts
 from tlx.base.secrecy import masked
+from tlx.base.shown import Lines
 from tlx.config.run import Option, typed
 from tlx.execution import rehearsal
 from tlx.results import manifest as manifests
@@ -164,7 +166,8 @@ def _log_summary(option: Option, folder: Path, tables: Mapping[str, Any]) -> Non
     logger = instantiate(option, info)
     for name in IN_WANDB:
         if name in tables:
-            logger.log_table(name, *writing.flat(tables[name]))
+            columns, rows = writing.flat(tables[name])
+            logger.log_view(name, partial(Lines, columns, rows))
     logger.finish("finished")
 
 

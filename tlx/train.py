@@ -3,8 +3,9 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from tlx import build
 from tlx.base import durable, interrupts
 from tlx.base.ends import Interrupted
+from tlx.base.shown import Lines, Making, Pictures, Shown
 from tlx.build import Plan
 from tlx.config import changes
 from tlx.config.run import Run
@@ -39,7 +41,11 @@ from tlx.training.loaders import Share
 from tlx.training.logs import tables
 from tlx.training.logs.loggers import RunInfo
 from tlx.training.logs.progress import Display
+from tlx.training.logs.run_logger import RunLogger
 from tlx.training.reuse.source import Reuse
+
+SAMPLES = 8
+"""Training items that loggers are given."""
 
 START = "start.json"
 """Beside a run's checkpoints: what its starting weights were found to be."""
@@ -90,7 +96,7 @@ def train(run: Run, folder: Path, *, init: str, rank: int, world: int) -> Record
         state = sharding.on_cpu(plan.model.network.state_dict())
         if rank == 0:
             save_weights(folder, plan, state)
-            show(loggers, plan, made)
+            show(loggers, plan, found)
             made = record.write_finished(folder, made, weights=run.keep != "record")
             kept = kept_weights.sentence(made)
             print(tables.result(made, folder, kept=kept), flush=True)
@@ -314,14 +320,21 @@ def write_predictions(
     folder: Path, name: str, split: Split, plan: Plan, collected: Collected
 ) -> None:
     """What the task says of a split: a line an item in NAME.csv, and its further files beside."""
-    task, raw, excerpt = plan.model.task, getattr(split, "raw", split), plan.splits.excerpt
+    task, raw = plan.model.task, getattr(split, "raw", split)
     columns = dict(task.columns(collected))
-    if excerpt is not None and task.reads == WHOLE_ITEMS:
-        columns["text"] = [excerpt(raw[index]["input"]) for index in range(len(raw))]
+    if task.reads == WHOLE_ITEMS and (texts := _as_text(raw, plan.splits.shown)) is not None:
+        columns["text"] = texts
     path = folder / "predictions" / f"{name}.csv"
     predictions.write(path, split.ids, columns)
     for ending, text in task.files(collected, raw).items():
         predictions.write_text(path.with_suffix(ending), text)
+
+
+def _as_text(raw: Split, show: Callable[[Any], Any] | None) -> list[str] | None:
+    """Each item as a line of text; None where the first one is none."""
+    if show is None or not len(raw) or not isinstance(show(raw[0]["input"]), str):
+        return None
+    return [show(raw[index]["input"]) for index in range(len(raw))]
 
 
 def write_generated(run: Run, folder: Path, plan: Plan, trainer: pl.Trainer) -> None:
@@ -465,24 +478,34 @@ def save_weights_like(folder: Path, other: Path, changed: Mapping[str, Tensor]) 
             file.write(data)
 
 
-def show(loggers: list[Any], plan: Plan, made: Record) -> None:
-    """Final figures for the loggers that show them."""
+def show(
+    loggers: Sequence[RunLogger], plan: Plan, reports: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Final figures, a few items, and what the task has to show, for the loggers that show them."""
     summary = {
-        f"{split}/{name}": value.value
-        for split, found in made.splits.items()
-        for name, value in found.metrics.items()
+        f"{split}/{name}": value["value"]
+        for split, report in reports.items()
+        for name, value in report["metrics"].items()
     }
+    views: dict[str, Making] = {}
+    if "test" in reports:
+        shown = plan.model.task.shown(reports["test"])
+        views = {f"test/{name}": make for name, make in shown.items()}
     for logger in loggers:
         logger.log_summary(summary)
-        test = made.splits.get("test")
-        if test is not None and test.confusion is not None:
-            logger.log_confusion("test/confusion", test.confusion, plan.splits.labels.names)
-        samples = [plan.splits.train[i] for i in range(min(8, len(plan.splits.train)))]
-        if plan.model.backbone.input_spec.get("kind") == "image":
-            names = plan.splits.labels.names
-            captions = [_caption(sample["target"], names) for sample in samples]
-            logger.log_images("train/samples", [s["input"] for s in samples], captions)
+        for key, make in {**views, "train/samples": partial(samples, plan)}.items():
+            logger.log_view(key, make)
 
 
-def _caption(target: Any, names: tuple[str, ...]) -> str:
-    return names[target] if isinstance(target, int) and len(names) > 1 else str(target)
+def samples(plan: Plan) -> Shown | None:
+    """The first training items, with what is asked of them; None where they cannot be shown."""
+    show, targets = plan.splits.shown, plan.model.task.targets
+    if show is None:
+        return None
+    raw = getattr(plan.splits.train, "raw", plan.splits.train)
+    items = [raw[index] for index in range(min(SAMPLES, len(raw)))]
+    inputs = [show(item["input"]) for item in items]
+    captions = [targets.written(item["target"]) for item in items]
+    if all(isinstance(each, str) for each in inputs):
+        return Lines(("input", "target"), list(zip(inputs, captions, strict=True)))
+    return Pictures(inputs, captions)

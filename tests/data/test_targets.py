@@ -43,6 +43,7 @@ def test_nothing_is_a_target_and_what_does_not_fit_is_named(kind):
     nothing = targets.nothing(["two", "words"])
     assert targets.check(nothing) is None
     assert targets.encode(nothing).shape == {"single": (), "tags": (2,)}.get(kind, (3,))
+    assert all(isinstance(targets.written(raw), str) for raw in RAW[kind])
     assert [targets.check(raw) for raw in RAW[kind]] == [None, None]
     assert all(
         str(raw) in targets.check(raw) or "values" in targets.check(raw) for raw in WRONG[kind]

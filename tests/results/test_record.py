@@ -50,6 +50,7 @@ def full_record(**changes) -> Record:
         selected=Selected(monitor="val/accuracy", mode="max", value=0.5, step=80),
         weights_id="abc",
         lineage=("parent",),
+        views=("per_class", "mine.view"),
         notes={"duplicates": {"train/test": 1}},
     )  # fmt: skip
     return Record(**{**given, **changes})

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
+from tlx.base.shown import Lines
 from tlx.report.arms_shown import on_split
 from tlx.report.figure import Figure, Variant
 from tlx.report.formats import Column, Table
@@ -40,6 +41,9 @@ class Odd:
 
     def soft(self, target):
         return target
+
+    def written(self, raw):
+        return "odd" if raw % 2 else "even"
 
     def check(self, raw):
         return None
@@ -96,6 +100,9 @@ class Parity:
 
     def generated(self, network, split, spec, *, seed):
         return {}
+
+    def shown(self, report):
+        return {"odd": lambda: Lines(["odd"], [[report["views"]["parity"]["odd"]]])}
 
     def solver(self):
         return None

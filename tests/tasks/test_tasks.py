@@ -16,11 +16,11 @@ import tlx.tasks
 from tlx.backbones.backbone import Backbone, Features
 from tlx.base.cells import rows
 from tlx.data.splits import Labels
-from tlx.results.record import Record, SplitRecord, from_json, to_json
-from tlx.results.record import typed as build_record
+from tlx.results.record import Record, from_json, to_json
 from tlx.tasks.classification import classification
 from tlx.tasks.multi_label import multi_label_classification
 from tlx.tasks.regression import regression
+from tlx.train import split_record
 
 C = 7
 NAMES = tuple(f"c{i}" for i in range(C))
@@ -128,8 +128,7 @@ def test_report_is_what_a_record_holds(made):
     task, batch, outputs = made
     collected = task.collect(outputs, batch)
     report = task.report(collected)
-    plain = json.loads(json.dumps(report, allow_nan=False))
-    split = build_record(SplitRecord, plain, "split")
+    split = split_record(json.loads(json.dumps(report, allow_nan=False)))
     record = Record(
         run="r", name="", status="finished", task="", seed=0, budget_steps=1, splits={"test": split}
     )

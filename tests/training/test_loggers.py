@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from tlx.base.secrecy import masked
+from tlx.base.shown import Lines, Matrix, Pictures
 from tlx.training.logs import loggers, wandb_logger
 from tlx.training.logs.run_logger import RunLogger
 
@@ -256,13 +257,15 @@ from pathlib import Path
 import numpy as np
 sys.path.insert(0, {tests!r})
 from test_loggers import run_info
+from tlx.base.shown import Matrix, Pictures
 from tlx.training.logs import loggers
 logger = loggers.wandb(run_info(sys.argv[1]))
 logger.log_metrics({{"train/loss": 1.5}}, step=3)
 logger.log_metrics({{"val/accuracy": 0.25}}, step=3)
 logger.log_metrics({{"train/loss": 0.5}}, step=2)
-logger.log_images("samples", [np.zeros((8, 8, 3), np.uint8)], ["a seven"], step=3)
-logger.log_confusion("confusion", [[1, 2], [3, 4]], ["u", "v"], step=3)
+pictures = Pictures([np.zeros((8, 8, 3), np.uint8)], ["a seven"])
+logger.log_view("samples", lambda: pictures, step=3)
+logger.log_view("confusion", lambda: Matrix(["u", "v"], [[1, 2], [3, 4]]), step=3)
 logger.log_summary({{"test/accuracy": 0.75}})
 logger.finalize("success")
 logger.log_metrics({{"train/loss": 0.25}}, step=4)
@@ -428,8 +431,8 @@ def test_whatever_breaks_in_wandb_is_a_warning(tmp_path, logged_out, caplog):
     real, logger._wandb_run = logger._wandb_run, Broken()
     for _ in range(3):
         logger.log_metrics({"a": 1.0}, step=0)
-    logger.log_images("x", [object()])
-    logger.log_confusion("x", [[1]], ["a", "b"])
+    logger.log_view("x", lambda: Pictures([object()], ["a"]))
+    logger.log_view("x", lambda: Matrix(["a", "b"], [[1]]))
     logger.log_summary({"a": 1})
     logger.finish("failed")
     assert caplog.text.count("log failed") == 1
@@ -466,10 +469,11 @@ def test_tensorboard_holds_scalars_pictures_and_hides_repeated_steps(tmp_path):
     second = loggers.tensorboard(run_info(tmp_path))
     second.resume(2)
     second.log_metrics({"loss": 30.0}, step=3)
-    second.log_images(
-        "samples", [Image.new("L", (8, 8)), np.zeros((8, 8, 3), np.uint8)], ["a", "b"]
-    )
-    second.log_confusion("confusion", [[1, 2], [3, 4]], ["u", "v"])
+    images = [Image.new("L", (8, 8)), np.zeros((8, 8, 3), np.uint8)]
+    second.log_view("samples", lambda: Pictures(images, ["a", "b"]))
+    second.log_view("confusion", lambda: Matrix(["u", "v"], [[1, 2], [3, 4]]))
+    second.log_view("texts", lambda: Lines(["input"], [["a text"]]))
+    second.log_view("nothing", lambda: None)
     second.log_summary({"accuracy": 0.5, "name": "x"})
     second.finalize("success")
     second.finish("finished")
@@ -482,7 +486,9 @@ def test_tensorboard_holds_scalars_pictures_and_hides_repeated_steps(tmp_path):
         (3, 30.0),
     ]
     assert events.Scalars("summary/accuracy")[0].value == 0.5
-    assert {"samples/0", "samples/1", "confusion"} <= set(events.Tags()["images"])
+    assert set(events.Tags()["images"]) == {"samples/0", "samples/1", "confusion"}
+    told = {"samples/captions", "confusion/counts", "texts"}
+    assert {name.removesuffix("/text_summary") for name in events.Tags()["tensors"]} == told
 
 
 def test_without_tensorboard_the_error_says_what_to_do(tmp_path, monkeypatch):
@@ -504,7 +510,13 @@ def test_every_logger_offers_everything_and_survives_several_fits(tmp_path, kind
     for step in range(2):
         logger.log_metrics({"loss": 1.0}, step=step)
         logger.finalize("success")
-    logger.log_images("images", [np.zeros((4, 4, 3), np.uint8)], ["x"])
-    logger.log_confusion("confusion", [[1, 0], [0, 1]], ["a", "b"])
+    made = []
+    for view in (
+        Pictures([np.zeros((4, 4, 3), np.uint8)], ["x"]),
+        Matrix(["a", "b"], [[1, 0], [0, 1]]),
+        Lines(["x"], [[1], ["two"]]),
+    ):
+        logger.log_view(type(view).__name__, lambda view=view: made.append(view) or view)
+    assert len(made) == (0 if kind == "csv" else 3)  # what cannot be shown is not made
     logger.log_summary({"test/accuracy": 0.5})
     logger.finish("finished")

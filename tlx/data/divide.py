@@ -16,7 +16,7 @@ from tlx.data import draw as subset
 from tlx.data.draw import Candidates, Draw
 from tlx.data.items import Medium, Pool
 from tlx.data.split_names import SPLITS
-from tlx.data.splits import Batch, Encode, Labels, Sample, Splits
+from tlx.data.splits import Encode, Labels, Splits
 from tlx.data.targets import KINDS
 
 LOG = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def divide(
     draw: Draw,
     medium: Medium,
     encoder: Callable[[Mapping[str, Any], Sequence[Any], bool], Encode],
-    collate: Callable[[list[Sample]], Batch],
+    collate: Callable[[Sequence[Any]], Any],
     label_changing: frozenset[str] = frozenset(),
     notes: Mapping[str, Any] | None = None,
     content: str = "",

@@ -71,7 +71,7 @@ class Splits:
         notes: for the record: quarantined files, duplicates between splits, subset sizes.
         prepare: from the backbone's input spec to the same Splits made ready for it (texts are
             tokenised once); None where nothing is to be done.
-        excerpt: from a raw input to a line of text that shows it; None: it is none of text.
+        shown: from a raw input to what shows it, a line of text or an image; None: nothing does.
         texts: the training texts, from which a backbone may learn its vocabulary.
         bucketed: whether a batch is made of items of like length; the training split then has
             `lengths`, one number an item.
@@ -91,7 +91,7 @@ class Splits:
     prepare: "Callable[[Mapping[str, Any]], Splits] | None" = None
     texts: Callable[[], Iterable[str]] | None = None
     bucketed: bool = False
-    excerpt: Callable[[Any], str] | None = None
+    shown: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuses evaluation sets whose names cannot be names of files, whoever made them.

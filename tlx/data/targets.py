@@ -56,6 +56,10 @@ class Targets(Protocol):
         """
         ...
 
+    def written(self, raw: Any) -> str:
+        """A raw target as a person reads it."""
+        ...
+
     def check(self, raw: Any) -> str | None:
         """What is wrong with a raw target, as what follows the item's name; None: nothing."""
         ...
@@ -88,6 +92,11 @@ class ClassTargets:
             return target
         return F.one_hot(target, len(self.labels.names)).float()
 
+    def written(self, raw: Any) -> str:
+        """See the protocol Targets."""
+        names = self.labels.names
+        return names[raw] if len(names) > 1 else str(raw)
+
     def check(self, raw: Any) -> str | None:
         """See the protocol Targets."""
         return _misplaced(raw, (raw,), self.labels)
@@ -118,6 +127,10 @@ class LabelTargets:
         """As they are."""
         return target.float()
 
+    def written(self, raw: Any) -> str:
+        """See the protocol Targets."""
+        return str(raw)
+
     def check(self, raw: Any) -> str | None:
         """See the protocol Targets."""
         return _of_other_length(raw, self.labels)
@@ -147,6 +160,10 @@ class NumberTargets:
     def soft(self, target: Tensor) -> Tensor:
         """Floats [N, K], also where K is 1 and the batch has [N]."""
         return (target[:, None] if target.ndim == 1 else target).float()
+
+    def written(self, raw: Any) -> str:
+        """See the protocol Targets."""
+        return str(raw)
 
     def check(self, raw: Any) -> str | None:
         """See the protocol Targets."""
@@ -182,6 +199,10 @@ class WordTargets:
             return target
         hot = F.one_hot(target.clamp(min=0), len(self.labels.names))
         return hot.float() * (target != IGNORED)[..., None]
+
+    def written(self, raw: Any) -> str:
+        """See the protocol Targets."""
+        return " ".join(self.labels.names[tag] for tag in raw)
 
     def check(self, raw: Any) -> str | None:
         """See the protocol Targets."""
@@ -235,6 +256,10 @@ class TextTargets:
         raise ValueError(
             "a language model's batches cannot be mixed; take mixup and cutmix out of augmentation"
         )
+
+    def written(self, raw: Any) -> str:
+        """See the protocol Targets."""
+        return ""
 
     def check(self, raw: Any) -> str | None:
         """Nothing: there is none yet."""

@@ -125,7 +125,7 @@ class Ends:
             train.save_weights(folder, plan, {**self.network.state_dict(), **outcome.head})
             self.example = folder
         member.tell()
-        train.show(member.loggers, plan, record)
+        train.show(member.loggers, plan, reports)
         for logger in member.loggers:
             logger.finish("finished")
         member.loggers = []

@@ -139,7 +139,7 @@ def _revive(item: dict[str, Any]) -> Any:
 def _quick(data: dict[str, Any]) -> Record:
     if data.pop("version") != record.VERSION or data["status"] not in record.STATUSES:
         raise ValueError
-    names = (*data["lineage"], *data["fused_with"])
+    names = (*data["lineage"], *data["fused_with"], *(data.get("views") or ()))
     if not all(type(data[key]) is list for key in _LISTS) or not set(map(type, names)) <= {str}:
         raise TypeError
     parameters, selected = data["parameters"], data["selected"]
@@ -148,6 +148,8 @@ def _quick(data: dict[str, Any]) -> Record:
     data["stages"] = tuple(_made(StageRecord, stage) for stage in data["stages"])
     data["splits"] = {name: _split(split) for name, split in data["splits"].items()}
     data["lineage"], data["fused_with"] = tuple(data["lineage"]), tuple(data["fused_with"])
+    if data.get("views") is not None:
+        data["views"] = tuple(data["views"])
     made: Record = _made(Record, data)
     return made
 

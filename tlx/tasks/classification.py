@@ -6,6 +6,7 @@ nothing.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar, final
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from tlx.backbones.backbone import Backbone
 from tlx.base.cells import Columns, Named, Ranked
 from tlx.base.ranges import Range
+from tlx.base.shown import Making, Matrix
 from tlx.data.splits import Batch, Labels, Split
 from tlx.data.targets import ClassTargets
 from tlx.methods import calibration, metrics
@@ -214,6 +216,11 @@ class Classification:
             "prediction": Named(names, _predicted(logits_NC).tolist()),
             "probabilities": likeliest(names, logits_NC.softmax(1)),
         }
+
+    def shown(self, report: Mapping[str, Any]) -> Mapping[str, Making]:
+        """The confusion of classes, where there are not too many."""
+        counts = report["confusion"]
+        return {} if counts is None else {"confusion": partial(Matrix, self.labels.names, counts)}
 
     def solver(self) -> CrossEntropy:
         """See the protocol Task."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tlx.backbones.backbone import Backbone
 from tlx.base.cells import Columns
 from tlx.base.ranges import Range
+from tlx.base.shown import Making
 from tlx.data.splits import IGNORED, Batch, Labels, Split
 from tlx.data.targets import TextTargets
 from tlx.data.text.inputs import WindowedText
@@ -223,6 +224,10 @@ class LanguageModeling:
         """`loss` (nats a token), `tokens`, `words`, `characters` and `spelled` of each window."""
         keys = ("loss", "tokens", "words", "characters", "spelled")
         return {key: collected[key].tolist() for key in keys}
+
+    def shown(self, report: Mapping[str, Any]) -> Mapping[str, Making]:
+        """Nothing."""
+        return {}
 
     def solver(self) -> None:
         """None: its heads are of words and tokens."""

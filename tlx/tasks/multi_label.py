@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tlx.backbones.backbone import Backbone
 from tlx.base.cells import Columns
 from tlx.base.ranges import Range
+from tlx.base.shown import Making
 from tlx.data.splits import Batch, Labels, Split
 from tlx.data.targets import LabelTargets
 from tlx.methods import metrics
@@ -182,6 +183,10 @@ class MultiLabel:
             "prediction": _named(names, _present(logits_NC)),
             "probabilities": likeliest(names, logits_NC.sigmoid()),
         }
+
+    def shown(self, report: Mapping[str, Any]) -> Mapping[str, Making]:
+        """Nothing."""
+        return {}
 
     def solver(self) -> BinaryCrossEntropy:
         """See the protocol Task."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
 from tlx.base.cells import Columns
+from tlx.base.shown import Making
 from tlx.data.splits import Batch, Labels, Split
 from tlx.data.targets import NumberTargets
 from tlx.methods import metrics
@@ -169,6 +170,10 @@ class Regression:
             key: [dict(zip(self.labels.names, row, strict=True)) for row in values_NK.tolist()]
             for key, values_NK in named.items()
         }
+
+    def shown(self, report: Mapping[str, Any]) -> Mapping[str, Making]:
+        """Nothing."""
+        return {}
 
     def solver(self) -> Error:
         """See the protocol Task."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone, Features
 from tlx.base.cells import Columns
+from tlx.base.shown import Making
 from tlx.data.splits import Batch, Labels, Split
 from tlx.data.targets import Targets
 from tlx.tasks.head_losses import HeadLoss
@@ -113,6 +114,10 @@ class Task(Protocol):
 
         Those of OF_TRUTH are of what is true, and left out where that is not known.
         """
+        ...
+
+    def shown(self, report: Mapping[str, Any]) -> Mapping[str, Making]:
+        """What loggers show of a split's report beside its figures, by name."""
         ...
 
     def solver(self) -> HeadLoss | None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tlx.backbones.backbone import Backbone
 from tlx.base.cells import Columns
 from tlx.base.ranges import Range
+from tlx.base.shown import Making
 from tlx.data.splits import IGNORED, Batch, Labels, Split
 from tlx.data.targets import WordTargets
 from tlx.data.text import columns
@@ -174,6 +175,10 @@ class TokenClassification:
         """`label` and `prediction`: the tags of an item's words, with blanks between."""
         target, predicted = self._tags(collected)
         return {"label": list(map(" ".join, target)), "prediction": list(map(" ".join, predicted))}
+
+    def shown(self, report: Mapping[str, Any]) -> Mapping[str, Making]:
+        """Nothing."""
+        return {}
 
     def solver(self) -> None:
         """None: its heads are of words and tokens."""

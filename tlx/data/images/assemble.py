@@ -1,6 +1,7 @@
 """From the images of a source to its Splits."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -72,7 +73,7 @@ def assemble(
     Raises:
         ValueError: a split is empty, targets do not fit the labels, or there are too few items.
     """
-    return divide(
+    made = divide(
         pools,
         labels,
         draw=draw,
@@ -84,3 +85,8 @@ def assemble(
         content=content,
         own_division=own_division,
     )
+    return replace(made, shown=_as_it_is)
+
+
+def _as_it_is(image: Image.Image) -> Image.Image:
+    return image

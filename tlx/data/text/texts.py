@@ -69,7 +69,7 @@ def from_texts(
         notes=notes,
         source=source,
     )
-    made = replace(made, texts=partial(_plain, made.train), excerpt=excerpt)
+    made = replace(made, texts=partial(_plain, made.train), shown=excerpt)
     return replace(made, prepare=partial(tokens.prepare, made, buckets=length_buckets))
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
 
+from tlx.base.shown import Making
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
@@ -78,28 +80,8 @@ class RunLogger(Logger, ABC):
         for step, metrics in rows:
             self.log_metrics(dict(metrics), step=step)
 
-    def log_images(
-        self,
-        key: str,
-        images: Sequence[Any],
-        captions: Sequence[str] | None = None,
-        *,
-        step: int | None = None,
-    ) -> None:
-        """Shows images (PIL, or uint8 arrays [H, W, 3]), with a caption each."""
-
-    def log_confusion(
-        self,
-        key: str,
-        matrix: Sequence[Sequence[int]],
-        names: Sequence[str],
-        *,
-        step: int | None = None,
-    ) -> None:
-        """Shows a confusion matrix, true classes as rows."""
-
-    def log_table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Shows a table, as of a study."""
+    def log_view(self, key: str, make: Making, *, step: int | None = None) -> None:
+        """Shows pictures, a matrix or a table, which a logger that shows none never makes."""
 
     def log_summary(self, figures: Mapping[str, Any]) -> None:
         """Keeps final figures, flat names such as `test/accuracy`."""

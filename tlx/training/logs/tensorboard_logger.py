@@ -7,6 +7,7 @@ from typing import Any, final
 import numpy as np
 from pytorch_lightning.utilities import rank_zero_only
 
+from tlx.base.shown import Making, Matrix, Pictures
 from tlx.training.logs.run_logger import RunInfo, RunLogger
 
 FOLDER = "tensorboard"
@@ -55,45 +56,32 @@ class TensorboardLogger(RunLogger):
             self.experiment.add_scalar(name, float(value), self._step)
 
     @rank_zero_only
-    def log_images(
-        self,
-        key: str,
-        images: Sequence[Any],
-        captions: Sequence[str] | None = None,
-        *,
-        step: int | None = None,
-    ) -> None:
-        """Shows images (PIL, or uint8 arrays [H, W, 3]); the captions as a list below."""
-        at = self._step if step is None else step
-        for index, image in enumerate(images):
+    def log_view(self, key: str, make: Making, *, step: int | None = None) -> None:
+        """Shows pictures one by one, a matrix as a grey picture too, and tables as text."""
+        at, shown = self._step if step is None else step, make()
+        if isinstance(shown, Pictures):
+            self._pictures(key, shown, at)
+        elif isinstance(shown, Matrix):
+            self._matrix(key, shown, at)
+        elif shown is not None:
+            self.experiment.add_text(key, _table(shown.columns, shown.rows), at)
+
+    def _pictures(self, key: str, shown: Pictures, at: int) -> None:
+        for index, image in enumerate(shown.images):
             pixels = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
             self.experiment.add_image(f"{key}/{index}", pixels, at, dataformats="HWC")
-        if captions is not None:
-            lines = "\n".join(f"{index}. {text}" for index, text in enumerate(captions))
-            self.experiment.add_text(f"{key}/captions", lines, at)
+        lines = "\n".join(f"{index}. {text}" for index, text in enumerate(shown.captions))
+        self.experiment.add_text(f"{key}/captions", lines, at)
 
-    @rank_zero_only
-    def log_confusion(
-        self,
-        key: str,
-        matrix: Sequence[Sequence[int]],
-        names: Sequence[str],
-        *,
-        step: int | None = None,
-    ) -> None:
-        """Shows a confusion matrix as a grey picture, rows normalised, and as a table."""
-        counts = np.asarray(matrix, dtype=np.float64)
+    def _matrix(self, key: str, shown: Matrix, at: int) -> None:
+        counts = np.asarray(shown.counts, dtype=np.float64)
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         side = max(1, 256 // len(counts))
         pixels = np.kron((255 * (1 - shares)).astype(np.uint8), np.ones((side, side), np.uint8))
-        at = self._step if step is None else step
         self.experiment.add_image(key, pixels, at, dataformats="HW")
-        head = ["| |" + "|".join(names) + "|", "|-" * (len(names) + 1) + "|"]
-        lines = [
-            f"|**{name}**|" + "|".join(str(int(count)) for count in row) + "|"
-            for name, row in zip(names, matrix, strict=True)
-        ]
-        self.experiment.add_text(f"{key}/counts", "\n".join(head + lines), at)
+        named = zip(shown.names, shown.counts, strict=True)
+        rows = [[f"**{name}**", *(int(count) for count in row)] for name, row in named]
+        self.experiment.add_text(f"{key}/counts", _table([" ", *shown.names], rows), at)
 
     @rank_zero_only
     def log_summary(self, figures: Mapping[str, Any]) -> None:
@@ -120,3 +108,9 @@ class TensorboardLogger(RunLogger):
             folder = str(Path(self.run.dir) / FOLDER)
             self._writer = self._open(folder, purge_step=self._purge_step, flush_secs=FLUSH_S)
             self._purge_step = None
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """In Markdown."""
+    head = [columns, ["-"] * len(columns)]
+    return "\n".join(f"|{'|'.join(map(str, line))}|" for line in [*head, *rows])

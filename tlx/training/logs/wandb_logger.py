@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast, final
@@ -17,6 +17,7 @@ from typing import Any, Literal, cast, final
 from pytorch_lightning.utilities import rank_zero_only
 
 from tlx.base.secrecy import masked, masked_text
+from tlx.base.shown import Lines, Making, Pictures, Shown
 from tlx.training.logs.run_logger import RunInfo, RunLogger
 
 logger = logging.getLogger(__name__)
@@ -60,66 +61,11 @@ class WandbLogger(RunLogger):
         self._log(dict(metrics), step)
 
     @rank_zero_only
-    def log_images(
-        self,
-        key: str,
-        images: Sequence[Any],
-        captions: Sequence[str] | None = None,
-        *,
-        step: int | None = None,
-    ) -> None:
-        """Shows images (PIL, or uint8 arrays [H, W, 3])."""
-        with self._harmless("log_images"):
-            if self.experiment is None:
-                return
-            import wandb
-
-            texts = captions if captions is not None else [None] * len(images)
-            shown = [
-                wandb.Image(image, caption=text) for image, text in zip(images, texts, strict=True)
-            ]
-            self._log({key: shown}, step)
-
-    @rank_zero_only
-    def log_confusion(
-        self,
-        key: str,
-        matrix: Sequence[Sequence[int]],
-        names: Sequence[str],
-        *,
-        step: int | None = None,
-    ) -> None:
-        """Shows a confusion matrix as W&B's own chart."""
-        with self._harmless("log_confusion"):
-            if self.experiment is None:
-                return
-            import wandb
-
-            columns: list[str | int] = ["Actual", "Predicted", "nPredictions"]
-            cells = [
-                [true, predicted, int(count)]
-                for true, row in zip(names, matrix, strict=True)
-                for predicted, count in zip(names, row, strict=True)
-            ]
-            chart = wandb.plot_table(
-                vega_spec_name=CONFUSION_CHART,
-                data_table=wandb.Table(columns=columns, data=cells),
-                fields={str(name): str(name) for name in columns},
-                string_fields={"title": key},
-            )
-            self._log({key: chart}, step)
-
-    @rank_zero_only
-    def log_table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Shows a table."""
-        with self._harmless("log_table"):
-            if self.experiment is None:
-                return
-            import wandb
-
-            named: list[str | int] = list(columns)
-            data = [list(row) for row in rows]
-            self._log({key: wandb.Table(columns=named, data=data, allow_mixed_types=True)}, None)
+    def log_view(self, key: str, make: Making, *, step: int | None = None) -> None:
+        """Shows pictures, a matrix as W&B's own chart, tables as they are."""
+        with self._harmless("log_view"):
+            if self.experiment is not None and (shown := make()) is not None:
+                self._log({key: _charted(key, shown)}, step)
 
     @rank_zero_only
     def log_summary(self, figures: Mapping[str, Any]) -> None:
@@ -220,6 +166,30 @@ class WandbLogger(RunLogger):
                 self._warned.add(what)
                 text = masked_text(str(error))
                 logger.warning("W&B %s failed: %s: %s", what, type(error).__name__, text)
+
+
+def _charted(key: str, shown: Shown) -> Any:
+    """As W&B shows it."""
+    import wandb
+
+    if isinstance(shown, Pictures):
+        captioned = zip(shown.images, shown.captions, strict=True)
+        return [wandb.Image(image, caption=text) for image, text in captioned]
+    if isinstance(shown, Lines):
+        rows = [list(row) for row in shown.rows]
+        return wandb.Table(columns=[*shown.columns], data=rows, allow_mixed_types=True)
+    columns: list[str | int] = ["Actual", "Predicted", "nPredictions"]
+    cells = [
+        [true, predicted, int(count)]
+        for true, row in zip(shown.names, shown.counts, strict=True)
+        for predicted, count in zip(shown.names, row, strict=True)
+    ]
+    return wandb.plot_table(
+        vega_spec_name=CONFUSION_CHART,
+        data_table=wandb.Table(columns=columns, data=cells),
+        fields={str(name): str(name) for name in columns},
+        string_fields={"title": key},
+    )
 
 
 def _text_keys(value: Any) -> Any:
