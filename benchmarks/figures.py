@@ -20,7 +20,7 @@ UNCOUNTED = ("testing", "project", "wrappers")
 
 FLOORS = (
     *("base", "methods", "results", "data", "backbones", "tasks", "config", "frozen", "training"),
-    *("report", "build", "execution", "train", "fused"),
+    *("report", "building", "execution", "train", "fused"),
     *("execution.execute", "execution.rehearsal", "use", "sweeps"),
     *("diagnose", "cache_commands", "study_commands", "commands", "cli", "__init__"),
 )

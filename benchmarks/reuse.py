@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks import made, pairs, template
-from tlx import build
+from tlx.building import plans
 from tlx.config.compose import compose
 from tlx.config.run import typed
 from tlx.execution import execute
@@ -266,10 +266,10 @@ def against_the_template(*, alone: int, epochs: int) -> str:
 
 def features_of(config: Any) -> template.Parts:
     """Features and targets of a run's splits."""
-    plan = build.plan(typed(config), init="none")
+    plan = plans.plan(typed(config), init="none")
     network, found = plan.model.network.eval(), {}
     for name in ("train", "val", "test"):
-        loader = build.eval_loader(typed(config), plan, getattr(plan.splits, name), Share())
+        loader = plan.eval_loader(getattr(plan.splits, name), Share())
         features, targets = [], []
         with torch.no_grad():
             for batch in loader:

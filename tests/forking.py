@@ -8,7 +8,7 @@ import multiprocessing
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
-        *("tlx.train", "timm", "sklearn.datasets", "pytorch_lightning", "tlx.frozen.store"),
+        *("tlx.train.train", "timm", "sklearn.datasets", "pytorch_lightning", "tlx.frozen.store"),
         *("tlx.backbones.transformers.text", "transformers.models.bert.modeling_bert"),
         *("tlx.sweeps.search", "optuna.storages._rdb.storage"),
         "sqlalchemy.dialects.postgresql.psycopg",

@@ -190,16 +190,16 @@ def dump_samples() -> None:
 
 def dump_weights() -> None:
     """Sabotage: each rank writes its weights down when training is over."""
-    from tlx import train
+    from tlx.train import evaluation
 
-    original = train.evaluate
+    original = evaluation.evaluate
 
-    def patched(config: Any, plan: Any, trainer: Any, module: Any, folder: Path, **kw: Any) -> Any:
-        state = {n: t.cpu() for n, t in module.network.state_dict().items()}
-        torch.save(state, folder / f"weights-{kw['share'].rank}.pt")
-        return original(config, plan, trainer, module, folder, **kw)
+    def patched(session: Any) -> Any:
+        state = {n: t.cpu() for n, t in session.plan.model.network.state_dict().items()}
+        torch.save(state, session.folder / f"weights-{session.share.rank}.pt")
+        return original(session)
 
-    train.evaluate = patched
+    evaluation.evaluate = patched
 
 
 class All:

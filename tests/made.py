@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlx import build
 from tlx.backbones.backbone import Features
 from tlx.backbones.timm.networks import timm
+from tlx.building.networks import layout, with_adapters
 from tlx.config.run import Option
 from tlx.data.splits import Labels, Sample
 from tlx.methods.order import Order
@@ -68,10 +68,10 @@ def network(
     torch.manual_seed(0)
     backbone = timm(name=name, init="none", image_size=size, **kwargs)
     if strategy is not None:
-        backbone = build.with_adapters(backbone, Option.of(strategy), seed=0)
+        backbone = with_adapters(backbone, Option.of(strategy), seed=0)
     task = classification(LABELS)
     made = Network(backbone.module, task.head(backbone, dropout=0.0), backbone.features)
-    return made, build.layout(made, backbone), backbone.head_level
+    return made, layout(made, backbone), backbone.head_level
 
 
 def small(*, norm: bool = False) -> tuple[Network, Layout]:

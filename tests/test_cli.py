@@ -16,12 +16,13 @@ import yaml
 
 import launching
 import tlx
-from tlx import cli, diagnose, use
+from tlx import cli, diagnose
 from tlx.config.compose import compose
 from tlx.config.run import typed
 from tlx.execution import execute, runs
 from tlx.execution.lineage import Located
 from tlx.results import record
+from tlx.use.evaluate import evaluate
 
 SMALL = [
     "dataset=digits",
@@ -219,7 +220,7 @@ def test_evaluation_on_other_data_of_the_same_classes(trained, capsys):
 
 
 def test_keys_alone_change_the_runs_own_data(trained):
-    found = use.evaluate(trained, overrides=["dataset.labels_per_class=2"])
+    found = evaluate(trained, overrides=["dataset.labels_per_class=2"])
     assert found["val"]["n"] == 20
     assert found["test"]["n"] == record.read(trained).splits["test"].n
 
@@ -244,9 +245,9 @@ def test_evaluation_on_wrong_data_is_refused(trained, capsys, overrides, says):
 @pytest.fixture
 def photos(trained, tmp_path):
     """Some test images of the run's own data as PNG files, with their ids."""
-    from tlx import build
+    from tlx.building.calls import splits
 
-    test = build.splits(runs.read_run(trained).dataset).test
+    test = splits(runs.read_run(trained).dataset).test
     folder = tmp_path / "photos"
     (folder / "deeper").mkdir(parents=True)
     ids = {}
@@ -483,17 +484,19 @@ def test_a_circle_is_refused(name, more, own, tmp_path, capsys):
 
 
 def test_the_head_is_kept_on_request(trained, tmp_path):
-    from tlx import build
+
+    from tlx.building.calls import regularization, splits
+    from tlx.building.networks import model
 
     config = tlx.compose([*SMALL, "init_head=keep"])
     run = typed(config)
-    effects = build.regularization(run)
-    labels = build.splits(run.dataset).labels
+    effects = regularization(run)
+    labels = splits(run.dataset).labels
     path = str(trained / runs.WEIGHTS)
-    state = build.model(run, labels, effects=effects, init=path).network.state_dict()
+    state = model(run, labels, effects=effects, init=path).network.state_dict()
     kept = launching.weights(trained)
     assert all(torch.equal(state[name], kept[name]) for name in kept)
-    new = build.model(run.changed(init_head="new"), labels, effects=effects, init=path)
+    new = model(run.changed(init_head="new"), labels, effects=effects, init=path)
     state = new.network.state_dict()
     assert not torch.equal(state["head.linear.weight"], kept["head.linear.weight"])
     assert all(torch.equal(state[n], kept[n]) for n in kept if n.startswith("backbone."))
@@ -787,7 +790,7 @@ def test_force_keeps_the_earlier_result_until_the_new_one_is_there(copied, monke
         raise ValueError("the data is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr("tlx.train.train", broken)
+        patch.setattr("tlx.train.train.train", broken)
         with pytest.raises(ValueError, match="gone"):
             execute.train(place, force=True)
         with pytest.raises(ValueError, match="gone"):

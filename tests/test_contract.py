@@ -15,8 +15,10 @@ from safetensors.torch import load_file
 
 import tiny
 from texts import alternating
-from tlx import build
 from tlx.backbones.timm.networks import least_image_size
+from tlx.building import budgets
+from tlx.building.calls import regularization, splits
+from tlx.building.networks import model
 from tlx.config import schema
 from tlx.config.check import check
 from tlx.config.compose import compose
@@ -109,10 +111,10 @@ def metrics(folder):
 def moved_and_stayed(config, folder):
     """In each stage something that trains has moved; what no stage trains is as it was."""
     run = typed(config)
-    data = build.splits(run.dataset)
-    effects = build.regularization(run)
-    made = build.model(run, data.labels, effects=effects, texts=data.texts, init="none")
-    stages = build.stages(run, made.layout)
+    data = splits(run.dataset)
+    effects = regularization(run)
+    made = model(run, data.labels, effects=effects, texts=data.texts, init="none")
+    stages = budgets.stages(run, made.layout)
     now = load_file(folder / runs.WEIGHTS)
     before = dict(made.network.named_parameters())
     assert all(torch.isfinite(value).all() for value in now.values())

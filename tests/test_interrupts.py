@@ -95,12 +95,12 @@ def run_of(folder: Path) -> Path:
 
 STEP = "tlx.training.engine.module:TransferModule.training_step"
 PHASES: dict[str, tuple[str, int]] = {
-    "data": ("tlx.build:splits", 1),
+    "data": ("tlx.building.plans:splits", 1),
     "training": (STEP, 8),
     "validation": ("tlx.training.engine.module:TransferModule.validation_step", 1),
     "saving": ("tlx.training.engine.checkpoints:_write", 1),
-    "evaluation": ("tlx.train:collect", 2),
-    "writing": ("tlx.train:save_weights", 1),
+    "evaluation": ("tlx.training.engine.fit:by_trainer", 2),
+    "writing": ("tlx.train.finish:save_weights", 1),
     "goodbye": ("tlx.training.logs.csv_logger:CsvLogger.finish", 1),
 }
 INT, TERM, HUP, USR1 = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1

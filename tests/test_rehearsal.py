@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from tlx import build, cli
+from tlx import cli
+from tlx.building import plans
 from tlx.config.compose import compose
 from tlx.config.run import typed
 from tlx.execution import rehearsal
@@ -32,7 +33,7 @@ def checked(config):
 
 
 def planned(config):
-    build.plan(typed(config), init="none")
+    plans.plan(typed(config), init="none")
 
 
 @pytest.mark.parametrize("strategy", ["gradual", "chain_thaw", "freezeout"])

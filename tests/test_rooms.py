@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tlx"
 MODEL_ROOMS = {"tasks", "backbones", "data", "methods"}
 # what runs: execution/, and what it calls and is called by
 EXECUTION = {"execution", "fused", "train", "use"}
-BELOW_EXECUTION = {"build", "config", "frozen", "results", "training", *MODEL_ROOMS}
+BELOW_EXECUTION = {"building", "config", "frozen", "results", "training", *MODEL_ROOMS}
 MAY_IMPORT: dict[str, set[str]] = {
     "base": set(),
     "methods": {"base.ranges"},
@@ -25,8 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("methods.stages", "results.grammar", "results.reading", "results.record"),
     },
     "report": {"config.check", "results"},
-    "training": MODEL_ROOMS | {"frozen", "config.schema"},
-    "build": {"config", "training", "frozen", *MODEL_ROOMS},
+    "training": MODEL_ROOMS | {"frozen", "config.run", "config.schema"},
+    "building": {"config", "training", "frozen", *MODEL_ROOMS},
     **{name: EXECUTION | BELOW_EXECUTION for name in EXECUTION},
     "diagnose": {"config", "results"},
     "sweeps": {"execution", "config", "data.images.digits", "results", "training.engine.pruning"},
@@ -115,8 +115,8 @@ def test_what_runs_imports_only_what_stands_before_it(path):
 
 def test_the_table_notices_a_wrong_import(tmp_path):
     file = tmp_path / "wrong.py"
-    file.write_text("from tlx.training import fit\nimport tlx.build\n")
-    assert inner(file) == {"training.fit", "build"}
+    file.write_text("from tlx.training import fit\nimport tlx.building\n")
+    assert inner(file) == {"training.fit", "building"}
     assert not inner(file) & {f"{room}.fit" for room in MAY_IMPORT["methods"]}
 
 

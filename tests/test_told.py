@@ -2,7 +2,8 @@
 
 import pytest
 
-from tlx import build
+from tlx.building import plans
+from tlx.building.budgets import check_warmup
 from tlx.config.compose import compose
 from tlx.config.run import typed
 from tlx.methods import schedules
@@ -16,7 +17,7 @@ IMAGES = [
 
 
 def planned(*overrides):
-    return build.plan(typed(compose([*IMAGES, *overrides])), init="none")
+    return plans.plan(typed(compose([*IMAGES, *overrides])), init="none")
 
 
 def spans(*ends):
@@ -38,10 +39,10 @@ def spans(*ends):
 )
 def test_a_warm_up_must_end_before_what_it_warms_up(schedule, ends, fits):
     if fits:
-        build.check_warmup(schedule, spans(*ends))
+        check_warmup(schedule, spans(*ends))
         return
     with pytest.raises(ValueError, match=r"schedule\.warmup_\w+=.*never be reached"):
-        build.check_warmup(schedule, spans(*ends))
+        check_warmup(schedule, spans(*ends))
 
 
 def test_a_run_with_a_longer_warm_up_is_refused_by_its_epochs():
@@ -74,7 +75,7 @@ def test_unknown_words_of_tfidf_are_those_that_are_no_term(tmp_path):
         lines = [f'"{text}",{label}' for text, label in zip(rows, "xy", strict=True)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *lines]))
     for features, unknown in ((2, (2, 1, 4)), (50, (0, 1, 2))):
-        plan = build.plan(
+        plan = plans.plan(
             typed(
                 compose(
                     [

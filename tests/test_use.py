@@ -14,11 +14,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from tlx import cli, use
+from tlx import cli
 from tlx.backbones.timm.networks import timm
 from tlx.backbones.weights import files as weights
 from tlx.execution import finished, runs
 from tlx.results import record
+from tlx.use.evaluate import evaluate
+from tlx.use.export import export
+from tlx.use.predict import Predictor
 
 SMALL = [
     *("dataset=image_folder", "dataset.labels_per_class=6", "dataset.val_fraction=0.3"),
@@ -104,9 +107,9 @@ def test_images_are_normalised_as_in_training_once_the_starting_weights_are_gone
     assert f"mean 0.1, 0.2, 0.3; std 0.6, 0.7, 0.8 (of {start}" in capsys.readouterr().out
     shutil.rmtree(start)
     (folder,) = [path.parent for path in (tmp_path / "runs").glob("*/record.json")]
-    (row,) = use.Predictor(folder).predict([tmp_path / "photos" / "cat" / "00.png"])
+    (row,) = Predictor(folder).predict([tmp_path / "photos" / "cat" / "00.png"])
     out = tmp_path / "out"
-    assert use.export(folder, into=out)
+    assert export(folder, into=out)
     plain = timm_lib.create_model(f"local-dir:{out}", pretrained=True).eval()
     data = timm_lib.data.resolve_model_data_config(plain)
     assert {key: list(data[key]) for key in stated} == stated
@@ -173,38 +176,38 @@ def test_weights_that_are_not_there_yet(copied):
 
 def test_other_data_is_evaluated_whole_though_it_is_small(trained, tmp_path):
     root = photos(tmp_path / "other", n=10, seed=1)
-    found = use.evaluate(trained, overrides=[f"dataset.root={root}"])
-    whole = use.evaluate(trained, overrides=["dataset=image_folder", f"dataset.root={root}"])
+    found = evaluate(trained, overrides=[f"dataset.root={root}"])
+    whole = evaluate(trained, overrides=["dataset=image_folder", f"dataset.root={root}"])
     assert found["test"]["n"] == whole["test"]["n"] == 20
     assert found.keys() == {"test"}
     limited = [f"dataset.root={root}", "dataset.labels_per_class=1"]
-    assert use.evaluate(trained, overrides=limited)["val"]["n"] == 2
+    assert evaluate(trained, overrides=limited)["val"]["n"] == 2
 
 
 def test_other_classes_are_what_is_complained_of(trained, tmp_path):
     root = photos(tmp_path / "other", classes=("ant", "bee"), n=8)
     with pytest.raises(runs.RunError, match="same classes"):
-        use.evaluate(trained, overrides=[f"dataset.root={root}"])
+        evaluate(trained, overrides=[f"dataset.root={root}"])
 
 
 def test_data_of_one_class_and_of_new_ones(trained, tmp_path, caplog):
     root = photos(tmp_path / "dogs", classes=("dog",), n=5, seed=3)
-    found = use.evaluate(trained, overrides=[f"dataset.root={root}"])
+    found = evaluate(trained, overrides=[f"dataset.root={root}"])
     assert [row["support"] for row in found["test"]["per_class"]] == [0, 5]
     assert "no item of 'cat'" in caplog.text
     photos(tmp_path / "dogs2", classes=("dog", "emu"), n=2)
     with pytest.raises(runs.RunError, match=r"not trained on: 'emu' \(2\)"):
-        use.evaluate(trained, overrides=[f"dataset.root={tmp_path / 'dogs2'}"])
+        evaluate(trained, overrides=[f"dataset.root={tmp_path / 'dogs2'}"])
 
 
 def test_a_copy_of_the_runs_own_data_is_divided_as_it_was(trained, tmp_path, caplog):
     copy = shutil.copytree(runs.read_config(trained)["dataset"]["root"], tmp_path / "copy")
-    found = use.evaluate(trained, overrides=[f"dataset.root={copy}"])
+    found = evaluate(trained, overrides=[f"dataset.root={copy}"])
     kept = record.read(trained).splits
     assert {name: each["n"] for name, each in found.items()} == {n: kept[n].n for n in found}
     assert "the data that" in caplog.text
     caplog.clear()
-    use.evaluate(trained, overrides=["dataset.split_seed=1"])
+    evaluate(trained, overrides=["dataset.split_seed=1"])
     assert "may have been trained on" in caplog.text
 
 
@@ -218,7 +221,7 @@ def test_the_runs_own_data_stays_limited(trained, tmp_path):
         [f"dataset.root={own}/../own"],
         ["dataset=image_folder", f"dataset.root={own}"],
     ):
-        found = use.evaluate(trained, overrides=overrides)
+        found = evaluate(trained, overrides=overrides)
         assert found["val"]["n"] == 12
         assert found["test"]["n"] == n
 

@@ -68,7 +68,7 @@ def load(run: str, *, runs_dir: str = "runs") -> Any:
         run: a run id, a part of one that no other run has, or a folder.
         runs_dir: where runs live.
     """
-    from tlx import use
     from tlx.execution import runs
+    from tlx.use.predict import Predictor
 
-    return use.Predictor(runs.find(run, runs_dir=runs_dir))
+    return Predictor(runs.find(run, runs_dir=runs_dir))

@@ -97,10 +97,10 @@ def train(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Evaluates a finished run, on its own data or on what the overrides say."""
-    from tlx import use
+    from tlx.use.evaluate import evaluate
 
     folder = runs.find(args.run, runs_dir=args.runs_dir)
-    found = use.evaluate(folder, overrides=args.overrides, config_dir=args.config_dir)
+    found = evaluate(folder, overrides=args.overrides, config_dir=args.config_dir)
     for split, report in found.items():
         for name, value in report["metrics"].items():
             low, high = value["low"], value["high"]
@@ -112,9 +112,9 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     """Predicts files with a finished run."""
-    from tlx import use
+    from tlx.use.predict import Predictor
 
-    rows = use.Predictor(runs.find(args.run, runs_dir=args.runs_dir)).predict(args.inputs)
+    rows = Predictor(runs.find(args.run, runs_dir=args.runs_dir)).predict(args.inputs)
     if args.output is None:
         write_rows(sys.stdout, rows)
         return 0
@@ -182,11 +182,11 @@ def _why_rounding(before: Record) -> str:
 
 def export(args: argparse.Namespace) -> int:
     """Writes weights and config that timm, transformers or peft loads."""
-    from tlx import use
+    from tlx.use.export import export as write
 
     folder = runs.find(args.run, runs_dir=args.runs_dir)
     into = args.into or folder / "export"
-    for path in use.export(folder, into=into, onnx=args.onnx, adapter=args.adapter):
+    for path in write(folder, into=into, onnx=args.onnx, adapter=args.adapter):
         print(path)
     return 0
 

@@ -151,7 +151,7 @@ def _show_report(
 
 def _log_summary(option: Option, folder: Path, tables: Mapping[str, Any]) -> None:
     """Shows a study's tables in W&B, as a run of its own in the study's group."""
-    from tlx.build import instantiate
+    from tlx.building.calls import instantiate
     from tlx.report import writing
     from tlx.training.logs.run_logger import RunInfo
 

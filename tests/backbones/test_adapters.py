@@ -328,7 +328,7 @@ def test_a_run_without_adapters_has_none_to_write(tmp_path):
 @pytest.mark.slow
 def test_peft_is_imported_with_adapters_only():
     code = (
-        "import sys; from tlx import build, use; from tlx.execution import execute; "
+        "import sys; from tlx.building import plans; from tlx.use import evaluate, predict; "
         "from tlx.backbones.timm.networks import timm; "
         "from tlx.backbones.transformers.text import transformers; "
         "timm(name='test_vit', init='none'); "

@@ -15,11 +15,13 @@ from transformers.models.auto import modeling_auto as auto
 
 from cover import cover
 from tiny import TEXTS, batch
-from tlx import build
 from tlx.backbones.adapters import peft as adapters
 from tlx.backbones.export.networks import ExportError, export
 from tlx.backbones.transformers import evidence
 from tlx.backbones.transformers.language_heads import is_causal
+from tlx.building.calls import regularization
+from tlx.building.networks import model
+from tlx.building.rehearsals import rehearse
 from tlx.config.compose import compose
 from tlx.config.identity import normalise
 from tlx.config.run import typed
@@ -93,12 +95,12 @@ def used(kind, unit, strategy, folder, kwargs):
     """`refused: …`, `no form: …`, or how far the exported network is off, of its largest output."""
     config = config_of(kind, unit, strategy, kwargs)
     run = typed(config)
-    effects = build.regularization(run)
+    effects = regularization(run)
     try:
-        build.rehearse(run, effects)
+        rehearse(run, effects)
     except ValueError as error:
         return f"refused: {error}"
-    made = build.model(run, LABELS[unit], effects=effects, texts=lambda: TEXTS, init="none")
+    made = model(run, LABELS[unit], effects=effects, texts=lambda: TEXTS, init="none")
     spec, network = made.backbone.input_spec, made.network.train()
     inputs = batch(spec, [9, 4])
     if unit == "word":

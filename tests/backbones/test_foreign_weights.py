@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 import tlx
-from tlx import build
 from tlx.backbones.timm.networks import timm
 from tlx.backbones.weights import files as weights
 from tlx.backbones.weights import kinds as weight_kinds
 from tlx.backbones.weights.key_rules import KeyRules, renamed
+from tlx.building.calls import regularization
+from tlx.building.networks import model
 from tlx.config.check import CheckError
 from tlx.config.run import typed
 from tlx.data.splits import Labels
@@ -274,9 +275,9 @@ def kept(path, *more, classes=7):
         ["backbone=timm", f"backbone.name={NAME}", f"backbone.init={path}", "init_head=keep", *more]
     )
     run = typed(config)
-    effects = build.regularization(run)
+    effects = regularization(run)
     labels = Labels("single", tuple("abcdefghij"[:classes]))
-    return build.model(run, labels, effects=effects, init=str(path))
+    return model(run, labels, effects=effects, init=str(path))
 
 
 @pytest.mark.parametrize("name", ["fc", "linear", "module.fc"])

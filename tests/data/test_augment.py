@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tlx import build
+from tlx.building.calls import augmentations
 from tlx.config.compose import compose
 from tlx.config.places import conf_dir
 from tlx.config.run import typed
@@ -39,7 +39,7 @@ def picture(width=40, height=30):
 
 def made(option):
     config = compose([f"augmentation=[{option}]"], check=False)
-    return build.augmentations(typed(config))
+    return augmentations(typed(config))
 
 
 def run(augmentations, seed, *, train=True, size=(40, 30), **options):

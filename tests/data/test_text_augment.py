@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import texts
-from tlx import build
+from tlx.building.calls import augmentations
 from tlx.config.check import check
 from tlx.config.compose import compose
 from tlx.config.places import conf_dir
@@ -35,7 +35,7 @@ seeds = st.integers(0, 1000)
 
 
 MADE = {
-    option: build.augmentations(typed(compose([f"augmentation=[{option}]"], check=False)))[0]
+    option: augmentations(typed(compose([f"augmentation=[{option}]"], check=False)))[0]
     for option in OPTIONS
 }
 

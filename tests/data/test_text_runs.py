@@ -6,11 +6,12 @@ import math
 
 import pytest
 
-from tlx import use
 from tlx.config.check import check
 from tlx.config.compose import compose
 from tlx.execution import execute, runs
 from tlx.report.views import samples
+from tlx.use.evaluate import evaluate
+from tlx.use.predict import Predictor
 
 BASE = [
     *("trainer=cpu", "trainer.epochs=null", "trainer.steps=3", "trainer.batch_size=8"),
@@ -107,9 +108,9 @@ def test_prediction_of_texts_is_that_of_the_run(files, kind):
     texts = [lines[int(row["id"].rpartition(":")[2]) - 1].rpartition(",")[0] for row in told]
     (files / "some.txt").write_text(f"\ufeff{texts[0]}\n\n {texts[1]}\u2028\n", "utf-8")
     assert [row["text"] for row in told] == texts
-    found = use.Predictor(folder).predict([files / "some.txt", *texts[2:]], batch_size=3)
+    found = Predictor(folder).predict([files / "some.txt", *texts[2:]], batch_size=3)
     assert found[1]["path"] == f"{files / 'some.txt'}:3"
-    whole = use.Predictor(folder).predict([files / "a.csv"])
+    whole = Predictor(folder).predict([files / "a.csv"])
     assert [row["path"] for row in whole] == [f"{files / 'a.csv'}:{i}" for i in range(2, 42)]
     assert {row["text"]: row["prediction"] for row in told}.items() <= {
         row["text"]: row["prediction"] for row in whole
@@ -118,15 +119,15 @@ def test_prediction_of_texts_is_that_of_the_run(files, kind):
     for mine, theirs in zip(found, told, strict=True):
         assert mine["probabilities"] == pytest.approx(json.loads(theirs["probabilities"]), abs=1e-5)
     with pytest.raises(ValueError, match="text 2 is empty"):
-        use.Predictor(folder).predict([texts[0], ""])
+        Predictor(folder).predict([texts[0], ""])
     with pytest.raises(FileNotFoundError, match=r"missing\.txt does not exist"):
-        use.Predictor(folder).predict([str(files / "missing.txt")])
-    assert len(use.Predictor(folder).predict(["a fine and lovely text " * 20])) == 1
+        Predictor(folder).predict([str(files / "missing.txt")])
+    assert len(Predictor(folder).predict(["a fine and lovely text " * 20])) == 1
     pairs = [f"dataset.path={files}/a.csv", "dataset.pair_column=label"]
     with pytest.raises(runs.RunError, match="has pairs, and the run was trained on single texts"):
-        use.evaluate(folder, overrides=pairs)
+        evaluate(folder, overrides=pairs)
     other = ["dataset=text_csv", f"dataset.path={files}/a.csv"]
-    assert use.evaluate(folder, overrides=other).keys() == {"val", "test"}
+    assert evaluate(folder, overrides=other).keys() == {"val", "test"}
     (files / "one.csv").write_text("\n".join(lines[:1] + lines[1:3]) + "\n", "utf-8")
-    two = use.evaluate(folder, overrides=[f"dataset.path={files}/one.csv"])
+    two = evaluate(folder, overrides=[f"dataset.path={files}/one.csv"])
     assert {name: report["n"] for name, report in two.items()} == {"test": 2}

@@ -23,9 +23,9 @@ from transformers import (
 
 from cuts import enter, names_from, near, same, state, unchanged
 from made import CLASSES
-from tlx import build
 from tlx.backbones.backbone import Features
 from tlx.backbones.timm.networks import least_image_size, pooled, timm
+from tlx.building.networks import layout
 from tlx.data.encoder import hash_of
 from tlx.frozen.cut import Cut, NoCut
 from tlx.frozen.cutting import find
@@ -87,7 +87,7 @@ def built(name, *, dropout=0.0, **options):
     network = Network(
         backbone.module, linear_head(backbone, CLASSES, dropout=dropout), backbone.features
     )
-    return network, build.layout(network, backbone), size
+    return network, layout(network, backbone), size
 
 
 def family(name, **options):

@@ -7,13 +7,15 @@ from transformers import AutoModelForSequenceClassification
 
 import tiny
 from texts import alternating
-from tlx import cli, use
+from tlx import cli
 from tlx.backbones.backbone import Features
 from tlx.config.compose import compose
 from tlx.execution import execute, finished
 from tlx.results import record
 from tlx.tasks import heads
 from tlx.tasks.task import Network
+from tlx.use.evaluate import evaluate
+from tlx.use.export import export
 
 SIZES = ",".join(f"{key}:{value}" for key, value in tiny.ALL["bert"].items())
 
@@ -96,7 +98,7 @@ def test_a_normed_head_trains_alone_from_stored_activations_as_from_computed_one
         folder = tmp_path / cache / made.run
         assert bool(record.read(folder).cached) == (cache == "auto")
         found[cache] = record.read(folder).splits["test"].metrics["loss"].value
-        for split, report in use.evaluate(folder, overrides=[]).items():
+        for split, report in evaluate(folder, overrides=[]).items():
             was = record.read(folder).splits[split].metrics["loss"].value
             assert report["metrics"]["loss"]["value"] == pytest.approx(was, abs=1e-6)
     assert found["auto"] == pytest.approx(found["off"], abs=1e-5)
@@ -105,7 +107,7 @@ def test_a_normed_head_trains_alone_from_stored_activations_as_from_computed_one
 def test_an_exported_run_gives_its_own_logits(given, tmp_path):
     made = execute.run(compose(given))
     folder = tmp_path / "runs" / made.run
-    use.export(folder, into=tmp_path / "out")
+    export(folder, into=tmp_path / "out")
     theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
     _, ours = finished.load(folder)
     ours.network.eval()

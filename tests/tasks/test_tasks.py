@@ -20,7 +20,7 @@ from tlx.results.record import Record, from_json, to_json
 from tlx.tasks.classification import classification
 from tlx.tasks.multi_label import multi_label_classification
 from tlx.tasks.regression import regression
-from tlx.train import split_record
+from tlx.train.records import split_record
 
 C = 7
 NAMES = tuple(f"c{i}" for i in range(C))

@@ -7,13 +7,14 @@ import torch
 from safetensors import safe_open
 
 import launching
-from tlx import cli, use
+from tlx import cli
 from tlx.backbones.adapters import peft as adapters
 from tlx.backbones.export.networks import overlay
 from tlx.config.compose import compose
 from tlx.execution import execute, finished
 from tlx.results import record
 from tlx.training.engine import checkpoints
+from tlx.use.evaluate import evaluate
 
 BASE = [
     *("dataset=digits", "dataset.labels_per_class=6", "backbone=timm", "backbone.name=test_vit"),
@@ -37,7 +38,7 @@ def run(runs_dir, *overrides):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_loaded_run_gives_its_own_figures(kind, tmp_path):
     folder = run(tmp_path, *KINDS[kind])
-    found = use.evaluate(folder, overrides=[])
+    found = evaluate(folder, overrides=[])
     for split, report in found.items():
         was = record.read(folder).splits[split].metrics["loss"].value
         assert report["metrics"]["loss"]["value"] == pytest.approx(was, abs=1e-6)

@@ -23,8 +23,8 @@ from transformers import (
 
 import launching
 import tiny
-from tlx import build
 from tlx.backbones.export.networks import export
+from tlx.building import plans
 from tlx.config.compose import compose
 from tlx.config.identity import normalise
 from tlx.config.run import typed
@@ -78,7 +78,7 @@ FORMS = {
 )
 def test_losses_and_weights_are_the_trainers(case, tmp_path):
     config = normalise(compose([*BASE, *CASES[case], f"runs_dir={tmp_path / 'runs'}"]))
-    plan = build.plan(typed(config), init="none")
+    plan = plans.plan(typed(config), init="none")
     start = exported(plan, plan.model.network.state_dict(), tmp_path / "start")
     trainer = reference(config, plan, start, frozen=FROZEN.get(case, ()))
     folder = tmp_path / "runs" / execute.run(config).run
@@ -116,7 +116,7 @@ def reference(config, plan, folder, *, frozen):
     network = FORMS[unit].from_pretrained(folder)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(not name.startswith(frozen))
-    order = build.order_of(typed(config), plan)
+    order = plan.order
     positions = [item for step in range(STEPS) for item in order.batch_at(step)[1]]
     items = ITEMS[unit](plan.splits.train.raw, tokenizer)
     collator = DataCollatorWithPadding if unit == "pooled" else DataCollatorForTokenClassification

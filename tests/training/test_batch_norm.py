@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import made
-from tlx import build
 from tlx.backbones.backbone import Features
+from tlx.building import plans
 from tlx.config.compose import compose
 from tlx.config.run import typed
 from tlx.config.schema import Trainer
@@ -84,7 +84,7 @@ def test_there_are_both_kinds() -> None:
 )
 def test_the_keys_are_named_before_training(overrides: list[str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        build.plan(typed(compose([*DIGITS, *overrides])), init="none")
+        plans.plan(typed(compose([*DIGITS, *overrides])), init="none")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_the_keys_are_named_before_training(overrides: list[str], says: str) -> 
     [["frozen.norm_stats=freeze"], ["freeze_strategy=linear_probe"], ["backbone.image_size=64"]],
 )
 def test_one_item_is_enough_where_no_variance_is_taken_of_one_value(overrides: list[str]) -> None:
-    build.plan(typed(compose([*DIGITS, "trainer.batch_size=1", *overrides])), init="none")
+    plans.plan(typed(compose([*DIGITS, "trainer.batch_size=1", *overrides])), init="none")
 
 
 def test_a_network_that_is_told_by_its_first_step_names_the_keys(tmp_path: Any) -> None:

@@ -8,8 +8,10 @@ from torch.nn import functional as F
 import launching
 import tiny
 from texts import alternating
-from tlx import build
 from tlx.backbones.backbone import Features
+from tlx.building import plans
+from tlx.building.calls import regularization
+from tlx.building.rehearsals import rehearse
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
 from tlx.config.run import typed
@@ -137,7 +139,7 @@ def test_what_cannot_be_mixed_is_refused(more, message, tmp_path):
     config = compose([*ALWAYS, *TEXTS, "dataset=text_csv", MIXED, *more], check=False)
     config["dataset"] = {**config["dataset"], "path": "texts.tsv"}
     with pytest.raises(ValueError, match=message):
-        build.rehearse(typed(config), build.regularization(typed(config)))
+        rehearse(typed(config), regularization(typed(config)))
 
 
 def test_images_cannot_be_mixed_as_texts_but_features_can(texts):
@@ -148,9 +150,9 @@ def test_images_cannot_be_mixed_as_texts_but_features_can(texts):
 
 def test_a_stack_mixes_nothing(tmp_path):
     words = [*IMAGES, "freeze_strategy=linear_probe", f"runs_dir={tmp_path}"]
-    check_recipe(build.plan(typed(compose([*ALWAYS, *words])), init="none"))
+    check_recipe(plans.plan(typed(compose([*ALWAYS, *words])), init="none"))
     with pytest.raises(CannotFuse, match="feature_mixup mixes features anew"):
-        check_recipe(build.plan(typed(compose([*ALWAYS, *words, MIXED])), init="none"))
+        check_recipe(plans.plan(typed(compose([*ALWAYS, *words, MIXED])), init="none"))
 
 
 @pytest.mark.parametrize("alpha", [0.0, -1.0])

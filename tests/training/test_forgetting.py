@@ -11,13 +11,13 @@ import pytest
 import launching
 import tiny
 from launching import KillAt
-from tlx import use
 from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
 from tlx.execution import execute, runs
 from tlx.results import record
-from tlx.train import START, _known_start
+from tlx.train.evaluation import START, _known_start
 from tlx.training.logs import tables
+from tlx.use.evaluate import evaluate
 
 BASE = [
     *("trainer=cpu", "trainer.epochs=null", "trainer.steps=4", "trainer.batch_size=8"),
@@ -71,7 +71,7 @@ def test_before_is_the_starting_run_and_after_the_final_one(kind, old, new, tmp_
     assert re.search(r"^│ source_before +│ +60 │", capsys.readouterr().out, re.MULTILINE)
     asked = [f"dataset.path={new}", f"dataset.source_text={old}"]
     for name, owner in {"source_before": parent, "source": child}.items():
-        found = use.evaluate(tmp_path / "runs" / owner.run, overrides=asked)["source"]
+        found = evaluate(tmp_path / "runs" / owner.run, overrides=asked)["source"]
         mine = child.splits[name]
         assert mine.n == found["n"] == 60
         for metric, value in found["metrics"].items():

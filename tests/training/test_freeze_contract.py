@@ -9,7 +9,7 @@ import yaml
 from torch import Tensor, nn
 
 import made
-from tlx import build
+from tlx.building.calls import instantiate
 from tlx.config.run import Option
 from tlx.methods import freezing
 from tlx.methods.stages import Layout, Stage
@@ -64,7 +64,7 @@ def node_of(strategy: str) -> dict[str, Any]:
 
 
 def stages_of(strategy: str, layout: Layout) -> tuple[Stage, ...]:
-    made_stages: tuple[Stage, ...] = build.instantiate(Option.of(node_of(strategy)), layout)
+    made_stages: tuple[Stage, ...] = instantiate(Option.of(node_of(strategy)), layout)
     return made_stages
 
 

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 
-from tlx import build, train
 from tlx.base.ends import Interrupted
+from tlx.building import plans
 from tlx.config import changes
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
@@ -24,11 +24,12 @@ from tlx.execution import execute, runs
 from tlx.methods.probes import Solution
 from tlx.training.engine import solve as probe
 from tlx.training.engine.course import Course, Selection
-from tlx.training.engine.module import TransferModule
 from tlx.training.engine.signals import StopFlag
+from tlx.training.loaders import Share
 from tlx.training.logs.progress import Display
 from tlx.training.optimizers import lbfgs
 from tlx.training.reuse import fixed
+from tlx.training.session import STORE, Session
 
 BASE = [
     *("dataset=digits", "backbone=timm", "backbone.name=test_resnet", "backbone.init=none"),
@@ -63,7 +64,7 @@ def features_of(config, plan):
     network = plan.model.network.eval()
     found = {}
     for name in ("train", "val", "test"):
-        loader = build.eval_loader(typed(config), plan, getattr(plan.splits, name), train.Share())
+        loader = plan.eval_loader(getattr(plan.splits, name), Share())
         with torch.no_grad():
             parts = [(network.with_features(b["input"])[0].pooled, b["target"]) for b in loader]
         found[name] = [torch.cat(part).numpy() for part in zip(*parts, strict=True)]
@@ -75,7 +76,7 @@ def test_accuracy_equals_sklearns_on_the_same_features(tmp_path):
     made, folder, config = run(
         tmp_path, f"optimizer.penalties={penalties}", "optimizer.tolerance=1e-6"
     )
-    found = features_of(config, build.plan(typed(config), init="none"))
+    found = features_of(config, plans.plan(typed(config), init="none"))
     chosen = made.notes["lbfgs"]
     features, targets = found["train"]
     solver = LogisticRegression(
@@ -140,9 +141,9 @@ def test_tfidf_stays_sparse_and_is_sklearns(tmp_path, monkeypatch):
         with pytest.raises(Interrupted, match="after 0 passes"):
             execute.run(config)
     made = execute.run(config)
-    assert not list((tmp_path / build.STORE).rglob("*.*"))  # no dense row is stored
+    assert not list((tmp_path / STORE).rglob("*.*"))  # no dense row is stored
     (stage,) = made.stages
-    plan = build.plan(typed(config), init="none")
+    plan = plans.plan(typed(config), init="none")
     assert (stage.boundary, stage.computed) == (
         "backbone",
         len(plan.splits.train) + len(plan.splits.val),
@@ -361,19 +362,18 @@ def test_other_optimizers_are_left_alone():
 def test_more_than_a_linear_head_is_refused_before_anything_is_solved(tmp_path):
     """Where the config cannot tell."""
     config = compose([*BASE, "dataset.labels_per_class=5", f"runs_dir={tmp_path}"])
-    plan = build.plan(typed(config), init="none")
+    plan = plans.plan(typed(config), init="none")
     (span,) = plan.spans
     more = {**span.stage.trains, "backbone.conv1.0.weight": 1.0}
     wider = replace(span, stage=replace(span.stage, trains=more))
-    trainer = train.trainer_of(typed(config), tmp_path, plan, [])
-    module = TransferModule(plan.recipe, total_steps=1)
-    reuse = build.reuse(typed(config), plan, trainer, module)
+    session = Session(tmp_path, plan, Share())
+    assert session.reuse is not None
     with pytest.raises(ValueError, match=r"backbone\.conv1\.0\.weight.*linear_probe"):
-        probe.fit(
-            trainer,
-            module,
-            exact=plan.exact,
+        probe.solve(
+            session.trainer,
+            session.module,
+            exact=plan.procedure.exact,
             course=Course((wider,), pace=plan.pace, selection=plan.selection),
-            reuse=reuse,
+            reuse=session.reuse,
             display=Display(total_steps=1, stages=["head"], metric="accuracy", silent=True),
         )

@@ -6,11 +6,14 @@ import torch
 import launching
 import tiny
 from texts import alternating
-from tlx import build, cli, use
+from tlx import cli
 from tlx.backbones.adapters import peft as adapters
+from tlx.building.calls import regularization, splits
+from tlx.building.networks import model
 from tlx.config.compose import compose
 from tlx.execution import execute, runs
 from tlx.results import record
+from tlx.use.evaluate import evaluate
 
 KINDS = ("prompt", "prefix")
 SIZES = ",".join(f"{key}:{value}" for key, value in tiny.ALL["bert"].items())
@@ -40,7 +43,7 @@ def test_a_loaded_run_gives_its_own_figures_and_stored_nothing(kind, given, tmp_
     made = record.read(folder)
     assert not made.cached
     assert 0 < made.parameters.trainable < 1000
-    for split, report in use.evaluate(folder, overrides=[]).items():
+    for split, report in evaluate(folder, overrides=[]).items():
         was = made.splits[split].metrics["loss"].value
         assert report["metrics"]["loss"]["value"] == pytest.approx(was, abs=1e-6)
     state = launching.weights(folder)
@@ -52,9 +55,9 @@ def test_a_loaded_run_gives_its_own_figures_and_stored_nothing(kind, given, tmp_
 def _fresh(folder):
     """The run's network before it was trained."""
     run = runs.read_run(folder)
-    data = build.splits(run.dataset)
-    effects = build.regularization(run)
-    made = build.model(run, data.labels, effects=effects, texts=data.texts, init="none")
+    data = splits(run.dataset)
+    effects = regularization(run)
+    made = model(run, data.labels, effects=effects, texts=data.texts, init="none")
     return made.network.state_dict()
 
 

@@ -391,7 +391,7 @@ def run_here(folder: Path, *, init: str | None = None, run: Run | None = None) -
         Busy: another process is at work on it.
         Lost: another rank is gone, or was silent for too long.
     """
-    from tlx.train import train as train_
+    from tlx.train.train import train as train_
 
     cores.limit_torch()
     run = runs.read_run(folder) if run is None else run

@@ -9,14 +9,15 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from tlx import build
 from tlx.backbones.weights import stated
 from tlx.base import sealed
-from tlx.build import Model
+from tlx.building.calls import regularization
+from tlx.building.networks import model
 from tlx.config.run import Run
 from tlx.data.splits import Labels
 from tlx.execution import lineage, runs
 from tlx.results import reading, record
+from tlx.tasks.model import Model
 from tlx.training.engine import checkpoints
 
 
@@ -74,10 +75,10 @@ def load(folder: Path) -> tuple[Run, Model]:
     run = runs.read_run(folder)
     said = facts(folder)
     labels = Labels(kind=said["kind"], names=tuple(said["labels"]))
-    made = build.model(
+    made = model(
         run,
         labels,
-        effects=build.regularization(run),
+        effects=regularization(run),
         tokenizer=said["input_spec"].get("tokenizer"),
         saved=said["input_spec"],
         init="none",

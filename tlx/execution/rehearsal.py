@@ -23,8 +23,9 @@ def rehearse(arms: Iterable[tuple[str, Run]]) -> list[str]:
     Raises:
         ValueError: training would refuse the run, in the same words; of arms, all that it would.
     """
-    from tlx import build
     from tlx.backbones.weights.files import NotFetched
+    from tlx.building.calls import regularization
+    from tlx.building.rehearsals import rehearse as rehearse_network
     from tlx.execution.teachers import check_runs
 
     seen: set[str] = set()
@@ -39,9 +40,9 @@ def rehearse(arms: Iterable[tuple[str, Run]]) -> list[str]:
             continue
         seen.add(key)
         try:
-            effects = build.regularization(run)
+            effects = regularization(run)
             check_runs(run, effects)
-            rehearsed = build.rehearse(run, effects)
+            rehearsed = rehearse_network(run, effects)
         except NotFetched as error:
             notes[f"{arm or 'the network'} was not tried: {error}"] = None
         except ValueError as error:

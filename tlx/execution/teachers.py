@@ -4,30 +4,30 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
-from tlx import build
-from tlx.build import Model, Plan
+from tlx.building.networks import model
 from tlx.config.run import Run
 from tlx.execution import finished, runs
+from tlx.tasks.model import Model
 from tlx.training.effects import Reference, Regularization
 from tlx.training.reuse.references import OUTPUTS, FrozenNetwork, References
+from tlx.training.session import Plan
 
 START = "start"
 OF_HEAD = frozenset({"head_bias"})
 """Keys of an input spec that no input depends on."""
 
 
-def references_of(run: Run, plan: Plan) -> References | None:
+def references_of(plan: Plan) -> References | None:
     """The frozen networks that a run's options read; None where none reads any.
 
     Args:
-        run: its config.
-        plan: of it, whose network has its starting weights.
+        plan: of a run, whose network has its starting weights.
 
     Raises:
         RunError: a finished run cannot be found, or has no weights.
         ValueError: a network does not fit the run.
     """
-    parts = plan.effects.of(Reference)
+    run, parts = plan.run, plan.effects.of(Reference)
     models: dict[str, Model] = {}
     reads: dict[str, set[str]] = {}
     for option, part in parts.items():
@@ -67,7 +67,7 @@ def _model(run: Run, plan: Plan, of: str) -> Model:
     full = {"_target_": "tlx.methods.strategies.full"}
     plain = run.changed(freeze_strategy=full, init_head="new")
     none, texts = Regularization(), plan.splits.texts
-    return build.model(plain, plan.splits.labels, effects=none, texts=texts, init=of)
+    return model(plain, plan.splits.labels, effects=none, texts=texts, init=of)
 
 
 def _folder(run: Run, of: str) -> Path:

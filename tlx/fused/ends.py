@@ -12,13 +12,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tlx import train
 from tlx.fused.judging import at_once, outputs_of
 from tlx.fused.members import Member
 from tlx.methods.bootstrap import RESAMPLES
 from tlx.results import record as record_
 from tlx.results.record import Record
 from tlx.tasks import together
+from tlx.train import finish
+from tlx.train.records import record_of
 
 REPORTS_AT_ONCE = 8
 """Runs whose final figures are computed together, at most."""
@@ -68,7 +69,7 @@ class Ends:
         """Of runs with the same data: figures of every split, outputs where they are written."""
         first = group[0][0]
         plan, data = first.plan, first.data
-        named = {"val": plan.splits.val, "test": plan.splits.test, **plan.splits.extra}
+        named = plan.evaluated
         most = max(RESAMPLES, *(len(split) for split in named.values()))
         count = min(at_once(first, most), REPORTS_AT_ONCE)
         for start in range(0, len(group), count):
@@ -109,10 +110,9 @@ class Ends:
         course.leave_stage(sizes)
         others = tuple(name for name in self.names if name != folder.name)
         member.wall_s += time.monotonic() - begun
-        record = train.record_of(
-            member.entrant.run,
-            folder,
+        record = record_of(
             plan,
+            folder,
             course.progress,
             reports,
             member.wall_s,
@@ -122,13 +122,13 @@ class Ends:
         outcome = Outcome(record, outputs, dict(zip(names, head, strict=True)), self.example)
         # the trunk is the same in all: others copy this file, with their own heads in it
         if self.example is None:
-            train.save_weights(folder, plan, {**self.network.state_dict(), **outcome.head})
+            finish.save_weights(folder, plan, {**self.network.state_dict(), **outcome.head})
             self.example = folder
         member.tell()
-        train.show(member.loggers, plan, reports)
+        finish.show(member.loggers, plan, reports)
         for logger in member.loggers:
             logger.finish("finished")
-        member.loggers = []
+        member.loggers = ()
         return outcome
 
     def record(self, member: Member, outcome: Outcome) -> None:
@@ -137,9 +137,9 @@ class Ends:
         for name, outputs_NC in outcome.outputs.items():
             split = plan.splits.test if name == "test" else plan.splits.extra[name]
             collected = together.collected(plan.model.task, outputs_NC, member.data.targets(split))
-            train.write_predictions(folder, name, split, plan, collected)
+            finish.write_predictions(folder, name, split, plan, collected)
         if outcome.example is not None:
-            train.save_weights_like(folder, outcome.example, outcome.head)
+            finish.save_weights_like(folder, outcome.example, outcome.head)
         stays = member.entrant.run.keep != "record"
         record_.write_finished(folder, outcome.record, weights=stays)
         self.over(folder, None)

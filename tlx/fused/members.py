@@ -5,16 +5,16 @@ Shapes: N items, D features.
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from torch import Tensor, nn
 
-from tlx import build
-from tlx.build import Plan
+from tlx.building.calls import ready, regularization, splits
+from tlx.building.networks import keep_kept_head, new_head
+from tlx.building.plans import sibling
 from tlx.config.run import Run
 from tlx.config.solving import stacks_as
 from tlx.execution import runs
@@ -26,9 +26,11 @@ from tlx.tasks.heads import LinearHead
 from tlx.training.effects import Regularization
 from tlx.training.engine import pruning
 from tlx.training.engine.course import Course
-from tlx.training.engine.module import TransferModule
+from tlx.training.engine.referee import Referee
 from tlx.training.logs.progress import Display
+from tlx.training.logs.run_logger import RunLogger
 from tlx.training.reuse.source import Reuse
+from tlx.training.session import Plan, Session
 
 BYTES_OF_A_NUMBER = 24
 """Of a head's parameter in a stack: value, two moments, gradient, best, a copy, in float32."""
@@ -59,15 +61,14 @@ class Member:
         plan: its own data, selection and recipe; the network is the first run's.
         data: activations of its data.
         course: where it stands.
+        referee: judges its validations.
         head: its head as it starts.
         order: of its samples.
+        rows: of the log, which its loggers have not been given yet.
         loggers: of the run.
-        display: writes how far it is.
-        pruner: of a search's trial.
         best: parameters of the best validation.
         carried: optimizer state by parameter that it goes on from.
         logged: step of the last row of the training log.
-        rows: of the log, which its loggers have not been given yet.
         wall_s: its share of the time.
     """
 
@@ -75,15 +76,14 @@ class Member:
     plan: Plan
     data: "Data"
     course: Course
+    referee: Referee
     head: nn.Module
     order: Order
-    loggers: list[Any]
-    display: Display
-    pruner: Callable[[int, Mapping[str, float]], bool] | None
+    rows: list[tuple[int, Mapping[str, float]]]
+    loggers: tuple[RunLogger, ...] = ()
     best: tuple[Tensor, ...] | None = None
     carried: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     logged: int = 0
-    rows: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     wall_s: float = 0.0
 
     @property
@@ -95,7 +95,7 @@ class Member:
         """Gives its loggers what they have not been given yet."""
         for logger in self.loggers:
             logger.log_rows(self.rows)
-        self.rows = []
+        self.rows.clear()
 
 
 @dataclass
@@ -148,21 +148,17 @@ class Data:
         return rows.float().to(self.reuse.trainer.strategy.root_device)
 
 
-def gather(
-    entrants: Sequence[Entrant], plan: Plan, trainer: pl.Trainer, module: TransferModule
-) -> list[Member]:
+def gather(entrants: Sequence[Entrant], session: Session) -> list[Member]:
     """The runs, with their activations; those of the same data share them.
 
     Args:
         entrants: the runs.
-        plan: of the first.
-        trainer: of the first.
-        module: of the first, in its stage.
+        session: of the first, whose module is in its stage.
 
     Raises:
         CannotFuse: the runs' data does not fit together, or a head is not linear.
     """
-    data = _data(entrants, plan, trainer, module)
+    data = _data(entrants, session)
     return [_member(each, data[_data_key(each.run)]) for each in entrants]
 
 
@@ -209,10 +205,9 @@ def _check_effects(effects: Regularization) -> None:
         raise CannotFuse(f"regularization.{others[0]} is not for stacks of heads")
 
 
-def _data(
-    entrants: Sequence[Entrant], plan: Plan, trainer: pl.Trainer, module: TransferModule
-) -> dict[str, Data]:
+def _data(entrants: Sequence[Entrant], session: Session) -> dict[str, Data]:
     """The activations of each set of splits."""
+    plan = session.plan
     data_of: dict[str, Data] = {}
     for each in entrants:
         key = _data_key(each.run)
@@ -221,13 +216,13 @@ def _data(
         its_plan = plan
         if data_of:
             # the network is the first run's; what differs is which items it is shown
-            splits = build.ready(build.splits(each.run.dataset), plan.model.backbone.input_spec)
-            its_plan = replace(plan, splits=splits)
+            data = ready(splits(each.run.dataset), plan.model.backbone.input_spec)
+            its_plan = replace(plan, run=each.run, splits=data)
         if its_plan.splits.labels != plan.splits.labels:
             raise CannotFuse("the runs have other labels")
         if len(its_plan.splits.train) != len(plan.splits.train):
             raise CannotFuse("the runs have training sets of other sizes")
-        reuse = build.reuse(each.run, its_plan, trainer, module)
+        reuse = its_plan.reuse(session.trainer, session.module)
         why = "cache=off" if reuse is None else reuse.why_not()
         if reuse is None or why is not None:
             raise CannotFuse(str(why))
@@ -245,44 +240,42 @@ def _data(
 
 
 def _member(entrant: Entrant, data: Data) -> Member:
-    run, shared = entrant.run, data.plan
-    effects = build.regularization(run)
+    run, model = entrant.run, data.plan.model
+    effects = regularization(run)
     _check_effects(effects)
-    task = shared.model.task
-    recipe = replace(
-        shared.recipe,
-        schedule=build.instantiate(run.schedule),
-        lr=run.optimizer.arguments["lr"],
-        effects=effects,
-        seed=run.seed,
-    )
     try:
-        build.check_warmup(recipe.schedule, shared.spans)
+        plan = sibling(data.plan, run, effects=effects)
     except ValueError as error:  # alone, it is refused
         raise CannotFuse(str(error)) from error
-    selection = build.selection(run, task, effects)
-    plan = replace(shared, recipe=recipe, selection=selection, effects=effects)
-    head = build.new_head(run, task, shared.model.backbone, effects=effects)
-    build.keep_kept_head(run, head, shared.model.backbone, init=entrant.init)
+    head = new_head(run, model.task, model.backbone, effects=effects)
+    keep_kept_head(run, head, model.backbone, init=entrant.init)
     if not isinstance(head, LinearHead):
         raise CannotFuse("the head is not linear")
+    display = Display(
+        total_steps=plan.pace.total_steps,
+        stages=[span.stage.name for span in plan.spans],
+        metric=plan.selection.metric,
+        silent=True,
+        file=entrant.folder / runs.PROGRESS,
+        every_s=1.0,
+    )
+    rows: list[tuple[int, Mapping[str, float]]] = []
+    course = plan.course
+    referee = Referee(
+        course,
+        display=display,
+        log=lambda row: rows.append((course.progress.step, row)),
+        pruner=pruning.hook(entrant.folder, every=plan.pace.eval_every),
+    )
     return Member(
         entrant=entrant,
         plan=plan,
         data=data,
-        course=Course(plan.spans, pace=plan.pace, selection=selection),
+        course=course,
+        referee=referee,
         head=head,
-        order=build.order_of(run, plan),
-        loggers=[],
-        display=Display(
-            total_steps=plan.pace.total_steps,
-            stages=[span.stage.name for span in plan.spans],
-            metric=selection.metric,
-            silent=True,
-            file=entrant.folder / runs.PROGRESS,
-            every_s=1.0,
-        ),
-        pruner=pruning.hook(entrant.folder, every=plan.pace.eval_every),
+        order=plan.order,
+        rows=rows,
     )
 
 

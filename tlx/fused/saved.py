@@ -5,7 +5,6 @@ from dataclasses import asdict
 
 from torch import Tensor, nn
 
-from tlx import train
 from tlx.fused.members import CannotFuse, Member
 from tlx.training.engine import checkpoints
 from tlx.training.engine.course import Progress
@@ -27,7 +26,7 @@ def resume(member: Member, *, unusual: Collection[str]) -> int:
     if newest is None:
         return 0
     payload, path = newest
-    if payload["identity"] != train.identity(member.entrant.folder, member.plan):
+    if payload["identity"] != member.plan.identity(member.run):
         raise CannotFuse(f"{path} belongs to other data or weights")
     # an average of weights, or a later stage: nothing that a stack has
     if payload["average"] is not None or payload["progress"]["stage"]:
@@ -74,7 +73,7 @@ def save(
         folder,
         progress.step,
         {
-            "identity": train.identity(member.entrant.folder, member.plan),
+            "identity": member.plan.identity(member.run),
             "progress": asdict(progress),
             "network": _state(network, member, head),
             "optimizer": {f"head.{name}": dict(s) for name, s in optimizer.items() if s},

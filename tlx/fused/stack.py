@@ -13,9 +13,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from tlx import build, train
 from tlx.base.ends import Interrupted, Pruned
 from tlx.base.interrupts import REQUESTS, given_up_on_request
+from tlx.building import plans
 from tlx.frozen.heads import Heads
 from tlx.fused import saved
 from tlx.fused.ends import Ends
@@ -23,12 +23,14 @@ from tlx.fused.judging import at_once, outputs_of
 from tlx.fused.members import CannotFuse, Entrant, Member, check_alike, check_recipe, gather
 from tlx.fused.starts import factors_of, start_of
 from tlx.tasks import together
+from tlx.train import finish
 from tlx.training.engine import checkpoints
-from tlx.training.engine.divergence import REMEDY, Diverged, check_validation, unusual
+from tlx.training.engine.divergence import REMEDY, Diverged, unusual
 from tlx.training.engine.fit import training_row
-from tlx.training.engine.module import TransferModule
 from tlx.training.engine.signals import StopFlag
+from tlx.training.loaders import Share
 from tlx.training.logs.writers import Writers
+from tlx.training.session import Session
 
 SAVE_EVERY_S = 30.0
 """At most so much work is lost to a kill."""
@@ -80,18 +82,16 @@ class Stack:
         self.failed: dict[str, Exception] = {}
         first = entrants[0]
         torch.use_deterministic_algorithms(first.run.trainer.deterministic, warn_only=True)
-        plan = build.plan(first.run, init=first.init)
+        plan = plans.plan(first.run, init=first.init)
         loss = check_recipe(plan)
-        trainer = train.trainer_of(first.run, first.folder, plan, [])
-        module = TransferModule(plan.recipe, total_steps=plan.pace.total_steps)
-        train.prepare_network(first.run, plan)
-        module.enter(plan.spans[0], start=0, states={})
+        session = Session(first.folder, plan, Share())
+        session.module.enter(plan.spans[0], start=0, states={})
         self.network = plan.model.network
-        self.members = gather(entrants, plan, trainer, module)
+        self.members = gather(entrants, session)
         self.ends = Ends(self.network, [member.run for member in self.members], over)
         with Writers() as writers:
             writers.all(
-                train.note_inputs,
+                finish.note_inputs,
                 [each.folder for each in entrants],
                 [m.plan for m in self.members],
             )
@@ -136,7 +136,7 @@ class Stack:
         """Trains every run to its end, and records it."""
         self.active = list(self.members)
         for member in self.members:
-            member.loggers = train.loggers_of(member.entrant.run, member.entrant.folder)
+            member.loggers = finish.loggers_of(member.entrant.run, member.entrant.folder)
             for logger in member.loggers:
                 logger.resume(self.step or None)
         starts = [start_of(member) for member in self.members]
@@ -235,7 +235,7 @@ class Stack:
                 samples_per_s=steps * self.pace.batch_size / seconds,
             )
             member.rows.append((self.step, row))
-            member.display.trained(self.step, 0, row)
+            member.referee.display.trained(self.step, 0, row)
             member.logged = self.step
             if not math.isfinite(row["train/loss"]):
                 self.failed[member.run] = Diverged(
@@ -274,16 +274,11 @@ class Stack:
     ) -> None:
         if member.run in self.failed:
             return
-        course, name = member.course, member.plan.selection.metric
-        check_validation(metrics, monitored=name, step=self.step)
-        if course.select(metrics[name]):
+        prune = member.referee.wants_end(metrics)
+        if member.referee.judge(metrics):
             member.best = head
-        course.decide(metrics[name])
-        member.rows.append((self.step, {f"val/{key}": value for key, value in metrics.items()}))
-        member.display.validated(self.step, metrics)
-        prune = member.pruner is not None and member.pruner(self.step, metrics)
-        if prune and not course.progress.stage_over:
-            raise Pruned(f"pruned at step {self.step}, at {metrics[name]:.6g}")
+        if prune:
+            member.referee.end_early(metrics)
 
     def _interrupt(self) -> None:
         for member in self.active:
@@ -337,4 +332,4 @@ class Stack:
         for logger in member.loggers:
             with given_up_on_request():
                 logger.finish("failed" if member.run in self.failed else "interrupted")
-        member.loggers = []
+        member.loggers = ()

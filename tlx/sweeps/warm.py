@@ -22,7 +22,7 @@ from tlx.config.places import targets_by_group
 from tlx.execution import launch
 
 PRELOAD = (
-    "tlx.execution.execute", "tlx.train", "tlx.use", "tlx.data.images.digits",
+    "tlx.execution.execute", "tlx.train.train", "tlx.use.evaluate", "tlx.data.images.digits",
     "tlx.data.images.inputs", "tlx.data.images.scan", "tlx.backbones.timm.networks",
     "tlx.training.logs.loggers", "timm", "sklearn.datasets", "scipy.stats", "torchmetrics",
     "torchvision.transforms.v2", "matplotlib.font_manager", "yaml",

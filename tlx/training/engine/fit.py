@@ -10,10 +10,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 from torch.utils.data import DataLoader
 
-from tlx.base.ends import Interrupted, Pruned
+from tlx.base.ends import Interrupted
 from tlx.base.interrupts import REQUESTS
 from tlx.methods import freezing
 from tlx.methods.averaging import Average
@@ -24,10 +25,11 @@ from tlx.training.effects import Averaging
 from tlx.training.engine import checkpoints, sharding
 from tlx.training.engine.checkpoints import Tag
 from tlx.training.engine.course import Course, Pace, Progress, Selection
-from tlx.training.engine.divergence import REMEDY, Diverged, Losses, check_validation, unusual
+from tlx.training.engine.divergence import REMEDY, Diverged, Losses, unusual
 from tlx.training.engine.halving import Halving
 from tlx.training.engine.memory import NO_UPDATE, OnOom, TooLarge
 from tlx.training.engine.module import TransferModule, state_by_name
+from tlx.training.engine.referee import Pruner, Referee
 from tlx.training.engine.restart import choose
 from tlx.training.engine.sharding import on_cpu
 from tlx.training.engine.signals import StopFlag
@@ -54,7 +56,7 @@ def fit(
     display: Display,
     averaging: Averaging | None = None,
     recalibrate: Callable[[], Any] | None = None,
-    pruner: Callable[[int, Mapping[str, float]], bool] | None = None,
+    pruner: Pruner | None = None,
     reuse: Reuse | None = None,
     on_oom: OnOom = "error",
 ) -> Progress:
@@ -141,7 +143,7 @@ class Conductor(pl.Callback):
         display: Display,
         averaging: Averaging | None,
         batches: StepBatches,
-        pruner: Callable[[int, Mapping[str, float]], bool] | None = None,
+        pruner: Pruner | None = None,
         reuse: Reuse | None = None,
         on_oom: OnOom = "error",
     ) -> None:
@@ -156,7 +158,8 @@ class Conductor(pl.Callback):
         self.averaging = averaging
         self.average: Average | None = None
         self.batches = batches
-        self.pruner = pruner
+        self.referee = Referee(self.course, display=display, log=self._log, pruner=pruner)
+        self.loggers: Sequence[Logger] = ()
         self.reuse = reuse
         self.halving = Halving(
             module,
@@ -193,7 +196,8 @@ class Conductor(pl.Callback):
             unusual=self.unusual,
         )
         step = found.payload["progress"]["step"] if found is not None else None
-        for logger in trainer.loggers:
+        self.loggers = trainer.loggers
+        for logger in self.loggers:
             if isinstance(logger, RunLogger):
                 logger.resume(step)
         if found is None:
@@ -335,18 +339,12 @@ class Conductor(pl.Callback):
         """Computes metrics, selects, decides whether the stage or the run is over, saves."""
         collected = self.module.collector.finish()
         metrics, prune = broadcast(self._judged(collected))
-        check_validation(metrics, monitored=self.selection.metric, step=self.progress.step)
-        value = metrics[self.selection.metric]
-        if self.course.select(value):
-            self._save_best(trainer, value)
+        if self.referee.judge(metrics):
+            self._save_best(trainer, metrics[self.selection.metric])
         self._swap_average()
-        self.course.decide(value)
-        self._log(trainer, {f"val/{name}": number for name, number in metrics.items()})
-        self.display.validated(self.progress.step, metrics)
         self._save(trainer)
-        over = self.progress.stage_over == "early_stopping"
-        if prune and not over and self.progress.step < self.pace.total_steps:
-            raise Pruned(f"pruned at step {self.progress.step}, at {value:.6g}; saved")
+        if prune:
+            self.referee.end_early(metrics)
         self._stop_if_asked(trainer)
         if self.progress.stage_over:
             trainer.should_stop = True
@@ -364,7 +362,7 @@ class Conductor(pl.Callback):
         if collected is None:
             return {}, False
         metrics = self.module.recipe.task.metrics(collected)
-        return metrics, self.pruner is not None and self.pruner(self.progress.step, metrics)
+        return metrics, self.referee.wants_end(metrics)
 
     def _save_best(self, trainer: pl.Trainer, value: float | None) -> None:
         if trainer.is_global_zero or self.gathers:
@@ -417,13 +415,13 @@ class Conductor(pl.Callback):
             lr=max(group["lr"] for group in groups),
             samples_per_s=steps * self.pace.batch_size / max(now - self.logged_time, 1e-9),
         )
-        self._log(trainer, row)
+        self._log(row)
         self.display.trained(progress.step, progress.stage, row)
         self.logged_step, self.logged_time = progress.step, now
 
-    def _log(self, trainer: pl.Trainer, row: dict[str, float]) -> None:
-        for logger in trainer.loggers:
-            logger.log_metrics(row, step=self.progress.step)
+    def _log(self, row: Mapping[str, float]) -> None:
+        for logger in self.loggers:
+            logger.log_metrics(dict(row), step=self.progress.step)
 
     def _save(self, trainer: pl.Trainer) -> None:
         self.losses.check(trainer)  # weights are lost with the loss, or at the next step

@@ -28,6 +28,7 @@ from tlx.training.collect import Collector
 from tlx.training.effects import Smoothing
 from tlx.training.engine.course import Course, Pace, Progress
 from tlx.training.engine.module import TransferModule
+from tlx.training.engine.referee import Referee
 from tlx.training.engine.signals import StopFlag
 from tlx.training.logs.progress import Display
 from tlx.training.logs.run_logger import RunLogger
@@ -44,7 +45,7 @@ def pace(exact: Lbfgs, items: int) -> Pace:
     return Pace(total_steps=exact.most_passes, steps_per_epoch=1, batch_size=items, eval_every=1)
 
 
-def fit(
+def solve(
     trainer: pl.Trainer,
     module: TransferModule,
     *,
@@ -230,6 +231,7 @@ class _Path:
     ) -> None:
         self.trainer, self.module, self.course = trainer, module, course
         self.display, self.stop = display, stop
+        self.referee = Referee(course, display=display, log=self.log)
         self.task = module.recipe.task
         self.head = linear_head(module.network.head, [span.stage for span in course.spans])
         width = self.head.linear.in_features
@@ -300,9 +302,8 @@ class _Path:
         }
         self.logged = now
         self.log(row)
-        self.log({f"val/{name}": value for name, value in metrics.items()})
         self.display.trained(progress.step, progress.stage, row)
-        self.display.validated(progress.step, metrics)
+        self.referee.tell(metrics)
         return metrics
 
     def log(self, row: Mapping[str, float]) -> None:

@@ -1,0 +1,1 @@
+"""From a typed config to objects."""

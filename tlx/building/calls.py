@@ -1,0 +1,58 @@
+"""Options to objects: the only caller of what a config names."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from tlx.config.check import allowed_targets
+from tlx.config.run import Option, Run
+from tlx.data.augment import Augmentation
+from tlx.data.splits import Splits
+from tlx.training.effects import Regularization
+
+
+def instantiate(option: Option, *supplied: Any, **override: Any) -> Any:
+    """Calls an option's function with its arguments, after the supplied positional ones.
+
+    Raises:
+        ValueError: the target is not allowed, or is not the function that its name says.
+    """
+    target = option.target
+    if target not in allowed_targets():
+        raise ValueError(f"_target_: {target} is not allowed; see `tlx list targets`")
+    module, _, name = target.rpartition(".")
+    function = getattr(importlib.import_module(module), name)
+    if (function.__module__, function.__qualname__) != (module, name):
+        raise ValueError(f"_target_: {target} is {function.__module__}.{function.__qualname__}")
+    return function(*supplied, **{**option.arguments, **override})
+
+
+def splits(dataset: Option) -> Splits:
+    """The data of a run, as it comes from its source."""
+    made: Splits = instantiate(dataset)
+    return made
+
+
+def ready(data: Splits, spec: Mapping[str, Any]) -> Splits:
+    """The data, ready for what a backbone reads: texts tokenised.
+
+    Raises:
+        ValueError: the backbone reads something else.
+    """
+    kind = "text" if data.prepare is not None else "image"
+    if spec.get("kind", kind) != kind:
+        raise ValueError(
+            f"the data is {kind}, the backbone reads {spec['kind']}; choose another backbone, or "
+            "another dataset (tlx list backbone, tlx list dataset)"
+        )
+    return data if data.prepare is None else data.prepare(spec)
+
+
+def regularization(run: Run) -> Regularization:
+    """The effects of all regularization options."""
+    return Regularization({name: instantiate(each) for name, each in run.regularization.items()})
+
+
+def augmentations(run: Run) -> tuple[Augmentation, ...]:
+    """The augmentations, in the order of the config."""
+    return tuple(instantiate(each) for each in run.augmentation.values())

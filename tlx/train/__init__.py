@@ -1,0 +1,1 @@
+"""One run on one rank, from its plan to its record."""

@@ -1,0 +1,1 @@
+"""Using a finished run: evaluation on other data, prediction, export."""

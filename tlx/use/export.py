@@ -1,0 +1,48 @@
+"""A finished run in the form that its library loads."""
+
+from pathlib import Path
+from typing import Any
+
+from tlx.base import durable
+from tlx.execution.finished import load
+from tlx.tasks.heads import without_norm
+
+
+def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merge") -> list[Path]:
+    """Writes the run's network as its library loads it; returns what was written.
+
+    Args:
+        folder: of the run.
+        into: folder of the files.
+        onnx: write model.onnx too.
+        adapter: `merge` adapters into the weights, or write them `alone`, as peft loads them.
+
+    Raises:
+        ExportError: there is no such form of the network.
+    """
+    from tlx.backbones.adapters import peft as adapters
+    from tlx.backbones.export.adapters import export_adapters
+    from tlx.backbones.export.networks import ExportError
+    from tlx.backbones.export.networks import export as write
+
+    _, made = load(folder)
+    told: dict[str, Any] = {
+        "facts": made.backbone.export,
+        "class_names": made.task.labels.names,
+        "input_spec": made.backbone.input_spec,
+    }
+    if adapter == "alone":
+        written = export_adapters(without_norm(made.network.state_dict()), into, **told)
+    else:
+        kind = made.backbone.export.get("adapters", {}).get("kind")
+        if kind in adapters.PROMPTS:
+            raise ExportError(
+                f"the virtual tokens of this run (freeze_strategy={kind}) cannot be merged into "
+                "weights; write them for peft: --adapter alone"
+            )
+        if made.backbone.adapters:
+            adapters.merge(made.network)
+        written = write(without_norm(made.network.state_dict()), into, **told, onnx=onnx)
+    files = sorted(written.iterdir())
+    durable.sync(files)  # the libraries sync nothing
+    return files
