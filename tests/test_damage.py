@@ -225,7 +225,8 @@ def test_no_figure_comes_of_damaged_files(whole, damage, command, tmp_path, capf
         path = spoil(runs_dir, name, damage)
         found = outcome(command, runs_dir, tmp_path, capfd)
         check(found, path, right=right[command], case=(name, damage, command))
-        if name != "record.json":  # one bit of a figure in it says nothing of the weights
+        # one bit of a figure says nothing of the weights, and one of trainer.nodes nothing at all
+        if (damage == "cut" and name != "record.json") or name == "model.safetensors":
             assert found.status == 2
 
 
