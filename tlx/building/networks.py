@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from tlx.backbones.adapters.peft import PROMPTS, adapted
 from tlx.backbones.backbone import ArgumentRefused, Backbone, Reading
 from tlx.building.calls import instantiate
 from tlx.config.places import options_with
@@ -155,6 +154,8 @@ def with_adapters(trunk: Backbone, strategy: Option, *, seed: int) -> Backbone:
     found = signature(strategy.target)
     if module != adapters.__name__ or found is None:
         return trunk
+    from tlx.backbones.adapters.peft import PROMPTS, adapted  # slow to import
+
     defaults = {name: parameter.default for name, parameter in found.parameters.items()}
     options = {name: strategy.get(name, default) for name, default in defaults.items()}
     if kind in PROMPTS:

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, final
 
-import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
@@ -12,6 +11,9 @@ from tlx.data.splits import Batch
 from tlx.methods.stages import Stage
 from tlx.methods.step import Step
 from tlx.tasks.task import Network, Task
+
+if TYPE_CHECKING:  # what is built for --check needs no trainer, which is slow to import
+    import pytorch_lightning as pl
 
 P = TypeVar("P", bound="EffectPart")
 V = TypeVar("V", bound="_Value")
@@ -263,7 +265,7 @@ class Callbacks(EffectPart):
 
     alone: ClassVar[bool] = False
 
-    callbacks: tuple[pl.Callback, ...]
+    callbacks: "tuple[pl.Callback, ...]"
 
 
 @final

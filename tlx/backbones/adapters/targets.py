@@ -1,12 +1,12 @@
 """Which layers of a network get adapters."""
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from tlx.backbones.backbone import Backbone
 from tlx.methods.stages import Group
@@ -67,7 +67,7 @@ def narrowing(module: nn.Module, layers: Iterable[str]) -> tuple[str, ...]:
     found = []
     for name in layers:
         layer = module.get_submodule(name)
-        if isinstance(layer, nn.Linear | Conv1D) and not ATTENTION.search(name):
+        if is_linear(layer) and not ATTENTION.search(name):
             inputs, outputs = _widths(layer)
             if inputs > outputs:
                 found.append(name)
@@ -94,10 +94,18 @@ def _able(module: nn.Module, *, linear_only: bool) -> dict[str, nn.Module]:
         for name, layer in module.named_modules()
         if id(layer) not in inner
         and (
-            isinstance(layer, nn.Linear | Conv1D)
+            is_linear(layer)
             or (not linear_only and isinstance(layer, nn.Conv2d) and _is_plain(layer))
         )
     }
+
+
+def is_linear(layer: nn.Module) -> bool:
+    """Whether a layer is linear, those of transformers' first networks included."""
+    if isinstance(layer, nn.Linear):
+        return True
+    library = sys.modules.get("transformers.pytorch_utils")  # slow to import; then it has no layer
+    return library is not None and isinstance(layer, library.Conv1D)
 
 
 def _is_plain(layer: nn.Conv2d) -> bool:
@@ -116,7 +124,7 @@ def _usual(
     """The layers where none are named."""
     neck = set(trunk.neck)
     inside = {n.rpartition(".")[0] for g in groups for n in g.parameters if n not in neck}
-    linear = [n for n, m in able.items() if n in inside and isinstance(m, nn.Linear | Conv1D)]
+    linear = [n for n, m in able.items() if n in inside and is_linear(m)]
     if not linear:
         return [name for name in able if name in inside]
     attention = [name for name in linear if ATTENTION.search(name)]
