@@ -16,7 +16,8 @@ from tlx.base import interrupts
 from tlx.base.ends import Interrupted
 from tlx.base.secrecy import masked, masked_text
 from tlx.config.check import CheckError
-from tlx.config.compose import compose
+from tlx.config.compose import Composer, compose
+from tlx.config.keys import value_at
 from tlx.config.run import typed
 from tlx.execution import execute, rehearsal, runs
 from tlx.results.record import Record
@@ -89,6 +90,8 @@ def train(args: argparse.Namespace) -> int:
         notes = rehearsal.rehearse([("", run)])
         print(yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True).rstrip())
         print("".join(f"# {note}\n" for note in notes), end="")
+        for key, source in Composer(args.config_dir).derived(args.overrides).items():
+            print(f"# {key}={value_at(config, key)}: {source}")
         print(f"# run id: {run_id}")
         return 0
     execute.run(config, force=args.force, overrides=args.overrides, config_dir=args.config_dir)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tlx.base import secrecy
-from tlx.config import files, limits, schema, signatures
+from tlx.config import defaults, files, limits, schema, signatures
 from tlx.config.allowed import Allowed
 from tlx.config.places import list_group_options, targets_by_group
 from tlx.config.plugins import plugins
@@ -59,7 +59,7 @@ def check(config: Node) -> list[Problem]:
         *_secrets(config),
     ]
     wrong = {problem.place for problem in problems}
-    later = [*limits.check(config), *files.check(config)]
+    later = [*limits.check(config), *files.check(config), *defaults.check(config)]
     problems += [problem for problem in later if problem.place not in wrong]
     return list(dict.fromkeys(problems))
 

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tlx.config import environment, schema
 from tlx.config.check import check as find_problems
 from tlx.config.check import schema_signature
-from tlx.config.identity import normalise
+from tlx.config.identity import derived, normalise
 from tlx.config.overrides import first_line, one_budget, parsed, prepared
 from tlx.config.places import EXPERIMENT, Library, conf_dir
 from tlx.config.problems import CheckError, Problem
@@ -87,6 +87,10 @@ class Composer:
         if problems:
             raise CheckError(problems)
         return config
+
+    def derived(self, overrides: Sequence[str]) -> Mapping[str, str]:
+        """Of each value that the overrides leave to be derived, by its key, where it comes from."""
+        return derived(self._composed(self._prepared(overrides)[0]))
 
     def choices(self, overrides: Sequence[str]) -> Choices:
         """Group to the option that the overrides and the experiment choose; not of list groups.

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from tlx.base.secrecy import masked
-from tlx.config import changes, moved, schema
+from tlx.config import changes, defaults, moved, schema
 from tlx.config.check import schema_signature, target_nodes
 from tlx.config.components import components
 from tlx.config.signatures import OPAQUE, Signature, signature
@@ -56,9 +56,19 @@ EXCLUDED = (
 def normalise(config: Node) -> dict[str, Any]:
     """The config with numbers and words as annotations want them, and defaults written out.
 
-    `freeze_strategy=scratch` means `backbone.init=none`. What does not fit is left as it is, for
-    `check` to find. Normalising twice changes nothing.
+    `freeze_strategy=scratch` means `backbone.init=none`, and `auto` what `defaults` derives. What
+    does not fit is left as it is, for `check` to find. Normalising twice changes nothing.
     """
+    return defaults.resolved(_filled(config)).config
+
+
+def derived(config: Node) -> Mapping[str, str]:
+    """Of each value that normalising derives, by its place, where it comes from."""
+    return defaults.resolved(_filled(config)).sources
+
+
+def _filled(config: Node) -> dict[str, Any]:
+    """The config with every default that stands in a signature."""
     config = moved.current(config)
     done = {**config, **_completed(config, schema_signature("Config"), fill=True)}
     for key, name in schema.NODES.items():
@@ -112,10 +122,10 @@ def _essence(full: Node) -> dict[str, Any]:
     kept |= _less_defaults(full, schema_signature("Config"), only_fields=True)
     for key, name in schema.NODES.items():
         if isinstance(full.get(key), Mapping):
-            kept[key] = _less_defaults(full[key], schema_signature(name))
+            kept[key] = _less_defaults(full[key], schema_signature(name), prefix=f"{key}.")
     for group, place, node in target_nodes(full):
         found = _signature(node)
-        less = _less_defaults(node, found) if found else dict(node)
+        less = _less_defaults(node, found, prefix=f"{place}.") if found else dict(node)
         if isinstance(node.get("_target_"), str):
             less["_target_"] = moved.first(node["_target_"])
         if group in schema.LIST_GROUPS:
@@ -160,14 +170,18 @@ def _completed(node: Node, found: Signature, *, fill: bool) -> dict[str, Any]:
     return done
 
 
-def _less_defaults(node: Node, found: Signature, *, only_fields: bool = False) -> dict[str, Any]:
+def _less_defaults(
+    node: Node, found: Signature, *, prefix: str = "", only_fields: bool = False
+) -> dict[str, Any]:
     kept = {}
     for key, value in node.items():
         parameter = found.parameters.get(str(key))
         if parameter is None:
             if not only_fields:
                 kept[key] = value
-        elif parameter.required or _same(value, parameter.default) is False:
+            continue
+        default = defaults.first_default(f"{prefix}{key}", parameter.default)
+        if parameter.required or not _same(value, default):
             kept[key] = value
     return kept
 

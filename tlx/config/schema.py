@@ -70,7 +70,7 @@ class Frozen:
     Args:
         norm_affine: whether affine parameters of normalisation follow their layer's rule.
         norm_stats: whether running statistics follow their layer, stay, go on, or are measured
-            anew on the training data.
+            anew on the training data; auto: as the task wants it.
         dropout: whether dropout in the frozen part is off.
         embeddings: whether embeddings follow their group's rule.
         views: while a part is frozen, or a penalty compares with a frozen network, random
@@ -80,7 +80,7 @@ class Frozen:
     """
 
     norm_affine: Literal["follow", "freeze", "train"] = "follow"
-    norm_stats: Literal["follow", "freeze", "train", "recalibrate"] = "follow"
+    norm_stats: Literal["auto", "follow", "freeze", "train", "recalibrate"] = "auto"
     dropout: Literal["off", "on"] = "off"
     embeddings: Literal["follow", "freeze", "train"] = "follow"
     views: int = 0
