@@ -85,8 +85,9 @@ def divide(
     for name, pool in pools.items():
         if not (untrained and name == "train"):
             _check(name, pool, labels, medium.noun)
+    removed: list[copies.SplitItem] = []
     if entire:
-        parts, removed = _undivided(pools), []
+        parts = _undivided(pools)
     else:
         parts, removed = _divided(pools, labels, draw, medium.noun)
     noted = {
