@@ -1,6 +1,7 @@
 """Who may import whom: the table of the design, held against every import in tlx/."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -169,3 +170,18 @@ def test_no_folder_of_data_imports_its_sibling():
                 if name.split(".")[:1] == ["data"] and name.split(".")[1] in others
             ]
             assert not wrong, f"{path.relative_to(PACKAGE)}: {wrong}"
+
+
+KINDS = re.compile(
+    r'"(image|tags|pooled|word|token)"|WindowedText|attention_mask|isinstance\(task|"text"'
+)
+OF_PLOTLY = re.compile(r'"text": |\["text"\]|css\("text"\)')
+OF_CELLS = re.compile(r'kind: str = "text"|kind == "text"|not in \("text", ')
+
+
+def test_a_report_names_no_modality_and_no_kind_of_label():
+    """But for Plotly's own keys, and the kinds of a table's cells."""
+    for path in (PACKAGE / "report").rglob("*.py"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            named = KINDS.search(line) and not OF_PLOTLY.search(line) and not OF_CELLS.search(line)
+            assert not named, f"{path.name}: {line.strip()}"

@@ -192,8 +192,8 @@ def _devices(config: Node) -> Iterator[Problem]:
 
 def metrics_of(config: Node) -> dict[str, str]:
     """The task's metrics and their direction, read from its module without importing it."""
-    task = config.get("task")
-    target = task.get("_target_") if isinstance(task, Mapping) else None
+    node = config.get("task")
+    target = node.get("_target_") if isinstance(node, Mapping) else None
     if not isinstance(target, str):
         return {}
     names = constant(target.rpartition(".")[0], "METRICS")

@@ -9,6 +9,9 @@ from typing import Any
 from tlx.base import durable, sealed
 from tlx.base.cells import Columns, cell, cells
 
+ITEM = "text"
+"""Column of what an item is, where a line of text shows it."""
+
 
 def write(path: Path, ids: Iterable[Any], columns: Columns) -> None:
     """Writes a line an item: its id, then what the columns hold.

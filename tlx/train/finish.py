@@ -58,7 +58,7 @@ def write_predictions(
     task, raw = plan.model.task, getattr(split, "raw", split)
     columns = dict(task.columns(collected))
     if task.reads == WHOLE_ITEMS and (texts := _as_text(raw, plan.splits.shown)) is not None:
-        columns["text"] = texts
+        columns[predictions.ITEM] = texts
     path = folder / "predictions" / f"{name}.csv"
     predictions.write(path, split.ids, columns)
     for ending, text in task.files(collected, raw).items():

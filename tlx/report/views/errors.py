@@ -47,7 +47,7 @@ def tables(study: Study) -> list[Table]:
         Column(key="prediction", label="Predicted"),
         Column(key="confidence", label="Confidence", kind="number"),
         Column(key="wrong", label="Runs", kind="share"),
-        *([Column(key="text", label="Text")] if texts else []),
+        *([Column(key=predictions.ITEM, label="Text")] if texts else []),
     ]
     rows = [
         [
@@ -116,7 +116,7 @@ def _wrong(rows: Sequence[Mapping[str, str]]) -> Iterator[Mistake]:
         if prediction and prediction != label:
             yield Mistake(
                 id=row["id"],
-                text=row.get("text"),
+                text=row.get(predictions.ITEM),
                 label=label,
                 prediction=prediction,
                 confidence=json.loads(row["probabilities"])[prediction],
