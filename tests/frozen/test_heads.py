@@ -137,7 +137,7 @@ def loss_alone(task, outputs, targets, smoothing):
     float_ = torch.Tensor.float
     torch.Tensor.float = lambda self: self.to(outputs.dtype)
     try:
-        per_item, weight = task.loss(outputs, {"target": targets}, smoothing=smoothing)
+        per_item, weight = task.losses(outputs, {"target": targets}, smoothing=smoothing)["loss"]
     finally:
         torch.Tensor.float = float_
     return torch.dot(per_item, weight.to(per_item.dtype)) / weight.sum()

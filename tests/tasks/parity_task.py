@@ -63,14 +63,17 @@ class Parity:
     def head(self, backbone, *, dropout):
         return linear_head(backbone, 1, dropout=dropout)
 
-    def loss(self, outputs, batch, *, smoothing=0.0):
+    def losses(self, outputs, batch, *, smoothing=0.0):
         loss = F.binary_cross_entropy_with_logits(
             self.sharpness * outputs, batch["target"], reduction="none"
         )
-        return loss[:, 0], self.weight(batch)
+        margin = outputs.square() / 100
+        weight = self.weights(batch)["right"]
+        return {"right": (loss[:, 0], weight), "size": (margin[:, 0], weight)}
 
-    def weight(self, batch):
-        return torch.ones(len(batch["target"]), device=batch["target"].device)
+    def weights(self, batch):
+        ones = torch.ones(len(batch["target"]), device=batch["target"].device)
+        return {"right": ones, "size": ones}
 
     def places(self, batch):
         return torch.tensor(len(batch["index"]))

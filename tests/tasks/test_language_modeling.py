@@ -43,7 +43,7 @@ def test_weighted_mean_of_losses_is_torchs(smoothing):
     task = language_modeling(TEXT)
     batch = batch_of([[3, 1, 4], [1, -100, -100]], words=[2.0, 1.0], characters=[9.0, 2.0])
     logits = torch.randn(2, 3, 6)
-    loss, weight = task.loss(logits, batch, smoothing=smoothing)
+    loss, weight = task.losses(logits, batch, smoothing=smoothing)["loss"]
     expected = F.cross_entropy(
         logits.flatten(0, 1), batch["target"]["labels"].flatten(), label_smoothing=smoothing
     )

@@ -12,7 +12,7 @@ from PIL import Image
 from tlx.config import signatures
 from tlx.report.build import build
 from tlx.results import record
-from tlx.use import Predictor
+from tlx.use.predict import Predictor
 
 RUN = (
     *("task=parity", "dataset=digits", "dataset.labels_per_class=4", "backbone=timm"),
@@ -50,6 +50,12 @@ def test_a_task_from_one_file(project, caplog):
     for run in (path.parent for path in (project / "runs").glob("*/record.json")):
         made = record.read(run)
         assert made.views == ("parity",)
+        with open(run / "metrics.csv", encoding="utf-8", newline="") as file:
+            logged = [row for row in csv.DictReader(file) if row["train/loss"]]
+        for row in logged:
+            parts = float(row["train/right"]) + float(row["train/size"])
+            assert float(row["train/loss"]) == pytest.approx(parts)
+        assert logged
         odd = made.splits["test"].views["parity"]["odd"]
         lines = (run / "predictions" / "test.odd").read_text(encoding="utf-8").splitlines()
         with open(run / "predictions" / "test.csv", encoding="utf-8", newline="") as file:

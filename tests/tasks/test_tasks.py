@@ -83,7 +83,7 @@ def test_head_learns(made):
     optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
     losses = []
     for _ in range(30):
-        loss, weight = task.loss(head(features), batch)
+        loss, weight = task.losses(head(features), batch)["loss"]
         assert loss.shape == weight.shape == (50,)
         total = (loss * weight).sum() / weight.sum()
         optimizer.zero_grad()
@@ -102,16 +102,20 @@ def test_head_learns(made):
 def test_softened_targets_give_the_same_loss_and_average_to_the_average(made):
     task, batch, outputs = made
     soft = {**batch, "target": task.targets.soft(batch["target"])}
-    assert torch.allclose(task.loss(outputs, soft)[0], task.loss(outputs, batch)[0], atol=1e-6)
+    assert torch.allclose(
+        task.losses(outputs, soft)["loss"][0], task.losses(outputs, batch)["loss"][0], atol=1e-6
+    )
     assert task.targets.soft(soft["target"]).shape == soft["target"].shape
     mixed = 0.3 * soft["target"] + 0.7 * soft["target"].flip(0)
-    assert task.loss(outputs, {"target": mixed})[0].isfinite().all()
+    assert task.losses(outputs, {"target": mixed})["loss"][0].isfinite().all()
 
 
 def test_loss_metric_is_the_mean_loss(made):
     task, batch, outputs = made
     figures = task.metrics(task.collect(outputs, batch))
-    assert figures["loss"] == pytest.approx(float(task.loss(outputs, batch)[0].mean()), rel=1e-5)
+    assert figures["loss"] == pytest.approx(
+        float(task.losses(outputs, batch)["loss"][0].mean()), rel=1e-5
+    )
 
 
 def test_collecting_in_batches_equals_collecting_at_once(made):
@@ -163,7 +167,7 @@ def test_no_final_figure_has_an_interval_of_no_width(kind, right):
 
 def test_half_precision_outputs_are_taken(made):
     task, batch, outputs = made
-    assert task.loss(outputs.bfloat16(), batch)[0].dtype == torch.float32
+    assert task.losses(outputs.bfloat16(), batch)["loss"][0].dtype == torch.float32
     assert task.metrics(task.collect(outputs.bfloat16(), batch))
 
 
@@ -242,12 +246,12 @@ class TestClassification:
     def test_loss_equals_torch(self, smoothing):
         task, target = make("single")
         logits = torch.randn(50, C)
-        found, weight = task.loss(logits, {"target": target}, smoothing=smoothing)
+        found, weight = task.losses(logits, {"target": target}, smoothing=smoothing)["loss"]
         expected = F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")
         torch.testing.assert_close(found, expected)
         assert bool((weight == 1).all())
         soft = torch.rand(50, C).softmax(1)
-        found, _ = task.loss(logits, {"target": soft}, smoothing=smoothing)
+        found, _ = task.losses(logits, {"target": soft}, smoothing=smoothing)["loss"]
         expected = F.cross_entropy(logits, soft, label_smoothing=smoothing, reduction="none")
         torch.testing.assert_close(found, expected)
 
@@ -257,7 +261,7 @@ class TestClassification:
         logits, target = torch.randn(50, C), torch.randint(C, (50,))
         expected = F.cross_entropy(logits, target, weight=torch.tensor(weights))
         for given in (target, task.targets.soft(target)):
-            loss, weight = task.loss(logits, {"target": given})
+            loss, weight = task.losses(logits, {"target": given})["loss"]
             torch.testing.assert_close((loss * weight).sum() / weight.sum(), expected)
 
     @pytest.mark.parametrize("weights", [[1.0], [0.0] * C, [-1.0] * C, [math.nan] * C])
@@ -269,7 +273,7 @@ class TestClassification:
     def test_wrong_smoothing(self, smoothing):
         task, target = make("single")
         with pytest.raises(ValueError, match="smoothing"):
-            task.loss(torch.randn(50, C), {"target": target}, smoothing=smoothing)
+            task.losses(torch.randn(50, C), {"target": target}, smoothing=smoothing)["loss"]
 
     def test_one_class_is_refused(self):
         with pytest.raises(ValueError, match="at least 2"):
@@ -324,7 +328,7 @@ class TestMultiLabel:
         weights = [float(i + 1) for i in range(C)]
         task = multi_label_classification(Labels("multi", NAMES), positive_weights=weights)
         logits, target = torch.randn(5, C), torch.randint(2, (5, C))
-        found, _ = task.loss(logits, {"target": target}, smoothing=0.2)
+        found, _ = task.losses(logits, {"target": target}, smoothing=0.2)["loss"]
         expected = F.binary_cross_entropy_with_logits(
             logits, target * 0.8 + 0.1, pos_weight=torch.tensor(weights)
         )
@@ -333,7 +337,7 @@ class TestMultiLabel:
     def test_targets_of_another_shape_are_refused(self):
         task, _ = make("multi")
         with pytest.raises(ValueError, match="target"):
-            task.loss(torch.randn(5, C), {"target": torch.ones(5, 1)})
+            task.losses(torch.randn(5, C), {"target": torch.ones(5, 1)})["loss"]
 
 
 class TestRegression:
@@ -349,14 +353,14 @@ class TestRegression:
     def test_flat_targets_of_one_quantity_do_not_broadcast(self):
         task = regression(Labels("real", ("age",)), criterion="mae")
         outputs, target = torch.randn(4, 1), torch.randn(4)
-        found, _ = task.loss(outputs, {"target": target})
+        found, _ = task.losses(outputs, {"target": target})["loss"]
         torch.testing.assert_close(found, (outputs[:, 0] - target).abs())
         with pytest.raises(ValueError, match="target"):
-            task.loss(outputs, {"target": torch.randn(4, 2)})
+            task.losses(outputs, {"target": torch.randn(4, 2)})["loss"]
 
     def test_smoothing_and_unknown_criteria_are_refused(self):
         task, target = make("real")
         with pytest.raises(ValueError, match="label_smoothing"):
-            task.loss(torch.randn(50, C), {"target": target}, smoothing=0.1)
+            task.losses(torch.randn(50, C), {"target": target}, smoothing=0.1)["loss"]
         with pytest.raises(ValueError, match="criterion='l4'"):
             regression(Labels("real", NAMES), criterion="l4")

@@ -70,21 +70,21 @@ def test_weighted_mean_of_losses_is_torchs(smoothing):
     task = token_classification(Labels("tags", TAGS))
     batch = batch_of([[0, 1, 2], [3]])
     logits = torch.randn(2, 3, len(TAGS))
-    loss, weight = task.loss(logits, batch, smoothing=smoothing)
+    loss, weight = task.losses(logits, batch, smoothing=smoothing)["loss"]
     expected = F.cross_entropy(
         logits.flatten(0, 1), batch["target"].flatten(), label_smoothing=smoothing
     )
     torch.testing.assert_close((loss * weight).sum() / weight.sum(), expected)
     assert weight.tolist() == [3, 1]
     soft = {**batch, "target": task.targets.soft(batch["target"])}
-    torch.testing.assert_close(task.loss(logits, soft, smoothing=smoothing)[0], loss)
+    torch.testing.assert_close(task.losses(logits, soft, smoothing=smoothing)["loss"][0], loss)
 
 
 def test_words_outside_entities_weigh_as_torchs_classes_do():
     task = token_classification(Labels("tags", TAGS), outside_weight=0.25)
     batch = batch_of([[0, 1, 2], [3, 0]])
     logits = torch.randn(2, 3, len(TAGS))
-    loss, weight = task.loss(logits, batch)
+    loss, weight = task.losses(logits, batch)["loss"]
     weights = torch.tensor([0.25, 1, 1, 1, 1])
     expected = F.cross_entropy(logits.flatten(0, 1), batch["target"].flatten(), weight=weights)
     torch.testing.assert_close((loss * weight).sum() / weight.sum(), expected)
@@ -94,7 +94,7 @@ def test_words_that_were_cut_off_are_outside_and_do_not_train():
     task = token_classification(Labels("tags", TAGS))
     batch = batch_of([[0, 1, 2], [3, 0, 0]], cut={(0, 1), (0, 2)})
     logits = torch.randn(2, 3, len(TAGS), requires_grad=True)
-    loss, weight = task.loss(logits, batch)
+    loss, weight = task.losses(logits, batch)["loss"]
     (loss * weight).sum().backward()
     assert weight.tolist() == [1, 3]
     assert not logits.grad[0, 1:].any()

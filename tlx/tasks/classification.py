@@ -26,7 +26,7 @@ from tlx.methods.shares import Share
 from tlx.tasks.checks import check_labels, check_smoothing, check_weights, some_labels
 from tlx.tasks.head_losses import CrossEntropy
 from tlx.tasks.heads import linear_head
-from tlx.tasks.task import WHOLE_ITEMS, Collected
+from tlx.tasks.task import WHOLE_ITEMS, Collected, Losses
 
 KIND = "single"
 VIEWS = ("per_class", "confusion", "calibration", "errors")
@@ -108,9 +108,7 @@ class Classification:
         """A linear head with one logit a class."""
         return linear_head(backbone, len(self.labels.names), dropout=dropout)
 
-    def loss(
-        self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0
-    ) -> tuple[Tensor, Tensor]:
+    def losses(self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0) -> Losses:
         """Cross-entropy [N] and weights [N].
 
         A soft target weighs as the average of its classes. Unlike torch's, class weights never
@@ -129,10 +127,13 @@ class Classification:
         loss_N = -(target * log_NC).sum(1) if soft else nll(log_NC, target, reduction="none")
         if smoothing:
             loss_N = (1 - smoothing) * loss_N - smoothing * log_NC.mean(1)
-        return loss_N, self.weight(batch)
+        return {"loss": (loss_N, self._weight(batch))}
 
-    def weight(self, batch: Batch) -> Tensor:
+    def weights(self, batch: Batch) -> dict[str, Tensor]:
         """Of each item [N], by its class."""
+        return {"loss": self._weight(batch)}
+
+    def _weight(self, batch: Batch) -> Tensor:
         target: Tensor = batch["target"]
         if self.class_weights is None:
             return torch.ones(len(target), device=target.device)

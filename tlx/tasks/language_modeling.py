@@ -25,7 +25,7 @@ from tlx.methods.shares import Share
 from tlx.tasks.checks import check_labels, check_smoothing
 from tlx.tasks.heads import LanguageHead
 from tlx.tasks.samples import samples
-from tlx.tasks.task import Collected
+from tlx.tasks.task import Collected, Losses
 
 KIND = "text"
 VIEWS = ("samples",)
@@ -151,9 +151,7 @@ class LanguageModeling:
             )
         return LanguageHead(backbone.lm_head(), dropout=dropout)
 
-    def loss(
-        self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0
-    ) -> tuple[Tensor, Tensor]:
+    def losses(self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0) -> Losses:
         """Mean cross-entropy of a window's tokens [N], and how many there are [N].
 
         Their weighted mean is that over all tokens.
@@ -172,13 +170,13 @@ class LanguageModeling:
             label_smoothing=smoothing,
             reduction="none",
         ).view_as(labels_NT)
-        count_N = self.weight(batch)
-        return nll_NT.sum(1) / count_N.clamp(min=1), count_N
+        count_N = self.weights(batch)["loss"]
+        return {"loss": (nll_NT.sum(1) / count_N.clamp(min=1), count_N)}
 
-    def weight(self, batch: Batch) -> Tensor:
+    def weights(self, batch: Batch) -> dict[str, Tensor]:
         """How many tokens of each window are asked [N]."""
         labels_NT: Tensor = batch["target"]["labels"]
-        return (labels_NT != IGNORED).sum(1).float()
+        return {"loss": (labels_NT != IGNORED).sum(1).float()}
 
     def places(self, batch: Batch) -> Tensor:
         """One for each token."""
@@ -191,7 +189,7 @@ class LanguageModeling:
         `spelled`: nats of the characters that no token tells (`tlx.methods.spelling`).
         """
         labels_NT = batch["target"]["labels"]
-        loss_N, count_N = self.loss(outputs, batch)
+        loss_N, count_N = self.losses(outputs, batch)["loss"]
         right_N = ((outputs.argmax(2) == labels_NT) & (labels_NT != IGNORED)).sum(1)
         return {
             "loss": loss_N,

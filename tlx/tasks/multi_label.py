@@ -24,7 +24,7 @@ from tlx.tasks.checks import check_labels, check_smoothing, check_weights, some_
 from tlx.tasks.classification import likeliest, per_class
 from tlx.tasks.head_losses import BinaryCrossEntropy
 from tlx.tasks.heads import linear_head
-from tlx.tasks.task import WHOLE_ITEMS, Collected
+from tlx.tasks.task import WHOLE_ITEMS, Collected, Losses
 
 KIND = "multi"
 VIEWS = ("per_class",)
@@ -101,9 +101,7 @@ class MultiLabel:
         """A linear head with one logit a label."""
         return linear_head(backbone, len(self.labels.names), dropout=dropout)
 
-    def loss(
-        self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0
-    ) -> tuple[Tensor, Tensor]:
+    def losses(self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0) -> Losses:
         """Mean binary cross-entropy over the labels [N], and weights of 1 [N].
 
         Args:
@@ -122,11 +120,11 @@ class MultiLabel:
         loss_N = F.binary_cross_entropy_with_logits(
             logits_NC, target_NC, pos_weight=weights_C, reduction="none"
         ).mean(1)
-        return loss_N, self.weight(batch)
+        return {"loss": (loss_N, self.weights(batch)["loss"])}
 
-    def weight(self, batch: Batch) -> Tensor:
+    def weights(self, batch: Batch) -> dict[str, Tensor]:
         """Ones [N]: `positive_weights` weigh labels, not items."""
-        return torch.ones(len(batch["target"]), device=batch["target"].device)
+        return {"loss": torch.ones(len(batch["target"]), device=batch["target"].device)}
 
     def places(self, batch: Batch) -> Tensor:
         """One for each item."""

@@ -21,7 +21,7 @@ from tlx.methods.bootstrap import intervals
 from tlx.tasks.checks import check_labels
 from tlx.tasks.head_losses import Error
 from tlx.tasks.heads import linear_head
-from tlx.tasks.task import WHOLE_ITEMS, Collected
+from tlx.tasks.task import WHOLE_ITEMS, Collected, Losses
 
 KIND = "real"
 VIEWS = ("per_class",)
@@ -98,9 +98,7 @@ class Regression:
         """A linear head with one output a quantity."""
         return linear_head(backbone, len(self.labels.names), dropout=dropout)
 
-    def loss(
-        self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0
-    ) -> tuple[Tensor, Tensor]:
+    def losses(self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0) -> Losses:
         """The criterion, averaged over the quantities [N], and weights of 1 [N].
 
         Args:
@@ -117,11 +115,11 @@ class Regression:
         if target_NK.shape != outputs.shape:
             raise ValueError(f"target {tuple(target_NK.shape)}, outputs {tuple(outputs.shape)}")
         loss_N = self._criterion(outputs.float(), target_NK.float())
-        return loss_N, self.weight(batch)
+        return {"loss": (loss_N, self.weights(batch)["loss"])}
 
-    def weight(self, batch: Batch) -> Tensor:
+    def weights(self, batch: Batch) -> dict[str, Tensor]:
         """Ones [N]."""
-        return torch.ones(len(batch["target"]), device=batch["target"].device)
+        return {"loss": torch.ones(len(batch["target"]), device=batch["target"].device)}
 
     def places(self, batch: Batch) -> Tensor:
         """One for each item."""

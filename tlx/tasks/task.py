@@ -27,6 +27,10 @@ WHOLE_ITEMS = "pooled"
 """Features that are one vector an item."""
 
 
+Losses = Mapping[str, tuple[Tensor, Tensor]]
+"""Name -> loss per item [N] and its weight [N]."""
+
+
 class Task(Protocol):
     """What is asked of items: targets, head, loss, metrics, files. Made for one dataset's labels.
 
@@ -76,14 +80,15 @@ class Task(Protocol):
         """A fresh head: a module from Features to outputs."""
         ...
 
-    def loss(
-        self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0
-    ) -> tuple[Tensor, Tensor]:
-        """Loss per item [N] and its weight [N]; takes soft targets and label smoothing too."""
+    def losses(self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0) -> Losses:
+        """Each loss of the task by its name; what trains is the sum of their weighted means.
+
+        A task with one loss calls it `loss`. Takes soft targets and label smoothing too.
+        """
         ...
 
-    def weight(self, batch: Batch) -> Tensor:
-        """The weights [N] that `loss` gives, from a batch that no network has seen.
+    def weights(self, batch: Batch) -> Mapping[str, Tensor]:
+        """The weights [N] that `losses` gives, from a batch that no network has seen.
 
         They are linear in soft targets, so that mixing a batch leaves their sum as it is.
         """

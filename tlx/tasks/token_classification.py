@@ -23,7 +23,7 @@ from tlx.methods.shares import Share
 from tlx.tasks.checks import check_labels, check_smoothing
 from tlx.tasks.classification import per_class
 from tlx.tasks.heads import TokenHead
-from tlx.tasks.task import Collected
+from tlx.tasks.task import Collected, Losses
 
 KIND = "tags"
 VIEWS = ("per_class", "entities")
@@ -104,9 +104,7 @@ class TokenClassification:
         """A linear head with one logit a tag, for each word."""
         return TokenHead(backbone.dims["tokens"], len(self.labels.names), dropout=dropout)
 
-    def loss(
-        self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0
-    ) -> tuple[Tensor, Tensor]:
+    def losses(self, outputs: Tensor, batch: Batch, *, smoothing: float = 0.0) -> Losses:
         """Mean cross-entropy of an item's words [N], and the weight of its words [N].
 
         Their weighted mean is that over all words.
@@ -126,11 +124,12 @@ class TokenClassification:
             nll_NW = (1 - smoothing) * nll_NW - smoothing * log_NWC.mean(2)
         weight_NW = self._weight_of_words(batch, soft_NWC)
         weight_N = weight_NW.sum(1)
-        return (nll_NW * weight_NW).sum(1) / weight_N.clamp(min=1e-9), weight_N
+        return {"loss": ((nll_NW * weight_NW).sum(1) / weight_N.clamp(min=1e-9), weight_N)}
 
-    def weight(self, batch: Batch) -> Tensor:
+    def weights(self, batch: Batch) -> dict[str, Tensor]:
         """The weight of each item's words [N]."""
-        return self._weight_of_words(batch, self.targets.soft(batch["target"])).sum(1)
+        weight_NW = self._weight_of_words(batch, self.targets.soft(batch["target"]))
+        return {"loss": weight_NW.sum(1)}
 
     def places(self, batch: Batch) -> Tensor:
         """One for each word that was not cut off."""
@@ -140,7 +139,7 @@ class TokenClassification:
     def collect(self, outputs: Tensor, batch: Batch) -> Collected:
         """`predicted` and `target` [N, W], -100 where there is no word; `loss` and `weight` [N]."""
         target = batch["target"]
-        loss_N, weight_N = self.loss(outputs, batch)
+        loss_N, weight_N = self.losses(outputs, batch)["loss"]
         if target.is_floating_point():
             target = target.argmax(2).masked_fill(target.sum(2) == 0, IGNORED)
         predicted_NW = outputs.argmax(2)

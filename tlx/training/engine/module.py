@@ -35,6 +35,9 @@ from tlx.training.engine import batch_norm, sharding
 from tlx.training.engine.memory import AtOnce
 from tlx.training.reuse.references import References
 
+LOSS = "loss"
+"""Figure of all that the task itself asks for."""
+
 WHOLE = "whole"
 """Key of a part, under which it has what the loss of all parts is divided by."""
 
@@ -234,6 +237,9 @@ class TransferModule(pl.LightningModule):
         terms = self._terms(batch, seed, referred)
         for name, value in terms.items():
             self._add(name, value.detach())
+        if LOSS not in terms:  # the task has several, and figures of their sum are asked for
+            own = [value.detach() for name, value in terms.items() if name not in self._penalties]
+            self._add(LOSS, functools.reduce(torch.add, own))
         loss = functools.reduce(torch.add, terms.values())
         self.losses.append((self.step + 1, loss.detach()))
         if self._update is not None:
@@ -243,7 +249,7 @@ class TransferModule(pl.LightningModule):
     def _terms(
         self, batch: Batch, seed: int, referred: Mapping[str, Referred]
     ) -> dict[str, Tensor]:
-        """The loss of a micro-batch by its terms: the task's `loss`, and each penalty's name."""
+        """The loss of a micro-batch by its terms: each of the task's losses, and each penalty."""
         recipe, world = self.recipe, self._share[1]
         with batch_norm.explained():
             features, outputs = self._run(batch["input"])
@@ -252,16 +258,20 @@ class TransferModule(pl.LightningModule):
                 recipe.feature_mixing, features, soft(recipe.task, batch), seed
             )
             outputs = self.network.head(features)
-        per_item, weight = recipe.task.loss(outputs, batch, smoothing=self._smoothing)
+        losses = recipe.task.losses(outputs, batch, smoothing=self._smoothing)
+        weights = {name: weight for name, (_, weight) in losses.items()}
         parts = world * recipe.accumulate  # Lightning and DDP average the gradients of so many
         if self._micro == 0:
-            whole = batch[WHOLE] if recipe.accumulate > 1 else self._counts(batch, weight)
+            whole = batch[WHOLE] if recipe.accumulate > 1 else self._counts(batch, weights)
             if world > 1:
                 whole = whole.clone()
                 dist.all_reduce(whole)
             # where no item weighs anything there is nothing to learn, and no 0 / 0
             self._whole = whole.clamp(min=1e-30)
-        terms = {"loss": torch.dot(per_item, weight) * (parts / self._whole[0])}
+        terms = {
+            name: torch.dot(per_item, weight) * (parts / self._whole[place])
+            for place, (name, (per_item, weight)) in enumerate(losses.items())
+        }
         if self._penalties:
             seen = {k: v for k, v in batch.items() if k != "input"} if self._stored else batch
             step = Step(
@@ -274,8 +284,8 @@ class TransferModule(pl.LightningModule):
                 global_step=self.step,
             )
             # each is a mean over its part, which may be larger than others
-            shares = self._counts(batch, weight) * parts / self._whole if parts > 1 else None
-            for place, (name, penalty) in enumerate(self._penalties.items(), start=1):
+            shares = self._counts(batch, weights) * parts / self._whole if parts > 1 else None
+            for place, (name, penalty) in enumerate(self._penalties.items(), start=len(losses)):
                 value = penalty.of(
                     replace(step, reference=referred[name]) if name in referred else step
                 )
@@ -314,20 +324,20 @@ class TransferModule(pl.LightningModule):
         if recipe.mixing:
             softened = [soft(recipe.task, part) for part in parts]
             parts = mix_parts(recipe.mixing, softened, step_seed(recipe.seed, step, rank))
-        counts = [self._counts(part, recipe.task.weight(part)) for part in parts]
+        counts = [self._counts(part, recipe.task.weights(part)) for part in parts]
         whole = torch.stack(counts).sum(0)
         return [{**part, WHOLE: whole} for part in parts]
 
-    def _counts(self, batch: Batch, weight: Tensor) -> Tensor:
-        """What the loss and each penalty are divided by, of one part: [1 + penalties]."""
-        recipe = self.recipe
+    def _counts(self, batch: Batch, weights: Mapping[str, Tensor]) -> Tensor:
+        """What each loss and each penalty is divided by, of one part: [losses + penalties]."""
+        recipe, sums = self.recipe, [weight.sum() for weight in weights.values()]
         if self._share[1] * recipe.accumulate == 1:
-            return weight.sum()[None]
+            return torch.stack(sums)  # by which penalties are not divided
         rows = [
             len(batch["index"]) if each.rows is None else each.rows(batch, recipe.task)
             for each in self._penalties.values()
         ]
-        return torch.stack([weight.sum(), *(torch.as_tensor(n).to(weight) for n in rows)])
+        return torch.stack([*sums, *(torch.as_tensor(n).to(sums[0]) for n in rows)])
 
     def count_batch(self) -> bool:
         """Counts a micro-batch; True when it completed an optimizer step."""
