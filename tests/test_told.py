@@ -54,7 +54,7 @@ def test_the_batch_that_was_used_is_noted_and_said():
     plan = planned("trainer.batch_size=512")
     assert plan.pace.batch_size == 50
     assert plan.splits.notes["batch_size"] == {"asked": 512, "used": 50}
-    said = tables.overview("run", plan.splits, plan.pace, plan.spans)
+    said = tables.overview("run", plan.splits, plan.pace, plan.spans, noun="classes")
     assert "each batch holds all 50 training items: trainer.batch_size=512 is more" in said
     assert "batch_size" not in planned("trainer.batch_size=50").splits.notes
 

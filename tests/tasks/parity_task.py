@@ -28,6 +28,7 @@ class Odd:
     """One number an item."""
 
     kind: ClassVar[str] = KIND
+    noun: ClassVar[str] = "classes"
     of_inputs: ClassVar[bool] = False
 
     def encode(self, raw):

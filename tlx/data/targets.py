@@ -24,6 +24,9 @@ class Targets(Protocol):
     kind: ClassVar[str]
     """That of the labels."""
 
+    noun: ClassVar[str]
+    """What the labels' names are, several of them."""
+
     of_inputs: ClassVar[bool]
     """Whether a target is made of its item's input, so that none can be had without that."""
 
@@ -72,6 +75,7 @@ class ClassTargets:
 
     labels: Labels
     kind: ClassVar[str] = "single"
+    noun: ClassVar[str] = "classes"
     of_inputs: ClassVar[bool] = False
 
     def encode(self, raw: Any) -> Tensor:
@@ -109,6 +113,7 @@ class LabelTargets:
 
     labels: Labels
     kind: ClassVar[str] = "multi"
+    noun: ClassVar[str] = "classes"
     of_inputs: ClassVar[bool] = False
 
     def encode(self, raw: Any) -> Tensor:
@@ -143,6 +148,7 @@ class NumberTargets:
 
     labels: Labels
     kind: ClassVar[str] = "real"
+    noun: ClassVar[str] = "quantities"
     of_inputs: ClassVar[bool] = False
 
     def encode(self, raw: Any) -> Tensor:
@@ -177,6 +183,7 @@ class WordTargets:
 
     labels: Labels
     kind: ClassVar[str] = "tags"
+    noun: ClassVar[str] = "classes"
     of_inputs: ClassVar[bool] = False
 
     def encode(self, raw: Any) -> Tensor:
@@ -219,6 +226,7 @@ class TextTargets:
 
     labels: Labels
     kind: ClassVar[str] = "text"
+    noun: ClassVar[str] = "classes"
     of_inputs: ClassVar[bool] = True
 
     def encode(self, raw: Any) -> Any:

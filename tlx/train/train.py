@@ -62,7 +62,9 @@ def carry_out(plan: Plan, folder: Path, *, share: Share, started: float) -> Reco
         finish.note_inputs(folder, plan)
         for line in plan.model.backbone.notes:
             print(line)
-        print(tables.overview(folder.name, plan.splits, plan.pace, plan.spans), flush=True)
+        noun = plan.model.task.targets.noun
+        overview = tables.overview(folder.name, plan.splits, plan.pace, plan.spans, noun=noun)
+        print(overview, flush=True)
         print(plan.procedure.describe(session), flush=True)
     status = "failed"
     try:

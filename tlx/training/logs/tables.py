@@ -19,14 +19,13 @@ from tlx.training.optimizers import Lbfgs
 WIDTH = 100
 
 
-def overview(run: str, splits: Splits, pace: Pace, spans: Sequence[Span]) -> str:
-    """The run, its data and its stages."""
+def overview(run: str, splits: Splits, pace: Pace, spans: Sequence[Span], *, noun: str) -> str:
+    """The run, its data and its stages; `noun`: what the names of the labels are."""
     sizes = {"train": splits.train, "val": splits.val, "test": splits.test, **splits.extra}
     data = ", ".join(f"{name} {len(split)}" for name, split in sizes.items())
-    labels = (
-        f"{len(splits.labels.names)} {'quantities' if splits.labels.kind == 'real' else 'classes'}"
-    )
-    table = Table(title=f"{run}\n{data}; {labels}", title_justify="left", title_style="bold")
+    if splits.labels.names:
+        data += f"; {len(splits.labels.names)} {noun}"
+    table = Table(title=f"{run}\n{data}", title_justify="left", title_style="bold")
     for column in ("stage", "steps", "epochs", "ends by", "parameters that train"):
         table.add_column(column)
     for span in spans:
