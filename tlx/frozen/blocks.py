@@ -39,7 +39,7 @@ class Block:
             error_gCB = self.errors[depth]
             below = inputs if depth == 0 else self.outputs[depth - 1].transpose(1, 2)
             grad_gCD, grad_gC = self.grads[2 * depth : 2 * depth + 2]
-            if below.ndim == 2:
+            if below.ndim == 2:  # features that all runs share: one product for all of them
                 torch.mm(error_gCB.flatten(0, 1), below, out=grad_gCD.flatten(0, 1))
             else:
                 torch.bmm(error_gCB, below, out=grad_gCD)
@@ -47,6 +47,7 @@ class Block:
             if depth:
                 weight_gCD, active = self.layers[depth][0], self.outputs[depth - 1] > 0
                 torch.bmm(weight_gCD.transpose(1, 2), error_gCB, out=self.errors[depth - 1])
+                # the ReLU between, whose output is 0 just where it passes nothing on
                 self.errors[depth - 1].masked_fill_(~active, 0)
         return loss_g
 
@@ -57,6 +58,7 @@ class Block:
         norms = [torch.linalg.vector_norm(each.flatten(1), dim=1) for each in self.grads]
         total_g = torch.linalg.vector_norm(torch.stack(norms), dim=0)
         factor_g = (self.norm_g / (total_g + 1e-6)).clamp(max=1)
+        # a run without clipping, whose own norm may be infinite
         factor_g = torch.where(self.norm_g.isinf(), 1, factor_g)
         for each in self.grads:
             each.flatten(1).mul_(factor_g[:, None])

@@ -114,6 +114,7 @@ class Cut:
 
     def stand_in(self, count: int) -> Any:
         """Inputs of `count` items for what is left to run below, where it does not matter which."""
+        # of one item as a rule: its few operations then cost nothing, whatever the batch
         return nested.repeated(self.template, count, count=1) if self.whole else self.template
 
     def prefix_id(self) -> str:

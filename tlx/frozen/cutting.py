@@ -20,9 +20,9 @@ from torch import nn
 from tlx.frozen import nested, tracing
 from tlx.frozen.cut import Cut, NoCut, OtherOutputs, Outcome
 from tlx.frozen.frontier import Boundary, frontier, of_one
-from tlx.frozen.kept import kept
 from tlx.frozen.packing import packing_of
 from tlx.frozen.proof import check_finite, proved
+from tlx.frozen.restoring import restored
 from tlx.frozen.stubs import Replay, recorded, replaceable, through
 from tlx.tasks.task import Network
 
@@ -59,13 +59,13 @@ def find(network: Network, inputs: Any) -> Cut:
     count = nested.count(inputs)
     if count < 2 or not nested.differ(inputs, count):
         raise NoCut(f"a cut cannot be proved on {count} items that are all equal")
-    with kept(network), torch.enable_grad():
+    with restored(network), torch.enable_grad():
         trace = tracing.traced(network, inputs, count)
     starts = tracing.first_starts(network, trace.calls)
     live, why = tracing.first_live(network, starts, trace)
     if not tracing.candidates(trace.calls, live):
         raise NoCut(f"{why}, before there is an activation to store")
-    with kept(network), torch.no_grad():
+    with restored(network), torch.no_grad():
         network.eval()
         expected = network.with_features(inputs)
     check_finite(expected, "the network's outputs are not finite")
@@ -80,7 +80,7 @@ def find(network: Network, inputs: Any) -> Cut:
 def holds(cut: Cut, inputs: Any) -> bool:
     """Whether a cut gives on other inputs, of another length say, what the network gives."""
     network = cut.network
-    with kept(network), torch.no_grad():
+    with restored(network), torch.no_grad():
         network.eval()
         expected = network.with_features(inputs)[1]
         try:
@@ -150,14 +150,14 @@ class _Search:
         """The first cut that holds."""
         for boundary in boundaries:
             for whole in (False, True):
-                with kept(self.network):
+                with restored(self.network):
                     try:
                         return self._proved(boundary, whole=whole)
                     except (NoCut, *FAILURES) as error:
-                        known = isinstance(error, NoCut)
-                        kind = "" if known else f"{type(error).__name__} in the proof: "
+                        reasoned = isinstance(error, NoCut)
+                        kind = "" if reasoned else f"{type(error).__name__} in the proof: "
                         reason = f"{' + '.join(self._names(boundary))}: {kind}{error}"
-                        final = known and not isinstance(error, OtherOutputs)
+                        final = reasoned and not isinstance(error, OtherOutputs)
                 if final:
                     break  # else what is below may have to see as many items
             self.refused.append(reason)
@@ -176,7 +176,7 @@ class _Search:
         one = nested.items(inputs, slice(0, 1), nested.count(inputs))
         template = nested.mapped(torch.clone, one)
         handing_on, replayed = replaceable(network, self.trace.calls, boundary.calls)
-        with kept(network):
+        with restored(network):
             network.eval()
             replays, outputs = recorded(network, names, replayed, template)
         used, rows, position = [], {}, 0

@@ -95,12 +95,12 @@ def read_identity(path: Path) -> dict[str, Any]:
         Damaged: it cannot be read, or does not belong to the folder's name.
     """
     try:
-        found = json.loads((path / FACTS).read_bytes())
+        content = json.loads((path / FACTS).read_bytes())
     except (OSError, ValueError) as error:
         raise Damaged(f"{FACTS}: {error}") from None
-    if not isinstance(found, dict) or key_of(found) != path.name:
+    if not isinstance(content, dict) or key_of(content) != path.name:
         raise Damaged(f"{FACTS} does not belong to {path.name}")
-    return found
+    return content
 
 
 @final
@@ -137,11 +137,11 @@ def hold(path: Path) -> Hold:
 @contextmanager
 def writing(path: Path, *, say: Callable[[str], object]) -> Iterator[None]:
     """Holds the one right to write into an entry that is held open; waits until it is free."""
-    begun, told = time.monotonic(), False
+    begun, has_said = time.monotonic(), False
     while (held := _locked(path / WRITER, fcntl.LOCK_EX | fcntl.LOCK_NB)) is None:
-        if not told and time.monotonic() - begun > SAY_AFTER_S:
+        if not has_said and time.monotonic() - begun > SAY_AFTER_S:
             say("waits for another run that computes the same activations")
-            told = True
+            has_said = True
         time.sleep(0.05)
     try:
         yield
@@ -162,6 +162,7 @@ def _locked(path: Path, how: int, *, make: bool = True) -> Hold | None:
     descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if make else 0), 0o666)
     try:
         fcntl.flock(descriptor, how)
+        # the name may stand for another file by now: its folder was deleted, and made anew
         mine, there = os.fstat(descriptor), os.stat(path)
         if mine.st_ino == there.st_ino and mine.st_dev == there.st_dev:
             held, descriptor = Hold(descriptor), -1
@@ -190,8 +191,7 @@ def paths(folder: Path) -> list[Path]:
 
 def entries(folder: Path) -> list[Entry]:
     """The entries of a store, last used first."""
-    found = [_entry(path) for path in paths(folder)]
-    return sorted(found, key=lambda entry: -entry.used)
+    return sorted(map(_entry, paths(folder)), key=lambda entry: -entry.used)
 
 
 def _entry(path: Path) -> Entry:
@@ -227,22 +227,22 @@ def last_used(path: Path) -> float:
 
 def faults(path: Path) -> dict[Path, str]:
     """Headers of damaged segments, or `facts.json`, of an entry, to what is wrong with them."""
-    held, found = hold(path), {}
+    held, wrong = hold(path), {}
     try:
         for header in segments.headers(path):
             try:
                 segments.check(segments.read(header), again=True)
             except Damaged as error:
                 if header.exists():  # else somebody has just repaired it
-                    found[header] = str(error)
+                    wrong[header] = str(error)
         if (path / FACTS).exists():  # else the next run writes it
             try:
                 read_identity(path)
             except Damaged as error:
-                found[path / FACTS] = str(error)
+                wrong[path / FACTS] = str(error)
     finally:
         held.close()
-    return found
+    return wrong
 
 
 def repair(path: Path, damaged: Sequence[Path], *, say: Callable[[str], object]) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tlx.frozen import nested
-from tlx.frozen.kept import kept
+from tlx.frozen.restoring import restored
 from tlx.frozen.tracing import Call, candidates, rows_of
 from tlx.tasks.task import Network
 
@@ -77,7 +77,7 @@ def frontier(network: Network, inputs: Any, calls: Sequence[Call], *, live: int)
     # first of a module's hooks, so that others (transformers keep hidden states so) see the marks
     handles = [m.register_forward_hook(mark, prepend=True) for m in may]
     try:
-        with kept(network), torch.enable_grad():
+        with restored(network), torch.enable_grad():
             features, outputs = network.with_features(part)
     finally:
         for handle in handles:

@@ -107,6 +107,7 @@ class Heads:
         numbers = [(each.lr, each.weight_decay, each.smoothing, each.max_norm) for each in starts]
         self._numbers = torch.tensor(numbers, dtype=torch.float64, device=self._device).T
         self._steps_G = self._numbers.new_zeros(len(starts))
+        # a GPU has no cache to fit: there one block is fastest
         whole = self._device.type != "cpu"
         size = sum(tensor.numel() for tensor in first.values())
         self._most = len(starts) if whole else max(1, block_numbers // size)
@@ -132,6 +133,7 @@ class Heads:
         if features.shape[-2] != self._items:
             self._lay_out(features.shape[-2])
         self._steps_G += 1
+        # in double precision up to here, as torch computes with Python's floats for one run
         lr_G, decay_G = self._numbers[0], self._numbers[1]
         if factors is not None:
             lr_G = lr_G * torch.as_tensor(factors, dtype=torch.float64, device=self._device)
@@ -152,7 +154,7 @@ class Heads:
     def outputs(self, features: Tensor, *, chunk: int = 1024) -> Tensor:
         """Outputs [G, N, C] of features [N, D], `chunk` items at a time."""
         bias_GC = list(self._parameters.values())[-1]
-        found = [bias_GC.new_empty(0, len(features), bias_GC.shape[1])]  # where no run is left
+        of_blocks = [bias_GC.new_empty(0, len(features), bias_GC.shape[1])]  # where no run is left
         for span in self._spans():
             layers = self._layers(span)
             parts = []
@@ -160,8 +162,8 @@ class Heads:
                 rooms = [bias.new_empty(*bias.shape, len(inputs)) for _, bias in layers]
                 forward(layers, inputs, rooms)
                 parts.append(rooms[-1].transpose(1, 2))
-            found.append(torch.cat(parts, dim=1))
-        return torch.cat(found)
+            of_blocks.append(torch.cat(parts, dim=1))
+        return torch.cat(of_blocks)
 
     def head(self, run: int) -> tuple[Tensor, ...]:
         """Copies of a run's parameters, in the order in which they were given: weight, bias."""
@@ -177,13 +179,13 @@ class Heads:
         steps = float(self._steps_G[place])
         if steps == 0 or not self._rule.has_state(place):
             return {name: {} for name in self._parameters}
-        found = {
+        state = {
             name: {slot: values[place].clone() for slot, values in slots.items()}
             for name, slots in self._slots.items()
         }
         if self._rule.counts:  # a tensor of each parameter's own: torch adds to it in place
-            found = {name: {"step": torch.tensor(steps), **s} for name, s in found.items()}
-        return found
+            state = {name: {"step": torch.tensor(steps), **s} for name, s in state.items()}
+        return state
 
     def load_state(self, run: int, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Goes on from a run's optimizer state as `state` gives it (a mutator).
@@ -197,9 +199,9 @@ class Heads:
         if state.keys() != self._slots.keys() or any(
             each and each.keys() != expected for each in state.values()
         ):
-            given = {name: sorted(each) for name, each in state.items()}
+            slots_of = {name: sorted(each) for name, each in state.items()}
             raise ValueError(
-                f"run {run}: state {given}; give {sorted(expected)}, or nothing, for each of "
+                f"run {run}: state {slots_of}; give {sorted(expected)}, or nothing, for each of "
                 f"{', '.join(self._slots)}"
             )
         begun = {name: float(each.get("step", 1.0)) for name, each in state.items() if each}
@@ -228,6 +230,7 @@ class Heads:
         }
         self._numbers, self._steps_G = self._numbers[:, which_G], self._steps_G[which_G]
         self._rule.keep(which_G)
+        # they are views of the tensors that were just replaced
         self._blocks, self._items = [], -1
 
     def _place(self, run: int) -> int:

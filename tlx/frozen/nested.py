@@ -25,10 +25,10 @@ def mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, MutableMapping):
-        made = copy.copy(value)
+        new = copy.copy(value)  # of its own class, as transformers' outputs are
         for key, part in value.items():
-            made[key] = mapped(function, part)
-        return made
+            new[key] = mapped(function, part)
+        return new
     if isinstance(value, list | tuple):
         parts = [mapped(function, part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)

@@ -116,14 +116,14 @@ def packing_of(
     """
     every = list(nested.tensors(list(outputs)))
     first: dict[int, int] = {}
-    kept = [position for position in used if first.setdefault(id(every[position]), position)
-            == position]  # fmt: skip
-    types = {every[position].dtype for position in kept}
+    # one tensor may be in there twice, as the last hidden state is
+    stored = [at for at in used if first.setdefault(id(every[at]), at) == at]
+    types = {every[position].dtype for position in stored}
     if len(types) > 1:
         raise ValueError(f"outputs are of several types: {', '.join(map(str, types))}")
-    place_of = {id(every[position]): place for place, position in enumerate(kept)}
+    place_of = {id(every[position]): place for place, position in enumerate(stored)}
     shapes = []
-    for position in kept:
+    for position in stored:
         tensor, k = every[position], rows[position]
         shapes.append(tuple((tensor if k == 1 else tensor.unflatten(0, (count, k))).shape[1:]))
     return Packing(
@@ -133,7 +133,7 @@ def packing_of(
             for position, tensor in enumerate(every)
         ),
         shapes=tuple(shapes),
-        rows=tuple(rows[position] for position in kept),
+        rows=tuple(rows[position] for position in stored),
     )
 
 

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from tlx.frozen import nested
 from tlx.frozen.cut import Cut, NoCut, OtherOutputs, Outcome
-from tlx.frozen.kept import Watched, kept
+from tlx.frozen.restoring import Watched, restored
 from tlx.frozen.stubs import Forward
 
 
 def proved(cut: Cut, inputs: Any, expected: Outcome) -> Cut:
-    """The cut, if it holds on the batch; to be called where the network is kept.
+    """The cut, if it holds on the batch; to be called where the network is put back.
 
     Equal values alone would not do: a branch that starts at zero (LoRA, a layer scale, the last
     norm of a residual block) hides what it reads until it is trained. NaN times zero is NaN.
@@ -32,13 +32,13 @@ def proved(cut: Cut, inputs: Any, expected: Outcome) -> Cut:
     stored = _still_activation(cut, inputs)
     below = inputs if cut.needs_inputs else cut.stand_in(len(stored))
     stubs = [(module, _poisoned(stub)) for module, stub in cut.stubs]
-    with kept(network), torch.no_grad():
+    with restored(network), torch.no_grad():
         passed = stored.clone(), nested.mapped(torch.clone if cut.needs_inputs else _nan, below)
         outcome = cut.run(*passed, stubs)
     check_finite(outcome, "what is above it also reads what is below it")
     writes = any(tensor._version for tensor in nested.tensors(passed))
     _check_items_apart(cut, inputs, stored)
-    with kept(network), torch.no_grad():
+    with restored(network), torch.no_grad():
         network.eval()
         as_read = stored.clone(memory_format=torch.contiguous_format)  # as a store gives it back
         passed = as_read, nested.mapped(torch.clone, below)

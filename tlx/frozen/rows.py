@@ -38,9 +38,9 @@ def rounded(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Rounding]:
         return values, Rounding(0.0, 0.0)
     if not (values.dtype.is_floating_point and dtype.is_floating_point):
         raise ValueError(f"values are {values.dtype}, to be stored as {dtype}; convert them first")
-    kept = values.to(dtype)
+    narrow = values.to(dtype)
     wide = torch.float64 if torch.float64 in (values.dtype, dtype) else torch.float32
-    exact, stored = values.to(wide), kept.to(wide)
+    exact, stored = values.to(wide), narrow.to(wide)
     error = (stored - exact).abs_().div_(exact.abs().clamp_(min=torch.finfo(dtype).tiny))
     largest = float(error.max())
     if not math.isfinite(largest):
@@ -53,7 +53,7 @@ def rounded(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Rounding]:
             )
         error = torch.where(finite, error, 0.0)
         largest = float(error.max())
-    return kept, Rounding(largest, float(error.mean()))
+    return narrow, Rounding(largest, float(error.mean()))
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,9 @@ class Rows:
         self.shape, self.dtype = tuple(shape), dtype
         self.close = weakref.finalize(self, hold.close)
         row_bytes = dtype.itemsize * torch.Size(shape).numel()
+        # copied as the widest integers that divide a row: faster, and right for any type
         self._unit = next(unit for unit in UNITS if row_bytes % unit.itemsize == 0)
+        # numbered anew, without the segments that have none of these rows
         used, self._segment_N = places.segment_N.unique(return_inverse=True)
         self._row_N = places.row_N
         segments = [places.segments[number] for number in used.tolist()]

@@ -117,6 +117,7 @@ class _SgdRule:
         if decays:
             grad_gn.addcmul_(values_gn, decay)
         moved = grad_gn
+        # runs without momentum pass through the same operations, times 0: one pass for the block
         if self.has_momentum:
             moved = slots[0]
             torch.addcmul(grad_gn, moved, momentum, out=moved)
@@ -162,6 +163,7 @@ class _AdamWRule:
         if decays:
             values_gn.mul_(decay)
         mean.lerp_(grad_gn, one_less_beta1)
+        # the gradient's room is used again, twice: a step allocates nothing
         square.lerp_(grad_gn.mul_(grad_gn), one_less_beta2)
         denominator = torch.sqrt(square, out=grad_gn).mul_(scale).add_(eps)
         values_gn.addcdiv_(mean, denominator, value=-1)

@@ -87,10 +87,10 @@ def read(header: Path) -> Segment:
         Damaged: it cannot be read, or is not as it was written.
     """
     try:
-        found = header.stat()
+        status = header.stat()
     except OSError as error:
         raise Damaged(f"{header.name}: {error.strerror}") from None
-    return _read(header, (found.st_ino, found.st_mtime_ns, found.st_size))
+    return _read(header, (status.st_ino, status.st_mtime_ns, status.st_size))
 
 
 @lru_cache(maxsize=256)
@@ -138,8 +138,8 @@ def check(segment: Segment, *, again: bool = False) -> None:
 
 
 def _version(path: Path) -> tuple[str, int, int, int]:
-    found = path.stat()
-    return str(path), found.st_ino, found.st_mtime_ns, found.st_size
+    status = path.stat()
+    return str(path), status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _fill(file: Any, buffer: memoryview) -> int:
@@ -203,6 +203,7 @@ class Writer:
 
     def finish(self) -> None:
         """Makes a segment of what was added."""
+        # on the disk before the header says so: a power cut may come between the two
         os.fsync(self._file.fileno())
         self._file.close()
         os.replace(self._temporary, self._header.with_suffix(".bin"))
@@ -218,6 +219,7 @@ class Writer:
         }
         check = zlib.crc32(canonical(content).encode())
         durable.write(self._header, json.dumps({**content, "check": check}, ensure_ascii=False))
+        # written by us this moment: reading it back would prove nothing more
         _whole.add(_version(self._header.with_suffix(".bin")))
 
     def discard(self) -> None:

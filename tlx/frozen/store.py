@@ -51,7 +51,7 @@ class _Wanted:
 
 
 @dataclass
-class _Found:
+class _Holdings:
     """Where wanted items are, which positions have none, and which segments are damaged."""
 
     places: Places
@@ -117,12 +117,12 @@ class Store:
         wanted = _Wanted(self.folder / entries.key_of(identity), keys, tuple(shape), dtype)
         hold = entries.hold(wanted.entry)
         try:
-            found, computed = _find(wanted), 0
-            if found.missing or found.damaged or not _described(wanted.entry):
+            holdings, computed = _find(wanted), 0
+            if holdings.missing or holdings.damaged or not _described(wanted.entry):
                 with entries.writing(wanted.entry, say=say):
-                    found, computed = self._complete(wanted, identity, compute=compute, say=say)
+                    holdings, computed = self._complete(wanted, identity, compute=compute, say=say)
             return Rows(
-                found.places,
+                holdings.places,
                 shape=wanted.shape,
                 dtype=dtype,
                 computed=computed,
@@ -131,31 +131,33 @@ class Store:
             )
         except BaseException:
             hold.close()
+            # else each failure would leave a folder that nobody asks for again
             entries.remove(wanted.entry, only_empty=True)
             raise
 
     def _complete(
         self, wanted: _Wanted, identity: Mapping[str, Any], *, compute: Compute, say: Say
-    ) -> tuple[_Found, int]:
+    ) -> tuple[_Holdings, int]:
         """Adds what is missing, as the entry's only writer; another may just have done it."""
         segments.sweep(wanted.entry)
-        found = _find(wanted)
-        for header, why in found.damaged.items():
+        # looked for anew: whoever wrote before us may have computed what was missing
+        holdings = _find(wanted)
+        for header, why in holdings.damaged.items():
             say(f"{wanted.entry.name}: {why}; its items are computed again")
             segments.remove(header)
-        extra = sum(len(wanted.keys[position].encode()) + 4 for position in found.missing)
-        needed = len(found.missing) * wanted.row_bytes + extra
-        if found.missing:
+        extra = sum(len(wanted.keys[position].encode()) + 4 for position in holdings.missing)
+        needed = len(holdings.missing) * wanted.row_bytes + extra
+        if holdings.missing:
             entries.make_room(needed, entry=wanted.entry, budget=self.budget_bytes, say=say)
         with self._full_disk(needed):
             durable.write(wanted.entry / entries.FACTS, segments.canonical(identity))
-        if not found.missing:
-            return found, 0
-        self._compute(wanted, found.missing, compute=compute, needed=needed)
+        if not holdings.missing:
+            return holdings, 0
+        self._compute(wanted, holdings.missing, compute=compute, needed=needed)
         again = _find(wanted)
         if again.missing:
             raise StoreError(f"rows vanished from {wanted.entry} as soon as they were written")
-        return again, len(found.missing)
+        return again, len(holdings.missing)
 
     def _compute(
         self, wanted: _Wanted, positions: Sequence[int], *, compute: Compute, needed: int
@@ -169,9 +171,9 @@ class Store:
                     raise ValueError(
                         f"compute yields more than the {len(positions)} rows asked for"
                     )
-                kept, error = rounded(rows, wanted.dtype)
+                narrow, error = rounded(rows, wanted.dtype)
                 keys = [wanted.keys[position] for position in positions[done : done + count]]
-                data = kept.cpu().contiguous().reshape(count, -1).view(torch.uint8).numpy().data
+                data = narrow.cpu().contiguous().reshape(count, -1).view(torch.uint8).numpy().data
                 with self._full_disk(needed):
                     if writer is None:
                         writer, begun = _writer(wanted), time.monotonic()
@@ -222,7 +224,7 @@ def _described(entry: Path) -> bool:
     return True
 
 
-def _find(wanted: _Wanted) -> _Found:
+def _find(wanted: _Wanted) -> _Holdings:
     """Looks for items in the entry's segments, and checks those that are needed."""
     readable: list[Segment] = []
     damaged: dict[Path, str] = {}
@@ -252,7 +254,7 @@ def _find(wanted: _Wanted) -> _Found:
     first: dict[str, int] = {}
     for key, position in zip(keys, left_N.tolist(), strict=True):
         first.setdefault(key, position)
-    return _Found(places, list(first.values()), damaged)
+    return _Holdings(places, list(first.values()), damaged)
 
 
 def _fitting(header: Path, wanted: _Wanted) -> Segment:

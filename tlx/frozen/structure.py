@@ -18,10 +18,11 @@ OF_ANY_MODULE = frozenset(nn.Module().__dict__)
 def structure(module: nn.Module) -> str:
     """Class and hyper-parameters of a module without its children."""
     kind = type(module)
-    own = {k: _plain(v) for k, v in vars(module).items() if k not in OF_ANY_MODULE}
-    told = ", ".join(f"{key}={text}" for key, text in sorted(own.items()) if text is not None)
+    attributes = {k: _plain(v) for k, v in vars(module).items() if k not in OF_ANY_MODULE}
+    pairs = sorted((key, text) for key, text in attributes.items() if text is not None)
+    listed = ", ".join(f"{key}={text}" for key, text in pairs)
     # the code of a class that is in no known library may be edited, and compute something else
-    return f"{kind.__module__}.{kind.__qualname__}({module.extra_repr()}) {told}{source_of(kind)}"
+    return f"{kind.__module__}.{kind.__qualname__}({module.extra_repr()}) {listed}{source_of(kind)}"
 
 
 def computed_with(
@@ -61,7 +62,7 @@ def _plain(value: Any) -> str | None:
         return str({str(k): _plain(v) for k, v in value.items()})
     if isinstance(value, list | tuple):
         return str([_plain(part) for part in value])
-    told = getattr(value, "to_dict", None)  # a config of transformers
-    if not callable(told):
+    as_plain = getattr(value, "to_dict", None)  # a config of transformers
+    if not callable(as_plain):
         return None
-    return _plain({k: v for k, v in told().items() if not k.startswith("_")})  # no local paths
+    return _plain({k: v for k, v in as_plain().items() if not k.startswith("_")})  # no local paths

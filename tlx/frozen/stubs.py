@@ -35,6 +35,7 @@ def replaceable(
     replayed: list[nn.Module] = []
     stored = {call.module for call in boundary}
     end = max(call.end for call in boundary)
+    # shared modules are visited once, and what is stored is replaced by itself
     visited = set(stored)
 
     def visit(module: nn.Module) -> None:

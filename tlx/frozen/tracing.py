@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlx.frozen import nested
-from tlx.frozen.kept import Watched
+from tlx.frozen.restoring import Watched
 from tlx.tasks.task import Network
 
 
@@ -125,6 +125,7 @@ def first_starts(network: nn.Module, calls: Sequence[Call]) -> dict[nn.Module, i
     starts: dict[nn.Module, int] = {}
 
     def visit(module: nn.Module, around: int) -> None:
+        # never called: its parameters may be read at any time while its parent runs
         start = called.get(module, around)
         starts[module] = min(start, starts.get(module, start))
         for child in module.children():

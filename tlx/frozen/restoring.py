@@ -20,7 +20,7 @@ class Watched:
 
     def state(self) -> tuple[Any, ...]:
         """Compares equal to an earlier one if nothing was drawn or changed since."""
-        held = [b for own in self._buffers for b in own.values() if b is not None]
+        held = [b for owned in self._buffers for b in owned.values() if b is not None]
         drawn = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self._devices)]
         legacy: Any = np.random.get_state(legacy=True)
         return (
@@ -32,7 +32,7 @@ class Watched:
 
 
 @contextmanager
-def kept(network: nn.Module) -> Iterator[None]:
+def restored(network: nn.Module) -> Iterator[None]:
     """Puts modes, buffers and random numbers back at the end; autocast remembers no weights."""
     modes = [(module, module.training) for module in network.modules()]
     buffers = [
@@ -55,8 +55,8 @@ def kept(network: nn.Module) -> Iterator[None]:
             np.random.set_state(states)
             for module, training in modes:
                 module.training = training
-            for own, name, buffer, value in buffers:
-                own[name] = buffer
+            for owner, name, buffer, value in buffers:
+                owner[name] = buffer  # a forward may have put another tensor in its place
                 if not torch.equal(buffer, value):
                     with torch.no_grad():
                         buffer.copy_(value)
@@ -64,5 +64,5 @@ def kept(network: nn.Module) -> Iterator[None]:
 
 def _devices(network: nn.Module) -> list[torch.device]:
     """GPUs that hold parts of the network."""
-    found = {parameter.device for parameter in network.parameters()}
-    return [device for device in found if device.type == "cuda"]
+    every = {parameter.device for parameter in network.parameters()}
+    return [device for device in every if device.type == "cuda"]
