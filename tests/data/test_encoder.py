@@ -63,7 +63,21 @@ OTHERS = {  # of keywords whose type does not say what else there is
     "text_column": ("more",),
     "labels_per_class": (2,),
     "fraction": (0.5,),
+    "encoding": ("latin-1",),
+    "separator": (" ", ";"),
+    "delimiter": (" ", ","),
+    "missing": (["a"], "a"),
+    "ending": (".md",),
+    "header": (False,),
+    "horizontal_flip": (True, False),
+    "group_pattern": (r"(\d)",),
+    "folds": (3,),
+    "fold": (1,),
+    **dict.fromkeys(("image_column", "label_column", "split_column", "group_column"), ("more",)),
 }
+TOGETHER = {"folds": {"fold": 0}, "fold": {"folds": 3}}
+# They say which items are read, and an item is known by its content.
+WHERE = {"name", "root", "path", "train", "val", "test", "extra", "source_text", "revision"}
 
 
 def pictures(folder, *, count=24):
@@ -149,9 +163,12 @@ def variants(target, base):
         hints |= get_type_hints(shared)
         defaults |= {field.name: field.default for field in fields(Draw)}
     for name, hint in hints.items():
-        if name != "return":
-            for value in other_values(name, hint, base.get(name, defaults.get(name))):
-                yield {**base, name: value}
+        if name in {"return", *WHERE}:
+            continue
+        others = other_values(name, hint, base.get(name, defaults.get(name)))
+        assert others, f"{target}: no other value of {name}; give one in OTHERS"
+        for value in others:
+            yield {**base, **TOGETHER.get(name, {}), name: value}
 
 
 def augmentations(module):
