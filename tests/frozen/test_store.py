@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from forking import CONTEXT
 from tlx.frozen import entries, segments
-from tlx.frozen.store import NoLocks, Store, StoreError, TooLarge
+from tlx.frozen.store import NoLocks, NoRoom, Store, StoreError
 
 FACTS = {"weights": "abc", "boundary": "layer4", "transform": {"size": 32}}
 SHAPE = (3, 2)
@@ -65,7 +65,7 @@ def names(start, stop):
 
 
 def rows_of(store, keys, *, facts=FACTS, shape=SHAPE, dtype=torch.float32, say=None, **options):
-    """Rows, and the keys that were computed for them."""
+    """StoredRows, and the keys that were computed for them."""
     computing = Computing(keys, shape=shape, **options)
     said = say if say is not None else []
     found = store.rows(facts, keys, shape=shape, dtype=dtype, compute=computing, say=said.append)
@@ -689,7 +689,7 @@ def test_too_large_is_known_before_anything_is_computed_or_deleted(tmp_path):
     entry, found = filled(store, 1)
     found.close()
     tight = Store(tmp_path, budget_bytes=1000)
-    with pytest.raises(TooLarge, match=r"do not fit.*budget of 0\.0 MB") as caught:
+    with pytest.raises(NoRoom, match=r"do not fit.*budget of 0\.0 MB") as caught:
         tight.rows({"new": 1}, names(0, 50), shape=SHAPE, dtype=torch.float32, compute=refuse)
     error = caught.value
     assert error.budget == 1000
@@ -710,11 +710,11 @@ def test_the_disk_keeps_a_reserve(tmp_path, monkeypatch):
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk)
     rows_of(Store(tmp_path), names(0, 30))  # 720 bytes, of 6,000 less 5,000
-    with pytest.raises(TooLarge, match=r"no budget, 0\.0 MB free") as caught:
+    with pytest.raises(NoRoom, match=r"no budget, 0\.0 MB free") as caught:
         rows_of(Store(tmp_path), names(100, 150))
     assert caught.value.free == 6_000
     Disk.total, Disk.free = 2**50, 2**30 + 1_000
-    with pytest.raises(TooLarge):
+    with pytest.raises(NoRoom):
         rows_of(Store(tmp_path), names(100, 150))
     Disk.free += 1_000
     rows_of(Store(tmp_path), names(100, 150))
@@ -732,7 +732,7 @@ def test_a_disk_that_fills_up_leaves_whole_segments(tmp_path, monkeypatch, numbe
 
     with monkeypatch.context() as patch:
         patch.setattr(segments, "_write_some", write)
-        with pytest.raises(TooLarge) as caught:
+        with pytest.raises(NoRoom) as caught:
             rows_of(store, keys)
     assert isinstance(caught.value.__cause__, OSError)
     assert not parts(store, ".*.tmp")
@@ -753,7 +753,7 @@ def test_a_full_disk_that_is_seen_at_the_sync_leaves_nothing(tmp_path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", sync)
-        with pytest.raises(TooLarge):
+        with pytest.raises(NoRoom):
             rows_of(store, keys)
     assert not parts(store, ".*.tmp")
     assert len(parts(store, "*.bin")) == 1

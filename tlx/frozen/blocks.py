@@ -10,7 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from tlx.frozen.rules import Rule
+from tlx.frozen.rules import UpdateRule
 from tlx.tasks.head_losses import HeadLoss
 
 
@@ -63,7 +63,7 @@ class Block:
         for each in self.grads:
             each.flatten(1).mul_(factor_g[:, None])
 
-    def update(self, rule: Rule, factors: Sequence[Tensor]) -> None:
+    def update(self, rule: UpdateRule, factors: Sequence[Tensor]) -> None:
         """Moves every parameter (a mutator)."""
         values = [each for layer in self.layers for each in layer]
         for each, grad, slots in zip(values, self.grads, self.slots, strict=True):

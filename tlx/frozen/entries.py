@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, final
 
 from tlx.frozen import segments
-from tlx.frozen.segments import Damaged
+from tlx.frozen.segments import DamagedSegment
 
 KEY = re.compile(r"[0-9a-f]{24}")
 FACTS, USED, WRITER = "facts.json", "used", "writer.lock"
@@ -39,7 +39,7 @@ class NoLocks(StoreError):
     """The file system has no locks."""
 
 
-class TooLarge(StoreError):
+class NoRoom(StoreError):
     """What is to be stored does not fit.
 
     Attributes:
@@ -92,14 +92,14 @@ def read_identity(path: Path) -> dict[str, Any]:
     """What `facts.json` says.
 
     Raises:
-        Damaged: it cannot be read, or does not belong to the folder's name.
+        DamagedSegment: it cannot be read, or does not belong to the folder's name.
     """
     try:
         content = json.loads((path / FACTS).read_bytes())
     except (OSError, ValueError) as error:
-        raise Damaged(f"{FACTS}: {error}") from None
+        raise DamagedSegment(f"{FACTS}: {error}") from None
     if not isinstance(content, dict) or key_of(content) != path.name:
-        raise Damaged(f"{FACTS} does not belong to {path.name}")
+        raise DamagedSegment(f"{FACTS} does not belong to {path.name}")
     return content
 
 
@@ -197,10 +197,10 @@ def entries(folder: Path) -> list[Entry]:
 def _entry(path: Path) -> Entry:
     items: set[str] = set()
     for header in segments.headers(path):
-        with suppress(Damaged):
+        with suppress(DamagedSegment):
             items.update(segments.read(header).keys)
     facts: Mapping[str, Any] = {}
-    with suppress(Damaged):
+    with suppress(DamagedSegment):
         facts = read_identity(path)
     alone = _alone(path)
     if alone is not None:
@@ -232,13 +232,13 @@ def faults(path: Path) -> dict[Path, str]:
         for header in segments.headers(path):
             try:
                 segments.check(segments.read(header), again=True)
-            except Damaged as error:
+            except DamagedSegment as error:
                 if header.exists():  # else somebody has just repaired it
                     wrong[header] = str(error)
         if (path / FACTS).exists():  # else the next run writes it
             try:
                 read_identity(path)
-            except Damaged as error:
+            except DamagedSegment as error:
                 wrong[path / FACTS] = str(error)
     finally:
         held.close()
@@ -317,7 +317,7 @@ def make_room(
         say: is told of what is deleted.
 
     Raises:
-        TooLarge: it does not fit.
+        NoRoom: it does not fit.
     """
     folder = entry.parent
     sweep(folder)
@@ -347,11 +347,11 @@ def room(folder: Path) -> int:
     return disk.free - int(min(RESERVE_BYTES, RESERVE_SHARE * disk.total))
 
 
-def too_large(needed: int, *, folder: Path, budget: int | None) -> TooLarge:
+def too_large(needed: int, *, folder: Path, budget: int | None) -> NoRoom:
     """The error that says by how much something does not fit."""
     free = shutil.disk_usage(folder).free
     allowed = "no budget" if budget is None else f"a budget of {budget / 1e6:.1f} MB"
-    return TooLarge(
+    return NoRoom(
         f"{needed / 1e6:.1f} MB do not fit into {folder}, with {allowed}, {free / 1e6:.1f} MB free "
         "on the disk, and entries in use; raise the budget, or see `tlx cache list` and `clear`",
         needed=needed,

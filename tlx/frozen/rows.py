@@ -57,7 +57,7 @@ def rounded(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Rounding]:
 
 
 @dataclass(frozen=True)
-class Places:
+class RowPlaces:
     """Where rows are.
 
     Attributes:
@@ -72,7 +72,7 @@ class Places:
 
 
 @final
-class Rows:
+class StoredRows:
     """Rows of items, one for each position of the keys that were asked for.
 
     Small ones are in memory as one tensor, others are read from the mapped files. Their entry in
@@ -89,7 +89,7 @@ class Rows:
 
     def __init__(
         self,
-        places: Places,
+        places: RowPlaces,
         *,
         shape: Sequence[int],
         dtype: torch.dtype,

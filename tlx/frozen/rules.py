@@ -37,7 +37,7 @@ class AdamW:
     eps: float = 1e-8
 
 
-class Rule(Protocol):
+class UpdateRule(Protocol):
     """One optimizer for all runs; its own numbers are kept as [G] in double precision."""
 
     slots: tuple[str, ...]
@@ -70,7 +70,7 @@ class Rule(Protocol):
         ...
 
 
-def rule_of(optimizers: Sequence[Sgd | AdamW], device: torch.device) -> Rule:
+def rule_of(optimizers: Sequence[Sgd | AdamW], device: torch.device) -> UpdateRule:
     """The update of all runs of a stack.
 
     Raises:

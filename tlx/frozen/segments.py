@@ -26,7 +26,7 @@ _whole: set[tuple[str, int, int, int]] = set()
 """Path, inode, time and size of what this process has written, or has found whole."""
 
 
-class Damaged(ValueError):
+class DamagedSegment(ValueError):
     """A segment that is not as it was written."""
 
 
@@ -84,12 +84,12 @@ def read(header: Path) -> Segment:
     """What a header says; its rows are not looked at.
 
     Raises:
-        Damaged: it cannot be read, or is not as it was written.
+        DamagedSegment: it cannot be read, or is not as it was written.
     """
     try:
         status = header.stat()
     except OSError as error:
-        raise Damaged(f"{header.name}: {error.strerror}") from None
+        raise DamagedSegment(f"{header.name}: {error.strerror}") from None
     return _read(header, (status.st_ino, status.st_mtime_ns, status.st_size))
 
 
@@ -99,7 +99,7 @@ def _read(header: Path, _version: tuple[int, int, int]) -> Segment:
         content = json.loads(header.read_bytes())
         check = content.pop("check")
         if content["format"] != FORMAT or check != zlib.crc32(canonical(content).encode()):
-            raise Damaged(f"{header.name} is not as it was written")
+            raise DamagedSegment(f"{header.name} is not as it was written")
         return Segment(
             header=header,
             keys=tuple(content["keys"]),
@@ -111,29 +111,35 @@ def _read(header: Path, _version: tuple[int, int, int]) -> Segment:
             mean=content["rounding"]["mean"],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise error if isinstance(error, Damaged) else Damaged(f"{header.name}: {error}") from None
+        raise (
+            error
+            if isinstance(error, DamagedSegment)
+            else DamagedSegment(f"{header.name}: {error}")
+        ) from None
 
 
 def check(segment: Segment, *, again: bool = False) -> None:
     """Compares the rows with their checksums, once a process unless `again`.
 
     Raises:
-        Damaged: they differ, are too few, or cannot be read.
+        DamagedSegment: they differ, are too few, or cannot be read.
     """
     try:
         version = _version(segment.data)
         if version in _whole and not again:
             return
         if version[-1] != segment.bytes:
-            raise Damaged(f"{segment.data.name} has {version[-1]} bytes of {segment.bytes}")
+            raise DamagedSegment(f"{segment.data.name} has {version[-1]} bytes of {segment.bytes}")
         buffer = memoryview(bytearray(CHUNK_BYTES))
         with open(segment.data, "rb", buffering=0) as file:
             for number, expected in enumerate(segment.crcs):
                 if zlib.crc32(buffer[: _fill(file, buffer)]) != expected:
                     at = number * CHUNK_BYTES
-                    raise Damaged(f"{segment.data.name} differs from its checksum after byte {at}")
+                    raise DamagedSegment(
+                        f"{segment.data.name} differs from its checksum after byte {at}"
+                    )
     except OSError as error:
-        raise Damaged(f"{segment.data.name}: {error.strerror}") from None
+        raise DamagedSegment(f"{segment.data.name}: {error.strerror}") from None
     _whole.add(version)
 
 

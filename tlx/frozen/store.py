@@ -20,11 +20,11 @@ from torch import Tensor
 
 from tlx.base import durable
 from tlx.frozen import entries, segments
-from tlx.frozen.entries import NoLocks, StoreError, TooLarge
-from tlx.frozen.rows import Places, Rounding, Rows, rounded
-from tlx.frozen.segments import Damaged, Segment
+from tlx.frozen.entries import NoLocks, NoRoom, StoreError
+from tlx.frozen.rows import Rounding, RowPlaces, StoredRows, rounded
+from tlx.frozen.segments import DamagedSegment, Segment
 
-__all__ = ["NoLocks", "Rounding", "Rows", "Store", "StoreError", "TooLarge"]
+__all__ = ["NoLocks", "NoRoom", "Rounding", "Store", "StoreError", "StoredRows"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class _Wanted:
 class _Holdings:
     """Where wanted items are, which positions have none, and which segments are damaged."""
 
-    places: Places
+    places: RowPlaces
     missing: list[int]
     damaged: dict[Path, str]
 
@@ -95,7 +95,7 @@ class Store:
         dtype: torch.dtype,
         compute: Compute,
         say: Say = logger.warning,
-    ) -> Rows:
+    ) -> StoredRows:
         """The rows of items, read where they are in the store, else computed and stored.
 
         Args:
@@ -107,7 +107,7 @@ class Store:
             say: is told of waiting, damage and deletions.
 
         Raises:
-            TooLarge: what is missing does not fit on the disk, or into the budget.
+            NoRoom: what is missing does not fit on the disk, or into the budget.
             NoLocks: the file system has none.
             ValueError: `compute` yields other shapes, types or numbers of rows; a value overflows.
         """
@@ -121,7 +121,7 @@ class Store:
             if holdings.missing or holdings.damaged or not _described(wanted.entry):
                 with entries.writing(wanted.entry, say=say):
                     holdings, computed = self._complete(wanted, identity, compute=compute, say=say)
-            return Rows(
+            return StoredRows(
                 holdings.places,
                 shape=wanted.shape,
                 dtype=dtype,
@@ -219,7 +219,7 @@ def _writer(wanted: _Wanted) -> segments.Writer:
 def _described(entry: Path) -> bool:
     try:
         entries.read_identity(entry)
-    except Damaged:
+    except DamagedSegment:
         return False
     return True
 
@@ -231,9 +231,9 @@ def _find(wanted: _Wanted) -> _Holdings:
     for header in segments.headers(wanted.entry):
         try:
             readable.append(_fitting(header, wanted))
-        except Damaged as error:
+        except DamagedSegment as error:
             damaged[header] = str(error)
-    places = Places(
+    places = RowPlaces(
         readable, torch.full((len(wanted.keys),), -1), torch.full((len(wanted.keys),), -1)
     )
     left_N, keys = torch.arange(len(wanted.keys)), list(wanted.keys)
@@ -244,7 +244,7 @@ def _find(wanted: _Wanted) -> _Holdings:
             continue
         try:
             segments.check(segment)
-        except Damaged as error:
+        except DamagedSegment as error:
             damaged[segment.header] = str(error)
             continue
         places.segment_N[left_N[here_N]] = number
@@ -261,5 +261,5 @@ def _fitting(header: Path, wanted: _Wanted) -> Segment:
     segment = segments.read(header)
     expected = (wanted.shape, wanted.dtype_name, wanted.row_bytes)
     if (segment.shape, segment.dtype, segment.row_bytes) != expected:
-        raise Damaged(f"{header.name} has rows {segment.shape} of {segment.dtype}")
+        raise DamagedSegment(f"{header.name} has rows {segment.shape} of {segment.dtype}")
     return segment

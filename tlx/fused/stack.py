@@ -58,7 +58,7 @@ def train_together(
     """
     if len(entrants) < 2:
         raise CannotFuse("there is one run")
-    stack = Stack(entrants, over=over)
+    stack = StackedRuns(entrants, over=over)
     try:
         stack.run()
     finally:
@@ -66,7 +66,7 @@ def train_together(
 
 
 @final
-class Stack:
+class StackedRuns:
     """The vectorised training of several runs."""
 
     def __init__(

@@ -16,7 +16,7 @@ from tlx.backbones.backbone import Features
 from tlx.data.encoder import Undescribed, described
 from tlx.data.splits import Batch
 from tlx.frozen.segments import canonical
-from tlx.frozen.store import Rows, StoreError
+from tlx.frozen.store import StoredRows, StoreError
 from tlx.frozen.structure import computed_with
 from tlx.methods.order import Order
 from tlx.methods.step import Referred
@@ -129,7 +129,7 @@ class References:
         """Computes with each batch until it takes rows."""
         self.frozen, self.options = dict(frozen), dict(options)
         self.views = 0
-        self._rows: dict[str, Rows | Tensor] = {}
+        self._rows: dict[str, StoredRows | Tensor] = {}
         self._order: Order | None = None
 
     @property
@@ -152,7 +152,7 @@ class References:
             if name not in self._rows:
                 each.network.to(device)
 
-    def take(self, name: str, rows: Rows, device: torch.device) -> None:
+    def take(self, name: str, rows: StoredRows, device: torch.device) -> None:
         """Looks up rows of the training split from now on, view by view (a mutator)."""
         small = rows.resident and rows.tensor().nbytes <= MOST_RESIDENT_BYTES
         self._rows[name] = rows.tensor().to(device) if small else rows

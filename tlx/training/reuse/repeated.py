@@ -1,6 +1,6 @@
 """Storing what frozen networks give, where the inputs of training are the same each time."""
 
-from tlx.frozen.store import Rows, StoreError
+from tlx.frozen.store import StoredRows, StoreError
 from tlx.methods.order import Order
 from tlx.training.collect import broadcast
 from tlx.training.reuse.references import References
@@ -38,7 +38,7 @@ def _store(name: str, references: References, reuse: Reuse, *, views: int) -> st
     frozen, device = references.frozen[name], reuse.trainer.strategy.root_device
     frozen.network.to(device)
 
-    def attempt() -> tuple[Rows | None, str | None]:
+    def attempt() -> tuple[StoredRows | None, str | None]:
         try:
             with reuse.precision():
                 frozen.prefix(reuse.first_inputs(2))  # tells the shape

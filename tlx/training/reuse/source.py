@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from tlx.data.splits import Batch, Split, Splits
 from tlx.frozen import cutting
 from tlx.frozen.cut import Cut, NoCut
-from tlx.frozen.store import Rows, Store, StoreError
+from tlx.frozen.store import Store, StoredRows, StoreError
 from tlx.methods.order import sample_seed
 from tlx.training.collect import broadcast
 from tlx.training.engine import sharding
@@ -322,10 +322,10 @@ class Reuse:
         self._length, self._fixed = other._length, other._fixed
         self.prefix_s = other.prefix_s
 
-    def _train_and_val(self, samples: int, views: int) -> tuple[Rows, Rows] | None:
+    def _train_and_val(self, samples: int, views: int) -> tuple[StoredRows, StoredRows] | None:
         """Rows of both splits, computed by rank 0; None where it is not worth it."""
         said: str | None = None
-        rows: list[Rows] = []
+        rows: list[StoredRows] = []
         if self.trainer.is_global_zero:
             try:
                 rows = self._both(samples, views)
@@ -342,7 +342,7 @@ class Reuse:
         self._reused = sum(part.reused for part in rows)
         return rows[0], rows[1]
 
-    def _both(self, samples: int, views: int) -> list[Rows]:
+    def _both(self, samples: int, views: int) -> list[StoredRows]:
         if self.wishes.store is None:
             raise _NotWorthIt("cache=off")
         for each in (self.training, self.evaluation):
@@ -382,7 +382,7 @@ class Reuse:
 
     # -- rows ---------------------------------------------------------------------------------
 
-    def rows(self, split: Split, transform: Transform, *, views: int = 0) -> Rows:
+    def rows(self, split: Split, transform: Transform, *, views: int = 0) -> StoredRows:
         """Activations of a split, view by view for each item.
 
         Raises:
@@ -394,7 +394,7 @@ class Reuse:
 
     def rows_at(
         self, part: Storable, prefix: str, split: Split, transform: Transform, *, views: int = 0
-    ) -> Rows:
+    ) -> StoredRows:
         """Rows of a split, view by view for each item, at the end of some part of a network.
 
         Args:
@@ -486,7 +486,7 @@ class Reuse:
         return made
 
     def _loader(
-        self, rows: Rows, split: Split, batches: StepBatches | EvalBatches, *, views: int = 0
+        self, rows: StoredRows, split: Split, batches: StepBatches | EvalBatches, *, views: int = 0
     ) -> "DataLoader[Batch]":
         beside: Beside | None = None
         if self._length:
@@ -538,7 +538,7 @@ class Reuse:
                 self.leave()
                 return plain
         small = self._row_bytes() <= MOST_PASSING_BYTES
-        rows: Rows | None = None
+        rows: StoredRows | None = None
         if split is self.splits.val or small:
             try:
                 rows = self.rows(split, self.evaluation)

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from tlx.data.splits import Batch, Sample
 from tlx.frozen import nested
 from tlx.frozen.cut import Cut
-from tlx.frozen.store import Rows
+from tlx.frozen.store import StoredRows
 from tlx.training.loaders import Encoded, Position
 
 STORED = "stored"
@@ -98,7 +98,7 @@ class Stored(Dataset[Any]):
         beside: gives the inputs, where they are needed.
     """
 
-    rows: Rows
+    rows: StoredRows
     targets: Tensor | None
     views: int
     served: Counter[str]
