@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tlx import cli
-from tlx.building import plans
+from tlx.building import calls, plans, rehearsals
 from tlx.config.compose import compose
 from tlx.config.run import typed
 from tlx.execution import rehearsal
@@ -79,3 +79,24 @@ def test_arms_are_named_and_each_network_is_looked_at_once(monkeypatch):
     configs = [(f"arm {seed}", typed(compose([*RUN, *line, f"seed={seed}"]))) for seed in range(3)]
     with pytest.raises(ValueError, match="1 problem in the config:\n- arm 0: stage"):
         rehearsal.rehearse(configs)
+
+
+@pytest.mark.parametrize("choice", ["regression", "multi_label_classification"])
+def test_a_task_for_other_labels_is_refused_with_those_that_fit(choice):
+    said = refusal(planned, f"task={choice}", "trainer.steps=8")
+    assert "labels of kind 'single'" in said
+    assert "choose task=image_classification or task=text_classification" in said
+
+
+@pytest.mark.parametrize(
+    ("overrides", "count"),
+    [
+        (["task.class_weights=[1,2,3]"], 3),
+        (["task=multi_label_classification", "task.positive_weights=[1,2,3,4]"], 4),
+        (["task=regression"], 2),
+    ],
+)
+def test_a_rehearsal_stands_in_for_as_many_labels_as_are_weighed(overrides, count):
+    run = typed(compose([*RUN, *overrides, "trainer.steps=8"]))
+    made = rehearsals.rehearse(run, calls.regularization(run))
+    assert len(made.task.labels.names) == count

@@ -1,7 +1,7 @@
 """Options to objects: the only caller of what a config names."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tlx.config.check import allowed_targets
@@ -11,8 +11,8 @@ from tlx.data.splits import Splits
 from tlx.training.effects import Regularization
 
 
-def instantiate(option: Option, *supplied: Any, **override: Any) -> Any:
-    """Calls an option's function with its arguments, after the supplied positional ones.
+def function_of(option: Option) -> Callable[..., Any]:
+    """An option's function.
 
     Raises:
         ValueError: the target is not allowed, or is not the function that its name says.
@@ -21,10 +21,19 @@ def instantiate(option: Option, *supplied: Any, **override: Any) -> Any:
     if target not in allowed_targets():
         raise ValueError(f"_target_: {target} is not allowed; see `tlx list targets`")
     module, _, name = target.rpartition(".")
-    function = getattr(importlib.import_module(module), name)
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     if (function.__module__, function.__qualname__) != (module, name):
         raise ValueError(f"_target_: {target} is {function.__module__}.{function.__qualname__}")
-    return function(*supplied, **{**option.arguments, **override})
+    return function
+
+
+def instantiate(option: Option, *supplied: Any, **override: Any) -> Any:
+    """Calls an option's function with its arguments, after the supplied positional ones.
+
+    Raises:
+        ValueError: as of `function_of`.
+    """
+    return function_of(option)(*supplied, **{**option.arguments, **override})
 
 
 def splits(dataset: Option) -> Splits:

@@ -1,14 +1,15 @@
 """A run without weights and data: cheap, and finds most mistakes."""
 
-import importlib
+import sys
 from collections.abc import Iterable, Sequence
 
 import torch
 
 from tlx.building.budgets import check_warmup, selection, stages
-from tlx.building.calls import augmentations, instantiate
+from tlx.building.calls import augmentations, function_of, instantiate
 from tlx.building.networks import _before_surgery, _operated
 from tlx.config.run import Option, Run
+from tlx.config.signatures import constant
 from tlx.config.solving import solves
 from tlx.data.augment import Augmentation
 from tlx.data.splits import Labels
@@ -42,10 +43,16 @@ def rehearse(run: Run, effects: Regularization) -> Model:
 
 def _stand_in(task: Option) -> Labels:
     """Labels such as a task may get: what those of the data are is not known yet."""
-    module = importlib.import_module(task.module)
+    module = sys.modules[function_of(task).__module__]
     make = getattr(module, "stand_in", None)
     if make is None:
-        return Labels(module.KIND, ("0", "1"))
+        kind = constant(task.module, "KIND")
+        if kind is None:
+            raise ValueError(
+                f"task: {task.module} says in no literal KIND what labels {task.function} is for; "
+                "add one, as KIND = 'single'"
+            )
+        return Labels(kind, ("0", "1"))
     labels: Labels = make(**task.arguments)
     return labels
 
