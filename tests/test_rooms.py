@@ -32,10 +32,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "diagnose": {"config", "results"},
     "sweeps": {"execution", "config", "data.images.digits", "results", "training.engine.pruning"},
     **{
-        name: EXECUTION | BELOW_EXECUTION | {"sweeps", "report", "diagnose", "study_commands"}
+        name: EXECUTION
+        | BELOW_EXECUTION
+        | {"sweeps", "report"}
+        | {"diagnose", "init_command", "study_commands"}
         for name in ("commands", "study_commands")
     },
     "cache_commands": {"frozen"},
+    "init_command": {"config"},
+    "testing": EXECUTION | BELOW_EXECUTION,
+    "template": {*MODEL_ROOMS, "base", "testing", "training"},
 }
 ORDER = (
     *("silence", "leases", "lease_journal", "lease_places", "runs", "lost_ranks", "lineage"),

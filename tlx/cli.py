@@ -126,6 +126,11 @@ def parser() -> argparse.ArgumentParser:
     cache = commands.add_parser("cache", help="stored activations: list, verify or clear them")
     _cache(cache)
 
+    init = commands.add_parser(
+        "init", help="write a project with code of your own that runs at once"
+    )
+    init.add_argument("folder", type=Path, help="where to write it; its name is its module's")
+
     commands.add_parser("doctor", help="versions, devices, known bad pairings and how to mend them")
     return main
 

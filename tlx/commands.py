@@ -44,6 +44,7 @@ def guarded(args: argparse.Namespace) -> int:
         "rerun": rerun,
         "export": export,
         "list": list_options,
+        "init": init,
         "doctor": doctor,
     }
     try:
@@ -199,6 +200,14 @@ def list_options(args: argparse.Namespace) -> int:
     from tlx.config import listing
 
     print(listing.text(args.group, config_dir=args.config_dir, runs_dir=args.runs_dir))
+    return 0
+
+
+def init(args: argparse.Namespace) -> int:
+    """Writes a project of one's own."""
+    from tlx import init_command
+
+    print(init_command.text(init_command.init(args.folder)))
     return 0
 
 

@@ -1,10 +1,9 @@
 """Options to objects: the only caller of what a config names."""
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tlx.config.check import allowed_targets
+from tlx.config import calls
 from tlx.config.run import Option, Run
 from tlx.data.augment import Augmentation
 from tlx.data.splits import Splits
@@ -17,14 +16,7 @@ def function_of(option: Option) -> Callable[..., Any]:
     Raises:
         ValueError: the target is not allowed, or is not the function that its name says.
     """
-    target = option.target
-    if target not in allowed_targets():
-        raise ValueError(f"_target_: {target} is not allowed; see `tlx list targets`")
-    module, _, name = target.rpartition(".")
-    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    if (function.__module__, function.__qualname__) != (module, name):
-        raise ValueError(f"_target_: {target} is {function.__module__}.{function.__qualname__}")
-    return function
+    return calls.function_of(option.target)
 
 
 def instantiate(option: Option, *supplied: Any, **override: Any) -> Any:

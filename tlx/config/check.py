@@ -18,6 +18,8 @@ from tlx.config.types import Misfit, conform, shown
 __all__ = ["CheckError", "Problem", "allowed_targets", "check", "may_import", "require"]
 
 Node = Mapping[str, Any]
+KINDS = ("local", "slurm", "ray")
+"""Of tlx's own executors."""
 HYDRA_KEYS = ("_partial_", "_args_", "_recursive_", "_convert_", "_mode_", "_call_")
 
 
@@ -55,6 +57,7 @@ def check(config: Node) -> list[Problem]:
         *_top_level(config),
         *_schema_nodes(config),
         *_target_nodes(config, settings),
+        *_executor(config, settings),
         *_stray(config, settings),
         *_secrets(config),
     ]
@@ -211,6 +214,19 @@ def _required(prefix: str, node: Node, found: Signature) -> Iterator[Problem]:
     for name, parameter in found.parameters.items():
         if node.get(name) == schema.MISSING or (parameter.required and name not in node):
             yield Problem(f"{prefix}{name}", f"must be given: {prefix}{name}=…")
+
+
+def _executor(config: Node, settings: Settings) -> Iterator[Problem]:
+    """A kind of executor that there is not."""
+    node = config.get("executor")
+    kind = node.get("kind", KINDS[0]) if isinstance(node, Mapping) else KINDS[0]
+    if isinstance(kind, str) and kind not in KINDS and kind not in settings.allow_targets:
+        yield Problem(
+            "executor.kind",
+            f"is {kind!r}; give {', '.join(KINDS)}, or the dotted name of a function that "
+            "allow_targets lists",
+            nearest(kind, [*KINDS, *settings.allow_targets.listed()]),
+        )
 
 
 def _stray(config: Node, settings: Settings) -> Iterator[Problem]:

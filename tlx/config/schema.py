@@ -130,7 +130,8 @@ class Executor:
     """Where the runs of a study are trained, and how many at once.
 
     Args:
-        kind: local is this machine.
+        kind: local is this machine; a dotted name is a function of your own, which gives an
+            executor from these options, `runs_dir` and `name`.
         workers: runs at the same time; null: one a GPU, or as many as there are cores; on a
             cluster, as many as it gives.
         per_device: local: runs that share a GPU.
@@ -154,10 +155,10 @@ class Executor:
         address: ray: of a running cluster; null: what the environment names, else this machine.
         snapshot: cluster: whether jobs run a copy of the code as it is now.
         snapshot_paths: folders of your own that are copied as well.
-        kwargs: slurm: further options of sbatch.
+        kwargs: slurm: further options of sbatch; of a kind of your own, whatever it takes.
     """
 
-    kind: Literal["local", "slurm", "ray"] = "local"
+    kind: Literal["local", "slurm", "ray"] | str = "local"
     workers: int | None = None
     per_device: int = 1
     threads: int | None = None
