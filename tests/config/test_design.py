@@ -530,3 +530,43 @@ def test_a_baseline_that_is_the_base_itself_is_told(refused):
 def test_a_study_changes_no_id(plan):
     made = plan({"arms": {"a": []}, "seeds": [0], "claims": ["a > 0.5"], "question": "?"})
     assert "study" not in essence(made.cells[0].config)
+
+
+def test_each_fold_is_the_test_of_a_run_of_every_arm_and_seed(plan):
+    arms = {"full": ["freeze_strategy=full"], "probe": ["freeze_strategy=linear_probe"]}
+    made = plan({"seeds": [3, 4], "arms": arms, "folds": 3})
+    assert made.folds == (0, 1, 2)
+    assert [(c.seed, c.fold, c.arm) for c in made.cells][:3] == [
+        *((3, 0, "full"), (3, 0, "probe"), (3, 1, "full"))
+    ]
+    assert len({run_id(cell.config) for cell in made.cells}) == 2 * 2 * 3
+    for cell in made.cells:
+        assert cell.config["dataset"]["folds"] == 3
+        assert cell.config["dataset"]["fold"] == cell.fold
+        assert cell.overrides[-1] == f"seed={cell.seed}"
+    named = plan({"seeds": [0], "arms": arms, "folds": ["ann", "7"]})
+    assert {c.config["dataset"]["fold"] for c in named.cells} == {"ann", "7"}
+    assert {c.config["dataset"]["folds"] for c in named.cells} == {"groups"}
+
+
+@pytest.mark.parametrize(
+    ("study", "line", "says"),
+    [
+        ({"folds": 1}, [], "at least 2"),
+        ({"folds": []}, [], "one at least"),
+        ({"folds": ["a", "a"]}, [], "each group once"),
+        ({"folds": 2, "tune": {"optimizer.lr": [0.1, 0.2]}}, [], "values are chosen"),
+        (
+            {"folds": 2, "claims": ["full > probe"], "sequential": {"max_seeds": 9}},
+            *([], "adds seeds"),
+        ),
+        (
+            {"folds": 2},
+            ["dataset=text_file", "dataset.path=x", "~dataset.labels_per_class"],
+            "does",
+        ),
+    ],
+)
+def test_folds_that_cannot_be(refused, study, line, says):
+    arms = {"full": ["freeze_strategy=full"], "probe": ["freeze_strategy=linear_probe"]}
+    assert says in str(refused({"seeds": [0], "arms": arms, **study}, *line)["study.folds"])

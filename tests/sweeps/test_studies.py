@@ -220,3 +220,31 @@ def test_wandb_groups_a_study_and_shows_its_tables(tmp_path):
     for arm in (b"full", b"linear_probe"):
         assert sum(b"freeze_strategy=" + arm in content for content in logged.values()) == 1
     assert all(b"shown" in content for content in logged.values())
+
+
+@pytest.mark.slow
+def test_a_study_over_folds_tests_each_item_once(tmp_path):
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    study = {
+        "study": {
+            "seeds": [0],
+            "folds": 2,
+            "arms": {"full": ["freeze_strategy=full"], "probe": ["freeze_strategy=linear_probe"]},
+        }
+    }
+    (tmp_path / "mine/experiment/cv.yaml").write_text(
+        f"# @package _global_\n{json.dumps(study)}\n", encoding="utf-8"
+    )
+    code, out = tlx(*("train", "--config-dir", "mine", "experiment=cv", *SMALL), cwd=tmp_path)
+    assert code == 0, out
+    (folder,) = (tmp_path / "runs" / manifests.STUDIES).iterdir()
+    for arm in ("full", "probe"):
+        runs = [run for run in manifests.read(folder).runs if run.arm == arm]
+        tables = [tmp_path / "runs" / run.run / "predictions/test.csv" for run in runs]
+        lines = [csv.DictReader(path.read_text().splitlines()) for path in tables]
+        tested = [line["id"] for table in lines for line in table]
+        assert len(tested) == len({*tested}) == 1797
+    with open(folder / "tables/folds.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["arm"] for row in rows] == ["full", "probe"]
+    assert "over 2 folds" in (folder / "report.html").read_text(encoding="utf-8")

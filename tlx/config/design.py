@@ -35,6 +35,7 @@ class Cell:
         seed: the run's seed.
         overrides: the whole line: `tlx train *overrides` trains this run alone.
         factors: factor's key to level; empty for explicit arms.
+        fold: which part of the data is its test, of a study with folds.
         config: composed and checked, without the study; grouped by the experiment's name.
     """
 
@@ -44,6 +45,7 @@ class Cell:
     overrides: tuple[str, ...]
     factors: Mapping[str, Any]
     config: Config
+    fold: int | str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,7 @@ class Plan:
         tuned: key to the values that each arm chooses from.
         claims: what is expected to hold.
         question: what it answers.
+        folds: parts of the data, each of which is the test once; none where all runs share theirs.
         max_seeds: how many seeds it may have in all where it adds some itself; else None.
         cells: all runs, seed by seed, so that a study cut short still compares its arms; within
             a seed arm by arm, within an arm candidate by candidate. Of a search: what all of its
@@ -76,6 +79,7 @@ class Plan:
     claims: tuple[str, ...]
     question: str | None
     cells: tuple[Cell, ...]
+    folds: tuple[int | str, ...] = ()
     max_seeds: int | None = None
 
 
@@ -120,6 +124,7 @@ def plan(overrides: Sequence[str], composer: "Composer") -> Plan:
         tuned={key: tuple(values) for key, values in (study.get("tune") or {}).items()},
         claims=tuple(study.get("claims") or ()),
         question=study.get("question"),
+        folds=folds_of(study),
         max_seeds=(study.get("sequential") or {}).get("max_seeds"),
         cells=tuple(
             replace(cell, factors=factors[cell.arm], config={**cell.config, "group": group})
@@ -135,6 +140,24 @@ def at_seed(cell: Cell, seed: int, composer: "Composer") -> Cell:
     group = cell.config["group"]
     config = {**composer.compose(line, check=False), "group": group}
     return replace(cell, seed=seed, overrides=line, config=config)
+
+
+def folds_of(study: Mapping[str, Any]) -> tuple[int | str, ...]:
+    """The parts of the data, each of which is the test once: numbers from 0, or names of groups.
+
+    >>> folds_of({"folds": 3}), folds_of({"folds": ["ann", "bob"]}), folds_of({})
+    ((0, 1, 2), ('ann', 'bob'), ())
+    """
+    stated = study.get("folds")
+    return tuple(range(stated)) if isinstance(stated, int) else tuple(stated or ())
+
+
+def _fold_lines(fold: int | str | None, folds: Sequence[int | str]) -> tuple[str, ...]:
+    """The overrides by which a run's test is this fold."""
+    if fold is None:
+        return ()
+    count = len(folds) if isinstance(fold, int) else "groups"
+    return (f"dataset.folds={count}", f"dataset.fold={quoted(fold)}")
 
 
 def _baseline(study: Mapping[str, Any], arms: Sequence[str]) -> str | None:
@@ -212,10 +235,12 @@ def _cells(
     problems: dict[str, list[Problem]] = {arm.name: [] for arm in arms}
     first, tuned = study["seeds"][0], _tuned(line, arms, study.get("tune") or {}, composer)
     tries = [(arm, candidate) for arm in arms for candidate in tuned[arm.name]]
-    for seed, (arm, candidate) in itertools.product(study["seeds"], tries):
-        given = (*line, *arm.overrides, *candidate, f"seed={seed}")
+    folds = folds_of(study)
+    rounds = itertools.product(study["seeds"], folds or (None,))
+    for (seed, fold), (arm, candidate) in itertools.product(rounds, tries):
+        given = (*line, *arm.overrides, *candidate, *_fold_lines(fold, folds), f"seed={seed}")
         try:
-            config = composer.compose(given, check=seed == first)
+            config = composer.compose(given, check=seed == first and fold in (None, *folds[:1]))
         except CheckError as error:
             problems[arm.name] += [p for p in error.problems if p not in problems[arm.name]]
             continue
@@ -229,6 +254,7 @@ def _cells(
                 overrides=given,
                 factors=arm.factors,
                 config=config,
+                fold=fold,
             )
         )
     if found := told(problems, known=known):

@@ -4,7 +4,9 @@ Read by `ast` like the targets' signatures, so annotations stay simple and defau
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from tlx.base.ranges import Range
 
 TARGET_GROUPS = ("task", "backbone", "dataset", "freeze_strategy", "optimizer", "schedule")
 """Groups whose option is one call."""
@@ -244,6 +246,8 @@ class Study:
         metric: compared figure, like `test/accuracy`; null: the task's own on `test`.
         claims: what is expected to hold, like `lp_ft > full by 0.01 on rotation/accuracy`.
         question: what the study answers.
+        folds: number of parts of the data, or names of groups, each of which is the test of a run
+            of every arm and seed (cross-validation; leave one group out).
         sequential: `max_seeds`: after `seeds`, seeds are added one by one until each claim is
             decided or given up, at most so many in all.
     """
@@ -260,6 +264,7 @@ class Study:
     metric: str | None = None
     claims: list[str] | None = None
     question: str | None = None
+    folds: Annotated[int, Range(least=2)] | list[str] | None = None
     sequential: dict[str, int] | None = None
 
 

@@ -64,7 +64,7 @@ def _project(name: str) -> Path | None:
 
 def within(module: str, folder: Path) -> bool:
     """Whether a module's file lies in a folder."""
-    file = place(module)
+    file = place(module) if module else None
     return file is not None and file.resolve().is_relative_to(folder)
 
 

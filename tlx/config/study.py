@@ -10,7 +10,7 @@ from tlx.config.arms import Level, design_of, expand, levels
 from tlx.config.keys import GROUPS, exists, is_number, nearest_key, value_at
 from tlx.config.overrides import key_of, parsed
 from tlx.config.problems import Problem
-from tlx.config.signatures import constant
+from tlx.config.signatures import constant, signature
 from tlx.config.suggest import listed, nearest
 from tlx.results.grammar import parse
 
@@ -38,6 +38,7 @@ def check(config: Node, metrics: Mapping[str, str]) -> Iterator[Problem]:
     yield from _seeds(study.get("seeds"))
     yield from _metric(study.get("metric"), metrics, splits)
     yield from _sequential(study)
+    yield from _folds(study, config)
     found = [*_design(study), *_arms(study), *_factors(study, config), *_tune(study, config)]
     yield from found
     yield from _vocabularies(study, config, metrics)
@@ -93,6 +94,30 @@ def _sequential(study: Node) -> Iterator[Problem]:
         yield Problem(place, "means nothing with design=search, which makes no claims")
     elif not study.get("claims"):
         yield Problem(place, "has nothing to decide: state study.claims, or take it away")
+
+
+def _folds(study: Node, config: Node) -> Iterator[Problem]:
+    """Too few folds, or folds of data that knows none, or beside what cannot go with them."""
+    folds, place = study.get("folds"), "study.folds"
+    if folds is None:
+        return
+    if isinstance(folds, list | tuple) and len({*map(str, folds)}) < max(len(folds), 1):
+        yield Problem(place, f"{list(folds)}: name each group once, and one at least")
+    if study.get("sequential"):
+        yield Problem(place, "cannot be given for a study that adds seeds; leave one of them out")
+    if design_of(study) == "search" or study.get("tune"):
+        yield Problem(
+            place,
+            "cannot be given where values are chosen: what validates in one fold is tested in "
+            "another; choose first, without folds",
+        )
+    dataset = config.get("dataset")
+    target = dataset.get("_target_") if isinstance(dataset, Mapping) else None
+    takes = signature(target) if isinstance(target, str) else None
+    if takes is not None and not {"folds", "fold"} <= takes.parameters.keys():
+        yield Problem(place, f"{target} does not divide its data in folds; choose other data")
+    elif isinstance(dataset, Mapping) and dataset.get("folds") is not None:
+        yield Problem("dataset.folds", f"{place} gives it to each run; leave it out here")
 
 
 def _splits(study: Node, config: Node) -> list[str] | None:

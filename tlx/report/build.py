@@ -6,6 +6,7 @@ from pathlib import Path
 from tlx.report import (
     data,
     factors,
+    fold_table,
     html,
     tables,
     tables_runs,
@@ -72,6 +73,7 @@ def _known(study: Study) -> dict[str, Table | None]:
         "main": tables.main(study),
         "splits": tables.by_split(study),
         "differences": tables.differences(study),
+        "folds": fold_table.table(study),
         "effects": factors.table(study),
         "ranks": factors.rank_table(study),
         "trials": trials.table(study),

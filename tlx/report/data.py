@@ -195,10 +195,7 @@ class Study:
         return kept[metric]
 
     def _values(self, arm: str, metric: str) -> Sequence[float]:
-        found = {
-            run.seed: table.figure(self.records.get(run.run), metric=metric)
-            for run in self.picked[arm]
-        }
+        found = table.of_seeds(self.picked[arm], self.records, metric=metric)
         return [found.get(seed, math.nan) for seed in self.manifest.seeds]
 
     def _summary(self, arm: str, values: Sequence[float]) -> Summary:
@@ -209,8 +206,8 @@ class Study:
             interval=interval,
             sd=found.sd,
             values=tuple(values),
-            planned=len(self.picked[arm]),
-            nan=max(0, len(self.finished(arm)) - found.n),
+            planned=len({run.seed for run in self.picked[arm]}),
+            nan=max(0, len(self.finished(arm)) // max(len(self.manifest.folds), 1) - found.n),
         )
 
 

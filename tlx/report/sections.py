@@ -161,7 +161,7 @@ def sections(study: Study, tables: Mapping[str, Table]) -> list[Part]:
         ]),
         Part(name="results", title="Results", items=[
             *listing("main"), *(listing("splits") if len(study.splits) > 1 else []),
-            *listing("ranks", heading="Ranks over datasets"),
+            *listing("folds"), *listing("ranks", heading="Ranks over datasets"),
         ]),
         Part(name="differences", title="Differences", items=[
             *_there(plot_arms.forest(study, drawn)),

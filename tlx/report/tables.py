@@ -179,6 +179,8 @@ def _note(study: Study, metric: str, summaries: Sequence[Summary]) -> str:
         note += " with its 95% interval (Student's t); sd: over seeds."
     elif any(counts):
         note += "; an interval, an sd and a test need 2."
+    if study.manifest.folds:
+        note += f" A seed's figure is its mean over {len(study.manifest.folds)} folds."
     if any(counts) and not all(counts):
         none = counts.count(0)
         note += f" {counted(none, 'arm')} {'has' if none == 1 else 'have'} no figure yet."

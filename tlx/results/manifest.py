@@ -50,6 +50,7 @@ class PlannedRun:
         overrides: the whole line, `tlx train *overrides` trains it.
         factors: factor's key -> this run's level; empty for explicit arms.
         trial: number of the search's trial.
+        fold: which part of the data is its test, where the study has folds.
     """
 
     run: str
@@ -59,6 +60,7 @@ class PlannedRun:
     overrides: tuple[str, ...] = field(default=(), metadata=LATER)
     factors: Mapping[str, Any] = field(default_factory=dict, metadata=LATER)
     trial: int | None = field(default=None, metadata=LATER)
+    fold: int | str | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,8 @@ class Manifest:
             `first`; empty for one whose seeds are declared.
         looks: sets of seeds on which claims were judged, the first one first; `write` only ever
             adds to those that there are.
+        folds: parts of the data, each of which is the test of one run an arm and seed; none where
+            all runs have the same test.
     """
 
     study: str
@@ -123,6 +127,7 @@ class Manifest:
     search: Mapping[str, Any] = field(default_factory=dict, metadata=LATER)
     sequential: Mapping[str, int] = field(default_factory=dict, metadata=LATER)
     looks: tuple[Look, ...] = field(default=(), metadata=LATER)
+    folds: tuple[int | str, ...] = field(default=(), metadata=LATER)
 
 
 def write(folder: Path | str, manifest: Manifest) -> Path:

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,6 +114,8 @@ def values(
 ) -> dict[str, list[float]]:
     """Each arm's figure, one a seed of the manifest, under its chosen candidate.
 
+    Where the study has folds, that is the seed's mean over them, see `tlx.results.folds`.
+
     Args:
         manifest: of the study.
         records: run's id -> record.
@@ -124,18 +126,43 @@ def values(
         not finished, or has no such figure.
 
     Raises:
-        ValueError: `metric` has no slash, or an arm has two runs of one seed.
+        ValueError: `metric` has no slash, or an arm has two runs of one seed and fold.
     """
     found = {}
     for arm, runs in picked(manifest, records).items():
-        by_seed = {run.seed: figure(records.get(run.run), metric=metric) for run in runs}
-        if len(by_seed) < len(runs):
+        count = len({(run.seed, run.fold) for run in runs})
+        if count < len(runs):
             raise ValueError(
-                f"arm {arm!r} has {len(runs)} runs and {len(by_seed)} seeds; "
-                "an arm has one run a seed, give what differs its own arm"
+                f"arm {arm!r} has {len(runs)} runs and {count} seeds and folds; "
+                "an arm has one run of each, give what differs its own arm"
             )
+        by_seed = of_seeds(runs, records, metric=metric)
         found[arm] = [by_seed.get(seed, math.nan) for seed in manifest.seeds]
     return found
+
+
+def of_seeds(
+    runs: Iterable[PlannedRun], records: Mapping[str, Record], *, metric: str
+) -> dict[int, float]:
+    """Seed -> the figure of its run, or the mean over its folds; NaN where one of them lacks it.
+
+    Args:
+        runs: of one arm and candidate.
+        records: run's id -> record.
+        metric: split and metric, `test/accuracy`.
+    """
+    values: dict[int, list[float]] = {}
+    for run in runs:
+        value = figure(records.get(run.run), metric=metric)
+        values.setdefault(run.seed, []).append(value)
+    return {seed: mean_of(each) for seed, each in values.items()}
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """The mean; NaN where a value is not finite, but for the only one, which stays as it is."""
+    if len(values) == 1:
+        return values[0]
+    return math.fsum(values) / len(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def figure(record: Record | None, *, metric: str) -> float:

@@ -152,7 +152,9 @@ def labelled(cell: Cell, *, study: str) -> Run:
 
 def title(cell: Cell) -> str:
     """A run's name in lines of text."""
-    return " ".join([cell.arm, *([cell.candidate] if cell.candidate else []), f"seed {cell.seed}"])
+    fold = [] if cell.fold is None else [f"fold {cell.fold}"]
+    tuned = [cell.candidate] if cell.candidate else []
+    return " ".join([cell.arm, *tuned, f"seed {cell.seed}", *fold])
 
 
 def name_of(overrides: Sequence[str], multirun: bool = False) -> str:
@@ -214,6 +216,7 @@ def manifest(made: Study, *, command: Sequence[str]) -> Manifest:
         parents=made.parents,
         command=tuple(command),
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        folds=plan.folds,
         sequential={"max_seeds": plan.max_seeds, "first": len(plan.seeds)}
         if plan.max_seeds
         else {},
@@ -228,6 +231,7 @@ def _planned(run: str, cell: Cell) -> PlannedRun:
         candidate=cell.candidate,
         overrides=tuple(cell.overrides),
         factors=cell.factors,
+        fold=cell.fold,
     )
 
 
