@@ -21,7 +21,7 @@ from benchmarks import made, pairs, template
 from tlx.building import plans
 from tlx.config.compose import compose
 from tlx.config.run import typed
-from tlx.execution import execute
+from tlx.execution import execute, preparing
 from tlx.execution.lineage import Locator
 from tlx.frozen.heads import Heads, Start
 from tlx.frozen.rules import Sgd
@@ -194,7 +194,7 @@ def folders(root: str, rates: list[float], more: list[str]) -> list[Path]:
     for rate in rates:
         line = [*LINE, *more, f"optimizer.lr={rate:.6g}", f"runs_dir={root}"]
         place = Locator().locate(typed(compose(line)))
-        execute.prepare(place)
+        preparing.prepare(place)
         found.append(place.folder)
     return found
 

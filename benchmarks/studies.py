@@ -16,7 +16,7 @@ from benchmarks.pairs import ratios
 from tlx.config.compose import Composer
 from tlx.config.run import typed
 from tlx.config.schema import Executor
-from tlx.execution import execute, runs
+from tlx.execution import execute, preparing, runs
 from tlx.execution.lineage import Locator
 from tlx.results import record
 from tlx.sweeps.driver import Driver, Task
@@ -35,7 +35,7 @@ def prepared(composer: Composer, runs_dir: Path, number: int) -> Path:
     """A run that is one step, ready to be trained."""
     config = composer.compose([*TINY, f"seed={number}", f"runs_dir={runs_dir}"])
     found = Locator().locate(typed(config))
-    execute.prepare(found)
+    preparing.prepare(found)
     return found.folder
 
 

@@ -95,12 +95,12 @@ def freeze(overrides: list[str], *, runs_dir: Path) -> Path:
     """Composes a config and freezes it in a run's folder, as `tlx train` does."""
     from tlx.config.compose import compose
     from tlx.config.run import typed
-    from tlx.execution import execute
+    from tlx.execution import preparing
     from tlx.execution.lineage import Locator
 
     config = compose([*overrides, f"runs_dir={runs_dir}"])
     found = Locator().locate(typed(config))
-    execute.prepare(found, overrides=overrides)
+    preparing.prepare(found, overrides=overrides)
     return found.folder
 
 

@@ -19,7 +19,7 @@ import tlx
 from tlx import cli, diagnose
 from tlx.config.compose import compose
 from tlx.config.run import typed
-from tlx.execution import execute, runs
+from tlx.execution import execute, preparing, runs
 from tlx.execution.lineage import Located
 from tlx.results import record
 from tlx.use.evaluate import evaluate
@@ -106,7 +106,7 @@ def test_a_run_folder_holds_what_the_design_says(trained):
 
 
 def test_provenance_says_where_a_result_comes_from(trained):
-    said = execute.provenance_of(trained)
+    said = preparing.provenance_of(trained)
     assert said["run"] == trained.name
     assert {"python", "torch", "timm", "pytorch-lightning"} <= said["versions"].keys()
     assert said["hardware"]["cores"] == os.cpu_count()
@@ -436,7 +436,7 @@ def test_a_run_starts_from_an_experiment_and_from_a_run(own, tmp_path, capsys):
     assert said.splitlines()[-1] == f"# run id: {made.name}"
     assert runs.read_config(made)["backbone"]["init"] == f"run:{parent.name}"
     assert record.read(made).lineage == (parent.name,)
-    assert execute.provenance_of(made)["lineage"] == [parent.name]
+    assert preparing.provenance_of(made)["lineage"] == [parent.name]
     assert record.read(made).weights_id != "none"
 
     out, _ = tlx_says(capsys, *by_name)
@@ -795,7 +795,7 @@ def test_force_keeps_the_earlier_result_until_the_new_one_is_there(copied, monke
             execute.train(place, force=True)
         with pytest.raises(ValueError, match="gone"):
             execute.train(place, force=True)  # a second attempt harms it no more than the first
-    kept = copied / execute.BEFORE
+    kept = copied / preparing.BEFORE
     assert execute.finished(copied) is None
     assert execute.finished(kept) is not None
     assert (kept / "model.safetensors").read_bytes() == before
@@ -819,11 +819,11 @@ def test_a_rerun_computes_with_the_runs_threads(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     execute.rerun(runs.read_run(trained), into=tmp_path, parents=trained.parent, original=trained)
-    assert asked == [execute.provenance_of(trained)["threads"]]
+    assert asked == [preparing.provenance_of(trained)["threads"]]
 
 
 def test_a_rerun_of_a_run_of_before_is_refused_where_it_meant_something_else(copied, capsys):
-    config, path = runs.read_config(copied), copied / execute.PROVENANCE
+    config, path = runs.read_config(copied), copied / preparing.PROVENANCE
     facts = json.loads(path.read_text())
     del facts["changes"], config["select_from"]
     record_path = copied / record.FILE
@@ -832,7 +832,7 @@ def test_a_rerun_of_a_run_of_before_is_refused_where_it_meant_something_else(cop
     runs.write_json(record_path, written)
     runs.write_json(path, {**facts, "code": {"sha": "0123abc"}})
     runs.write_config(copied, config)
-    execute.refuse_changed(typed(config), copied)  # of one stage: it means what it meant
+    preparing.refuse_changed(typed(config), copied)  # of one stage: it means what it meant
     strategy = compose(["freeze_strategy=lp_ft"])["freeze_strategy"]
     several = {**config, "freeze_strategy": strategy}
     runs.write_config(copied, several)
@@ -841,7 +841,7 @@ def test_a_rerun_of_a_run_of_before_is_refused_where_it_meant_something_else(cop
     assert "0123abc" in err
     assert "select_from=run in its config" in err
     assert not (copied.parent / "rerun").exists()
-    execute.refuse_changed(typed({**several, "select_from": "run"}), copied)
+    preparing.refuse_changed(typed({**several, "select_from": "run"}), copied)
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ORDER = (
     *("silence", "leases", "lease_journal", "lease_places", "runs", "lost_ranks", "lineage"),
     *("finished", "teachers"),
-    *("launch", "train", "fused", "execute", "rehearsal", "use"),
+    *("launch", "preparing", "train", "fused", "execute", "rehearsal", "use"),
 )
 """Of what runs: each may import those before it alone."""
 

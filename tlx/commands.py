@@ -19,7 +19,8 @@ from tlx.config.check import CheckError
 from tlx.config.compose import Composer, compose
 from tlx.config.keys import value_at
 from tlx.config.run import typed
-from tlx.execution import execute, rehearsal, runs
+from tlx.execution import execute, preparing, rehearsal, runs
+from tlx.execution.lineage import finished
 from tlx.results.record import Record
 
 INTERRUPTED = interrupts.STATUS
@@ -140,13 +141,13 @@ def write_rows(file: TextIO, rows: list[dict[str, Any]]) -> None:
 def rerun(args: argparse.Namespace) -> int:
     """Trains a run anew from its frozen config, and compares the figures; 1 where they differ."""
     folder = runs.find(args.run, runs_dir=args.runs_dir)
-    before = execute.finished(folder)
+    before = finished(folder)
     if before is None:
         raise runs.RunError(f"{folder.name} has not finished; train it first")
     run = runs.read_run(folder)
     into = args.into or folder.parent / "rerun"
     after = execute.rerun(run, into=into, parents=folder.parent, original=folder)
-    for line in execute.changed_inputs(folder, run):
+    for line in preparing.changed_inputs(folder, run):
         print(line)
     different = 0
     stored = any(stage.boundary not in (None, "input") for stage in before.stages)

@@ -12,7 +12,7 @@ from tlx.config.changes import Change
 from tlx.config.compose import Composer, compose
 from tlx.config.places import conf_dir
 from tlx.config.run import typed
-from tlx.execution import execute, runs
+from tlx.execution import execute, preparing, runs
 from tlx.methods.stages import layout_of
 from tlx.results import record
 
@@ -44,13 +44,13 @@ def test_marks_are_unique_and_documented():
 def test_a_run_of_before_is_not_taken_up_under_the_new_meaning(tmp_path, monkeypatch):
     monkeypatch.setattr(changes, "CHANGES", (*changes.CHANGES, CHANGE))
     folder = tmp_path / "run"
-    runs.write_json(folder / execute.PROVENANCE, {"code": {"sha": "abc123"}})
+    runs.write_json(folder / preparing.PROVENANCE, {"code": {"sha": "abc123"}})
     with pytest.raises(runs.RunError, match=r"(?s)parts.*since tlx 9.9.*accumulate=1.*abc123"):
-        execute.refuse_changed(typed(OLD), folder)
-    execute.refuse_changed(typed(OTHER), folder)
+        preparing.refuse_changed(typed(OLD), folder)
+    preparing.refuse_changed(typed(OTHER), folder)
     facts = {"changes": changes.marks(identity.normalise(OLD))}
-    (folder / execute.PROVENANCE).write_text(json.dumps(facts), encoding="utf-8")
-    execute.refuse_changed(typed(OLD), folder)
+    (folder / preparing.PROVENANCE).write_text(json.dumps(facts), encoding="utf-8")
+    preparing.refuse_changed(typed(OLD), folder)
 
 
 def test_a_job_of_before_is_not_trained_under_the_new_meaning(tmp_path):
@@ -58,7 +58,7 @@ def test_a_job_of_before_is_not_trained_under_the_new_meaning(tmp_path):
     config = identity.normalise(compose(["freeze_strategy=lp_ft"]))
     folder = tmp_path / "run"
     runs.write_config(folder, {key: config[key] for key in config if key != "select_from"})
-    runs.write_json(folder / execute.PROVENANCE, {"code": {"sha": "abc123"}, "init": "none"})
+    runs.write_json(folder / preparing.PROVENANCE, {"code": {"sha": "abc123"}, "init": "none"})
     with pytest.raises(runs.RunError, match="best_of_last_stage"):
         execute.run_folder(folder)
     failed = record.read(folder)

@@ -9,7 +9,7 @@ import pytest
 
 from tlx import cli
 from tlx.config.check import CheckError
-from tlx.execution import execute, runs
+from tlx.execution import execute, preparing, runs
 from tlx.execution.lease_places import leases
 from tlx.execution.leases import myself
 from tlx.report.arms_shown import predicted_split
@@ -97,7 +97,7 @@ def test_a_study_that_lies_elsewhere_has_no_runs(place, tmp_path, capsys):
 def test_what_is_reached_through_a_link_stays(place, tmp_path):
     victim = run(tmp_path, "victim")
     one = run(place, "one")
-    (one / execute.BEFORE).symlink_to(victim)
+    (one / preparing.BEFORE).symlink_to(victim)
     (place / "two").symlink_to(victim)
     study(place, "one", "two")
     assert clean(place, "--yes") == 0
@@ -186,7 +186,7 @@ def test_predictions_are_read_in_the_runs_folder():
 
 
 def test_sizes_are_of_what_is_there(place):
-    (run(place, "one") / execute.BEFORE).mkdir()
-    (place / "one" / execute.BEFORE / "a").write_bytes(b"12345")
-    assert cleaning.disposable(study(place, "one")) == [(place / "one" / execute.BEFORE, 5)]
+    (run(place, "one") / preparing.BEFORE).mkdir()
+    (place / "one" / preparing.BEFORE / "a").write_bytes(b"12345")
+    assert cleaning.disposable(study(place, "one")) == [(place / "one" / preparing.BEFORE, 5)]
     assert cleaning.run_names(Path(place / "studies/mine")) == ["one"]

@@ -6,7 +6,7 @@ import pytest
 
 from tlx.config.compose import compose
 from tlx.config.run import typed
-from tlx.execution import execute, runs
+from tlx.execution import execute, preparing, runs
 from tlx.execution.lineage import Located, Locator
 from tlx.results import reading, record
 from tlx.sweeps.driver import Driver, Task
@@ -149,7 +149,7 @@ def test_a_run_at_work_elsewhere_is_waited_for(tmp_path, monkeypatch):
 def test_another_process_that_holds_a_run_keeps_it(tmp_path, monkeypatch):
     made = tasks(tmp_path, seeds=(0, 1))
     executor = Scripted()
-    held = execute.prepare
+    held = preparing.prepare
 
     def prepare(found: Located, **options):
         if found.folder.name == made[0].run and not (found.folder / "seen").exists():
@@ -158,7 +158,7 @@ def test_another_process_that_holds_a_run_keeps_it(tmp_path, monkeypatch):
             raise runs.Busy("somebody has it")
         held(found, **options)
 
-    monkeypatch.setattr(execute, "prepare", prepare)
+    monkeypatch.setattr(preparing, "prepare", prepare)
     driver, _ = driven(tmp_path, made, executor)
     assert states(driver) == ["finished"] * 2
     assert executor.started == [made[1].run, made[0].run]
@@ -243,14 +243,14 @@ def spoilt_parent(parent: Task, fault: str) -> None:
     """Has a parent finish, and then lose something that its children need."""
     folder = parent.found.folder
     (folder / runs.WEIGHTS).write_bytes(b"weights")
-    runs.write_json(folder / execute.PROVENANCE, {"lineage": []})
+    runs.write_json(folder / preparing.PROVENANCE, {"lineage": []})
     made = execute.blank(folder, parent.found.run)
     done = record.dataclasses.replace(made, status="finished")
     record.write_finished(folder, done, weights=True)
     if fault == "gone":
         (folder / runs.WEIGHTS).unlink()
     else:
-        lost = {"damaged": runs.WEIGHTS, "provenance": execute.PROVENANCE}[fault]
+        lost = {"damaged": runs.WEIGHTS, "provenance": preparing.PROVENANCE}[fault]
         (folder / lost).write_bytes(b"weighty")
 
 

@@ -9,7 +9,7 @@ import torch
 from tlx.building import plans
 from tlx.config.compose import compose
 from tlx.config.run import typed
-from tlx.execution import execute
+from tlx.execution import preparing
 from tlx.execution.lineage import Locator
 from tlx.results import record
 from tlx.train.train import carry_out
@@ -46,7 +46,7 @@ def refuse(*args, **kwargs):
 
 def test_a_procedure_without_training_makes_no_trainer(tmp_path, monkeypatch, capsys):
     place = Locator().locate(typed(compose([*RUN, f"runs_dir={tmp_path}"])))
-    execute.prepare(place)
+    preparing.prepare(place)
     plan = replace(plans.plan(place.run, init="none"), procedure=Doubled())
     before = {n: p.clone() for n, p in plan.model.network.head.named_parameters()}
     for name in ("make_trainer", "TransferModule", "Reuse", "StepBatches"):
@@ -64,7 +64,7 @@ def test_a_procedure_without_training_makes_no_trainer(tmp_path, monkeypatch, ca
 
 def test_a_procedure_that_trains_is_refused_there(tmp_path, monkeypatch):
     place = Locator().locate(typed(compose([*RUN, f"runs_dir={tmp_path}"])))
-    execute.prepare(place)
+    preparing.prepare(place)
     monkeypatch.setattr(sessions, "make_trainer", refuse)
     plan = plans.plan(place.run, init="none")
     with pytest.raises(AssertionError, match="made for training"):

@@ -1,7 +1,6 @@
 """Running: from a config to a Record, here or through torchrun, resumed where it stopped."""
 
 import json
-import math
 import os
 import shutil
 import sys
@@ -9,35 +8,38 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
-from tlx.base import cores, disk, durable, interrupts, names, sealed
+from tlx.base import cores, disk, durable, interrupts, names
 from tlx.base.ends import Divided, Interrupted, Pruned
-from tlx.base.secrecy import masked, masked_line, masked_text
-from tlx.config import changes
+from tlx.base.secrecy import masked_text
 from tlx.config.check import CheckError, check
-from tlx.config.components import components
 from tlx.config.identity import normalise
 from tlx.config.run import Run, typed
 from tlx.execution import launch, lost_ranks, runs
 from tlx.execution.lineage import Located, Locator, finished, known
-from tlx.results import provenance, reading, record
+from tlx.execution.preparing import (
+    BEFORE,
+    changed_inputs,
+    init_of,
+    prepare,
+    provenance_of,
+    refuse_changed,
+    say,
+)
+from tlx.results import reading, record
 from tlx.results.record import Record
 
-__all__ = ["Facts", "finished", "identify", "prepare", "rerun", "run", "run_here", "train"]
-
-PROVENANCE = "provenance.json"
 CHECKPOINTS = "checkpoints"
+
+
 FUSED = "fused.json"
 """In a run's folder: ids of the runs that are trained with it as one, itself included."""
 
+
 ENDING_S = 60.0
 """So long a process that was killed may hold its run: it has to have its turn to end."""
-
-BEFORE = "before"
-"""In a run's folder: what `--force` is about to replace."""
 
 
 def run(
@@ -148,198 +150,6 @@ def identify(run: Run, *, config_dir: str | None = None) -> str:
     return Locator(config_dir=config_dir).locate(run).folder.name
 
 
-class Facts:
-    """What many runs started by one process have in common; looked up once.
-
-    Fingerprints of inputs are looked up again after a minute.
-    """
-
-    fresh_s = 60.0
-
-    def __init__(self) -> None:
-        """Looks nothing up yet."""
-        self._inputs: dict[str, tuple[float, dict[str, str]]] = {}
-
-    @cached_property
-    def versions(self) -> dict[str, str]:
-        """Installed versions."""
-        return provenance.versions()
-
-    @cached_property
-    def code(self) -> dict[str, Any]:
-        """Commit and difference of tlx's own checkout."""
-        return provenance.git_state(Path(__file__).resolve().parent.parent)
-
-    @cached_property
-    def working_folder_code(self) -> dict[str, Any]:
-        """Those of the checkout that the person is in."""
-        return provenance.git_state(Path.cwd())
-
-    def inputs(self, paths: Mapping[str, str]) -> dict[str, str]:
-        """Fingerprints of input files and folders."""
-        key = repr(sorted(paths.items()))
-        at, found = self._inputs.get(key, (-math.inf, {}))
-        if time.monotonic() - at > self.fresh_s:
-            found = provenance.stat_fingerprint(paths)
-            self._inputs[key] = (time.monotonic(), found)
-        return found
-
-
-def prepare(
-    found: Located,
-    *,
-    overrides: Sequence[str] = (),
-    force: bool = False,
-    facts: Facts | None = None,
-    patient: bool = True,
-) -> None:
-    """Writes what a worker reads and a reader wants to know.
-
-    Args:
-        found: the run.
-        overrides: as given.
-        force: start anew; what is there is set aside until the run has finished.
-        facts: that many runs have in common; None: looked up for this one.
-        patient: as in `runs.at_work`.
-
-    Raises:
-        Busy: somebody is at work on the run.
-        RunError: the parent's weights are gone.
-    """
-    folder, run, facts = found.folder, found.run, facts or Facts()
-    if found.parent is not None and not Path(found.init).is_file():
-        raise runs.RunError(
-            f"backbone.init: {found.parent.folder.name} has no {runs.WEIGHTS}; "
-            "train it again with --force"
-        )
-    if found.parent is not None:
-        sealed.check(Path(found.init))
-    with runs.at_work(folder, patient=patient):
-        if force:
-            _set_aside(folder)
-        elif finished(folder) is not None:
-            return  # meanwhile, by another process: its record speaks of what lies here
-        if reading.status_of(folder) == "failed":  # it is about to be tried again
-            (folder / record.FILE).unlink()
-        runs.write_config(folder, run.plain, sync=False)
-        text = "".join(f"{masked_line(line)}\n" for line in overrides)
-        durable.write(folder / "overrides.txt", text, sync=False)
-        lineage = []
-        if found.parent is not None:
-            before = provenance_of(found.parent.folder).get("lineage", [])
-            lineage = [*before, found.parent.folder.name]
-        try:
-            earlier = provenance_of(folder)
-        except (runs.RunError, sealed.Damaged) as error:
-            say(f"{error}\n  it is written anew; what it said of earlier attempts is lost")
-            earlier = {}
-        first = {key: value for key, value in earlier.items() if key != "attempts"}
-        runs.write_json(
-            folder / PROVENANCE,
-            masked(
-                {
-                    "run": folder.name,
-                    "attempts": [*earlier.get("attempts", []), first] if first else [],
-                    "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                    "versions": facts.versions,
-                    "hardware": provenance.hardware(),
-                    "code": facts.code,
-                    "working_folder_code": facts.working_folder_code,
-                    "seeds": {"seed": run.seed, "order_seed": run.order_seed},
-                    "inputs": facts.inputs(input_paths(run)),
-                    "init": found.init,
-                    "lineage": lineage,
-                    "changes": changes.marks(run.plain),
-                    "components": components(run.plain),
-                }
-            ),
-            sync=False,
-        )
-        durable.sync(folder / name for name in (runs.CONFIG, "overrides.txt", PROVENANCE))
-
-
-def _set_aside(folder: Path) -> None:
-    """Moves what a run has left into its folder `before/`, where it stays until it is replaced.
-
-    A finished result that is there already, of an attempt to replace it that did not finish, is
-    worth more than what that attempt left.
-    """
-    aside = folder / BEFORE
-    # of a record that cannot be read nobody knows whether the run had finished
-    worth = ("finished", record.UNREADABLE)
-    if reading.status_of(aside) not in worth or reading.status_of(folder) in worth:
-        shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(exist_ok=True)
-    for path in folder.iterdir():
-        if path.name in {".lock", BEFORE}:
-            continue
-        if not (aside / path.name).exists():
-            path.rename(aside / path.name)
-        elif path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def provenance_of(folder: Path) -> dict[str, Any]:
-    """What provenance.json of a run says; {} where there is none.
-
-    Raises:
-        RunError: it is damaged.
-    """
-    return runs.read_json(folder / PROVENANCE)
-
-
-def init_of(folder: Path) -> str:
-    """Where a run that was prepared takes its starting weights from.
-
-    Raises:
-        RunError: its provenance does not say so.
-    """
-    found = provenance_of(folder).get("init")
-    if not isinstance(found, str):
-        raise runs.damaged(folder / PROVENANCE, "it lacks init")
-    return found
-
-
-def input_paths(run: Run) -> dict[str, str]:
-    """The files and folders outside the project that a run reads."""
-    found = {}
-    dataset, init = run.dataset.arguments, run.backbone.arguments["init"]
-    for key in ("root", "path", "csv", "source_text"):
-        if isinstance(dataset.get(key), str):
-            found[f"dataset.{key}"] = dataset[key]
-    if init not in {"hub", "none"} and ":" not in init:
-        found["backbone.init"] = init
-    return found
-
-
-def changed_inputs(folder: Path, run: Run) -> list[str]:
-    """What changed on disk or in the code since a finished run, a line each."""
-    try:
-        before = provenance_of(folder)
-    except (runs.RunError, sealed.Damaged) as error:  # the run is finished all the same
-        return [f"  note: whether anything changed since is not known: {error}"]
-    lines = []
-    now = provenance.stat_fingerprint(input_paths(run))
-    for name, value in before.get("inputs", {}).items():
-        if now.get(name) != value:
-            lines.append(f"  note: {name} changed on disk since; --force trains on what is there")
-    sha = provenance.git_state(Path(__file__).resolve().parent.parent).get("sha")
-    if before.get("code", {}).get("sha") != sha:
-        lines.append("  note: the code has changed since (provenance.json has its commit)")
-    return lines
-
-
-def say(text: str) -> None:
-    """A line for the person, on rank 0 only."""
-    if launch.is_first():
-        print(text, flush=True)
-
-
-# -- one run, in this process -----------------------------------------------------------------
-
-
 def run_folder(folder: Path) -> Record:
     """Trains the run whose config is frozen in a folder, through torchrun where it has to be.
 
@@ -422,53 +232,67 @@ def run_together(folders: Sequence[Path]) -> Record:
     """
     from tlx.fused.members import CannotFuse, Entrant
     from tlx.fused.stack import train_together as train_stack
-    from tlx.training.logs.writers import Writers
-
-    left: dict[Path, Run] = {}
-
-    def over(folder: Path, reason: Exception | None) -> None:
-        run = left.pop(folder)
-        if reason is None:
-            tidy(folder, keep=run.keep)
-        else:
-            pruned = isinstance(reason, Pruned)
-            said = str(reason) if pruned else f"{type(reason).__name__}: {reason}"
-            note(folder, said)
-            _end(folder, run, "pruned" if pruned else "failed", said)
-
-    def note(folder: Path, text: str) -> None:
-        with open(folder / runs.LOG, "a", encoding="utf-8") as log:
-            log.write(f"{masked_text(text)}\n")
 
     with interrupts.at_work(), runs.at_work_all(folders) as busy:
-        for folder in folders:
-            if folder not in busy and finished(folder) is None:
-                left[folder] = runs.read_run(folder)
+        free = [folder for folder in folders if folder not in busy and finished(folder) is None]
+        left = _Left({folder: runs.read_run(folder) for folder in free}, led_by=folders[0])
         try:
-            with Writers() as writers:
-                writers.all(record.write, left, [blank(*each) for each in left.items()])
-            for folder in left:
-                if folder != folders[0]:
-                    note(folder, f"trained with others as one, see {folders[0] / runs.LOG}")
-            entrants = [Entrant(folder, run, init_of(folder)) for folder, run in left.items()]
+            left.begin()
+            entrants = [Entrant(path, run, init_of(path)) for path, run in left.runs.items()]
             with interrupts.recognised():
-                train_stack(entrants, over=over)
-        except CannotFuse as reason:
-            for folder, run in left.items():
-                _end(folder, run, "interrupted", f"not as one: {reason}")
-            raise runs.Apart(f"not trained together: {reason}") from reason
+                train_stack(entrants, over=left.over)
         except (Interrupted, interrupts.Stopped, KeyboardInterrupt) as stop:
-            for folder, run in left.items():
-                _end(folder, run, "interrupted", str(stop))
+            left.interrupted(str(stop))
             raise
+        except CannotFuse as reason:
+            left.interrupted(f"not as one: {reason}")
+            raise runs.Apart(f"not trained together: {reason}") from reason
         except Exception as error:  # one's fault, maybe: alone, each fails or finishes by itself
             print(masked_text(traceback.format_exc()), file=sys.stderr, end="", flush=True)
-            said = f"{type(error).__name__}: {error}"
-            for folder, run in left.items():
-                _end(folder, run, "interrupted", f"not as one: {said}")
-            raise runs.Apart(f"not trained together any longer: {said}") from error
+            words = f"{type(error).__name__}: {error}"
+            left.interrupted(f"not as one: {words}")
+            raise runs.Apart(f"not trained together any longer: {words}") from error
     interrupts.REQUESTS.heed()
     return after_launch(entrants[0].folder)
+
+
+@final
+class _Left:
+    """What is left of runs that are trained as one, and how each of them ends."""
+
+    def __init__(self, configs: dict[Path, Run], *, led_by: Path) -> None:
+        self.runs, self.leader = configs, led_by
+
+    def begin(self) -> None:
+        """Records all as running, and says in their logs which one tells of all."""
+        from tlx.training.logs.writers import Writers
+
+        with Writers() as writers:
+            writers.all(record.write, self.runs, [blank(*each) for each in self.runs.items()])
+        for folder in self.runs:
+            if folder != self.leader:
+                _note(folder, f"trained with others as one, see {self.leader / runs.LOG}")
+
+    def over(self, folder: Path, reason: Exception | None) -> None:
+        """Records how one ended that need not be trained any more."""
+        run = self.runs.pop(folder)
+        if reason is None:
+            tidy(folder, keep=run.keep)
+            return
+        pruned = isinstance(reason, Pruned)
+        words = str(reason) if pruned else f"{type(reason).__name__}: {reason}"
+        _note(folder, words)
+        _end(folder, run, "pruned" if pruned else "failed", words)
+
+    def interrupted(self, reason: str) -> None:
+        """Records the others as interrupted."""
+        for folder, run in self.runs.items():
+            _end(folder, run, "interrupted", reason)
+
+
+def _note(folder: Path, text: str) -> None:
+    with open(folder / runs.LOG, "a", encoding="utf-8") as log:
+        log.write(f"{masked_text(text)}\n")
 
 
 def _guarded(folder: Path, run: Run, work: Callable[[], Record]) -> Record:
@@ -574,34 +398,6 @@ def cut_off(folder: Path, reason: str) -> None:
         if time.monotonic() > until or not runs.held_here(folder):
             return
         time.sleep(0.05)
-
-
-def refuse_changed(run: Run, folder: Path) -> None:
-    """Refuses to take up a run whose config means something else since it was frozen.
-
-    Raises:
-        RunError: with each change, the commit that trained the run, and the key that still says
-            the old meaning, where there is one; or functions of the project that were edited.
-    """
-    before = provenance_of(folder)
-    code = components(run.plain)
-    if edited := sorted(n for n, had in before.get("components", {}).items() if code.get(n) != had):
-        commit = before.get("working_folder_code", {}).get("sha") or "unknown"
-        raise runs.RunError(
-            f"{folder.name} was frozen with other code of {', '.join(edited)}; the line that "
-            f"started it starts today's, under another id; the project's commit was {commit}"
-        )
-    lacking = changes.lacking(run.plain, before.get("changes", []))
-    if not lacking:
-        return
-    commit = before.get("code", {}).get("sha")
-    lines = [f"{folder.name} was frozen when its config meant something else:"]
-    for change in lacking:
-        lines.append(f"  {change.mark} (since tlx {change.since}): {change.what}")
-        if change.old:
-            lines.append(f"    {change.old} in its config asks for the old meaning")
-    lines.append(f"  it was frozen at commit {commit or 'unknown'}; run it there")
-    raise runs.RunError("\n".join(lines))
 
 
 def rerun(run: Run, *, into: Path, parents: Path, original: Path) -> Record:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tlx.base import names
-from tlx.execution import execute, runs
+from tlx.execution import preparing, runs
 from tlx.results import manifest as manifests
 from tlx.results import reading
 
@@ -32,7 +32,7 @@ def disposable(folder: Path, *, whole_runs: bool = False) -> list[tuple[Path, in
     else:
         paths = []
         for path in there:
-            paths.append(path / execute.BEFORE)
+            paths.append(path / preparing.BEFORE)
             if reading.status_of(path) == "finished":
                 paths.append(path / "checkpoints")
     return [
@@ -66,7 +66,7 @@ def _needed_elsewhere(folder: Path, runs_dir: Path, mine: set[str]) -> set[str]:
             needed |= {run.run for run in other.runs} | set(other.parents)
     for path in runs_dir.glob(f"*/{runs.CONFIG}"):
         if path.parent.name not in mine:
-            needed |= set(execute.provenance_of(path.parent).get("lineage", []))
+            needed |= set(preparing.provenance_of(path.parent).get("lineage", []))
     return needed
 
 

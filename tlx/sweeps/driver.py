@@ -11,7 +11,7 @@ from typing import Any, Literal, final
 from tlx.base import sealed
 from tlx.base.interrupts import Asked
 from tlx.base.secrecy import masked
-from tlx.execution import execute, runs
+from tlx.execution import execute, preparing, runs
 from tlx.execution.lease_places import leases
 from tlx.execution.lineage import Located
 from tlx.results import reading, record
@@ -106,7 +106,7 @@ class Driver:
     more: Callable[[], Sequence[Task]] = tuple
     done: Callable[[], bool] = lambda: True
     over: Callable[[Task], None] = lambda task: None
-    say: Callable[[str], None] = execute.say
+    say: Callable[[str], None] = preparing.say
     tasks: dict[str, Task] = field(default_factory=dict)
     total: int | None = None
     stopping: bool = False
@@ -114,7 +114,7 @@ class Driver:
     def __post_init__(self) -> None:
         """Opens the leases of the folder of runs."""
         self.leases = leases(self.runs_dir)
-        self.facts = execute.Facts()
+        self.facts = preparing.Facts()
         self.looked = -LOOK_EVERY_S
         self.together: dict[str, list[Task]] = {}
         self.asked = Asked()
@@ -271,7 +271,7 @@ class Driver:
         if task.state != "waiting":
             return False
         try:
-            execute.prepare(
+            preparing.prepare(
                 task.found,
                 overrides=task.overrides,
                 force=task.fresh,

@@ -19,7 +19,7 @@ from tlx.config.limits import metrics_of
 from tlx.config.overrides import key_of
 from tlx.config.run import Run, typed
 from tlx.config.schema import Executor
-from tlx.execution import execute, launch, runs
+from tlx.execution import launch, preparing, runs
 from tlx.execution.lineage import Located, Locator
 from tlx.results import manifest as manifests
 from tlx.results.manifest import Manifest, PlannedRun
@@ -286,7 +286,7 @@ def _write(made: Study, planned: Manifest) -> None:
     except manifests.ManifestError:
         before = set()
     if made.at_seed is None and (gone := before - set(made.ids)):
-        execute.say(
+        preparing.say(
             f"note: {made.name} has changed: {len(gone)} of the {len(before)} runs that it had are "
             "no longer among its own (they stay on disk)"
         )
