@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlx.backbones.backbone import Features
+from tlx.backbones.backbone import Backbone, Features
 from tlx.backbones.timm.networks import timm
 from tlx.building.networks import layout, with_adapters
 from tlx.config.run import Option
@@ -67,6 +67,13 @@ def network(
     """
     torch.manual_seed(0)
     backbone = timm(name=name, init="none", image_size=size, **kwargs)
+    return headed(backbone, strategy=strategy)
+
+
+def headed(
+    backbone: Backbone, *, strategy: dict[str, Any] | None = None
+) -> tuple[Network, Layout, int]:
+    """A backbone with a linear head, as `network` gives it."""
     if strategy is not None:
         backbone = with_adapters(backbone, Option.of(strategy), seed=0)
     task = classification(LABELS)
