@@ -1,10 +1,16 @@
-"""The command, started as users start it, on small runs in a folder of a test's own."""
+"""The command on small runs, in a folder of a test's own: started as users start it, or forked."""
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import torch
+
+from forking import CONTEXT
+from tlx.base import interrupts
 from tlx.results import reading, record
 
 TESTS = Path(__file__).parent
@@ -13,6 +19,12 @@ SMALL = (
     *("backbone.name=test_resnet", "backbone.init=none", "backbone.image_size=32"),
     *("trainer.steps=12", "trainer.batch_size=16", "trainer.eval_every_steps=4", "logger=[csv]"),
 )
+PROBE = (
+    *(*SMALL, "dataset.labels_per_class=6", "freeze_strategy=linear_probe", "trainer.workers=0"),
+    *("trainer.steps=4", "trainer.batch_size=8", "trainer.eval_every_steps=2"),
+)
+"""Shorter still: four steps of a head."""
+
 LIMIT_S = 400
 
 
@@ -32,10 +44,36 @@ def start(*words: str, cwd: Path, **more: str) -> "subprocess.Popen[str]":
 
 
 def tlx(*words: str, cwd: Path, **more: str) -> tuple[int, str]:
-    """Exit status and output of `tlx WORDS`."""
-    process = start(*words, cwd=cwd, **more)
-    out, _ = process.communicate(timeout=LIMIT_S)
-    return process.returncode, out
+    """Exit status and output of `tlx WORDS`, in a fork of what has imported it already."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "said.txt"
+        process = CONTEXT.Process(target=_work, args=(words, cwd, log, more))
+        process.start()
+        process.join(LIMIT_S)
+        if process.is_alive():
+            process.kill()
+            raise TimeoutError(f"tlx {' '.join(words)}: {log.read_text()}")
+        assert process.exitcode is not None
+        return process.exitcode, log.read_text()
+
+
+def _work(words: tuple[str, ...], cwd: Path, log: Path, more: dict[str, str]) -> None:
+    os.setsid()
+    os.chdir(cwd)
+    for name in [name for name in os.environ if "WANDB" in name]:
+        del os.environ[name]
+    os.environ.update({"PYTHONPATH": str(TESTS), "WANDB_MODE": "offline", **more})
+    with open(log, "a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    for number in interrupts.SIGNALS:  # the server of forks has set some of its own
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, default)
+    torch.set_num_threads(1)
+    sys.argv = ["tlx", *words]
+    from tlx import cli
+
+    sys.exit(cli.main())
 
 
 def finished(cwd: Path) -> dict[str, int]:

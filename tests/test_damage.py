@@ -1,6 +1,7 @@
 """Damaged files of runs and studies: a right answer, or one message that names the file."""
 
 import dataclasses
+import itertools
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from PIL import Image
 
 import launching
 from cover import cover
+from studying import PROBE
 from tlx import cli
 from tlx.backbones.weights import files as weights
 from tlx.base import sealed
@@ -18,12 +20,6 @@ from tlx.execution import execute, runs
 from tlx.results import manifest
 from tlx.results.manifest import Manifest, PlannedRun
 
-BASE = [
-    *("dataset=digits", "dataset.labels_per_class=6", "backbone=timm", "trainer=cpu"),
-    *("backbone.name=test_resnet", "backbone.init=none", "backbone.image_size=32"),
-    *("trainer.steps=4", "trainer.batch_size=8", "trainer.eval_every_steps=2", "logger=[csv]"),
-    *("trainer.workers=0", "freeze_strategy=linear_probe"),
-]
 STUDY = "few"
 
 
@@ -41,12 +37,14 @@ def whole(tmp_path_factory):
     """A folder of two finished runs and of a study of them; nobody may change it."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("whole")
-    folders = [launching.freeze([*BASE, f"seed={seed}"], runs_dir=root / "runs") for seed in (0, 1)]
+    folders = [
+        launching.freeze([*PROBE, f"seed={seed}"], runs_dir=root / "runs") for seed in (0, 1)
+    ]
     for folder in folders:
         execute.run_here(folder)
         shutil.rmtree(folder / "before", ignore_errors=True)
     planned = tuple(
-        PlannedRun(run=folder.name, arm="probe", seed=seed, overrides=tuple(BASE))
+        PlannedRun(run=folder.name, arm="probe", seed=seed, overrides=PROBE)
         for seed, folder in enumerate(folders)
     )
     made = Manifest(
@@ -113,8 +111,8 @@ def words(command, runs_dir, tmp_path):
         "predict": ["predict", run, str(runs_dir.parent / "one.png"), *own],
         "export": ["export", run, "--into", str(tmp_path / "export"), *own],
         "rerun": ["rerun", run, "--into", str(tmp_path / "again"), *own],
-        "train": ["train", *BASE, "seed=0", f"runs_dir={runs_dir}"],
-        "force": ["train", *BASE, "seed=0", f"runs_dir={runs_dir}", "--force"],
+        "train": ["train", *PROBE, "seed=0", f"runs_dir={runs_dir}"],
+        "force": ["train", *PROBE, "seed=0", f"runs_dir={runs_dir}", "--force"],
         "report": ["report", STUDY, *own],
         "status": ["status", STUDY, *own],
         "list": ["list", "runs", *own],
@@ -241,7 +239,15 @@ def test_the_report_leaves_out_what_is_damaged(spoilt, tmp_path, capfd, caplog):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "damage", "command"), cover(FILES, list(DAMAGES), SLOW, every=11))
+@pytest.mark.parametrize(
+    ("name", "damage", "command"),
+    [
+        (*each, command)
+        for each, command in zip(
+            cover(FILES, list(DAMAGES), every=4), itertools.cycle(SLOW), strict=False
+        )
+    ],
+)
 def test_damage_is_told_of_or_of_no_concern(
     name, damage, command, whole, spoilt, tmp_path, capfd, right
 ):
@@ -255,7 +261,7 @@ def test_damage_is_told_of_or_of_no_concern(
 
 def test_nothing_starts_from_damaged_weights(spoilt, tmp_path, capfd):
     path = spoil(spoilt, "model.safetensors", "a bit")
-    child = [*BASE, f"backbone.init=run:{path.parent.name}"]
+    child = [*PROBE, f"backbone.init=run:{path.parent.name}"]
     with pytest.raises(sealed.Damaged, match=re.escape(str(path))):
         launching.freeze(child, runs_dir=spoilt)
     with pytest.raises(sealed.Damaged, match=re.escape(str(path))):

@@ -122,7 +122,7 @@ KINDS = [(INT,), (INT, INT), (INT, INT, INT), (TERM,), (HUP,), (USR1,), (TERM, T
             id=f"{phase}-{'-'.join(kind.name for kind in kinds)}",
             marks=[] if (phase, kinds) in QUICK else pytest.mark.slow,
         )
-        for phase, kinds in sorted({*QUICK, *cover(list(PHASES), KINDS, every=4)})
+        for phase, kinds in sorted({*QUICK, *cover(list(PHASES), KINDS, every=7)})
     ],
 )
 def test_whatever_signal_comes_whenever_the_run_is_interrupted(

@@ -10,16 +10,11 @@ import torch
 
 import launching
 from disk import Disk
+from studying import PROBE
 from tlx.execution import execute, finished
 from tlx.results import record
 from tlx.results.record import FILE
 
-BASE = [
-    *("dataset=digits", "dataset.labels_per_class=6", "backbone=timm", "trainer=cpu"),
-    *("backbone.name=test_resnet", "backbone.init=none", "backbone.image_size=32"),
-    *("trainer.steps=4", "trainer.batch_size=8", "trainer.eval_every_steps=2", "logger=[csv]"),
-    *("trainer.workers=0", "freeze_strategy=linear_probe"),
-]
 WRITTEN = {
     *("config.yaml", "overrides.txt", "provenance.json", "metrics.csv", "model.safetensors"),
     "predictions/test.csv",
@@ -70,7 +65,7 @@ def watch(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("keep", ["weights", "record"])
 def test_a_finished_record_speaks_of_what_is_on_disk(tmp_path, watch, keep):
-    folder = launching.freeze([*BASE, f"keep={keep}"], runs_dir=tmp_path / "runs")
+    folder = launching.freeze([*PROBE, f"keep={keep}"], runs_dir=tmp_path / "runs")
     execute.run_here(folder)
     expected = WRITTEN - ({"model.safetensors"} if keep == "record" else set())
     assert watch.finished == {folder.name: expected}
@@ -80,7 +75,7 @@ def test_a_finished_record_speaks_of_what_is_on_disk(tmp_path, watch, keep):
 
 def test_runs_trained_as_one_are_on_disk_before_their_records(tmp_path, watch):
     runs = [
-        launching.freeze([*BASE, "augmentation=[]", f"seed={seed}"], runs_dir=tmp_path / "runs")
+        launching.freeze([*PROBE, "augmentation=[]", f"seed={seed}"], runs_dir=tmp_path / "runs")
         for seed in (0, 1, 2)
     ]
     execute.run_together(runs)
@@ -122,7 +117,7 @@ def test_a_power_cut_as_soon_as_a_run_has_finished_loses_nothing(
 ):
     image, disk = device
     cut, after = tmp_path / "cut", tmp_path / "after"
-    folder = launching.freeze([*BASE, "keep=weights"], runs_dir=disk / "runs")
+    folder = launching.freeze([*PROBE, "keep=weights"], runs_dir=disk / "runs")
     tidy = execute.tidy
 
     def cut_before_tidying(*args, **kwargs):

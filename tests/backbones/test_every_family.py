@@ -178,7 +178,7 @@ def test_there_are_families():
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("kind", "unit", "strategy"),
-    cover(FAMILIES, ["token", "pooled", "word"], ["full", "lora"], every=24),
+    cover(FAMILIES, ["token", "pooled", "word"], ["full", "lora"], every=48),
 )
 def test_no_family_fails_after_its_rehearsal(kind, unit, strategy, tmp_path):
     said = used(kind, unit, strategy, tmp_path, sizes(kind))

@@ -1,5 +1,6 @@
 """Weights as people publish them: any suffix, wrapped, with heads and keys of other names."""
 
+import functools
 import re
 
 import pytest
@@ -23,9 +24,14 @@ NAME = "test_resnet"
 RULES = KeyRules(width=96)
 
 
-def full_state():
+@functools.cache
+def _state():
     torch.manual_seed(1)
     return timm_lib.create_model(NAME, num_classes=7).state_dict()
+
+
+def full_state():
+    return {name: tensor.clone() for name, tensor in _state().items()}
 
 
 def trunk_of(state):
@@ -39,7 +45,7 @@ def network():
 def loaded(path, rules=RULES):
     module = network()
     report = weights.load(module, path, rules=rules)
-    assert all(torch.equal(t, full_state()[n]) for n, t in module.state_dict().items())
+    assert all(torch.equal(t, _state()[n]) for n, t in module.state_dict().items())
     return report
 
 

@@ -84,8 +84,7 @@ def test_hostile_names_stay_text(studies, opened):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", ["desktop", "phone"])
+@pytest.mark.parametrize(("scheme", "size"), [("light", "desktop"), ("dark", "phone")])
 def test_every_figure_draws_without_a_word(opened, name, scheme, size):
     options = PHONE if size == "phone" else {"viewport": {"width": 1280, "height": 900}}
     page = opened(name, color_scheme=scheme, **options)

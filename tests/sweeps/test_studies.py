@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import random
 import re
 import signal
@@ -13,6 +14,7 @@ import pytest
 
 from faults import OPTIMIZER, SETTINGS
 from studying import LIMIT_S, SMALL, finished, start, tlx
+from tlx.execution.runs import PROGRESS
 from tlx.results import manifest as manifests
 
 TIMED = ("wall_s", "samples_per_s", "peak_memory_bytes", "saved_s", "computed", "reused")
@@ -30,7 +32,7 @@ def results(cwd: Path) -> dict[str, list[dict[str, str]]]:
         with open(path, newline="") as file:
             rows = list(csv.DictReader(file))
         found[path.stem] = [{k: v for k, v in row.items() if k not in TIMED} for row in rows]
-    assert len(found["runs"]) == 24
+    assert len(found["runs"]) == RUNS
     return found
 
 
@@ -98,8 +100,10 @@ def victims(driver: int) -> list[psutil.Process]:
 
 STUDY = (
     *("train", "-m", *SMALL, "trainer.checkpoint_every_steps=3"),
-    *("freeze_strategy=full,linear_probe,lp_ft", "seed=range(8)", "executor.max_restarts=50"),
+    *("freeze_strategy=full,linear_probe,lp_ft", "seed=range(3)", "executor.max_restarts=50"),
 )
+RUNS = 9
+KILLS = 20 if os.environ.get("TLX_ALL_CASES") else 6
 
 
 @pytest.fixture(scope="module")
@@ -107,25 +111,36 @@ def undisturbed(tmp_path_factory):
     cwd = tmp_path_factory.mktemp("undisturbed")
     code, out = tlx(*STUDY, cwd=cwd)
     assert code == 0, out
-    assert len(finished(cwd)) == 24
+    assert len(finished(cwd)) == RUNS
     return results(cwd)
+
+
+def steps_told(cwd: Path) -> int:
+    """Of all runs together."""
+    told = (path.read_text() for path in (cwd / "runs").glob(f"*/{PROGRESS}"))
+    return sum(json.loads(text)["step"] for text in told)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_killed_twenty_times_a_study_ends_as_if_undisturbed(tmp_path, undisturbed):
-    chance, kills, seen = random.Random(0), 0, {}
+def test_killed_again_and_again_a_study_ends_as_if_undisturbed(tmp_path, undisturbed):
+    """Kills come when so many more steps are done, whatever time that takes."""
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    chance, kills, seen = random.Random(seed), 0, {}
     deadline = time.monotonic() + 1200
     while True:
         assert time.monotonic() < deadline, f"{kills} kills, {len(seen)} runs finished"
         process = start(*STUDY, cwd=tmp_path)
-        while kills < 20 and process.poll() is None:
-            time.sleep(chance.uniform(0.5, 4.0) if kills % 3 else chance.uniform(4.0, 9.0))
+        while kills < KILLS and process.poll() is None:
+            wanted = steps_told(tmp_path) + chance.randint(1, 4 if KILLS > 6 else 12)
+            while steps_told(tmp_path) < wanted and process.poll() is None:
+                time.sleep(0.02)
             alive = victims(process.pid)
             now = finished(tmp_path)
             assert now.items() >= seen.items(), "a finished run was trained again"
             seen = now
-            if not alive or len(seen) == 24:
+            if not alive or len(seen) == RUNS:
                 break
             victim = alive[0] if kills % 3 == 0 else chance.choice(alive)
             victim.send_signal(signal.SIGKILL)
@@ -135,10 +150,10 @@ def test_killed_twenty_times_a_study_ends_as_if_undisturbed(tmp_path, undisturbe
         process.communicate(timeout=LIMIT_S)
         if process.returncode == 0:
             break
-    assert kills >= 12
+    assert kills >= KILLS // 2
     now = finished(tmp_path)
     assert now.items() >= seen.items()
-    assert len(now) == 24
+    assert len(now) == RUNS
     assert results(tmp_path) == undisturbed
     time.sleep(1)
     assert not [p for p in psutil.process_iter() if str(tmp_path) in " ".join(_line(p))]
@@ -162,7 +177,7 @@ def test_two_drivers_share_a_study(tmp_path, undisturbed, kept):
         len(re.findall(r"^run .*: finished", path.read_text(), flags=re.MULTILINE))
         for path in (tmp_path / "runs").glob("*/log.txt")
     ]
-    assert len(trained) == 24
+    assert len(trained) == RUNS
     for path in (tmp_path / "runs").glob("*/provenance.json"):
         text = (path.parent / "log.txt").read_text()
         assert text.count("step 12/12") == 1, f"{path.parent.name} was trained twice"
