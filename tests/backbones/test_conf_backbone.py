@@ -38,6 +38,13 @@ def smallest(path):
     return config
 
 
+@functools.cache
+def built(path):
+    """The backbone without memory for its weights."""
+    with torch.device("meta"):
+        return timm(**options(path))
+
+
 def test_folder_is_not_empty():
     assert len(FILES) >= 20
     assert len(HUB_FILES) >= 13
@@ -60,8 +67,7 @@ def test_file_begins_with_a_comment_and_names_real_weights(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_groups_cover_each_parameter_once_in_order(path):
-    with torch.device("meta"):
-        backbone = timm(**smallest(path))
+    backbone = built(path)
     names = [name for name, _ in backbone.module.named_parameters()]
     for groups in (backbone.groups, backbone.fine_groups):
         listed = Counter(name for group in groups for name in group.parameters)
@@ -105,9 +111,7 @@ def test_forward_at_the_least_size_visits_groups_in_order(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_input_spec_is_that_of_the_weights(path):
     config = options(path)
-    with torch.device("meta"):
-        backbone = timm(**config)
-    spec = backbone.input_spec
+    spec = built(path).input_spec
     stated = timm_lib.models.get_pretrained_cfg(config["name"]).to_dict()
     data = timm_lib.data.resolve_data_config(pretrained_cfg=stated)
     assert spec["kind"] == "image"
