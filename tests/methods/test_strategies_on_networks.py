@@ -12,9 +12,9 @@ import yaml
 
 import made
 import tiny
-from tlx import build
 from tlx.backbones.text.recurrent import awd_lstm
 from tlx.backbones.timm.networks import timm
+from tlx.building.calls import instantiate
 from tlx.config.run import Option
 
 CONF = Path(__file__).parents[2] / "conf" / "freeze_strategy"
@@ -74,12 +74,8 @@ def stages_of(name, strategy):
     network, layout, _ = made.headed(backbone, strategy=node)
     now = {parameter for parameter, _ in backbone.module.named_parameters()}
     added = {each for each in now if each.replace(".base_layer", "") not in before}
-    return (
-        network,
-        layout,
-        build.instantiate(Option.of(node), layout),
-        {f"backbone.{n}" for n in added},
-    )
+    stages = instantiate(Option.of(node), layout)
+    return network, layout, stages, {f"backbone.{n}" for n in added}
 
 
 def plain(network, layout):
@@ -132,9 +128,7 @@ def test_each_strategy_trains_what_it_says(name):
                 with pytest.raises(ValueError, match=reason):
                     stages_of(name, strategy)
             elif strategy in expected:
-                assert trained(build.instantiate(Option.of(node), layout)) == expected[strategy], (
-                    strategy
-                )
+                assert trained(instantiate(Option.of(node), layout)) == expected[strategy], strategy
             else:
                 _, its, stages, added = stages_of(name, strategy)
                 assert added
