@@ -431,7 +431,8 @@ KNOBS = {
     "layer_decay": ["optimizer.layer_decay=0.7"],
     "layer_decay_coarse": ["optimizer.layer_decay=0.7", "optimizer.layer_decay_groups=coarse"],
     "carry_none": ["optimizer.carry=none", "freeze_strategy=lp_ft"],
-    "carry_all": ["optimizer.carry=all", "freeze_strategy=lp_ft"],
+    # the head trains in the first stage and in the last: the one before knows nothing of it
+    "carry_all": ["optimizer.carry=all", "freeze_strategy=chain_thaw"],
     "norm_affine_freeze": ["frozen.norm_affine=freeze"],
     "norm_affine_train": ["frozen.norm_affine=train", "freeze_strategy=linear_probe"],
     "norm_stats_freeze": ["frozen.norm_stats=freeze"],
