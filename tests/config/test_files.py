@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tlx.config import files
+from tlx.config import data_paths, files
 from tlx.config.files import foreign_globals
 
 TENSORS = OrderedDict(
@@ -200,8 +200,8 @@ def test_files_of_columns(tmp_path):
 
 
 def texts(source, **keys):
-    module = {"text_csv": "text_table", "text_folder": "text_folder"}.get(source, "text_lines")
-    return {"dataset": {"_target_": f"tlx.data.{module}.{source}", **keys}}
+    module = {"text_csv": "table", "text_folder": "folder"}.get(source, "lines")
+    return {"dataset": {"_target_": f"tlx.data.text.{module}.{source}", **keys}}
 
 
 def test_tables_of_texts(tmp_path):
@@ -275,12 +275,12 @@ def test_classes_one_folder_deeper_are_pointed_at(tmp_path, folders, says):
     for folder in folders:
         for name in ("ant", "bee"):
             (tmp_path / folder / name).mkdir(parents=True)
-    (problem,) = files._classes({"root": str(tmp_path)}, tmp_path)
+    (problem,) = data_paths.check(dataset(tmp_path)["dataset"])
     assert says in str(problem)
 
 
 def test_a_class_that_is_called_train_is_pointed_at(tmp_path):
     for name in ("train", "bus", "car"):
         (tmp_path / name).mkdir()
-    (problem,) = files._classes({"root": str(tmp_path)}, tmp_path)
+    (problem,) = data_paths.check(dataset(tmp_path)["dataset"])
     assert "dataset.train=. dataset.val=null dataset.test=null" in str(problem)

@@ -125,16 +125,14 @@ def _splits(study: Node, config: Node) -> list[str] | None:
     dataset = config.get("dataset")
     target = str(dataset.get("_target_")) if isinstance(dataset, Mapping) else ""
     varied = {key_of(text) for _, lines in _setters(study) for text in lines}
-    if not target.startswith("tlx.") or varied & {
-        "dataset",
-        "dataset.extra",
-        "dataset.source_text",
-    }:
-        return None
     module, _, name = target.rpartition(".")
-    own = (constant(module, "EXTRA") or {}).get(name, ())
-    source = ["source", "source_before"] if dataset.get("source_text") is not None else []  # type: ignore[union-attr]
-    return ["test", "val", *own, *source, *map(str, dataset.get("extra") or ())]  # type: ignore[union-attr]
+    made = (constant(module, "EXTRA") or {}).get(name, ())
+    keys = made if isinstance(made, Mapping) else ()
+    changing = {"dataset", "dataset.extra", *(f"dataset.{key}" for key in keys)}
+    if not isinstance(dataset, Mapping) or not target.startswith("tlx.") or varied & changing:
+        return None
+    given = [split for key in keys if dataset.get(key) is not None for split in made[key]]
+    return ["test", "val", *(given if keys else made), *map(str, dataset.get("extra") or ())]
 
 
 def _metric(

@@ -10,7 +10,7 @@ from typing import Any
 
 from tlx.base import durable, sealed
 from tlx.base.secrecy import masked, masked_line
-from tlx.config import changes
+from tlx.config import changes, data_paths
 from tlx.config.components import components
 from tlx.config.run import Run
 from tlx.execution import launch, runs
@@ -180,11 +180,9 @@ def init_of(folder: Path) -> str:
 
 def input_paths(run: Run) -> dict[str, str]:
     """The files and folders outside the project that a run reads."""
-    found = {}
-    dataset, init = run.dataset.arguments, run.backbone.arguments["init"]
-    for key in ("root", "path", "csv", "source_text"):
-        if isinstance(dataset.get(key), str):
-            found[f"dataset.{key}"] = dataset[key]
+    init, dataset = run.backbone.arguments["init"], run.dataset
+    named = data_paths.places(dataset.target, dataset.arguments)
+    found = {f"dataset.{key}": path for key, path in named.items()}
     if init not in {"hub", "none"} and ":" not in init:
         found["backbone.init"] = init
     return found

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from tlx.building.calls import ready, splits
 from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
-from tlx.config.files import TWO_CLASSES
+from tlx.config.data_paths import TWO_CLASSES, origin
 from tlx.config.identity import normalise
 from tlx.config.run import Option, Run
 from tlx.data.divide import whole
@@ -26,15 +26,11 @@ from tlx.training.session import encoded_loader
 LOG = logging.getLogger(__name__)
 
 
-ORIGIN = ("root", "path", "name", "revision", "kwargs", "train")
-"""Keys of a dataset that say which training data it has."""
-
-
 LIMITS = ("labels_per_class", "fraction", "protocol")
 """Keys of a dataset that leave a part of its training data, and of validation with it."""
 
 
-REDIVIDED = ("val_fraction", "test_fraction", "split_seed")
+REDIVIDED = ("val_fraction", "test_fraction", "split_seed", "folds", "fold")
 
 
 DIVISION = (*LIMITS, *REDIVIDED)
@@ -117,7 +113,7 @@ def _data(folder: Path, run: Run, overrides: list[str], *, config_dir: str | Non
 
 def _same(dataset: Option, own: Option) -> bool:
     """Whether training data is taken from the same place."""
-    alike = (_place(dataset.get(key)) == _place(own.get(key)) for key in ORIGIN)
+    alike = (_place(dataset.get(key)) == _place(own.get(key)) for key in origin(own.target))
     return dataset.target == own.target and all(alike)
 
 
@@ -138,7 +134,7 @@ def _is_own(folder: Path, run: Run, dataset: Option) -> bool:
     own = run.dataset
     if dataset.target != own.target:
         return False
-    moved = {key: dataset.get(key) for key in ORIGIN if key in dataset.arguments}
+    moved = {key: dataset.get(key) for key in origin(own.target) if key in dataset.arguments}
     there = Option(own.target, {**own.arguments, **moved})
     logger = logging.getLogger("tlx.data")
     level = logger.level

@@ -9,6 +9,14 @@ from tlx.data.images.read import EXTENSIONS
 from tlx.data.images.scan import OnBadFile
 from tlx.data.splits import Splits
 
+PATHS = {
+    "root": "folder of classes",
+    "train": "folder below root",
+    "val": "folder below root",
+    "test": "folder below root",
+    "extra": "folder below root",
+}
+
 
 def image_folder(
     *,

@@ -8,6 +8,8 @@ from tlx.data.images.scan import OnBadFile
 from tlx.data.splits import Splits
 from tlx.data.tables.table_source import Kind, OnAlike, Quoting, TableForm, TableFormat, from_paths
 
+PATHS = {"path": "file", "root": "folder"}
+
 
 def image_csv(
     *,

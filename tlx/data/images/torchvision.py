@@ -18,6 +18,8 @@ from tlx.data.images.read import to_rgb
 from tlx.data.split_names import TORCHVISION
 from tlx.data.splits import Labels, Splits
 
+PATHS = {"root": "folder of downloads", "name": "word", "kwargs": "word"}
+
 SETS = (
     *("CIFAR10", "CIFAR100", "MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST", "USPS"),
     *("SVHN", "STL10", "SEMEION", "Omniglot", "SUN397", "Flowers102", "ImageNet", "Imagenette"),

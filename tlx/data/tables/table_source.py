@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, final
 
+from tlx.base.ranges import Range
 from tlx.data import split_names
 from tlx.data.decoding import OnEmpty, check_on_empty
 from tlx.data.draw import Draw
@@ -18,6 +19,8 @@ from tlx.data.tables import rows as table_rows
 from tlx.data.tables.items import Item, Sheet, check_on_alike
 from tlx.data.tables.separated import Column
 
+Place = str | Annotated[int, Range(least=0)]
+"""A column by its name, or its position from 0."""
 Kind = Literal["single", "multi", "real"]
 TableFormat = Literal["csv", "tsv", "jsonl", "json", "parquet"]
 Quoting = Literal["standard", "none"]

@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Annotated, Literal, Unpack
 
+from tlx.base.ranges import Range
 from tlx.data import split_files, split_names
 from tlx.data.draw import Dividing, Draw, Portion
 from tlx.data.items import Pool
@@ -18,6 +19,15 @@ from tlx.methods import tags
 from tlx.methods.tags import Scheme
 
 MODALITY = "text"
+PATHS = {
+    "root": "folder",
+    "train": "file below root",
+    "val": "file below root",
+    "test": "file below root",
+    "extra": "file below root",
+}
+FINDER = "tlx.data.text.column_files"
+"""Finds files of usual names."""
 
 
 def conll(
@@ -27,8 +37,8 @@ def conll(
     val: str | None = None,
     test: str | None = None,
     extra: dict[str, str] | None = None,
-    word_column: int = 0,
-    tag_column: int = -1,
+    word_column: Annotated[int, Range()] = 0,
+    tag_column: Annotated[int, Range()] = -1,
     separator: str | None = None,
     scheme: Literal["auto", "iob1", "iob2", "bioes", "bmes", "bilou"] = "auto",
     on_fault: Literal["scorer", "error"] = "scorer",

@@ -9,6 +9,13 @@ from tlx.data.splits import Splits
 from tlx.data.text.files import TextFiles
 
 MODALITY = "text"
+PATHS = {
+    "root": "folder of classes",
+    "train": "folder below root",
+    "val": "folder below root",
+    "test": "folder below root",
+    "extra": "folder below root",
+}
 
 
 def text_folder(

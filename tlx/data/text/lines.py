@@ -15,6 +15,20 @@ from tlx.data.text.files import TextFiles
 from tlx.data.text.texts import from_texts, text_pool
 
 MODALITY = "text"
+PATHS = {
+    "text_lines": {
+        "path": "file or folder",
+        "val": "file or folder",
+        "test": "file or folder",
+        "source_text": "file or folder",
+    },
+    "text_file": {"path": "file", "source_text": "file"},
+}
+EXTRA = {
+    "text_lines": {"source_text": ["source", "source_before"]},
+    "text_file": {"source_text": ["source", "source_before"]},
+}
+"""Function to the evaluation sets that it makes where a key is given."""
 UNLABELLED = Labels("text", ())
 NEAR = 2000
 """Characters within which a cut looks for the end of a line."""

@@ -12,6 +12,7 @@ from tlx.data.tables.split_tables import table_files, unused
 from tlx.data.tables.table_source import (
     Kind,
     OnAlike,
+    Place,
     Quoting,
     TableForm,
     TableFormat,
@@ -21,6 +22,14 @@ from tlx.data.tables.table_source import (
 from tlx.data.text.texts import from_texts, text_pool
 
 MODALITY = "text"
+PATHS = {
+    "path": "file, or root",
+    "root": "folder",
+    "train": "table below root",
+    "val": "table below root",
+    "test": "table below root",
+    "extra": "table below root",
+}
 
 
 def text_csv(
@@ -32,11 +41,11 @@ def text_csv(
     test: str | None = "test",
     extra: dict[str, str] | None = None,
     format: TableFormat | None = None,
-    text_column: str | int = "text",
-    pair_column: str | int | None = None,
-    label_column: str | int | list[str] = "label",
-    split_column: str | int | None = "split",
-    group_column: str | int | None = None,
+    text_column: Place = "text",
+    pair_column: Place | None = None,
+    label_column: Place | list[str] = "label",
+    split_column: Place | None = "split",
+    group_column: Place | None = None,
     header: bool | None = None,
     quoting: Quoting = "standard",
     encoding: str = "utf-8",

@@ -13,6 +13,9 @@ from tlx.data.text.stdlib.tags import TAGS, Chunk, chunks
 from tlx.data.text.texts import from_texts, text_pool
 
 MODALITY = "text"
+PATHS: dict[str, str] = {}
+EXTRA = {"stdlib_docs": {"source_text": ["source", "source_before"]}}
+"""Function to the evaluation sets that it makes where a key is given."""
 BETWEEN = "\n\n"
 """Stands between the docstrings of a module."""
 
