@@ -46,7 +46,7 @@ class Rule:
 def _norm_stats(config: Node) -> Derived:
     """What the task's module states as `NORM_STATS`: small batches of large items want `freeze`."""
     module, _, name = str(value_at(config, "task._target_")).rpartition(".")
-    stated = constant(module, "NORM_STATS") if module else None
+    stated = constant(module, "NORM_STATS")
     if isinstance(stated, str):
         return Derived(stated, f"NORM_STATS of task {name}")
     return Derived("follow", f"task {name} states no NORM_STATS")

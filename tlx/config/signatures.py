@@ -52,8 +52,12 @@ class Signature:
 
 
 def place(module: str) -> Path | None:
-    """The source file of a module, found without importing it; the folder of a bare namespace."""
-    return _place(module, _project(module))
+    """The source file of a module, found without importing it; the folder of a bare namespace.
+
+    None where there is none, and for what is no name of a module: finders stumble over those.
+    """
+    named = all(part.isidentifier() for part in module.split("."))
+    return _place(module, _project(module)) if named else None
 
 
 def _project(name: str) -> Path | None:
@@ -64,7 +68,7 @@ def _project(name: str) -> Path | None:
 
 def within(module: str, folder: Path) -> bool:
     """Whether a module's file lies in a folder."""
-    file = place(module) if module else None
+    file = place(module)
     return file is not None and file.resolve().is_relative_to(folder)
 
 
@@ -177,7 +181,7 @@ def signature(target: str) -> Signature | None:
 @cache
 def _signature(target: str, _: Path | None) -> Signature | None:
     module, name = target.rpartition(".")[::2]
-    path = module_file(module) if module else None
+    path = module_file(module)
     if path is None:
         return None
     parsed = tree(path)

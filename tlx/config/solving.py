@@ -9,8 +9,8 @@ from tlx.config.signatures import constant
 
 def solves(target: object) -> bool:
     """Whether an optimizer, by its dotted name, is one that solves."""
-    module, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
-    return bool(module) and name in (constant(module, "SOLVES") or ())
+    module, _, name = str(target).rpartition(".")
+    return name in (constant(module, "SOLVES") or ())
 
 
 def stacks_as(target: str) -> str | None:
