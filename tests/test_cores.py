@@ -115,7 +115,7 @@ def test_torch_keeps_to_the_quota_unless_told(machine, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
 def test_what_a_process_is_bound_to_counts():
     one = min(os.sched_getaffinity(0))
-    code = f"import os; os.sched_setaffinity(0, {{{one}}}); from tlx import cores; "
+    code = f"import os; os.sched_setaffinity(0, {{{one}}}); from tlx.base import cores; "
     done = subprocess.run(
         [sys.executable, "-c", code + "print(cores.usable())"],
         capture_output=True,

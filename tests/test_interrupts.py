@@ -99,7 +99,7 @@ PHASES: dict[str, tuple[str, int]] = {
     "training": (STEP, 8),
     "validation": ("tlx.training.engine.module:TransferModule.validation_step", 1),
     "saving": ("tlx.training.engine.checkpoints:_write", 1),
-    "evaluation": ("tlx.training.engine.fit:by_trainer", 2),
+    "evaluation": ("tlx.training.procedures:by_trainer", 2),
     "writing": ("tlx.train.finish:save_weights", 1),
     "goodbye": ("tlx.training.logs.csv_logger:CsvLogger.finish", 1),
 }
