@@ -16,7 +16,7 @@ from tlx.config.compose import compose
 from tlx.config.run import typed
 from tlx.execution import execute, runs
 from tlx.execution.lineage import Locator
-from tlx.fused.stack import Stack
+from tlx.fused.stack import StackedRuns
 from tlx.results import reading, record
 from tlx.sweeps import fuse
 
@@ -163,14 +163,14 @@ def test_runs_that_do_not_fit_are_told_apart(tmp_path):
 
 def stop_at(step, monkeypatch):
     """A signal that arrives when the stack has trained so many steps."""
-    original = Stack._batch
+    original = StackedRuns._batch
 
     def batch(self):
         if self.step == step:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(self)
 
-    monkeypatch.setattr(Stack, "_batch", batch)
+    monkeypatch.setattr(StackedRuns, "_batch", batch)
 
 
 @pytest.mark.parametrize(
