@@ -81,14 +81,12 @@ def test_it_runs_and_an_edited_strategy_has_another_table(tmp_path):
     assert "OK" in make(root, "test")
     first = make(root, "run")
     assert "12 runs, 12 finished" in first
-    assert "12 runs, 12 finished" in (again := make(root, "run"))
-    assert table(again) == table(first)
-    assert "[ 1/" not in again
     file = root / "moths" / "freezing.py"
     text = file.read_text()
     assert text.count("below[-count:]") == 1
     file.write_text(text.replace("below[-count:]", "below[:count]"))
     edited = make(root, "run")
+    assert "full seed 0" not in edited  # finished already
     rows, before = table(edited), table(first)
     assert rows["upper"] != before["upper"]
     assert {name: rows[name] for name in ("full", "linear_probe")} == {
