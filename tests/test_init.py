@@ -89,9 +89,8 @@ def test_it_runs_and_an_edited_strategy_has_another_table(tmp_path):
     assert "full seed 0" not in edited  # finished already
     rows, before = table(edited), table(first)
     assert rows["upper"] != before["upper"]
-    assert {name: rows[name] for name in ("full", "linear_probe")} == {
-        name: before[name] for name in ("full", "linear_probe")
-    }
+    for name in ("full", "linear_probe"):  # written to as many digits as the table's spread asks
+        assert float(rows[name]) == pytest.approx(float(before[name]), abs=0.0051)
 
 
 def table(text):
