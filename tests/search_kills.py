@@ -69,7 +69,7 @@ def at_work(log, crew):
     return [i for i, process in enumerate(crew) if last.get(str(process.pid)) == "begin"]
 
 
-def run(storage, log: Path, *, budget, kills, workers=4, slow=1, limit_s=90):
+def run(storage, log: Path, *, budget, kills, workers=4, slow=1, limit_s=400):
     """Runs a search to its end; returns its trials, and when which process was killed.
 
     Every second kill hits a worker in the midst of a trial, the others whomever they hit. Work
