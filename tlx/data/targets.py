@@ -5,6 +5,7 @@ Shapes: N items, C classes, K quantities, W words, T tokens.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Protocol, final
 
 import torch
@@ -21,11 +22,15 @@ class Targets(Protocol):
     batch holds what `collate` makes of these.
     """
 
-    kind: ClassVar[str]
-    """That of the labels."""
+    @property
+    def kind(self) -> str:
+        """That of the labels."""
+        ...
 
-    noun: ClassVar[str]
-    """What the labels' names are, several of them."""
+    @property
+    def noun(self) -> str:
+        """What the labels' names are, several of them."""
+        ...
 
     of_inputs: ClassVar[bool]
     """Whether a target is made of its item's input, so that none can be had without that."""
@@ -108,47 +113,12 @@ class ClassTargets:
 
 @final
 @dataclass(frozen=True)
-class LabelTargets:
-    """Any number of labels an item: presences, float32 [N, C]."""
+class VectorTargets:
+    """A number for each label, float32 [N, K]: real ones, or 1 where a label is present."""
 
     labels: Labels
-    kind: ClassVar[str] = "multi"
-    noun: ClassVar[str] = "classes"
-    of_inputs: ClassVar[bool] = False
-
-    def encode(self, raw: Any) -> Tensor:
-        """See the protocol Targets."""
-        return torch.tensor(raw, dtype=torch.float32)
-
-    def collate(self, targets: Sequence[Any], inputs: Any) -> Tensor:
-        """See the protocol Targets."""
-        return torch.stack(list(targets))
-
-    def nothing(self, item: Any) -> tuple[float, ...]:
-        """See the protocol Targets."""
-        return (0.0,) * len(self.labels.names)
-
-    def soft(self, target: Tensor) -> Tensor:
-        """As they are."""
-        return target.float()
-
-    def written(self, raw: Any) -> str:
-        """See the protocol Targets."""
-        return str(raw)
-
-    def check(self, raw: Any) -> str | None:
-        """See the protocol Targets."""
-        return _of_other_length(raw, self.labels)
-
-
-@final
-@dataclass(frozen=True)
-class NumberTargets:
-    """Real numbers, float32 [N, K]."""
-
-    labels: Labels
-    kind: ClassVar[str] = "real"
-    noun: ClassVar[str] = "quantities"
+    kind: str
+    noun: str
     of_inputs: ClassVar[bool] = False
 
     def encode(self, raw: Any) -> Tensor:
@@ -275,8 +245,9 @@ class TextTargets:
 
 
 KINDS: Mapping[str, Callable[[Labels], Targets]] = {
-    made.kind: made
-    for made in (ClassTargets, LabelTargets, NumberTargets, WordTargets, TextTargets)
+    **{made.kind: made for made in (ClassTargets, WordTargets, TextTargets)},
+    "multi": partial(VectorTargets, kind="multi", noun="classes"),
+    "real": partial(VectorTargets, kind="real", noun="quantities"),
 }
 """Those of tlx's own sources of data, which check what they read."""
 

@@ -16,7 +16,7 @@ from tlx.base.cells import Columns
 from tlx.base.ranges import Range
 from tlx.base.shown import Making
 from tlx.data.splits import Batch, Labels, Split
-from tlx.data.targets import LabelTargets
+from tlx.data.targets import KINDS, Targets
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
 from tlx.methods.shares import Share
@@ -78,9 +78,9 @@ class MultiLabel:
     monitor: str = "map"
 
     @property
-    def targets(self) -> LabelTargets:
+    def targets(self) -> Targets:
         """See the protocol Task."""
-        return LabelTargets(self.labels)
+        return KINDS[KIND](self.labels)
 
     @property
     def reads(self) -> str:

@@ -15,7 +15,7 @@ from tlx.backbones.backbone import Backbone
 from tlx.base.cells import Columns
 from tlx.base.shown import Making
 from tlx.data.splits import Batch, Labels, Split
-from tlx.data.targets import NumberTargets
+from tlx.data.targets import KINDS, Targets
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
 from tlx.tasks.checks import check_labels
@@ -75,9 +75,9 @@ class Regression:
     monitor: str = "rmse"
 
     @property
-    def targets(self) -> NumberTargets:
+    def targets(self) -> Targets:
         """See the protocol Task."""
-        return NumberTargets(self.labels)
+        return KINDS[KIND](self.labels)
 
     @property
     def reads(self) -> str:
