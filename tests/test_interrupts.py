@@ -202,12 +202,18 @@ def test_what_was_started_for_a_command_ends_with_it(
     """Signals to the whole group, as a terminal sends them, to a study and to ranks."""
     process = studying.start(*LONG, *words, cwd=tmp_path)
     begun = f"*/{PROGRESS}"
-    while len(list((tmp_path / "runs").glob(begun))) < runs and process.poll() is None:
-        time.sleep(0.05)
-    for number in signals:
-        os.killpg(process.pid, number)
-        time.sleep(BETWEEN_S)
-    said, _ = process.communicate(timeout=120)
+    try:
+        while len(list((tmp_path / "runs").glob(begun))) < runs and process.poll() is None:
+            time.sleep(0.05)
+        for number in signals:
+            os.killpg(process.pid, number)
+            time.sleep(BETWEEN_S)
+        said, _ = process.communicate(timeout=120)
+    except BaseException:
+        # what does not end by itself would go on training beside all tests that follow
+        process.kill()
+        subprocess.run(["pkill", "-KILL", "-f", f"{tmp_path}/"], check=False)
+        raise
     assert process.returncode == interrupts.STATUS, said
     folders = [path.parent for path in (tmp_path / "runs").glob("*/record.json")]
     assert [reading.status_of(folder) for folder in folders] == ["interrupted"] * runs, said
