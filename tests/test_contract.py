@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +147,8 @@ def moved_and_stayed(config, folder):
     run = typed(config)
     data = splits(run.dataset)
     effects = regularization(run)
-    made = model(run, data.labels, effects=effects, texts=data.texts, init="none")
+    corpus = partial(data.inputs.corpus, data.train)
+    made = model(run, data.labels, effects=effects, corpus=corpus, init="none")
     stages = budgets.stages(run, made.layout)
     now = load_file(folder / runs.WEIGHTS)
     before = dict(made.network.named_parameters())

@@ -17,7 +17,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "methods": {"base.ranges"},
     "results": set(),
     "data": {"methods"},
-    "backbones": {"config.settings", "methods"},
+    "backbones": {
+        "config.settings",
+        "data.images.spec",
+        "data.inputs",
+        "data.splits",
+        "data.text.spec",
+        "methods",
+    },
     "tasks": {"backbones", "data", "methods"},
     "frozen": MODEL_ROOMS,
     "config": {
@@ -30,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "building": {"config", "training", "frozen", *MODEL_ROOMS},
     **{name: EXECUTION | BELOW_EXECUTION for name in EXECUTION},
     "diagnose": {"config", "results"},
-    "sweeps": {"execution", "config", "data.images.digits", "results", "training.engine.pruning"},
+    "sweeps": {"execution", "config", "results", "training.engine.pruning"},
     **{
         name: EXECUTION
         | BELOW_EXECUTION
@@ -191,3 +198,27 @@ def test_a_report_names_no_modality_and_no_kind_of_label():
         for line in path.read_text(encoding="utf-8").splitlines():
             named = KINDS.search(line) and not OF_PLOTLY.search(line) and not OF_CELLS.search(line)
             assert not named, f"{path.name}: {line.strip()}"
+
+
+ENGINE = (
+    *("building", "train", "use", "execution", "training", "frozen", "fused", "config", "sweeps"),
+)
+OTHER_WORDS = {
+    **dict.fromkeys(
+        ("config/schema.py", "config/identity.py"), '"tags"'
+    ),  # by which runs are found
+    **dict.fromkeys(("sweeps/studies.py", "sweeps/searching.py"), '"tags"'),
+    "config/data_paths.py": '"word"',  # an argument that is no path
+}
+"""Words that mean something else in a file."""
+
+
+@pytest.mark.parametrize("name", ENGINE)
+def test_the_engine_names_no_modality_and_no_kind_of_label(name):
+    files = sorted((PACKAGE / name).rglob("*.py"))
+    assert files
+    for path in files:
+        other = OTHER_WORDS.get(path.relative_to(PACKAGE).as_posix())
+        for line in path.read_text(encoding="utf-8").splitlines():
+            text = line.replace(other, "") if other else line
+            assert not KINDS.search(text), f"{path.name}: {line.strip()}"

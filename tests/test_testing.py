@@ -11,6 +11,8 @@ from torch import nn
 import tlx.testing
 from tlx.backbones.own import wrapped
 from tlx.data.images.digits import digits
+from tlx.data.images.inputs import ImageInputs
+from tlx.data.images.spec import ImageSpec
 from tlx.methods import strategies
 from tlx.methods.stages import Stage
 from tlx.tasks.classification import classification
@@ -18,14 +20,7 @@ from tlx.tasks.multi_label import multi_label_classification as multi_label
 from tlx.training import regularization
 from tlx.training.effects import Effects, Penalty
 
-READS = {
-    "kind": "image",
-    "size": [1, 8, 8],
-    "mean": [0.5],
-    "std": [0.5],
-    "interpolation": "bilinear",
-    "crop_pct": 1.0,
-}
+READS = ImageSpec(size=(1, 8, 8), mean=(0.5,), std=(0.5,), interpolation="bilinear", crop_pct=1.0)
 
 
 class Net(nn.Module):
@@ -121,6 +116,22 @@ class Renamed:
         return sample
 
 
+class Silent(ImageInputs):
+    """Its encoder says nothing of itself."""
+
+    def encoder(self, spec, augmentations, *, train):
+        encode = super().encoder(spec, augmentations, train=train)
+        return lambda sample: encode(sample)
+
+
+class Backwards(ImageInputs):
+    """Its batches are in another order than their items."""
+
+    @staticmethod
+    def collate(spec, inputs):
+        return ImageInputs.collate(spec, inputs[::-1])
+
+
 COUNT = iter(range(10**6))
 SOURCES = {
     "it_is_the_same_each_time": lambda d, c: replace(d, fingerprint=f"{next(COUNT)}"),
@@ -131,12 +142,8 @@ SOURCES = {
     "what_an_argument_changes_is_seen": lambda d, c: replace(
         d, train=Renamed(d.train, draws="labels_per_class" in c)
     ),
-    "its_encoder_says_what_it_depends_on": lambda d, c: replace(
-        d, encoder=lambda *given: lambda sample: d.encoder(*given)(sample)
-    ),
-    "a_batch_is_made_of_its_items": lambda d, c: replace(
-        d, collate=lambda inputs: torch.stack(list(inputs[::-1]))
-    ),
+    "its_encoder_says_what_it_depends_on": lambda d, c: replace(d, inputs=Silent()),
+    "a_batch_is_made_of_its_items": lambda d, c: replace(d, inputs=Backwards()),
 }
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, processors
 from tlx.backbones.text import vocabulary
 from tlx.data.splits import Batch, Labels, Sample, Splits
 from tlx.data.targets import KINDS
-from tlx.data.text import inputs as tokens
+from tlx.data.text.inputs import TextInputs
+from tlx.data.text.spec import TextSpec
 from tlx.data.text.stdlib.docs import stdlib_docs
 from tlx.training.loaders import Collate, Encoded
 
@@ -47,49 +48,52 @@ class Few:
 def splits(train: Few, *, labels: Labels, other: Few | None = None, buckets: bool = True) -> Splits:
     """Splits whose val and test are the same few items."""
     other = other or train
-    made = Splits(
+    return Splits(
         train=train,
         val=other,
         test=other,
         labels=labels,
-        encoder=tokens.encoder,
-        collate=partial(tokens.collate, pad_id=0, left=False),
+        inputs=TextInputs(buckets),
         fingerprint="few",
-        texts=lambda: [flat(text) for text in train.inputs],
     )
-    return replace(made, prepare=partial(tokens.prepare, made, buckets=buckets))
+
+
+def fitted(made: Splits, spec: TextSpec) -> Splits:
+    """The same splits, tokenised."""
+    return made.inputs.fit(spec, made)
 
 
 def batch_of(made: Splits, split: Any, places: Sequence[int], encode: Any) -> Batch:
     """A batch as a loader makes it."""
     targets = KINDS[made.labels.kind](made.labels)
     items = Encoded(split, encode, targets=targets, seed=None)
-    return Collate(made.collate, targets)([items[place, 0] for place in places])
+    return Collate(partial(made.inputs.collate, encode.spec), targets)(
+        [items[place, 0] for place in places]
+    )
 
 
 def flat(text: Any) -> str:
     return text if isinstance(text, str) else " ".join(text)
 
 
-def spec(texts: Sequence[str], *, unit: str = "pooled", kind: str = "words", **more: Any) -> dict:
-    """An input spec with a vocabulary of some texts."""
+def spec(
+    texts: Sequence[str], *, unit: str = "pooled", kind: str = "words", **more: Any
+) -> TextSpec:
+    """A spec with a vocabulary of some texts."""
     causal = more.get("objective") == "causal"
     made = vocabulary.learn(lambda: texts, kind=kind, size=1000, causal=causal)
     ids = vocabulary.special_ids(made, {})
-    return {
-        "kind": "text",
+    plain = {
         "tokenizer": made,
         "pad_id": ids.pad,
         "mask_id": ids.mask,
         "eos_id": ids.eos,
         "unknown_id": ids.unknown,
         "vocabulary": vocabulary.size_of(made),
-        "padding_side": "right",
         "max_length": 64,
-        "type_ids": False,
         "unit": unit,
-        **more,
     }
+    return TextSpec(**{**plain, **more})
 
 
 def with_ends(tokenizer: str, template: str) -> str:

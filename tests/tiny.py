@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tlx.backbones.backbone import Reading
+from tlx.backbones.backbone import Wanted
 from tlx.backbones.transformers.text import transformers
 
 TEXTS = [
@@ -66,7 +66,8 @@ def minilm():
 def reading(options):
     """What a backbone is told of task and texts, taken out of some options (a mutator)."""
     told = {name: options.pop(name) for name in ("unit", "texts", "tokenizer") if name in options}
-    return Reading(**{"texts": lambda: TEXTS, **told})
+    kept = {"tokenizer": told["tokenizer"]} if "tokenizer" in told else None
+    return Wanted(told.get("unit", "pooled"), told.get("texts", lambda: TEXTS), kept)
 
 
 def tiny(kind, **options):
@@ -90,14 +91,14 @@ def batch(spec, lengths, *, side="right", seed=0):
     """Random tokens, no special ones, padded to the longest."""
     generator = torch.Generator().manual_seed(seed)
     longest = max(lengths)
-    ids = torch.full((len(lengths), longest), spec["pad_id"])
+    ids = torch.full((len(lengths), longest), spec.pad_id)
     mask = torch.zeros(len(lengths), longest, dtype=torch.bool)
     for row, length in enumerate(lengths):
         where = slice(0, length) if side == "right" else slice(longest - length, longest)
-        ids[row, where] = torch.randint(5, spec["vocabulary"], (length,), generator=generator)
+        ids[row, where] = torch.randint(5, spec.vocabulary, (length,), generator=generator)
         mask[row, where] = True
     inputs = {"input_ids": ids, "attention_mask": mask}
-    if spec["type_ids"]:
+    if spec.type_ids:
         inputs["token_type_ids"] = torch.zeros_like(ids)
     return inputs
 

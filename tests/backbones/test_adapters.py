@@ -21,6 +21,7 @@ from tlx.backbones.export.adapters import export_adapters
 from tlx.backbones.export.networks import ExportError, export, overlay
 from tlx.backbones.timm.networks import timm
 from tlx.backbones.weights import files as weights
+from tlx.data.text.spec import TextSpec
 from tlx.methods import freezing
 from tlx.tasks.task import Network
 
@@ -73,14 +74,14 @@ def network_of(name, kind, *, options=None, **more):
 
 
 def inputs_of(backbone):
-    if backbone.input_spec["kind"] == "text":
-        return made.batch(backbone.input_spec, [11, 4])
-    return torch.randn(2, *backbone.input_spec["size"], generator=torch.manual_seed(5))
+    if backbone.reads.modality == "text":
+        return made.batch(backbone.reads, [11, 4])
+    return torch.randn(2, *backbone.reads.size, generator=torch.manual_seed(5))
 
 
 def told(backbone):
-    spec = {**backbone.input_spec}
-    return {"facts": backbone.export, "class_names": CLASSES, "input_spec": spec}
+    spec = backbone.reads
+    return {"facts": backbone.export, "class_names": CLASSES, "reads": spec}
 
 
 FEEDFORWARD = r".*layer\.\d\.output\.dense"
@@ -322,7 +323,7 @@ def test_a_head_without_a_place_is_written_beside(tmp_path):
 
 def test_a_run_without_adapters_has_none_to_write(tmp_path):
     with pytest.raises(ExportError, match="no adapters"):
-        export_adapters({}, tmp_path, facts={}, class_names=(), input_spec={})
+        export_adapters({}, tmp_path, facts={}, class_names=(), reads=TextSpec("", 1))
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import yaml
 
 from tlx.backbones.timm.networks import least_image_size, timm
 from tlx.backbones.transformers.sources import KNOWN
+from tlx.data.images.spec import ImageSpec
 
 FOLDER = Path(__file__).parents[2] / "conf" / "backbone"
 ALL_FILES = sorted(FOLDER.glob("*.yaml"))
@@ -102,21 +103,21 @@ def test_forward_at_the_least_size_visits_groups_in_order(path):
         if own and name:
             layer.register_forward_pre_hook(note(f"{name}.{own[0]}"))
     with torch.no_grad():
-        features = backbone.features(module, torch.randn(2, *backbone.input_spec["size"]))
+        features = backbone.features(module, torch.randn(2, *backbone.reads.size))
     assert features.pooled.shape == (2, backbone.dims["pooled"])
     assert torch.isfinite(features.pooled).all()
     assert visited == sorted(visited)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_input_spec_is_that_of_the_weights(path):
+def test_what_it_reads_is_that_of_the_weights(path):
     config = options(path)
-    spec = built(path).input_spec
+    spec = built(path).reads
     stated = timm_lib.models.get_pretrained_cfg(config["name"]).to_dict()
     data = timm_lib.data.resolve_data_config(pretrained_cfg=stated)
-    assert spec["kind"] == "image"
-    assert spec["mean"] == list(data["mean"])
-    assert spec["std"] == list(data["std"])
-    assert spec["interpolation"] == data["interpolation"]
+    assert isinstance(spec, ImageSpec)
+    assert spec.mean == tuple(data["mean"])
+    assert spec.std == tuple(data["std"])
+    assert spec.interpolation == data["interpolation"]
     side = config.get("image_size") or data["input_size"][-1]
-    assert spec["size"] == [3, side, side]
+    assert spec.size == (3, side, side)

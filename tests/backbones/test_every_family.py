@@ -100,8 +100,8 @@ def used(kind, unit, strategy, folder, kwargs):
         rehearse(run, effects)
     except ValueError as error:
         return f"refused: {error}"
-    made = model(run, LABELS[unit], effects=effects, texts=lambda: TEXTS, init="none")
-    spec, network = made.backbone.input_spec, made.network.train()
+    made = model(run, LABELS[unit], effects=effects, corpus=lambda: TEXTS, init="none")
+    spec, network = made.backbone.reads, made.network.train()
     inputs = batch(spec, [9, 4])
     if unit == "word":
         inputs["words"] = torch.tensor([[0, 2, 5], [0, 1, -1]])
@@ -114,12 +114,12 @@ def used(kind, unit, strategy, folder, kwargs):
     assert torch.isfinite(ours).all()
     if made.backbone.adapters:
         adapters.merge(network)
-    told = {"facts": made.backbone.export, "class_names": LABELS[unit].names, "input_spec": spec}
+    told = {"facts": made.backbone.export, "class_names": LABELS[unit].names, "reads": spec}
     try:
         export(network.state_dict(), folder, **told)
     except ExportError as error:
         return f"no form: {error}"
-    masked = AutoModelForCausalLM if spec["causal"] else AutoModelForMaskedLM
+    masked = AutoModelForCausalLM if spec.causal else AutoModelForMaskedLM
     full = LIBRARY.get(unit, masked).from_pretrained(folder).eval()
     if kind in NOT_RELOADED:
         return 0.0

@@ -6,7 +6,7 @@ from transformers import AutoConfig
 
 import tiny as made
 from tiny import TEXTS, tiny
-from tlx.backbones.backbone import Reading
+from tlx.backbones.backbone import Wanted
 from tlx.backbones.transformers import evidence as evidences
 from tlx.backbones.transformers.evidence import Evidence, evidence
 from tlx.backbones.transformers.text import transformers
@@ -59,7 +59,7 @@ SIZES = {
 
 
 def new(name, **options):
-    told = Reading(options.pop("unit", "token"), lambda: TEXTS)
+    told = Wanted(options.pop("unit", "token"), lambda: TEXTS)
     return transformers(told, name=name, init="none", kwargs=SIZES[name], **options)
 
 
@@ -82,7 +82,7 @@ def test_what_would_mislead_is_refused_before_anything_is_trained(name, options,
 
 def test_attention_to_random_blocks_is_refused():
     kwargs = {**made.SIZES, "block_size": 4, "num_random_blocks": 1}
-    told = Reading("pooled", lambda: TEXTS)
+    told = Wanted("pooled", lambda: TEXTS)
 
     def made_of(**more):
         return transformers(
@@ -99,7 +99,7 @@ def test_states_of_another_width_are_refused():
     kwargs = {"attn_layers": ["local"], "axial_pos_embds": False, "is_decoder": True}
     with pytest.raises(ValueError, match=r"its states have .* numbers"):
         transformers(
-            Reading("pooled", lambda: TEXTS),
+            Wanted("pooled", lambda: TEXTS),
             name="reformer",
             init="none",
             pooling="mean",
@@ -139,6 +139,6 @@ def test_a_finished_run_is_used_as_it_was_trained(monkeypatch):
     monkeypatch.setattr(evidences, "_seen", lambda design: Evidence())
     tiny("bert")
     monkeypatch.setattr(evidences, "_KNOWN", {})
-    tiny("bert", texts=None, tokenizer=backbone.input_spec["tokenizer"])
+    tiny("bert", texts=None, tokenizer=backbone.reads.tokenizer)
     with pytest.raises(ValueError, match="padding changes"):
         tiny("bert")

@@ -29,7 +29,7 @@ def write(backbone, state, folder, **options):
         folder,
         facts=backbone.export,
         class_names=CLASSES,
-        input_spec=backbone.input_spec,
+        reads=backbone.reads,
         **options,
     )
 
@@ -55,7 +55,7 @@ def write(backbone, state, folder, **options):
 def test_plain_timm_gives_the_same_logits(tmp_path, name, options):
     backbone, linear, state = trained(name, **options)
     folder = write(backbone, state, tmp_path / "out")
-    images = torch.randn(2, *backbone.input_spec["size"])
+    images = torch.randn(2, *backbone.reads.size)
     with torch.no_grad():
         expected = linear(backbone.features(backbone.module.eval(), images).pooled)
         plain = timm_lib.create_model(
@@ -69,8 +69,8 @@ def test_plain_timm_gives_the_same_logits(tmp_path, name, options):
         torch.testing.assert_close(plain(images), expected)
         torch.testing.assert_close(local(images), expected)
     data = timm_lib.data.resolve_model_data_config(local)
-    assert list(data["mean"]) == backbone.input_spec["mean"]
-    assert list(data["input_size"]) == backbone.input_spec["size"]
+    assert tuple(data["mean"]) == backbone.reads.mean
+    assert tuple(data["input_size"]) == backbone.reads.size
     assert tuple(local.pretrained_cfg["label_names"]) == CLASSES
     config = json.loads((folder / "config.json").read_text())
     assert config["num_classes"] == len(CLASSES)
@@ -130,7 +130,7 @@ def test_exported_is_what_was_trained_wherever_it_came_from(way, tmp_path, monke
     backbone, linear, state = trained(**{"init": "hub", **WAYS[way](tmp_path / "in")})
     folder = write(backbone, state, tmp_path / "out")
     monkeypatch.setattr("timm.models._hub.load_model_config_from_hf", None)  # stands by itself
-    images = torch.randn(2, *backbone.input_spec["size"])
+    images = torch.randn(2, *backbone.reads.size)
     with torch.no_grad():
         expected = linear(backbone.features(backbone.module.eval(), images).pooled)
         local = timm_lib.create_model(f"local-dir:{folder}", pretrained=True).eval()
@@ -142,8 +142,8 @@ def test_exported_is_what_was_trained_wherever_it_came_from(way, tmp_path, monke
         torch.testing.assert_close(names["model"].eval()(images), expected, rtol=0, atol=1e-6)
     for model in (local, names["model"]):
         data = timm_lib.data.resolve_model_data_config(model)
-        assert [list(data[k]) for k in ("mean", "std")] == [
-            backbone.input_spec[k] for k in ("mean", "std")
+        assert [tuple(data[k]) for k in ("mean", "std")] == [
+            getattr(backbone.reads, k) for k in ("mean", "std")
         ]
     for path in folder.iterdir():
         assert str(tmp_path / "in").encode() not in path.read_bytes(), path.name
@@ -156,7 +156,7 @@ def test_the_readmes_code_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     names = {}
     exec(code, names)
-    images = torch.randn(2, *backbone.input_spec["size"])
+    images = torch.randn(2, *backbone.reads.size)
     with torch.no_grad():
         expected = linear(backbone.features(backbone.module.eval(), images).pooled)
         torch.testing.assert_close(names["model"].eval()(images), expected)

@@ -16,7 +16,7 @@ from transformers import (
 
 import tiny as made
 from tiny import DECODERS, ENCODERS, TEXTS, Linear, tiny
-from tlx.backbones.backbone import Reading
+from tlx.backbones.backbone import Wanted
 from tlx.backbones.export.networks import ExportError, export
 from tlx.backbones.text.recurrent import awd_lstm
 from tlx.backbones.transformers.text import transformers
@@ -39,7 +39,7 @@ class Wrapped(nn.Module):
 def trained(kind, unit, **options):
     """A network whose every weight differs from its start."""
     backbone = tiny(kind, unit=unit, **options)
-    bias = backbone.input_spec.get("head_bias", True)
+    bias = backbone.head_bias
     head = Wrapped(backbone.lm_head()) if unit == "token" else Linear(16, len(CLASSES), bias=bias)
     network = Network(backbone.module, head, backbone.features).eval()
     for parameter in network.parameters():
@@ -53,12 +53,12 @@ def written(backbone, network, folder, names=CLASSES):
         folder,
         facts=backbone.export,
         class_names=names,
-        input_spec=backbone.input_spec,
+        reads=backbone.reads,
     )
 
 
 def same_outputs(backbone, network, full):
-    inputs = made.batch(backbone.input_spec, [11, 4])
+    inputs = made.batch(backbone.reads, [11, 4])
     inputs["words"] = torch.arange(11).repeat(2, 1)
     given = {name: values.long() for name, values in inputs.items() if name != "words"}
     with torch.no_grad():
@@ -113,7 +113,7 @@ def test_a_classifier_that_reads_something_else_is_no_form(tmp_path):
     """LayoutLM's reads a pooler, which its trunk has whether or not a run reads it."""
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     backbone = transformers(
-        Reading("pooled", lambda: TEXTS), name="layoutlm", init="none", kwargs=sizes
+        Wanted("pooled", lambda: TEXTS), name="layoutlm", init="none", kwargs=sizes
     )
     network = Network(backbone.module, Linear(16, len(CLASSES)), backbone.features)
     with pytest.raises(ExportError, match="reads something else than 'cls'"):
@@ -125,9 +125,9 @@ def test_tokenizer_comes_along(kind, tmp_path):
     backbone, network = trained(kind, "word", max_length=9)
     written(backbone, network, tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
-    own = Tokenizer.from_str(backbone.input_spec["tokenizer"])
+    own = Tokenizer.from_str(backbone.reads.tokenizer)
     assert loaded(TEXTS)["input_ids"] == [e.ids for e in own.encode_batch(TEXTS)]
-    assert loaded.pad_token_id == backbone.input_spec["pad_id"]
+    assert loaded.pad_token_id == backbone.reads.pad_id
     assert loaded.model_max_length == 9
     read = loaded(TEXTS, padding=True, truncation=True, return_tensors="pt")
     assert AutoModelForTokenClassification.from_pretrained(tmp_path)(**read).logits.shape[1] == 9
@@ -147,7 +147,7 @@ def test_what_has_no_form_is_written_in_parts(kind, unit, options, why, tmp_path
     with pytest.raises(ExportError, match=f"{why}.*AutoModel"):
         written(backbone, network, tmp_path)
     trunk = AutoModel.from_pretrained(tmp_path).eval()
-    inputs = made.batch(backbone.input_spec, [7])
+    inputs = made.batch(backbone.reads, [7])
     given = {name: values.long() for name, values in inputs.items()}
     with torch.no_grad():
         expected = backbone.module.model(**given).last_hidden_state
@@ -169,7 +169,7 @@ def test_a_later_export_leaves_no_part_of_an_earlier_one(tmp_path):
 
 
 def test_what_no_library_has_is_refused(tmp_path):
-    lstm = awd_lstm(Reading(texts=lambda: TEXTS), embedding=4, width=4, layers=1)
+    lstm = awd_lstm(Wanted(corpus=lambda: TEXTS), embedding=4, width=4, layers=1)
     with pytest.raises(ExportError, match=r"model\.safetensors holds the weights"):
         written(lstm, Network(lstm.module, Linear(12, len(CLASSES)), lstm.features), tmp_path)
     backbone, network = trained("bert", "pooled")
@@ -179,7 +179,7 @@ def test_what_no_library_has_is_refused(tmp_path):
             tmp_path,
             facts=backbone.export,
             class_names=CLASSES,
-            input_spec=backbone.input_spec,
+            reads=backbone.reads,
             onnx=True,
         )
 
@@ -187,7 +187,7 @@ def test_what_no_library_has_is_refused(tmp_path):
 def test_of_a_folder_no_path_of_this_machine_is_written(tmp_path):
     backbone, network = trained("bert", "pooled")
     start = written(backbone, network, tmp_path / "secret" / "start")
-    again = transformers(Reading("pooled"), name=str(start), init="hub")
+    again = transformers(Wanted("pooled"), name=str(start), init="hub")
     network = Network(again.module, Linear(16, len(CLASSES)), again.features).eval()
     folder = written(again, network, tmp_path / "out")
     same_outputs(again, network, AutoModelForSequenceClassification.from_pretrained(folder))

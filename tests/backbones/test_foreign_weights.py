@@ -297,7 +297,7 @@ def test_a_published_files_head_is_kept(name, suffix, tmp_path):
     made = kept(path)
     reference = timm_lib.create_model(NAME, num_classes=7).eval()
     reference.load_state_dict(state)
-    images = torch.randn(2, *made.backbone.input_spec["size"])
+    images = torch.randn(2, *made.backbone.reads.size)
     with torch.no_grad():
         assert torch.equal(made.network.eval()(images), reference(images))
 

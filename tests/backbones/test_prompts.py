@@ -13,7 +13,7 @@ from transformers import (
 import tiny as made
 from tiny import ALL, Linear, tiny
 from tlx.backbones.adapters import peft as adapters
-from tlx.backbones.backbone import Reading
+from tlx.backbones.backbone import Wanted
 from tlx.backbones.export.adapters import export_adapters
 from tlx.backbones.export.networks import ExportError
 from tlx.backbones.text.recurrent import awd_lstm
@@ -65,7 +65,7 @@ def test_states_and_gradients_are_those_of_peft(name, kind):
     freezing.apply(module, {PARAMETER})
     weight = module.get_parameter(PARAMETER)
     other = theirs(name, kind, weight.detach(), unit="token")
-    inputs = made.batch(backbone.input_spec, [11, 4])
+    inputs = made.batch(backbone.reads, [11, 4])
     real = inputs["attention_mask"]
     mine = module(inputs)[real]
     expected = other(**given(inputs)).last_hidden_state[:, -real.shape[1] :][real]
@@ -89,7 +89,7 @@ def test_an_item_alone_is_as_in_a_padded_batch(name, kind, pooling, side):
             trunk(name, kind, padding_side=side)
         return
     backbone = trunk(name, kind, pooling=pooling, padding_side=side)
-    inputs = made.batch(backbone.input_spec, [11, 4], side=side)
+    inputs = made.batch(backbone.reads, [11, 4], side=side)
     with torch.no_grad():
         both = backbone.module(inputs)
         for row in (0, 1):
@@ -101,7 +101,7 @@ def test_an_item_alone_is_as_in_a_padded_batch(name, kind, pooling, side):
 @pytest.mark.parametrize(("name", "pooling"), [("bert", "cls"), ("bert", "mean"), ("gpt2", "last")])
 def test_pooling_does_not_count_virtual_tokens(name, pooling, kind):
     pooled = trunk(name, kind, pooling=pooling)
-    inputs = made.batch(pooled.input_spec, [11, 4])
+    inputs = made.batch(pooled.reads, [11, 4])
     with torch.no_grad():
         found = pooled.module(inputs)
         network = theirs(name, kind, pooled.module.get_parameter(PARAMETER), pooling=pooling)
@@ -121,10 +121,10 @@ def test_poolers_that_are_one_layer_read_the_first_token_of_the_text(name):
     torch.manual_seed(0)
     sizes = {**made.SIZES, "embedding_size": 8} if name == "albert" else made.SIZES
     backbone = transformers(
-        Reading(texts=lambda: made.TEXTS), name=name, init="none", pooling="cls", kwargs=sizes
+        Wanted(corpus=lambda: made.TEXTS), name=name, init="none", pooling="cls", kwargs=sizes
     )
     backbone = prompted(backbone, kind="prompt", seed=3, tokens=TOKENS)
-    inputs = made.batch(backbone.input_spec, [11, 4])
+    inputs = made.batch(backbone.reads, [11, 4])
     model = backbone.module.eval().model
     with torch.no_grad():
         found = backbone.module(inputs)
@@ -137,7 +137,7 @@ def test_poolers_that_are_one_layer_read_the_first_token_of_the_text(name):
 @pytest.mark.parametrize("kind", THEIRS)
 def test_words_are_read_where_they_stand_in_the_text(kind):
     backbone = trunk("bert", kind, unit="word")
-    inputs = made.batch(backbone.input_spec, [11, 4])
+    inputs = made.batch(backbone.reads, [11, 4])
     inputs["words"] = torch.tensor([[0, 3, 10], [0, 3, -1]])
     with torch.no_grad():
         found = backbone.module(inputs)
@@ -185,11 +185,11 @@ def test_a_prompt_starts_at_words():
 @pytest.mark.parametrize(("name", "most"), [("bert", 45), ("roberta", 44), ("gpt2", 45)])
 def test_texts_leave_positions_to_the_tokens(name, most, kind):
     backbone = trunk(name, kind, unit="token")
-    assert backbone.input_spec["max_length"] == most
+    assert backbone.reads.max_length == most
     module = backbone.module
-    assert module(made.batch(backbone.input_spec, [most])).isfinite().all()
+    assert module(made.batch(backbone.reads, [most])).isfinite().all()
     with pytest.raises(IndexError):
-        module(made.batch(backbone.input_spec, [most + 1]))
+        module(made.batch(backbone.reads, [most + 1]))
     with pytest.raises(ValueError, match="leaves no position"):
         prompted(tiny(name), kind=kind, seed=0, tokens=48)
 
@@ -205,7 +205,7 @@ def test_networks_that_take_no_keys_refuse_a_prefix(name):
     "other",
     [
         lambda: timm(name="test_vit", init="none"),
-        lambda: awd_lstm(made.Reading(texts=lambda: made.TEXTS), embedding=8, width=8, layers=1),
+        lambda: awd_lstm(made.Wanted(corpus=lambda: made.TEXTS), embedding=8, width=8, layers=1),
     ],
     ids=["images", "recurrent"],
 )
@@ -231,7 +231,7 @@ def exported(backbone, folder):
             folder / "alone",
             facts=backbone.export,
             class_names=CLASSES,
-            input_spec=backbone.input_spec,
+            reads=backbone.reads,
         )
     except ExportError as error:
         said = str(error)
@@ -248,7 +248,7 @@ def test_peft_loads_a_prefix_with_its_head(unit, model, tmp_path):
     assert not said
     base = model.from_pretrained(tmp_path / "base", num_labels=len(CLASSES))
     loaded = peft.PeftModel.from_pretrained(base, tmp_path / "alone").eval()
-    inputs = made.batch(backbone.input_spec, [11, 4])
+    inputs = made.batch(backbone.reads, [11, 4])
     words = torch.tensor([[0, 3, 10], [0, 1, 3]])
     with torch.no_grad():
         expected = network({**inputs, "words": words} if unit == "word" else inputs)
@@ -269,7 +269,7 @@ def test_peft_loads_what_no_classifier_of_it_reads_onto_the_trunk(name, kind, tm
     base = AutoModel.from_pretrained(tmp_path / "base")
     loaded = peft.PeftModel.from_pretrained(base, tmp_path / "alone").eval()
     head, _, _ = weights._read(tmp_path / "alone" / "head.safetensors")
-    inputs = made.batch(backbone.input_spec, [11, 4])
+    inputs = made.batch(backbone.reads, [11, 4])
     with torch.no_grad():
         expected = network(inputs)
         hidden = loaded(**given(inputs)).last_hidden_state[:, -11:]

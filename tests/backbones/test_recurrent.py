@@ -27,7 +27,7 @@ def run_file(backbone, path, head=None):
     """A run's final weights, as `tlx train` writes them."""
     state = {f"backbone.{n}": t for n, t in backbone.module.state_dict().items()}
     state |= {f"head.{n}": t for n, t in (head.state_dict() if head else {}).items()}
-    facts = {"input_spec": backbone.input_spec, "labels": [], "kind": "text"}
+    facts = {"input_spec": backbone.reads.plain(), "labels": [], "kind": "text"}
     weights.write(state, path, metadata={"tlx": json.dumps(facts)})
     return str(path)
 
@@ -94,7 +94,7 @@ def test_embedding_dropout_takes_whole_words():
 def test_padding_changes_nothing(pooling):
     backbone = small(pooling=pooling)
     module = backbone.module.eval()
-    inputs = made.batch(backbone.input_spec, [9, 2, 17])
+    inputs = made.batch(backbone.reads, [9, 2, 17])
     with torch.no_grad():
         together = backbone.features(module, inputs).pooled
         for row in range(3):
@@ -106,7 +106,7 @@ def test_padding_changes_nothing(pooling):
 
 def test_no_state_depends_on_a_later_token():
     backbone = small(unit="token")
-    inputs = made.batch(backbone.input_spec, [12])
+    inputs = made.batch(backbone.reads, [12])
     changed = {**inputs, "input_ids": inputs["input_ids"].clone()}
     changed["input_ids"][0, 7] = 5 + (changed["input_ids"][0, 7] - 4) % 20
     with torch.no_grad():
@@ -124,7 +124,7 @@ def test_groups_and_gradients(unit):
     assert backbone.head_level == 4
     assert backbone.neck == (("pooling.score.weight",) if unit == "pooled" else ())
     assert backbone.embeddings == ("model.embedding.weight",)
-    inputs = made.batch(backbone.input_spec, [9, 6])
+    inputs = made.batch(backbone.reads, [9, 6])
     inputs["words"] = torch.tensor([[1, 8], [3, -1]])
     features = backbone.features(backbone.module, inputs)
     out = features.pooled if unit == "pooled" else features.tokens
@@ -138,7 +138,7 @@ def test_same_seed_same_bits():
         torch.manual_seed(3)
         backbone = small()
         torch.manual_seed(4)
-        backbone.module(made.batch(backbone.input_spec, [12, 7])).square().sum().backward()
+        backbone.module(made.batch(backbone.reads, [12, 7])).square().sum().backward()
         found.append([p.grad for p in backbone.module.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
@@ -146,7 +146,7 @@ def test_same_seed_same_bits():
 def test_output_is_tied_and_goes_by_one_name():
     backbone = small(unit="token", dropout_scale=0.0)
     network = Network(backbone.module, backbone.lm_head(), backbone.features)
-    inputs = made.batch(backbone.input_spec, [5])
+    inputs = made.batch(backbone.reads, [5])
     logits = network(inputs)
     table = backbone.module.model.embedding.weight
     states = backbone.module(inputs)
@@ -162,7 +162,7 @@ def test_output_is_tied_and_goes_by_one_name():
 def test_dropout_only_in_training():
     backbone = small(unit="token")
     network = Network(backbone.module, backbone.lm_head(), backbone.features)
-    inputs = made.batch(backbone.input_spec, [9])
+    inputs = made.batch(backbone.reads, [9])
     assert not torch.equal(network(inputs), network(inputs))
     network.eval()
     assert torch.equal(network(inputs), network(inputs))
@@ -172,7 +172,7 @@ def test_a_classifier_starts_from_a_language_model(tmp_path):
     parent = small(unit="token")
     path = run_file(parent, tmp_path / "model.safetensors", parent.lm_head())
     child = small(init=path, texts=lambda: ["never seen before"])
-    assert child.input_spec["tokenizer"] == parent.input_spec["tokenizer"]
+    assert child.reads.tokenizer == parent.reads.tokenizer
     for name, value in parent.module.state_dict().items():
         assert torch.equal(child.module.state_dict()[name], value)
     assert child.weights_id == weights.content_id(parent.module)
@@ -184,14 +184,14 @@ def test_new_words_start_as_the_mean(tmp_path):
     parent = small(unit="token")
     path = run_file(parent, tmp_path / "model.safetensors")
     child = small(init=path, texts=lambda: ["zebra zebra cat", "yak"], new_words=1)
-    known = Tokenizer.from_str(parent.input_spec["tokenizer"]).get_vocab()
-    vocabulary = Tokenizer.from_str(child.input_spec["tokenizer"]).get_vocab()
+    known = Tokenizer.from_str(parent.reads.tokenizer).get_vocab()
+    vocabulary = Tokenizer.from_str(child.reads.tokenizer).get_vocab()
     assert vocabulary.keys() - known.keys() == {"zebra"}
     old, new = parent.module.model.embedding.weight, child.module.model.embedding.weight
     assert torch.equal(new[: len(old)], old)
     torch.testing.assert_close(new[vocabulary["zebra"]], old.mean(0))
-    assert child.input_spec["vocabulary"] == len(new) == len(old) + 1
-    again = small(tokenizer=child.input_spec["tokenizer"], texts=None)
+    assert child.reads.vocabulary == len(new) == len(old) + 1
+    again = small(tokenizer=child.reads.tokenizer, texts=None)
     again.module.load_state_dict(child.module.state_dict())
     head = Network(child.module, child.lm_head(), child.features).head
     assert head.output.weight is child.module.model.embedding.weight

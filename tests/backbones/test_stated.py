@@ -52,7 +52,7 @@ STATED = {
 def test_what_is_stated_beside_a_file_normalises(way, tmp_path):
     path = STATED[way](tmp_path / "in")
     backbone = timm(name="test_resnet", init=str(path))
-    assert (backbone.input_spec["mean"], backbone.input_spec["std"]) == (MEAN, STD)
+    assert (backbone.reads.mean, backbone.reads.std) == (tuple(MEAN), tuple(STD))
     (note,) = backbone.notes
     assert "mean 0.1, 0.2, 0.3; std 0.4, 0.5, 0.6 (of " in note
     assert str(tmp_path / "in") in note
@@ -63,21 +63,21 @@ def test_of_no_statement_the_names_own_is_used(tmp_path):
     (tmp_path / "in" / "config.json").write_text("no JSON")
     backbone = timm(name="test_resnet", init=str(path))
     plain = timm(name="test_resnet", init="none")
-    assert backbone.input_spec == plain.input_spec
+    assert backbone.reads == plain.reads
     assert "(of timm's test_resnet)" in backbone.notes[0]
 
 
 def test_the_keys_win(tmp_path):
     path = STATED["timm"](tmp_path / "in")
     backbone = timm(name="test_resnet", init=str(path), mean=[0.0, 0.0, 0.5])
-    assert (backbone.input_spec["mean"], backbone.input_spec["std"]) == ([0.0, 0.0, 0.5], STD)
+    assert (backbone.reads.mean, backbone.reads.std) == ((0.0, 0.0, 0.5), tuple(STD))
     assert "mean 0, 0, 0.5 (of backbone.mean); std" in backbone.notes[0]
 
 
 def test_other_channels_take_the_mean_of_what_is_stated(tmp_path):
     path = STATED["timm"](tmp_path / "in")
     backbone = timm(name="test_resnet", init=str(path), in_chans=1)
-    assert backbone.input_spec["mean"] == [pytest.approx(0.2)]
+    assert backbone.reads.mean == (pytest.approx(0.2),)
 
 
 def test_arguments_beside_a_file_shape_the_network(tmp_path):
@@ -101,7 +101,7 @@ def test_a_run_s_network_is_that_of_its_child(tmp_path):
     path = weights(tmp_path / "in", name="mobilenetv2_100", metadata={"tlx": json.dumps(run)})
     child = timm(name="mobilenetv2_100", init=str(path))
     assert child.export["kwargs"] == {"pad_type": "same"}
-    assert child.input_spec["mean"] == MEAN
+    assert child.reads.mean == tuple(MEAN)
 
 
 def test_a_folder_that_states_no_normalisation_is_said_to(tmp_path):
@@ -133,7 +133,7 @@ def test_a_statement_in_other_units_is_refused_with_its_place(tmp_path):
     with pytest.raises(ValueError, match=r"preprocessor_config.json: mean.*give backbone.mean"):
         timm(name="test_resnet", init=str(path))
     mended = timm(name="test_resnet", init=str(path), mean=MEAN)
-    assert mended.input_spec["mean"] == MEAN
+    assert mended.reads.mean == tuple(MEAN)
 
 
 def test_a_folder_whose_weights_do_not_fit_is_refused(tmp_path):

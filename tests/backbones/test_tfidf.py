@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from tokenizers import Tokenizer
 
-from tlx.backbones.backbone import Reading
+from tlx.backbones.backbone import Wanted
 from tlx.backbones.text.tfidf import tfidf
 from tlx.data.text.tokenise import tokenised
 
@@ -25,12 +25,12 @@ def texts(count, *, seed=0, most=30):
 
 def both_ways(backbone, given):
     """Features of texts as the network gives them, and as a sparse matrix."""
-    ids = [tokenised([text], backbone.input_spec).of(0)["input_ids"] for text in given]
+    ids = [tokenised([text], backbone.reads).of(0)["input_ids"] for text in given]
     longest = max(map(len, ids))
     padded = torch.stack([torch.nn.functional.pad(each, (0, longest - len(each))) for each in ids])
     mask = torch.arange(longest) < torch.tensor([[len(each)] for each in ids])
     dense = backbone.module({"input_ids": padded, "attention_mask": mask}).numpy()
-    return dense, backbone.sparse([each.numpy() for each in ids])
+    return dense, backbone.sparse([{"input_ids": each} for each in ids])
 
 
 @pytest.mark.parametrize("bigrams", [True, False])
@@ -38,12 +38,12 @@ def both_ways(backbone, given):
 def test_terms_and_values_are_sklearns(bigrams, sublinear):
     train, new = texts(60), [*texts(30, seed=1), "", "unseen, words", "w1 unseen w2"]
     backbone = tfidf(
-        Reading(texts=lambda: train), features=5000, bigrams=bigrams, sublinear=sublinear
+        Wanted(corpus=lambda: train), features=5000, bigrams=bigrams, sublinear=sublinear
     )
     reference = TfidfVectorizer(
         token_pattern=WORDS, ngram_range=(1, 1 + bigrams), sublinear_tf=sublinear
     ).fit(train)
-    tokenizer = Tokenizer.from_str(backbone.input_spec["tokenizer"])
+    tokenizer = Tokenizer.from_str(backbone.reads.tokenizer)
     size = backbone.module.words
 
     def name(code):
@@ -68,7 +68,7 @@ def test_the_most_frequent_terms_are_kept():
     counted = CountVectorizer(token_pattern=WORDS, ngram_range=(1, 2)).fit_transform(train)
     totals = np.sort(counted.sum(axis=0).A1)[::-1]
     most = next(k for k in range(20, 100) if totals[k - 1] > totals[k])  # no tie at the cut
-    backbone = tfidf(Reading(texts=lambda: train), features=most)
+    backbone = tfidf(Wanted(corpus=lambda: train), features=most)
     reference = TfidfVectorizer(token_pattern=WORDS, ngram_range=(1, 2), max_features=most)
     expected = np.sort(reference.fit(train).idf_)
     np.testing.assert_allclose(np.sort(backbone.module.idf_F), expected, rtol=1e-6)
@@ -77,7 +77,7 @@ def test_the_most_frequent_terms_are_kept():
 def test_chinese_and_japanese_are_characters_and_their_pairs():
     """As scikit-learn's analyzer of characters has them."""
     train = ["我们在北京大学学习", "東京タワーに行く", "北京的天气很好", "コーヒーを飲む人々", "好"]
-    backbone = tfidf(Reading(texts=lambda: train), features=500)
+    backbone = tfidf(Wanted(corpus=lambda: train), features=500)
     reference = TfidfVectorizer(analyzer="char", ngram_range=(1, 2)).fit(train)
     kept = int((backbone.module.idf_F > 0).sum())
     assert kept == len(reference.vocabulary_)
@@ -91,11 +91,11 @@ def test_chinese_and_japanese_are_characters_and_their_pairs():
 def test_counts_of_parts_add_up(monkeypatch):
     """However few tokens are counted together."""
     train = texts(60)
-    whole = tfidf(Reading(texts=lambda: train), features=200)
+    whole = tfidf(Wanted(corpus=lambda: train), features=200)
     monkeypatch.setattr("tlx.backbones.text.terms.AT_ONCE", 7)
-    parts = tfidf(Reading(texts=lambda: train), features=200)
+    parts = tfidf(Wanted(corpus=lambda: train), features=200)
     assert torch.equal(whole.module.terms_F, parts.module.terms_F)
     assert torch.equal(whole.module.idf_F, parts.module.idf_F)
-    given = [[7, 8, 9], [], [9, 9]]
+    given = [{"input_ids": torch.tensor(ids).long()} for ids in ([7, 8, 9], [], [9, 9])]
     one, other = whole.sparse(given), parts.sparse(given)
     assert (one != other).nnz == 0

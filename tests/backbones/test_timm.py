@@ -148,8 +148,8 @@ def test_building_draws_the_same_random_numbers_as_timm_alone():
 
 def test_other_channels():
     backbone = timm(name="test_resnet", init="none", in_chans=1, image_size=32)
-    assert backbone.input_spec["size"] == [1, 32, 32]
-    assert len(backbone.input_spec["mean"]) == len(backbone.input_spec["std"]) == 1
+    assert backbone.reads.size == (1, 32, 32)
+    assert len(backbone.reads.mean) == len(backbone.reads.std) == 1
     out = backbone.features(backbone.module, torch.randn(2, 1, 32, 32)).pooled
     assert out.shape == (2, backbone.dims["pooled"])
 

@@ -17,7 +17,7 @@ from transformers import (
 
 import tiny as made
 from tiny import ALL, DECODERS, ENCODERS, TEXTS, minilm, needs_minilm, tiny
-from tlx.backbones.backbone import Reading
+from tlx.backbones.backbone import Wanted
 from tlx.backbones.transformers.text import transformers
 from tlx.backbones.weights import files as weights
 from tlx.methods import freezing
@@ -39,7 +39,7 @@ def saved(kind, folder, head):
     for parameter in full.parameters():  # biases are zero at first, and would tell nothing
         torch.nn.init.normal_(parameter, std=0.3)
     full.save_pretrained(folder)
-    tokenizer = Tokenizer.from_str(backbone.input_spec["tokenizer"])
+    tokenizer = Tokenizer.from_str(backbone.reads.tokenizer)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]").save_pretrained(folder)
     return full
 
@@ -72,7 +72,7 @@ def test_what_a_group_freezes_lies_below_what_trains(kind):
     layer.register_forward_hook(
         lambda _m, _a, out: outputs.append(out if isinstance(out, torch.Tensor) else out[0])
     )
-    backbone.module(made.batch(backbone.input_spec, [7]))
+    backbone.module(made.batch(backbone.reads, [7]))
     parameters = dict(backbone.module.named_parameters())
     rank = {name: group.level for group in backbone.groups for name in group.parameters}
     grads = torch.autograd.grad(outputs[0].sum(), list(parameters.values()), allow_unused=True)
@@ -88,7 +88,7 @@ def test_deberta_relative_positions_are_embeddings():
 
 def test_shared_layers_are_one_group_and_say_so(caplog):
     backbone = transformers(
-        Reading(texts=lambda: TEXTS),
+        Wanted(corpus=lambda: TEXTS),
         name="albert",
         init="none",
         kwargs={**made.SIZES, "embedding_size": 8},
@@ -108,7 +108,7 @@ def test_padding_changes_nothing(kind, pooling, side):
     module = backbone.module.eval()
     if pooling == "attention":
         torch.nn.init.normal_(module.pooling.score.weight)
-    inputs = made.batch(backbone.input_spec, [9, 3, 14], side=side)
+    inputs = made.batch(backbone.reads, [9, 3, 14], side=side)
     with torch.no_grad():
         together = backbone.features(module, inputs).pooled
         for row in range(3):
@@ -121,8 +121,8 @@ def test_padding_changes_nothing(kind, pooling, side):
 @pytest.mark.parametrize("kind", DECODERS)
 def test_decoders_pool_the_last_token_on_either_side(kind, side):
     backbone = tiny(kind, padding_side=side)
-    assert backbone.input_spec["padding_side"] == side
-    inputs = made.batch(backbone.input_spec, [9, 3], side=side)
+    assert backbone.reads.padding_side == side
+    inputs = made.batch(backbone.reads, [9, 3], side=side)
     with torch.no_grad():
         pooled = backbone.features(backbone.module.eval(), inputs).pooled
         library = backbone.module.model(input_ids=made.alone(inputs, 1)["input_ids"])
@@ -132,7 +132,7 @@ def test_decoders_pool_the_last_token_on_either_side(kind, side):
 @pytest.mark.parametrize("kind", DECODERS)
 def test_decoders_see_no_token_to_come(kind):
     backbone = tiny(kind, unit="token")
-    inputs = made.batch(backbone.input_spec, [10])
+    inputs = made.batch(backbone.reads, [10])
     changed = {**inputs, "input_ids": inputs["input_ids"].clone()}
     changed["input_ids"][0, 6] = 5 + (changed["input_ids"][0, 6] - 4) % 20
     with torch.no_grad():
@@ -145,7 +145,7 @@ def test_decoders_see_no_token_to_come(kind):
 @pytest.mark.parametrize("unit", ["pooled", "word", "token"])
 def test_gradient_reaches_every_parameter(kind, unit):
     backbone = tiny(kind, unit=unit, pooling="attention" if kind == "electra" else "auto")
-    inputs = made.batch(backbone.input_spec, [40, 30])
+    inputs = made.batch(backbone.reads, [40, 30])
     inputs["words"] = torch.tensor([[1, 5, 20], [2, 9, -1]])
     features = backbone.features(backbone.module, inputs)
     out = features.pooled if unit == "pooled" else features.tokens
@@ -160,7 +160,7 @@ def test_gradient_reaches_every_parameter(kind, unit):
 @pytest.mark.parametrize("kind", ALL)
 def test_words_are_read_at_their_positions(kind):
     backbone = tiny(kind, unit="word")
-    inputs = made.batch(backbone.input_spec, [9, 4])
+    inputs = made.batch(backbone.reads, [9, 4])
     inputs["words"] = torch.tensor([[0, 3, 8], [2, 3, -1]])
     with torch.no_grad():
         features = backbone.features(backbone.module.eval(), inputs)
@@ -180,7 +180,7 @@ def test_same_seed_same_network_outputs_and_gradients(kind):
         torch.manual_seed(3)
         backbone = tiny(kind)
         torch.manual_seed(4)
-        out = backbone.module(made.batch(backbone.input_spec, [12, 7]))
+        out = backbone.module(made.batch(backbone.reads, [12, 7]))
         out.square().sum().backward()
         found.append([out.detach(), *(p.grad for p in backbone.module.parameters())])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
@@ -189,9 +189,9 @@ def test_same_seed_same_network_outputs_and_gradients(kind):
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_masked_head_gives_the_librarys_logits(kind, tmp_path, caplog):
     full = saved(kind, tmp_path, AutoModelForMaskedLM)
-    backbone = transformers(Reading("token"), name=str(tmp_path))
+    backbone = transformers(Wanted("token"), name=str(tmp_path))
     network = Network(backbone.module, backbone.lm_head(), backbone.features).eval()
-    inputs = made.batch(backbone.input_spec, [9, 5])
+    inputs = made.batch(backbone.reads, [9, 5])
     extra = {k: v for k, v in inputs.items() if k == "token_type_ids"}
     with torch.no_grad():
         expected = full(
@@ -202,7 +202,7 @@ def test_masked_head_gives_the_librarys_logits(kind, tmp_path, caplog):
         ours = network(inputs)
     mask = inputs["attention_mask"]
     torch.testing.assert_close(ours[mask], expected[mask], atol=1e-5, rtol=1e-5)
-    assert not backbone.input_spec["causal"]
+    assert not backbone.reads.causal
     assert "random" not in caplog.text
     assert len(list(network.parameters())) == len(set(network.state_dict()))
 
@@ -216,9 +216,9 @@ def test_causal_head_gives_the_librarys_logits(kind, tied, tmp_path):
         full = saved(kind, tmp_path, AutoModelForCausalLM)
     finally:
         ALL[kind] = original
-    backbone = transformers(Reading("token"), name=str(tmp_path))
+    backbone = transformers(Wanted("token"), name=str(tmp_path))
     network = Network(backbone.module, backbone.lm_head(), backbone.features).eval()
-    inputs = made.batch(backbone.input_spec, [9, 5])
+    inputs = made.batch(backbone.reads, [9, 5])
     with torch.no_grad():
         expected = full(input_ids=inputs["input_ids"][1:, :5]).logits
         ours = network(inputs)[1:, :5]
@@ -239,10 +239,10 @@ PASSED_ON = {
 @pytest.mark.parametrize("kind", PASSED_ON)
 def test_causal_heads_that_ask_for_more_than_states(kind):
     sizes = {k: v for k, v in PASSED_ON[kind].items() if kind != "opt" or k != "intermediate_size"}
-    backbone = transformers(Reading("token", lambda: TEXTS), name=kind, init="none", kwargs=sizes)
+    backbone = transformers(Wanted("token", lambda: TEXTS), name=kind, init="none", kwargs=sizes)
     network = Network(backbone.module, backbone.lm_head(), backbone.features).eval()
-    logits = network(made.batch(backbone.input_spec, [9, 5]))
-    assert logits.shape == (2, 9, backbone.input_spec["vocabulary"])
+    logits = network(made.batch(backbone.reads, [9, 5]))
+    assert logits.shape == (2, 9, backbone.reads.vocabulary)
     assert logits.isfinite().all()
 
 
@@ -250,10 +250,10 @@ def test_causal_heads_that_ask_for_more_than_states(kind):
 def test_tied_output_trains_with_the_embedding(kind):
     backbone = tiny(kind, unit="token")
     network = Network(backbone.module, backbone.lm_head(), backbone.features)
-    before = network(made.batch(backbone.input_spec, [6])).detach()
+    before = network(made.batch(backbone.reads, [6])).detach()
     table = dict(network.named_parameters())[f"backbone.{backbone.embeddings[0]}"]
-    assert table.shape[0] == backbone.input_spec["vocabulary"] == before.shape[-1]
-    inputs = made.batch(backbone.input_spec, [6])
+    assert table.shape[0] == backbone.reads.vocabulary == before.shape[-1]
+    inputs = made.batch(backbone.reads, [6])
     network(inputs)[..., 7].sum().backward()
     absent = [i for i in range(5, len(table)) if i not in inputs["input_ids"] and i != 7]
     assert table.grad[7].abs().sum() > 0
@@ -265,7 +265,7 @@ def test_tied_output_trains_with_the_embedding(kind):
 
 @needs_minilm
 def test_weights_without_a_language_head_say_so(caplog):
-    backbone = transformers(Reading("token"), name=minilm())
+    backbone = transformers(Wanted("token"), name=minilm())
     backbone.lm_head()
     assert "language-model head: it starts at random" in caplog.text
 
@@ -273,14 +273,14 @@ def test_weights_without_a_language_head_say_so(caplog):
 @needs_minilm
 def test_minilm_gives_the_librarys_states_and_tokens():
     backbone = transformers(name=minilm(), pooling="mean")
-    spec = backbone.input_spec
+    spec = backbone.reads
     reference, tokens = AutoModel.from_pretrained(minilm()), AutoTokenizer.from_pretrained(minilm())
     read = tokens(TEXTS[:2], padding=True, return_tensors="pt")
-    ours = Tokenizer.from_str(spec["tokenizer"]).encode_batch(TEXTS[:2])
+    ours = Tokenizer.from_str(spec.tokenizer).encode_batch(TEXTS[:2])
     assert [e.ids for e in ours] == [
         i[m.bool()].tolist() for i, m in zip(read["input_ids"], read["attention_mask"], strict=True)
     ]
-    assert (spec["pad_id"], spec["mask_id"]) == (tokens.pad_token_id, tokens.mask_token_id)
+    assert (spec.pad_id, spec.mask_id) == (tokens.pad_token_id, tokens.mask_token_id)
     with torch.no_grad():
         hidden = reference(**read).last_hidden_state
         mask = read["attention_mask"].unsqueeze(-1)
@@ -296,7 +296,7 @@ def test_minilm_gives_the_librarys_states_and_tokens():
 def test_cls_goes_through_the_pooler_that_the_librarys_classifier_reads():
     backbone = transformers(name=minilm(), pooling="cls")
     reference = AutoModel.from_pretrained(minilm()).eval()
-    inputs = made.batch(backbone.input_spec, [9, 4])
+    inputs = made.batch(backbone.reads, [9, 4])
     with torch.no_grad():
         given = {k: v.long() for k, v in inputs.items()}
         expected = reference(**given).pooler_output
@@ -320,7 +320,7 @@ def test_a_run_starts_from_another_with_its_vocabulary(unit, pooling, tmp_path):
     for parameter in parent.module.parameters():
         torch.nn.init.normal_(parameter)
     state = {f"backbone.{n}": t for n, t in parent.module.state_dict().items()}
-    facts = {"input_spec": parent.input_spec, "labels": [], "kind": "single"}
+    facts = {"input_spec": parent.reads.plain(), "labels": [], "kind": "single"}
     path = tmp_path / "model.safetensors"
     weights.write(
         state | {"head.linear.weight": torch.zeros(2, 16)},
@@ -328,7 +328,7 @@ def test_a_run_starts_from_another_with_its_vocabulary(unit, pooling, tmp_path):
         metadata={"tlx": json.dumps(facts)},
     )
     child = tiny("bert", init=str(path), texts=lambda: ["other words"], pooling="attention")
-    assert child.input_spec["tokenizer"] == parent.input_spec["tokenizer"]
+    assert child.reads.tokenizer == parent.reads.tokenizer
     own = dict(child.module.named_parameters())
     for name, parameter in parent.module.named_parameters():
         if name in own:
@@ -346,8 +346,8 @@ def test_a_checkpoint_of_the_library_is_a_start(tmp_path):
 
 def test_a_finished_run_is_rebuilt_from_its_tokenizer():
     backbone = tiny("bert")
-    again = tiny("bert", texts=None, tokenizer=backbone.input_spec["tokenizer"])
-    assert again.input_spec == backbone.input_spec
+    again = tiny("bert", texts=None, tokenizer=backbone.reads.tokenizer)
+    assert again.reads == backbone.reads
     again.module.load_state_dict(backbone.module.state_dict())
 
 
@@ -363,7 +363,7 @@ def test_dropout_sets_every_rate(kind):
     backbone = tiny(kind, dropout=0.25)
     rates = {m.p for m in backbone.module.modules() if isinstance(m, torch.nn.Dropout)}
     assert rates <= {0.25}
-    inputs = made.batch(backbone.input_spec, [20])
+    inputs = made.batch(backbone.reads, [20])
     module = backbone.module.train()
     assert not torch.equal(module(inputs), module(inputs))
     quiet = tiny(kind, dropout=0.0).module.train()
@@ -371,14 +371,14 @@ def test_dropout_sets_every_rate(kind):
 
 
 def test_max_length_and_types():
-    assert tiny("bert").input_spec["max_length"] == 48
-    assert tiny("roberta").input_spec["max_length"] == 47  # positions count from the padding's id
-    assert tiny("bert", max_length=7).input_spec["max_length"] == 7
-    assert tiny("bert").input_spec["type_ids"]
-    assert not tiny("distilbert").input_spec["type_ids"]
-    assert not tiny("gpt2").input_spec["type_ids"]
+    assert tiny("bert").reads.max_length == 48
+    assert tiny("roberta").reads.max_length == 47  # positions count from the padding's id
+    assert tiny("bert", max_length=7).reads.max_length == 7
+    assert tiny("bert").reads.type_ids
+    assert not tiny("distilbert").reads.type_ids
+    assert not tiny("gpt2").reads.type_ids
     longest = tiny("roberta")
-    longest.module.eval()(made.batch(longest.input_spec, [47]))
+    longest.module.eval()(made.batch(longest.reads, [47]))
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ def test_errors_name_the_way_out(options, message, tmp_path):
     if options.get("name") == "saved":
         saved("bert", tmp_path, AutoModelForMaskedLM)
         options = {**options, "name": str(tmp_path)}
-    told = Reading(texts=options.get("texts"))
+    told = Wanted(corpus=options.get("texts"))
     given = {name: value for name, value in options.items() if name != "texts"}
     with pytest.raises((ValueError, OSError, RuntimeError), match=message):
         transformers(told, **given)
@@ -422,7 +422,7 @@ def test_code_from_a_repository_is_never_run(tmp_path):
     config = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "mine.py").write_text("raise SystemExit('it ran')")
-    (tmp_path / "tokenizer.json").write_text(tiny("bert").input_spec["tokenizer"])
+    (tmp_path / "tokenizer.json").write_text(tiny("bert").reads.tokenizer)
     with pytest.raises(ValueError, match="never does"):
         transformers(name=str(tmp_path))
 

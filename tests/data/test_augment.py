@@ -15,21 +15,20 @@ from tlx.config.run import typed
 from tlx.data.augment import IN_STEP
 from tlx.data.images import augment
 from tlx.data.images.inputs import image_encoder
+from tlx.data.images.spec import ImageSpec
 
 OPTIONS = sorted(
     path.stem
     for path in conf_dir().glob("augmentation/*.yaml")
     if path.stem != "none" and "data.text.augment" not in path.read_text()
 )
-SPEC = {
-    "kind": "image",
-    "size": (3, 24, 20),
-    "mean": (0.5, 0.4, 0.3),
-    "std": (0.2, 0.2, 0.2),
-    "interpolation": "bicubic",
-    "crop_pct": 1.0,
-    "crop_mode": "center",
-}
+SPEC = ImageSpec(
+    size=(3, 24, 20),
+    mean=(0.5, 0.4, 0.3),
+    std=(0.2, 0.2, 0.2),
+    interpolation="bicubic",
+    crop_pct=1.0,
+)
 
 
 def picture(width=40, height=30):
@@ -45,7 +44,7 @@ def made(option):
 def run(augmentations, seed, *, train=True, size=(40, 30), **options):
     torch.manual_seed(seed)
     random.seed(seed)
-    encode = image_encoder(SPEC, augmentations, train, **options)
+    encode = image_encoder(SPEC, augmentations, train=train, **options)
     return encode({"id": "x", "input": picture(*size), "target": 0})["input"]
 
 
@@ -101,7 +100,7 @@ def flips_seen(augmentation, **options):
     """Whether some draws mirror, and whether some turn over, a picture that tells them."""
     pixels = np.zeros((24, 20, 3), np.uint8)
     pixels[:12, :10] = 255  # white at the upper left
-    encode = image_encoder(SPEC, [augmentation], True, **options)
+    encode = image_encoder(SPEC, [augmentation], train=True, **options)
     corners = set()
     for seed in range(40):
         torch.manual_seed(seed)
@@ -138,7 +137,7 @@ def test_a_flip_that_is_off_moves_no_other_draw():
 
 def test_two_geometries_are_refused():
     with pytest.raises(ValueError, match="keep one"):
-        image_encoder(SPEC, [augment.standard(), augment.standard()], True)
+        image_encoder(SPEC, [augment.standard(), augment.standard()], train=True)
 
 
 def test_erasing_writes_the_mean():

@@ -70,7 +70,7 @@ def test_sentences_and_labels(corpus):
     assert made.train.ids == ["train/1", "train/5", "train/8", "train/13"]
     assert made.train[1]["input"] == ["Peter", "Blackburn"]
     assert isinstance(made.train[1]["target"], tuple)
-    assert list(made.texts())[2] == "New York City Paris"
+    assert list(made.inputs.corpus(made.train))[2] == "New York City Paris"
     assert made.notes["scheme"] == "iob2"
 
 
@@ -327,7 +327,9 @@ def test_fewer_sentences_by_seed(corpus):
     assert few.labels == full.labels
     assert few.fingerprint == again.fingerprint != other.fingerprint
     assert set(few.train.ids) <= set(conll(root=root, fraction=0.5, seed=1).train.ids)
-    assert [text.split()[0] for text in few.texts()] == [s[0] for s in few.train.inputs]
+    assert [text.split()[0] for text in few.inputs.corpus(few.train)] == [
+        s[0] for s in few.train.inputs
+    ]
 
 
 def test_what_is_missing_is_split_off(corpus):
@@ -345,7 +347,7 @@ def test_it_pickles(corpus):
     made = conll(root=corpus())
     again = pickle.loads(pickle.dumps(made))
     assert again.train[0] == made.train[0]
-    assert list(again.texts()) == list(made.texts())
+    assert list(again.inputs.corpus(again.train)) == list(made.inputs.corpus(made.train))
 
 
 @given(

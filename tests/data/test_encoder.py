@@ -7,6 +7,7 @@ import importlib.util
 import json
 import random
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -27,6 +28,8 @@ from tlx.data.images import digits as embedded
 from tlx.data.images.assemble import FLIPS
 from tlx.data.images.inputs import image_encoder
 from tlx.data.images.library import LibrarySplit, from_library
+from tlx.data.images.spec import ImageSpec
+from tlx.data.inputs import replaced
 from tlx.data.splits import Labels
 from tlx.data.targets import KINDS
 from tlx.data.text import augment as text_augment
@@ -37,10 +40,13 @@ from tlx.training.loaders import Encoded
 from tlx.training.reuse.transform import draws, item_keys, transform
 
 LINES = [f"The {'good' if i % 2 else 'bad'} Cat number {i} sat there, {i * i}" for i in range(24)]
-IMAGE = {
-    **{"kind": "image", "size": [3, 8, 8], "mean": [0.5] * 3, "std": [0.25] * 3},
-    **{"interpolation": "bilinear", "crop_pct": 0.875, "crop_mode": "center"},
-}
+IMAGE = ImageSpec(
+    size=(3, 8, 8),
+    mean=(0.5,) * 3,
+    std=(0.25,) * 3,
+    interpolation="bilinear",
+    crop_pct=0.875,
+)
 OTHER_IMAGE = {
     "size": ([3, 9, 8], [1, 8, 8]),
     "mean": ([0.4, 0.5, 0.5],),
@@ -52,7 +58,7 @@ OTHER_IMAGE = {
 OTHER_TEXT = {
     "max_length": (7,),
     "type_ids": (True,),
-    "tokenizer": (spec(["other words here"])["tokenizer"],),
+    "tokenizer": (spec(["other words here"]).tokenizer,),
     "pad_id": (2,),
 }
 USUAL = {"kwargs": {"size": 20, "image_size": (3, 9, 9), "num_classes": 2}}
@@ -194,10 +200,10 @@ class Seen:
     def add(self, splits, spec, augments, *, note):
         """Looks at the first items of two splits, as training and as evaluation give them."""
         for split, train in ((splits.train, True), (splits.train, False), (splits.val, False)):
-            encode = splits.encoder(spec, augments if train else [], train)
+            encode = splits.inputs.encoder(spec, augments if train else [], train=train)
             seed = 0 if draws(encode) else None
             targets = KINDS[splits.labels.kind](splits.labels)
-            facts = transform(encode, seed=seed, collate=splits.collate).facts
+            facts = transform(encode, seed=seed, collate=partial(splits.inputs.collate, spec)).facts
             keys = item_keys(split, splits)
             for index in range(min(2, len(split))):
                 key = json.dumps([facts, keys[index], seed and split.ids[index]], sort_keys=True)
@@ -216,12 +222,12 @@ def digest(value):
 
 def ready(splits, **changes):
     """Splits made ready, and the spec that they are read by."""
-    if splits.prepare is None:
-        return splits, {**IMAGE, **changes}
+    if splits.inputs.modality == "image":
+        return splits, replaced(IMAGE, changes)
     unit = {"tags": "word", "text": "token"}.get(splits.labels.kind, "pooled")
     more = {"objective": "masked", "mask_rate": 0.3, "block": 16} if unit == "token" else {}
-    wanted = {**spec(LINES, unit=unit, **more), **changes}
-    return splits.prepare(wanted), wanted
+    wanted = replaced(spec(LINES, unit=unit, **more), changes)
+    return splits.inputs.fit(wanted, splits), wanted
 
 
 @pytest.mark.parametrize(
@@ -262,7 +268,7 @@ def test_specs_and_augmentations_with_other_inputs_share_no_key(modality, tmp_pa
         for value in values:
             changed, wanted = ready(splits, **{key: value})
             if key == "size" and value[0] == 1:
-                wanted |= {"mean": [0.5], "std": [0.25]}
+                wanted = replaced(wanted, {"mean": [0.5], "std": [0.25]})
             seen.add(changed, wanted, [], note={key: value})
     plain, wanted = ready(splits)
     count = 0
@@ -331,12 +337,12 @@ def test_kept_tokens_know_what_stands_for_an_empty_text(tmp_path, monkeypatch):
 
 def test_the_data_s_flips_are_part_of_the_key(tmp_path):
     facts = [
-        image_encoder(IMAGE, [augment.standard()], True, label_changing=changing).facts()
+        image_encoder(IMAGE, [augment.standard()], train=True, label_changing=changing).facts()
         for changing in (frozenset(), FLIPS)
     ]
     assert described(facts[0]) != described(facts[1])
     plain = [
-        image_encoder(IMAGE, [augment.standard()], False, label_changing=changing).facts()
+        image_encoder(IMAGE, [augment.standard()], train=False, label_changing=changing).facts()
         for changing in (frozenset(), FLIPS)
     ]
     assert described(plain[0]) == described(plain[1])  # what is evaluated is shared
@@ -344,10 +350,11 @@ def test_the_data_s_flips_are_part_of_the_key(tmp_path):
 
 def test_masking_is_random_in_training_alone():
     masked = spec(LINES, unit="token", objective="masked", mask_rate=0.3)
-    assert tokens.encoder(masked, [], True).random
-    assert not tokens.encoder(masked, [], False).random
+    assert tokens.TEXTS.encoder(masked, [], train=True).random
+    assert not tokens.TEXTS.encoder(masked, [], train=False).random
     assert (
-        tokens.encoder(masked, [], False).facts() != tokens.encoder(spec(LINES), [], False).facts()
+        tokens.TEXTS.encoder(masked, [], train=False).facts()
+        != tokens.TEXTS.encoder(spec(LINES), [], train=False).facts()
     )
 
 

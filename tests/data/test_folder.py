@@ -265,8 +265,8 @@ def test_few_labels(tmp_path):
 
 def test_flips_may_change_the_label(tmp_path):
     root = str(tree(tmp_path, ["train", "val", "test"], n=1))
-    assert image_folder(root=root).label_changing == frozenset()
-    assert "horizontal_flip" in image_folder(root=root, flips=False).label_changing
+    assert image_folder(root=root).inputs.label_changing == frozenset()
+    assert "horizontal_flip" in image_folder(root=root, flips=False).inputs.label_changing
 
 
 def test_splits_go_to_workers(tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import io
 import random
 import resource
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,16 +17,16 @@ from tlx.data.images import inputs as images
 from tlx.data.images import read as reading
 from tlx.data.images.inputs import image_encoder
 from tlx.data.images.read import BadImage, load_image, to_rgb
+from tlx.data.images.spec import ImageSpec
+from tlx.data.text.spec import TextSpec
 
-SPEC = {
-    "kind": "image",
-    "size": (3, 32, 32),
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-    "interpolation": "bicubic",
-    "crop_pct": 0.875,
-    "crop_mode": "center",
-}
+SPEC = ImageSpec(
+    size=(3, 32, 32),
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    interpolation="bicubic",
+    crop_pct=0.875,
+)
 
 
 def photo(width=40, height=30, seed=0):
@@ -242,7 +243,7 @@ def test_other_formats_are_not_opened():
 
 
 def encoded(image, spec, augmentations=(), train=False, **options):
-    encode = image_encoder(spec, augmentations, train, **options)
+    encode = image_encoder(spec, augmentations, train=train, **options)
     return encode({"id": "x", "input": image, "target": 1})
 
 
@@ -250,14 +251,14 @@ def encoded(image, spec, augmentations=(), train=False, **options):
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest", "lanczos"])
 @pytest.mark.parametrize("crop_pct", [0.875, 0.95, 1.0])
 def test_encoder_is_timms(size, interpolation, crop_pct):
-    spec = {**SPEC, "interpolation": interpolation, "crop_pct": crop_pct}
+    spec = replace(SPEC, interpolation=interpolation, crop_pct=crop_pct)
     image = photo(*size)
     theirs = create_transform(
         (3, 32, 32),
         is_training=False,
         interpolation=interpolation,
-        mean=spec["mean"],
-        std=spec["std"],
+        mean=spec.mean,
+        std=spec.std,
         crop_pct=crop_pct,
     )(image)
     ours = encoded(image, spec)["input"]
@@ -272,12 +273,12 @@ def test_other_crop_modes_are_timms(mode):
         (3, 32, 32),
         is_training=False,
         interpolation="bicubic",
-        mean=SPEC["mean"],
-        std=SPEC["std"],
+        mean=SPEC.mean,
+        std=SPEC.std,
         crop_pct=0.9,
         crop_mode=mode,
     )(image)
-    ours = encoded(image, {**SPEC, "crop_pct": 0.9, "crop_mode": mode})["input"]
+    ours = encoded(image, replace(SPEC, crop_pct=0.9, crop_mode=mode))["input"]
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
@@ -311,8 +312,8 @@ def test_a_strip_takes_no_more_memory_than_another_image(size, mode):
 
 
 def test_one_channel_is_grey():
-    spec = {**SPEC, "size": (1, 32, 32), "mean": (0.5,), "std": (0.25,)}
-    found = encoded(photo(32, 32), {**spec, "crop_pct": 1.0})["input"]
+    spec = replace(SPEC, size=(1, 32, 32), mean=(0.5,), std=(0.25,))
+    found = encoded(photo(32, 32), replace(spec, crop_pct=1.0))["input"]
     expected = np.asarray(photo(32, 32).convert("L")) / 255
     assert found.shape == (1, 32, 32)
     np.testing.assert_allclose(found[0].numpy(), (expected - 0.5) / 0.25, atol=1e-5)
@@ -320,12 +321,12 @@ def test_one_channel_is_grey():
 
 def test_other_channels_are_refused():
     with pytest.raises(ValueError, match="in_chans=4"):
-        image_encoder({**SPEC, "size": (4, 32, 32)}, [], False)
+        image_encoder(replace(SPEC, size=(4, 32, 32)), [], train=False)
 
 
 def test_a_text_backbone_is_refused():
     with pytest.raises(ValueError, match="takes 'text'"):
-        image_encoder({"kind": "text"}, [], False)
+        image_encoder(TextSpec("", 1), [], train=False)
 
 
 def test_evaluation_draws_nothing_and_leaves_the_image_alone():

@@ -2,6 +2,7 @@
 
 import pickle
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,8 +27,8 @@ OPTIONS = sorted(
 )
 WORDS = [f"w{i}" for i in range(40)]
 SPEC = texts.spec([" ".join(WORDS)])
-SPECIAL = special_ids(SPEC["tokenizer"])
-FREE = sorted(set(range(SPEC["vocabulary"])) - set(SPECIAL))
+SPECIAL = special_ids(SPEC.tokenizer)
+FREE = sorted(set(range(SPEC.vocabulary)) - set(SPECIAL))
 ids = st.lists(st.sampled_from([*FREE, *SPECIAL]), max_size=30).map(
     lambda row: torch.tensor(row, dtype=torch.int64)
 )
@@ -88,12 +89,12 @@ def test_draws_come_from_the_global_generator_only(option):
 def test_the_encoder_changes_training_only(option):
     labels = texts.Labels("single", ("a", "b"))
     few = texts.Few([" ".join(WORDS)] * 8, [0, 1] * 4)
-    data = texts.splits(few, labels=labels).prepare(SPEC)
+    data = texts.fitted(texts.splits(few, labels=labels), SPEC)
     sample = data.train[0]
-    plain = tokens.encoder(SPEC, [MADE[option]], False)(sample)["input"]["input_ids"]
+    plain = tokens.TEXTS.encoder(SPEC, [MADE[option]], train=False)(sample)["input"]["input_ids"]
     assert torch.equal(plain, sample["input"]["input_ids"])
     torch.manual_seed(0)
-    changed = tokens.encoder(SPEC, [MADE[option]], True)(sample)["input"]["input_ids"]
+    changed = tokens.TEXTS.encoder(SPEC, [MADE[option]], train=True)(sample)["input"]["input_ids"]
     assert not torch.equal(changed, plain)
     assert changed.shape == plain.shape
 
@@ -104,11 +105,11 @@ def test_the_encoder_changes_training_only(option):
 def test_dropout_hides_its_share(value, key):
     row = torch.tensor(FREE[:1]).repeat(20_000)
     changed = run(word_dropout(p=0.3, value=value), row, 0)
-    hidden = changed == SPEC[key]
+    hidden = changed == getattr(SPEC, key)
     assert torch.equal(changed[~hidden], row[~hidden])
     assert abs(hidden.float().mean().item() - 0.3) < 4 * (0.21 / 20_000) ** 0.5
     assert torch.equal(run(word_dropout(p=0.0), row, 0), row)
-    assert (run(word_dropout(p=1.0), row, 0) == SPEC["mask_id"]).all()
+    assert (run(word_dropout(p=1.0), row, 0) == SPEC.mask_id).all()
 
 
 @given(row=ids, share=st.floats(0, 1), seed=seeds)
@@ -119,7 +120,7 @@ def test_cutoff_hides_one_span(row, share, seed):
     places = hidden.nonzero()[:, 0].tolist()
     assert len(places) == round(share * int(there.sum()))
     assert places == list(range(min(places, default=0), max(places, default=-1) + 1))
-    assert (changed[changed != row] == SPEC["mask_id"]).all()
+    assert (changed[changed != row] == SPEC.mask_id).all()
 
 
 def test_cutoff_reaches_every_place_and_spares_some_texts():
@@ -148,15 +149,15 @@ def test_swaps_are_of_neighbours(row, swaps, seed):
 @pytest.mark.parametrize("unit", ["word", "token"])
 def test_what_is_asked_of_a_place_is_not_swapped_away(unit):
     with pytest.raises(ValueError, match=f"one vector a {unit}"):
-        word_swap().make({**SPEC, "unit": unit})
+        word_swap().make(replace(SPEC, unit=unit))
     for other in (word_dropout(), token_cutoff()):
-        assert run(other, long_row(), 0, spec={**SPEC, "unit": unit}).shape == long_row().shape
+        assert run(other, long_row(), 0, spec=replace(SPEC, unit=unit)).shape == long_row().shape
 
 
 def test_a_tokenizer_without_the_wanted_token_is_refused():
-    bare = {**SPEC, "mask_id": None}
+    bare = replace(SPEC, mask_id=None)
     row = torch.tensor(FREE)
-    assert (run(word_dropout(p=1.0), row, 0, spec=bare) == SPEC["unknown_id"]).all()
+    assert (run(word_dropout(p=1.0), row, 0, spec=bare) == SPEC.unknown_id).all()
     with pytest.raises(ValueError, match="value=mask: the backbone's tokenizer has unknown, pad"):
         word_dropout(value="mask").make(bare)
 

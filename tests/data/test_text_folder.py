@@ -44,7 +44,7 @@ def test_a_divided_tree_is_taken_as_it_is(tmp_path):
         "target": 1,
     }
     assert made.labels.names == ("cat", "dog")
-    assert list(made.texts()) == [made.train[i]["input"] for i in range(20)]
+    assert list(made.inputs.corpus(made.train)) == [made.train[i]["input"] for i in range(20)]
 
 
 def test_an_undivided_tree_is_divided(tmp_path):

@@ -179,7 +179,7 @@ def test_chinese_in_any_encoding(tmp_path, encoding):
     made = text_csv(path=path, encoding=given)
     assert set(made.train.inputs) <= set(CHINESE)
     assert made.labels.names == ("坏", "好") == tuple(sorted("好坏"))
-    assert list(made.texts()) == list(made.train.inputs)
+    assert list(made.inputs.corpus(made.train)) == list(made.train.inputs)
 
 
 def test_wrong_bytes_are_named_by_line(tmp_path):
@@ -200,7 +200,7 @@ def test_pairs(tmp_path):
     first = made.train[0]["input"]
     assert first[0][1:] == first[1][1:]
     assert (first[0][0], first[1][0]) == ("p", "h")
-    assert len(list(made.texts())) == 2 * len(made.train)
+    assert len(list(made.inputs.corpus(made.train))) == 2 * len(made.train)
 
 
 def test_several_labels_and_numbers(tmp_path):

@@ -10,6 +10,7 @@ from tlx.data.copies import MAX_PAIRS
 from tlx.data.draw import Draw
 from tlx.data.splits import Labels
 from tlx.data.text.lines import text_lines
+from tlx.data.text.spec import TextSpec
 from tlx.data.text.texts import from_texts, text_key, text_pool
 
 
@@ -23,10 +24,7 @@ def spec(unit="pooled"):
     made.post_processor = processors.TemplateProcessing(
         single="$A [SEP]", pair="$A [SEP] $B:1 [SEP]:1", special_tokens=[("[SEP]", 2)]
     )
-    return {
-        **{"kind": "text", "tokenizer": made.to_str(), "pad_id": 0, "padding_side": "right"},
-        **{"max_length": 32, "type_ids": True, "unit": unit, "unknown_id": 1},
-    }
+    return TextSpec(made.to_str(), max_length=32, type_ids=True, unit=unit, unknown_id=1)
 
 
 @pytest.mark.parametrize(
@@ -46,10 +44,10 @@ def test_from_source_to_batch(kind, names, one, target, plain):
         draw=Draw(),
         length_buckets=False,
     )
-    assert list(made.texts()) == plain * 3
-    ready = made.prepare(spec("word" if kind == "tags" else "pooled"))
-    assert not ready.bucketed
-    encode = ready.encoder(spec(), [], True)
+    assert list(made.inputs.corpus(made.train)) == plain * 3
+    ready = texts.fitted(made, spec("word" if kind == "tags" else "pooled"))
+    assert not ready.inputs.padding(spec()).buckets
+    encode = ready.inputs.encoder(spec(), [], train=True)
     batch = texts.batch_of(ready, ready.train, range(2), encode)
     words = 2 if kind == "tags" else len(" ".join(plain).split())
     ends = 2 if isinstance(one, tuple) else 1

@@ -13,10 +13,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 import texts
 from texts import Few, spec, splits, with_ends
 from tlx.backbones.text import vocabulary
+from tlx.data.images.spec import ImageSpec
 from tlx.data.splits import Labels
 from tlx.data.text import inputs as tokens
 from tlx.data.text import token_files, tokenise, windows
 from tlx.data.text.masking import Masking
+from tlx.data.text.spec import TextSpec
 from tlx.methods import spelling
 from tlx.methods.order import Order
 
@@ -32,22 +34,22 @@ def _own_cache(monkeypatch, tmp_path):
 
 
 def batch_of(made, split, *, train=False, augmentations=()):
-    encode = made.encoder(SPECS[id(made)], augmentations, train)
+    encode = made.inputs.encoder(SPECS[id(made)], augmentations, train=train)
     return texts.batch_of(made, split, range(len(split)), encode)
 
 
-SPECS: dict[int, dict] = {}
+SPECS: dict[int, TextSpec] = {}
 
 
-def prepared(data, **wanted):
-    made = data.prepare(wanted)
+def prepared(data, wanted):
+    made = texts.fitted(data, wanted)
     SPECS[id(made)] = wanted
     return made
 
 
 def test_texts_are_padded_with_a_mask_and_cut_with_a_note(caplog):
     data = splits(Few(TEXTS, [0, 1, 0, 1]), labels=SINGLE)
-    made = prepared(data, **{**spec(TEXTS), "max_length": 6})
+    made = prepared(data, replace(spec(TEXTS), max_length=6))
     batch = batch_of(made, made.train)
     assert batch["input"]["input_ids"].shape == (4, 6)
     assert batch["input"]["attention_mask"].sum(1).tolist() == made.train.lengths
@@ -56,15 +58,15 @@ def test_texts_are_padded_with_a_mask_and_cut_with_a_note(caplog):
     assert made.notes["tokens"]["train"]["truncated"] == 2
     assert "lose their ends: 2 of train" in caplog.text
     pad = batch["input"]["input_ids"][~batch["input"]["attention_mask"]]
-    assert set(pad.tolist()) == {SPECS[id(made)]["pad_id"]}
+    assert set(pad.tolist()) == {SPECS[id(made)].pad_id}
 
 
 def test_ids_are_those_of_the_tokenizer_on_both_sides_of_padding():
     wanted = spec(TEXTS, kind="wordpiece")
-    reference = [e.ids for e in Tokenizer.from_str(wanted["tokenizer"]).encode_batch(TEXTS)]
+    reference = [e.ids for e in Tokenizer.from_str(wanted.tokenizer).encode_batch(TEXTS)]
     for side in ("right", "left"):
         made = prepared(
-            splits(Few(TEXTS, [0] * 4), labels=SINGLE), **{**wanted, "padding_side": side}
+            splits(Few(TEXTS, [0] * 4), labels=SINGLE), replace(wanted, padding_side=side)
         )
         inputs = batch_of(made, made.train)["input"]
         for row, mask, ids in zip(
@@ -77,7 +79,7 @@ def test_ids_are_those_of_the_tokenizer_on_both_sides_of_padding():
 
 def test_pairs_have_two_types():
     data = splits(Few([("the cat", "a dog"), ("a", "b")], [0, 1]), labels=SINGLE)
-    made = prepared(data, **{**spec(TEXTS), "type_ids": True})
+    made = prepared(data, replace(spec(TEXTS), type_ids=True))
     inputs = batch_of(made, made.train)["input"]
     assert inputs["token_type_ids"][0].tolist() == [0, 0, 0, 0, 1, 1, 1]
 
@@ -87,13 +89,13 @@ def test_words_stand_at_their_first_token(side):
     sentences = [["unbelievable", "cat"], ["a"]]
     wanted = spec(["un ##bel cat a b c", "cat a"], unit="word", kind="wordpiece")
     data = splits(Few(sentences, [(0, 1), (0,)]), labels=TAGS)
-    made = prepared(data, **{**wanted, "padding_side": side})
+    made = prepared(data, replace(wanted, padding_side=side))
     batch = batch_of(made, made.train)
     inputs = batch["input"]
     assert batch["target"].tolist() == [[0, 1], [0, -100]]
     assert inputs["words"].shape == (2, 2)
     assert inputs["words"][1, 1] == -1
-    tokenizer = Tokenizer.from_str(wanted["tokenizer"])
+    tokenizer = Tokenizer.from_str(wanted.tokenizer)
     for row, sentence in enumerate(sentences):
         for place, word in enumerate(sentence):
             first = tokenizer.encode(word, add_special_tokens=False).ids[0]
@@ -102,7 +104,7 @@ def test_words_stand_at_their_first_token(side):
 
 def test_words_that_are_cut_off_are_nowhere():
     data = splits(Few([["a", "dog", "the", "cat"]], [(0, 1, 0, 1)]), labels=TAGS)
-    made = prepared(data, **{**spec(TEXTS, unit="word"), "max_length": 4})
+    made = prepared(data, replace(spec(TEXTS, unit="word"), max_length=4))
     batch = batch_of(made, made.train)
     assert batch["input"]["words"].tolist() == [[1, 2, -1, -1]]
     assert batch["target"].tolist() == [[0, 1, 0, 1]]
@@ -122,8 +124,8 @@ def test_each_token_is_asked_once_with_enough_before_it(lengths, block, stride, 
     )
     found = tokenise.tokenised(texts, wanted)
     made = windows.windows(found, wanted, evaluated=evaluated)
-    tokenizer = Tokenizer.from_str(wanted["tokenizer"])
-    end = wanted["eos_id"]
+    tokenizer = Tokenizer.from_str(wanted.tokenizer)
+    end = wanted.eos_id
     asked = [[] for _ in texts]
     words = characters = 0
     for index in range(len(made)):
@@ -160,18 +162,18 @@ def test_characters_and_words_add_up_to_the_texts_of_any_script():
 def test_masks_hide_most_of_what_is_asked_and_evaluation_is_always_the_same():
     long = [" ".join(["the cat sat on a dog"] * 60)] * 4
     wanted = spec(long, unit="token", objective="masked", block=64, mask_rate=0.15)
-    made = prepared(splits(Few(long, [None] * 4), labels=TEXT), **wanted)
+    made = prepared(splits(Few(long, [None] * 4), labels=TEXT), wanted)
     first, again = (batch_of(made, made.val) for _ in range(2))
     labels, ids = first["target"]["labels"], first["input"]["input_ids"]
     assert torch.equal(ids, again["input"]["input_ids"])
     asked = labels != -100
     rate = float(asked.sum() / first["input"]["attention_mask"].sum())
     assert rate == pytest.approx(0.15, abs=0.03)
-    hidden = float((ids[asked] == wanted["mask_id"]).float().mean())
+    hidden = float((ids[asked] == wanted.mask_id).float().mean())
     assert hidden == pytest.approx(0.8, abs=0.08)
-    special = torch.tensor(tokenise.special_ids(wanted["tokenizer"]))
+    special = torch.tensor(tokenise.special_ids(wanted.tokenizer))
     assert not torch.isin(labels[asked], special).any()
-    assert not torch.isin(ids[~asked], torch.tensor([wanted["mask_id"]])).any()
+    assert not torch.isin(ids[~asked], torch.tensor([wanted.mask_id])).any()
     torch.manual_seed(0)
     one = batch_of(made, made.train, train=True)["input"]["input_ids"]
     assert not torch.equal(one, batch_of(made, made.train, train=True)["input"]["input_ids"])
@@ -188,10 +190,10 @@ def test_tokens_are_kept_on_disk_and_damage_is_mended(tmp_path, monkeypatch):
     monkeypatch.setattr(token_files, "FEW", 2)
     data = splits(Few(TEXTS, [0] * 4), labels=SINGLE)
     wanted = spec(TEXTS)
-    before = prepared(data, **wanted)
+    before = prepared(data, wanted)
     (file,) = token_files.folder().glob("*.safetensors")
     monkeypatch.setattr(tokens, "tokenised", lambda *args: pytest.fail("tokenised again"))
-    again = prepared(data, **wanted)
+    again = prepared(data, wanted)
     for index in range(4):
         assert torch.equal(
             before.train[index]["input"]["input_ids"], again.train[index]["input"]["input_ids"]
@@ -200,8 +202,8 @@ def test_tokens_are_kept_on_disk_and_damage_is_mended(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(token_files, "FEW", 2)
     file.write_bytes(file.read_bytes()[:-7])
-    assert prepared(data, **wanted).train.lengths == before.train.lengths
-    prepared(data, **{**wanted, "max_length": 4})
+    assert prepared(data, wanted).train.lengths == before.train.lengths
+    prepared(data, replace(wanted, max_length=4))
     assert len(list(token_files.folder().glob("*.safetensors"))) == 2
 
 
@@ -209,9 +211,9 @@ def test_one_long_text_is_kept_on_disk(monkeypatch):
     long = " ".join(["the cat sat on a dog"] * 5000)
     data = splits(Few([long], [None]), labels=TEXT)
     wanted = spec([long], unit="token", objective="causal", block=32, stride=16)
-    before = prepared(data, **wanted)
+    before = prepared(data, wanted)
     monkeypatch.setattr(tokens, "tokenised", lambda *args: pytest.fail("tokenised again"))
-    assert prepared(data, **wanted).train.lengths == before.train.lengths
+    assert prepared(data, wanted).train.lengths == before.train.lengths
 
 
 def test_windows_are_slices_of_the_text_between_its_ends():
@@ -219,7 +221,7 @@ def test_windows_are_slices_of_the_text_between_its_ends():
     for objective, end in (("causal", True), ("causal", False), ("masked", False)):
         wanted = spec(texts, unit="token", objective=objective, block=8, stride=3, mask_rate=0.1)
         if not end:
-            wanted["eos_id"] = None
+            wanted = replace(wanted, eos_id=None)
         found = tokenise.tokenised(texts, wanted)
         made = windows.windows(found, wanted, evaluated=True)
         for index, (text, start, stop, first) in enumerate(made.places):
@@ -241,11 +243,11 @@ def test_texts_begin_and_end_as_the_tokenizer_has_it(template):
     """Every window begins so; where nothing is put before a text, it begins after an end."""
     texts = [" ".join(f"w{number}" for number in range(length)) for length in (1, 5, 23)]
     wanted = spec(texts, unit="token", objective="causal", block=8, stride=3)
-    wanted["tokenizer"] = with_ends(wanted["tokenizer"], template)
-    whole = [Tokenizer.from_str(wanted["tokenizer"]).encode(text).ids for text in texts]
-    first, last = tokenise.around(wanted["tokenizer"])
+    wanted = replace(wanted, tokenizer=with_ends(wanted.tokenizer, template))
+    whole = [Tokenizer.from_str(wanted.tokenizer).encode(text).ids for text in texts]
+    first, last = tokenise.around(wanted.tokenizer)
     if not first:
-        whole = [[wanted["eos_id"], *ids] for ids in whole]
+        whole = [[wanted.eos_id, *ids] for ids in whole]
     found = tokenise.tokenised(texts, wanted)
     for evaluated in (False, True):
         made = windows.windows(found, wanted, evaluated=evaluated)
@@ -272,13 +274,13 @@ def test_texts_begin_and_end_as_the_tokenizer_has_it(template):
 
 def test_runs_of_before_read_texts_behind_the_end_token():
     wanted = spec(["a b c"], unit="token", objective="causal", block=8, stride=8, begins=False)
-    wanted["tokenizer"] = with_ends(wanted["tokenizer"], "<s> $A </s>")
+    wanted = replace(wanted, tokenizer=with_ends(wanted.tokenizer, "<s> $A </s>"))
     inputs, target = windows.windows(
         tokenise.tokenised(["a b c"], wanted), wanted, evaluated=True
     ).of(0)
-    ids = Tokenizer.from_str(wanted["tokenizer"]).encode("a b c", add_special_tokens=False).ids
-    assert inputs["input_ids"].tolist() == [wanted["eos_id"], *ids]
-    assert target["labels"].tolist() == [*ids, wanted["eos_id"]]
+    ids = Tokenizer.from_str(wanted.tokenizer).encode("a b c", add_special_tokens=False).ids
+    assert inputs["input_ids"].tolist() == [wanted.eos_id, *ids]
+    assert target["labels"].tolist() == [*ids, wanted.eos_id]
 
 
 def test_what_stands_around_a_text_is_known_of_vocabularies_that_drop_letters():
@@ -289,7 +291,7 @@ def test_what_stands_around_a_text_is_known_of_vocabularies_that_drop_letters():
 def spelled(texts, tokenizer, **more):
     """What each token of one text is charged, in nats, with these training texts."""
     wanted = spec(texts, unit="token", objective="causal", **more)
-    wanted |= {"tokenizer": tokenizer, "spelling": spelling.learn(texts)}
+    wanted = replace(wanted, tokenizer=tokenizer, spelling=spelling.learn(texts))
     found = tokenise.tokenised(texts[:1], wanted).of(0)
     return (found["spelled"] * tokenise.SPELLED_UNIT).tolist()
 
@@ -297,7 +299,7 @@ def spelled(texts, tokenizer, **more):
 def test_what_no_token_tells_is_charged_by_its_characters():
     texts = ["the zebra  sat", "the cat sat"]
     cost = spelling.Spelling(spelling.learn(texts)).nats
-    words = spec(["the sat"], objective="causal", unit="token")["tokenizer"]
+    words = spec(["the sat"], objective="causal", unit="token").tokenizer
     assert spelled(texts, words) == pytest.approx([0, cost("zebra"), 0], abs=1e-3)
     letters = vocabulary.learn(lambda: ["tesa"], kind="characters", size=9, causal=True)
     expected = [0 if letter in "tesa" else cost(letter) for letter in texts[0]]
@@ -326,7 +328,7 @@ def test_vocabularies_of_all_bytes_tell_everything():
     few = Tokenizer(models.BPE(vocab={b: i for i, b in enumerate(alphabet[:200])}, merges=[]))
     few.pre_tokenizer = pre_tokenizers.ByteLevel()
     assert not tokenise.tells_all(few.to_str())
-    assert not tokenise.tells_all(spec(TEXTS)["tokenizer"])
+    assert not tokenise.tells_all(spec(TEXTS).tokenizer)
 
 
 def test_unknown_words_cost_what_training_texts_say():
@@ -334,12 +336,14 @@ def test_unknown_words_cost_what_training_texts_say():
     lines = splits(Few(TEXTS, [None] * 4), labels=TEXT, other=Few(["a zebra"], [None]))
     wanted = spec(TEXTS, unit="token", objective="causal", block=8, stride=8)
     cost = spelling.Spelling(spelling.learn(TEXTS)).nats("zebra")
-    assert lines.prepare(wanted).test[0]["target"]["spelled"] == pytest.approx(cost, abs=1e-3)
+    assert texts.fitted(lines, wanted).test[0]["target"]["spelled"] == pytest.approx(cost, abs=1e-3)
     elsewhere = splits(Few(["a zebra"], [None]), labels=TEXT)
-    trained = tokens.with_spelling(wanted, lambda: TEXTS)
-    assert elsewhere.prepare(trained).test[0]["target"]["spelled"] == pytest.approx(cost, abs=1e-3)
+    trained = tokens.TEXTS.learn(wanted, lambda: TEXTS)
+    assert texts.fitted(elsewhere, trained).test[0]["target"]["spelled"] == pytest.approx(
+        cost, abs=1e-3
+    )
     pooled = spec(TEXTS)
-    assert tokens.with_spelling(pooled, lambda: TEXTS) is pooled
+    assert tokens.TEXTS.learn(pooled, lambda: TEXTS) is pooled
 
 
 def test_a_window_does_not_read_the_rest_of_its_text():
@@ -377,7 +381,7 @@ def test_byte_level_words_hold_their_own_characters():
     )
     text = "今天北京的天气很好 the cat sat"
     tokenizer.train_from_iterator([text] * 50, trainer)
-    wanted = {"tokenizer": tokenizer.to_str(), "unit": "word", "max_length": 64, "type_ids": False}
+    wanted = TextSpec(tokenizer.to_str(), max_length=64, unit="word")
     words = ["the", "cat", "今", "天", "北", "京"]
     found = tokenise.tokenised([words], wanted).of(0)
     ids = found["input_ids"]
@@ -390,24 +394,27 @@ def test_byte_level_words_hold_their_own_characters():
 def test_what_does_not_fit_is_refused():
     pairs = splits(Few([("the cat", "a dog")], [0]), labels=SINGLE)
     with pytest.raises(ValueError, match=r"backbone\.max_length=3"):
-        pairs.prepare({**spec(TEXTS, kind="wordpiece"), "max_length": 3})
+        texts.fitted(pairs, replace(spec(TEXTS, kind="wordpiece"), max_length=3))
     short = splits(Few(TEXTS, [None] * 4), labels=TEXT, other=Few(["a"], [None]))
     with pytest.raises(ValueError, match="too short: there is no token to predict"):
-        short.prepare(
-            {**spec(TEXTS, unit="token", objective="causal", block=8, stride=4), "eos_id": None}
+        texts.fitted(
+            short,
+            replace(spec(TEXTS, unit="token", objective="causal", block=8, stride=4), eos_id=None),
         )
     data = splits(Few(TEXTS, [0] * 4), labels=SINGLE)
     with pytest.raises(ValueError, match="choose another task"):
-        data.prepare(spec(TEXTS, unit="word"))
+        texts.fitted(data, spec(TEXTS, unit="word"))
     lines = splits(Few(TEXTS, [None] * 4), labels=TEXT)
     with pytest.raises(ValueError, match=r"task\.block=65"):
-        lines.prepare(spec(TEXTS, unit="token", objective="causal", block=65, stride=1))
+        texts.fitted(lines, spec(TEXTS, unit="token", objective="causal", block=65, stride=1))
     wanted = spec(TEXTS, unit="token", objective="masked", block=8, mask_rate=0.1)
-    made = prepared(lines, **{**wanted, "mask_id": None})
+    made = prepared(lines, replace(wanted, mask_id=None))
     with pytest.raises(ValueError, match="no mask token"):
         batch_of(made, made.train)
     with pytest.raises(ValueError, match="the backbone takes 'image'"):
-        tokens.encoder({"kind": "image"}, [], False)
+        tokens.TEXTS.encoder(
+            ImageSpec((3, 8, 8), (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0), [], train=False
+        )
 
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=60), st.integers(1, 7), st.integers(0, 3))

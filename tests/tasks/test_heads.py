@@ -112,7 +112,7 @@ def test_an_exported_run_gives_its_own_logits(given, tmp_path):
     _, ours = finished.load(folder)
     ours.network.eval()
     assert float(ours.network.head.norm.running_var.sub(1).abs().max()) > 0.01
-    inputs = tiny.batch(ours.backbone.input_spec, [9, 4])
+    inputs = tiny.batch(ours.backbone.reads, [9, 4])
     with torch.no_grad():
         torch.testing.assert_close(theirs(**inputs).logits, ours.network(inputs), atol=1e-5, rtol=0)
 

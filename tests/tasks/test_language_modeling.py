@@ -6,6 +6,7 @@ import inspect
 import math
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,9 +16,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 import texts
 import tiny
-from tlx.backbones.backbone import Reading
+from tlx.backbones.backbone import Wanted
 from tlx.backbones.text import vocabulary
 from tlx.backbones.transformers import text as transformers
+from tlx.data.inputs import replaced
 from tlx.data.splits import Labels
 from tlx.tasks.language_modeling import language_modeling
 from tlx.tasks.task import Network
@@ -82,7 +84,7 @@ def test_figures_before_training_are_those_of_plain_transformers(kind, template,
     """A text as the tokenizer gives it; where it puts nothing around a text: between two ends."""
     torch.manual_seed(0)
     lines = ["the cat sat on the mat", "a dog ran after the cat and the cat ran away"]
-    learnt = texts.spec(lines, objective="causal")["tokenizer"]
+    learnt = texts.spec(lines, objective="causal").tokenizer
     tokenizer = texts.with_ends(learnt, template)
     more = {"is_decoder": True} if kind == "bert" else {}
     sizes = {**tiny.ALL[kind], **more, "vocab_size": vocabulary.size_of(tokenizer)}
@@ -94,12 +96,13 @@ def test_figures_before_training_are_those_of_plain_transformers(kind, template,
         tokenizer_object=Tokenizer.from_str(tokenizer), pad_token="[PAD]", eos_token="[EOS]"
     )
     made.save_pretrained(tmp_path)
-    backbone = transformers.transformers(Reading("token"), name=str(tmp_path))
+    backbone = transformers.transformers(Wanted("token"), name=str(tmp_path))
     task = language_modeling(TEXT, block=32)
     network = Network(backbone.module, task.head(backbone, dropout=0.0), backbone.features)
     few = texts.splits(texts.Few(lines, [None] * 2), labels=TEXT)
-    data = few.prepare({**backbone.input_spec, **task.input_spec})
-    encode = data.encoder({**backbone.input_spec, **task.input_spec}, [], False)
+    spec = replaced(backbone.reads, task.input_spec)
+    data = texts.fitted(few, spec)
+    encode = data.inputs.encoder(spec, [], train=False)
     batch = texts.batch_of(data, data.test, range(2), encode)
     nats = asked = 0
     with torch.no_grad():
@@ -138,12 +141,12 @@ def test_a_vocabulary_that_knows_nothing_predicts_no_text(kind):
     found = {}
     for size in (8, 30, 900):
         tokenizer = vocabulary.learn(lambda: few.inputs, kind=kind, size=size, causal=True)
-        spec = {**texts.spec(["a"], objective="causal", unit="token", block=32, stride=32)}
-        spec |= {"tokenizer": tokenizer, "vocabulary": vocabulary.size_of(tokenizer)}
-        made = texts.splits(few, labels=TEXT).prepare(spec)
-        network = Frequencies(made, spec["vocabulary"])
+        spec = texts.spec(["a"], objective="causal", unit="token", block=32, stride=32)
+        spec = replace(spec, tokenizer=tokenizer, vocabulary=vocabulary.size_of(tokenizer))
+        made = texts.fitted(texts.splits(few, labels=TEXT), spec)
+        network = Frequencies(made, spec.vocabulary)
         collector = Collector(task)
-        encode = made.encoder(spec, [], False)
+        encode = made.inputs.encoder(spec, [], train=False)
         for start in range(0, len(made.test), 500):
             rows = range(start, min(start + 500, len(made.test)))
             batch = texts.batch_of(made, made.test, rows, encode)

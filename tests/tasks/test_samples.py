@@ -1,6 +1,7 @@
 """What language models write, against transformers' own generation."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import texts
 from tiny import tiny
-from tlx.backbones.backbone import Reading
+from tlx.backbones.backbone import Wanted
 from tlx.backbones.text.recurrent import awd_lstm
+from tlx.data.inputs import replaced
 from tlx.data.splits import Labels
 from tlx.tasks import samples
 from tlx.tasks.language_modeling import language_modeling
@@ -24,7 +26,7 @@ TEXT = Labels("text", ())
 
 def ready(spec, *, inputs=CORPUS):
     found = texts.Few(inputs, [None] * len(inputs), prefix="doc")
-    return texts.splits(found, labels=TEXT).prepare(spec).test
+    return texts.fitted(texts.splits(found, labels=TEXT), spec).test
 
 
 class Reference(torch.nn.Module):
@@ -52,7 +54,7 @@ def spec():
 def test_greedy_text_is_that_of_transformers(spec):
     split = ready(spec)
     torch.manual_seed(0)
-    network = Reference(spec["vocabulary"], spec["eos_id"]).eval()
+    network = Reference(spec.vocabulary, spec.eos_id).eval()
     chosen = samples.prompted(split)
     prompts = torch.stack([split[i]["input"]["input_ids"][: samples.PROMPT_TOKENS] for i in chosen])
     ours = samples.continued(
@@ -72,16 +74,16 @@ def test_greedy_text_is_that_of_transformers(spec):
 
 def test_text_goes_on_behind_the_beginning_that_a_tokenizer_gives_it(spec):
     """Also where the window has moved on: it begins as all windows do."""
-    spec = {**spec, "tokenizer": texts.with_ends(spec["tokenizer"], "<s> $A"), "block": 30}
+    spec = replace(spec, tokenizer=texts.with_ends(spec.tokenizer, "<s> $A"), block=30)
     split, seen = ready(spec), []
-    start = Tokenizer.from_str(spec["tokenizer"]).token_to_id("<s>")
+    start = Tokenizer.from_str(spec.tokenizer).token_to_id("<s>")
 
     class Watched(Reference):
         def forward(self, inputs):
             seen.append(inputs["input_ids"])
             return super().forward(inputs)
 
-    network = Watched(start + 1, spec["eos_id"]).eval()
+    network = Watched(start + 1, spec.eos_id).eval()
     found = samples.samples(network, split, spec, seed=0)
     assert all((ids[:, 0] == start).all() and not (ids[:, 1:] == start).any() for ids in seen[:3])
     assert all((ids[:, 0] == start).all() for ids in seen)
@@ -92,13 +94,13 @@ def test_text_goes_on_behind_the_beginning_that_a_tokenizer_gives_it(spec):
 def made(kind):
     """A network that is a language model of ours, its spec, and a split for it."""
     task = language_modeling(TEXT, block=32)
-    reading = Reading(unit="token", texts=lambda: CORPUS)
+    reading = Wanted(features="token", corpus=lambda: CORPUS)
     if kind == "gpt2":
         backbone = tiny("gpt2", unit="token", texts=lambda: CORPUS)
     else:
         backbone = awd_lstm(reading, vocabulary=kind, embedding=8, width=8, layers=1)
     network = Network(backbone.module, task.head(backbone, dropout=0.5), backbone.features)
-    return network, {**backbone.input_spec, **task.input_spec}
+    return network, replaced(backbone.reads, task.input_spec)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "words", "characters"])
@@ -123,7 +125,7 @@ def test_samples_follow_from_the_seed_alone(kind):
 
 
 def test_a_text_ends_where_the_network_ends_it(spec):
-    end = spec["eos_id"]
+    end = spec.eos_id
 
     class Ends(torch.nn.Module):
         """Says the first word of the vocabulary three times, then ends, and goes on."""
@@ -134,13 +136,13 @@ def test_a_text_ends_where_the_network_ends_it(spec):
 
         def forward(self, inputs):
             ids = inputs["input_ids"]
-            logits = torch.full((*ids.shape, spec["vocabulary"]), -50.0)
+            logits = torch.full((*ids.shape, spec.vocabulary), -50.0)
             said = ids.shape[1] - samples.PROMPT_TOKENS
             logits[..., end if said == 3 else 5] = 50.0
             return logits
 
     found = samples.samples(Ends(), ready(spec), spec, seed=0)
-    word = Tokenizer.from_str(spec["tokenizer"]).id_to_token(5)
+    word = Tokenizer.from_str(spec.tokenizer).id_to_token(5)
     written = {text.strip() for row in found for text in row["continuations"].values()}
     assert written == {f"{word} {word} {word}"}
 
@@ -155,7 +157,7 @@ def test_a_network_without_numbers_writes_nothing():
 
 
 def test_one_long_text_and_short_texts_give_prompts_too(spec):
-    long = ready({**spec, "block": 50}, inputs=[" ".join(CORPUS)])
+    long = ready(replace(spec, block=50), inputs=[" ".join(CORPUS)])
     chosen = samples.prompted(long)
     assert len(set(chosen)) == samples.TEXTS
     short = ready(spec, inputs=["the cat", "the dog ran"])

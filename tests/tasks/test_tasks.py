@@ -16,6 +16,7 @@ import tlx.tasks
 from tlx.backbones.backbone import Backbone, Features
 from tlx.base.cells import rows
 from tlx.data.splits import Labels
+from tlx.data.text.spec import TextSpec
 from tlx.results.record import Record, from_json, to_json
 from tlx.tasks.classification import classification
 from tlx.tasks.multi_label import multi_label_classification
@@ -50,7 +51,7 @@ def backbone(dims) -> Backbone:
         fine_groups=(),
         head_level=0,
         dims=dims,
-        input_spec={},
+        reads=TextSpec("", 1),
         weights_id="none",
     )
 

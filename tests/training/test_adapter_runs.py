@@ -92,7 +92,7 @@ def test_the_command_exports_merged_and_alone(tmp_path, capsys):
             **options,
         )
 
-    images = torch.randn(4, *made.backbone.input_spec["size"])
+    images = torch.randn(4, *made.backbone.reads.size)
     with_adapters = peft.PeftModel.from_pretrained(loaded("parent"), tmp_path / "alone").eval()
     with torch.no_grad():
         expected = made.network(images)

@@ -97,10 +97,10 @@ def test_losses_and_weights_are_the_trainers(case, tmp_path):
 
 def exported(plan, state, folder):
     """A folder that transformers loads, of weights of the run's network."""
-    spec = plan.model.backbone.input_spec
+    spec = plan.model.backbone.reads
     names = plan.splits.labels.names
     facts = plan.model.backbone.export
-    return export(state, folder, facts=facts, class_names=names, input_spec=spec)
+    return export(state, folder, facts=facts, class_names=names, reads=spec)
 
 
 def losses(folder):
@@ -111,7 +111,7 @@ def losses(folder):
 
 def reference(config, plan, folder, *, frozen):
     """The library's Trainer on its own network, tokenizer and batches."""
-    unit = plan.model.backbone.input_spec["unit"]
+    unit = plan.model.backbone.reads.unit
     tokenizer = AutoTokenizer.from_pretrained(folder)
     network = FORMS[unit].from_pretrained(folder)
     for name, parameter in network.named_parameters():

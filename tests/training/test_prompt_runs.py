@@ -1,5 +1,7 @@
 """Runs with virtual tokens before their texts: killed, loaded, exported, not merged."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -58,7 +60,8 @@ def _fresh(folder):
     run = runs.read_run(folder)
     data = splits(run.dataset)
     effects = regularization(run)
-    made = model(run, data.labels, effects=effects, texts=data.texts, init="none")
+    corpus = partial(data.inputs.corpus, data.train)
+    made = model(run, data.labels, effects=effects, corpus=corpus, init="none")
     return made.network.state_dict()
 
 

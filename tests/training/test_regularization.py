@@ -62,7 +62,7 @@ def test_r_drop_runs_the_network_once_more():
 def test_r_drop_of_tokens_counts_the_real_ones():
     backbone = tiny("bert", unit="token")
     network = Network(backbone.module, Pooled(16), backbone.features).train()
-    inputs = made.batch(backbone.input_spec, [7, 3])
+    inputs = made.batch(backbone.reads, [7, 3])
     option = regularization.r_drop(alpha=1.0)
     torch.manual_seed(1)
     seen, outputs = network.with_features(inputs)
@@ -83,7 +83,7 @@ def network_of(kind, **options):
 @pytest.mark.parametrize("kind", ALL)
 def test_neftune_is_that_of_transformers(kind):
     backbone, network = network_of(kind)
-    inputs = made.batch(backbone.input_spec, [9, 4])
+    inputs = made.batch(backbone.reads, [9, 4])
     plain = network(inputs)
     theirs = copy.deepcopy(network)
     add_noise(network, backbone, alpha=5.0)
@@ -98,7 +98,7 @@ def test_neftune_is_that_of_transformers(kind):
 
 def test_neftune_reaches_frozen_embeddings_and_copies_look_at_their_own_mode():
     backbone, network = network_of("bert")
-    inputs = made.batch(backbone.input_spec, [9, 4])
+    inputs = made.batch(backbone.reads, [9, 4])
     plain = network(inputs)
     add_noise(network, backbone, alpha=5.0)
     freezing.apply(network, {"head.linear.weight"})

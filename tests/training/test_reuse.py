@@ -14,6 +14,7 @@ import launching
 from launching import KillAt
 from tlx.config.compose import compose
 from tlx.data.images import digits as embedded
+from tlx.data.images.inputs import ImageInputs
 from tlx.execution import execute
 from tlx.results import record
 from tlx.results.record import Record
@@ -159,12 +160,20 @@ def test_a_changed_encoder_finds_no_stale_activation(tmp_path, monkeypatch):
     assert other.stages[0].reused == 0
 
 
+class Plain(ImageInputs):
+    """Images by an encoder that says nothing of itself."""
+
+    def encoder(self, spec, augmentations, *, train):
+        encode = super().encoder(spec, augmentations, train=train)
+        return lambda sample: encode(sample)
+
+
 def test_what_a_plain_function_encodes_is_computed_each_time(tmp_path, monkeypatch, capsys):
     original = embedded.assemble
 
     def plainly(*args, **options):
         made = original(*args, **options)
-        return replace(made, encoder=lambda *asked: lambda sample: made.encoder(*asked)(sample))
+        return replace(made, inputs=Plain())
 
     own = ["backbone.name=test_resnet", "freeze_strategy=linear_probe"]
     expected, _ = run(tmp_path / "plain", *own, "cache=off")

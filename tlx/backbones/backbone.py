@@ -1,12 +1,13 @@
 """What every pretrained network looks like to the rest of tlx."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
+from tlx.data.inputs import Spec
 from tlx.methods.stages import Group
 
 
@@ -40,22 +41,30 @@ class Features:
     pyramid: tuple[Tensor, ...] = ()
 
 
+Noted = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
+"""From the notes on the data and its splits by name to notes that say more."""
+
+POOLED = "pooled"
+"""Features of one vector an item, which every backbone gives."""
+
+
 @dataclass(frozen=True)
-class Reading:
-    """What a network of texts is told of the task and the data that it is built for.
+class Wanted:
+    """What a network is told of the task and the data that it is built for, if it asks.
 
     Attributes:
-        unit: what the task reads: `pooled` (one vector an item), `word` or `token`.
-        texts: of training, from which a vocabulary may be learnt; None: they are not at hand.
-        tokenizer: of a finished run that is loaded again, as JSON.
+        features: what the task reads: `pooled` (one vector an item), `word` or `token`.
+        corpus: gives the training data's raw items in the form that a vocabulary is learnt from;
+            None: they are not at hand.
+        kept: what a finished run that is loaded again read, as `Spec.plain` gave it.
     """
 
-    unit: str = "pooled"
-    texts: Callable[[], Iterable[str]] | None = None
-    tokenizer: str | None = None
+    features: str = POOLED
+    corpus: Callable[[], Iterable[Any]] | None = None
+    kept: Mapping[str, Any] | None = None
 
 
-DEFAULT = Reading()
+DEFAULT = Wanted()
 
 
 @dataclass(frozen=True)
@@ -71,26 +80,23 @@ class Backbone:
         fine_groups: the finest useful groups, for layer-wise decay.
         head_level: level of the head in `fine_groups` (a neck may share it).
         dims: width of each kind of feature, `{"pooled": 512}` or `{"tokens": 768}`.
-        input_spec: what the encoder of the data needs, as a plain mapping with `kind`
-            (`image`: `size` [C, H, W], `mean`, `std`, `interpolation`, `crop_pct`; `text`:
-            `tokenizer` as JSON, `max_length`, `pad_id`, `padding_side`, `type_ids`; of
-            language models `causal`, `mask_id`, `vocabulary`).
+        reads: what inputs it takes, by which the data's encoder makes them.
         weights_id: identity of the starting weights (content hash), or `none`.
         neck: final norm, pooler, pre-logits parameters.
         embeddings: patch, position, token embedding parameters.
         no_decay: names that the network itself exempts from weight decay.
         adapters: parameters put beside the network's own layers (`tlx.backbones.adapters.peft`).
         export: plain facts that an export needs (`source`, `name`, `kwargs`; `adapters`).
+        head_bias: whether a linear head on it has a bias, as the library's own has.
         lm_head: makes a language model's head, from features with `tokens` to a logit for each
             token of the vocabulary [N, T, V]; a weight that it shares with the module goes by the
             module's name alone. None where the network is no language model.
         notes: lines for the log, on what was taken from where.
         account: what became of every key of a weights file, plain; empty for other starts.
         file_heads: weights of that file's own heads, by its names (`init_head=keep`).
-        unknown: tells of token ids [T] which stand for words that the network knows nothing of,
-            where these are more than the tokenizer's unknown one.
-        sparse: the pooled features [N, D] of texts, given as token ids, as a sparse matrix; where
-            there is one, most of them are 0.
+        noted: the notes on the data, with what the network has to say of its fitted splits.
+        sparse: the pooled features [N, D] of encoded inputs, as a sparse matrix; where there is
+            one, most of them are 0.
     """
 
     module: nn.Module
@@ -99,16 +105,17 @@ class Backbone:
     fine_groups: tuple[Group, ...]
     head_level: int
     dims: Mapping[str, int]
-    input_spec: Mapping[str, Any]
+    reads: Spec
     weights_id: str
     neck: tuple[str, ...] = ()
     embeddings: tuple[str, ...] = ()
     no_decay: frozenset[str] = frozenset()
     adapters: tuple[str, ...] = ()
     export: Mapping[str, Any] = field(default_factory=dict)
+    head_bias: bool = True
     lm_head: Callable[[], nn.Module] | None = None
     notes: tuple[str, ...] = ()
     account: Mapping[str, Any] = field(default_factory=dict)
     file_heads: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
-    unknown: Callable[[Tensor], Tensor] | None = None
-    sparse: Callable[[Iterable[Sequence[int]]], csr_array] | None = None
+    noted: Noted | None = None
+    sparse: Callable[[Iterable[Any]], csr_array] | None = None

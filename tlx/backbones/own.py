@@ -1,6 +1,6 @@
 """A backbone of any `nn.Module`: what there is to know of it is read from its parts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from tlx.backbones.backbone import Backbone, Features
 from tlx.backbones.weights import files as weights
+from tlx.data.inputs import Spec
 from tlx.methods.stages import Group
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -16,7 +17,7 @@ NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 def wrapped(
     module: nn.Module,
-    reads: Mapping[str, Any],
+    reads: Spec,
     *,
     width: int,
     init: str = "none",
@@ -32,7 +33,7 @@ def wrapped(
 
     Args:
         module: from inputs [N, ...] to features [N, width], unless `features` takes them from it.
-        reads: what it reads: the spec of a modality.
+        reads: what it reads: the spec of a modality, `tlx.data.images.spec.ImageSpec` say.
         width: of the pooled features.
         init: `none`: the weights it has are random; `hub`: they are of training somewhere else;
             a file of weights, which it is given (a mutator then).
@@ -56,7 +57,7 @@ def wrapped(
         fine_groups=fine,
         head_level=len(fine),
         dims={"pooled": width},
-        input_spec=reads,
+        reads=reads,
         weights_id="none" if init == "none" else weights.content_id(module),
         neck=above,
         embeddings=tuple(

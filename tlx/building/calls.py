@@ -1,11 +1,12 @@
 """Options to objects: the only caller of what a config names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from tlx.config import calls
 from tlx.config.run import Option, Run
 from tlx.data.augment import Augmentation
+from tlx.data.inputs import Spec
 from tlx.data.splits import Splits
 from tlx.training.effects import Regularization
 
@@ -34,19 +35,18 @@ def splits(dataset: Option) -> Splits:
     return made
 
 
-def ready(data: Splits, spec: Mapping[str, Any]) -> Splits:
-    """The data, ready for what a backbone reads: texts tokenised.
+def ready(data: Splits, spec: Spec) -> Splits:
+    """The data, ready for what a backbone reads.
 
     Raises:
         ValueError: the backbone reads something else.
     """
-    kind = "text" if data.prepare is not None else "image"
-    if spec.get("kind", kind) != kind:
+    if spec.modality != data.inputs.modality:
         raise ValueError(
-            f"the data is {kind}, the backbone reads {spec['kind']}; choose another backbone, or "
-            "another dataset (tlx list backbone, tlx list dataset)"
+            f"the data is {data.inputs.modality}, the backbone reads {spec.modality}; choose "
+            "another backbone, or another dataset (tlx list backbone, tlx list dataset)"
         )
-    return data if data.prepare is None else data.prepare(spec)
+    return data.inputs.fit(spec, data)
 
 
 def regularization(run: Run) -> Regularization:

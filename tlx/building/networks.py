@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from tlx.backbones.backbone import ArgumentRefused, Backbone, Reading
+from tlx.backbones.backbone import ArgumentRefused, Backbone, Wanted
 from tlx.building.calls import instantiate
 from tlx.config.places import options_with
 from tlx.config.run import Option, Run
 from tlx.config.signatures import constant, signature
 from tlx.config.solving import solves
-from tlx.data.splits import Labels
-from tlx.data.text.inputs import with_spelling
+from tlx.data.inputs import replaced
+from tlx.data.splits import Labels, inputs_of
 from tlx.methods import adapters, freezing
 from tlx.methods.stages import Group, Layout
 from tlx.tasks.kept_heads import keep_head
@@ -28,9 +28,8 @@ def model(
     labels: Labels,
     *,
     effects: Regularization,
-    texts: Callable[[], Iterable[str]] | None = None,
-    tokenizer: str | None = None,
-    saved: Mapping[str, Any] | None = None,
+    corpus: Callable[[], Iterable[Any]] | None = None,
+    kept: Mapping[str, Any] | None = None,
     **backbone: Any,
 ) -> Model:
     """Backbone, task, head and layout; the head is drawn from the run's seed.
@@ -39,14 +38,11 @@ def model(
         run: its config.
         labels: of the data.
         effects: of the regularization.
-        texts: of training, from which a vocabulary may be learnt.
-        tokenizer: of a finished run, instead.
-        saved: `input_spec` of a finished run, which holds how its texts were read.
+        corpus: gives training items in the form that a vocabulary may be learnt from.
+        kept: what a finished run read, as its weights tell it, instead.
         backbone: arguments that replace the config's, `init`.
     """
-    bare = _before_surgery(
-        run, labels, effects=effects, texts=texts, tokenizer=tokenizer, saved=saved, **backbone
-    )
+    bare = _before_surgery(run, labels, effects=effects, corpus=corpus, kept=kept, **backbone)
     made = _operated(bare, effects)
     keep_kept_head(run, made.network.head, made.backbone, init=backbone.get("init"))
     return made
@@ -57,26 +53,25 @@ def _before_surgery(
     labels: Labels,
     *,
     effects: Regularization,
-    texts: Callable[[], Iterable[str]] | None = None,
-    tokenizer: str | None = None,
-    saved: Mapping[str, Any] | None = None,
+    corpus: Callable[[], Iterable[Any]] | None = None,
+    kept: Mapping[str, Any] | None = None,
     **backbone: Any,
 ) -> Model:
     """As `model`, of which the effects change nothing yet but its arguments."""
     _check_task(run, labels)
     task: Task = instantiate(run.task, labels)
-    told = _told(run.backbone, Reading(task.reads, texts, tokenizer))
+    told = _told(run.backbone, Wanted(task.reads, corpus, kept))
     torch.manual_seed(run.seed)
     trunk = _trunk(run.backbone, told, effects, backbone)
-    spec = {**trunk.input_spec, **task.input_spec}
-    asked = effects.arguments("head")
-    of_before = saved is not None and "head_bias" not in saved
-    if solves(run.optimizer.target) or "bias" in asked or of_before:  # these heads have a bias
-        spec.pop("head_bias", None)
-    if saved is not None and "begins" in spec:
-        # runs of before read texts behind the end token, and have no counts of characters
-        spec |= {"begins": saved.get("begins", False), "spelling": saved.get("spelling")}
-    trunk = replace(trunk, input_spec=with_spelling(spec, texts))
+    reads = replaced(trunk.reads, task.input_spec)
+    if kept is not None:
+        reads = reads.kept(kept)
+    if corpus is not None:
+        reads = inputs_of(reads).learn(reads, corpus)
+    # a solved head and a normed one have a bias
+    asked = "bias" in effects.arguments("head")
+    bias = trunk.head_bias or solves(run.optimizer.target) or asked
+    trunk = replace(trunk, reads=reads, head_bias=bias)
     trunk = with_adapters(trunk, run.freeze_strategy, seed=run.seed)
     head = new_head(run, task, trunk, effects=effects)
     network = Network(trunk.module, head, trunk.features)
@@ -93,7 +88,7 @@ def _operated(made: Model, effects: Regularization) -> Model:
 
 def _trunk(
     option: Option,
-    told: Sequence[Reading],
+    told: Sequence[Wanted],
     effects: Regularization,
     backbone: Mapping[str, Any],
 ) -> Backbone:
@@ -131,7 +126,7 @@ def _check_task(run: Run, labels: Labels) -> None:
     )
 
 
-def _told(option: Option, reading: Reading) -> tuple[Reading, ...]:
+def _told(option: Option, wanted: Wanted) -> tuple[Wanted, ...]:
     """What the backbone's function is given beside the config's arguments.
 
     Raises:
@@ -139,11 +134,11 @@ def _told(option: Option, reading: Reading) -> tuple[Reading, ...]:
     """
     found = signature(option.target)
     if found is not None and found.supplied:
-        return (reading,)
-    if reading.unit != WHOLE_ITEMS:
+        return (wanted,)
+    if wanted.features != WHOLE_ITEMS:
         raise ValueError(
-            f"the task reads one vector a {reading.unit}, the backbone gives one an item; choose a "
-            "backbone of texts (tlx list backbone)"
+            f"the task reads one vector a {wanted.features}, the backbone gives one an item; "
+            "choose another backbone (tlx list backbone)"
         )
     return ()
 

@@ -39,8 +39,9 @@ def plan(run: Run, *, init: str) -> Plan:
     rehearsed = rehearse(run, effects)
     data = splits(run.dataset)
     check_parts(run, rehearsed, stages(run, rehearsed.layout), items=len(data.train))
-    made = model(run, data.labels, effects=effects, texts=data.texts, init=init)
-    planned = _plan(run, ready(data, made.backbone.input_spec), made, effects)
+    corpus = partial(data.inputs.corpus, data.train)
+    made = model(run, data.labels, effects=effects, corpus=corpus, init=init)
+    planned = _plan(run, ready(data, made.backbone.reads), made, effects)
     if run.trainer.channels_last:
         made.network.to(memory_format=torch.channels_last)
     return planned
@@ -121,12 +122,6 @@ def sibling(plan: Plan, run: Run, *, effects: Regularization) -> Plan:
     return replace(plan, run=run, recipe=recipe, selection=chosen, effects=effects)
 
 
-def _ids(split: Any) -> torch.Tensor:
-    """The ids of all tokens of a split of texts."""
-    ids: torch.Tensor = split.tokens.parts["input_ids"].values
-    return ids
-
-
 def with_facts(data: Splits, backbone: Backbone, run: Run, marks: Pace) -> dict[str, Any]:
     """The notes on the data, with what a config does not tell of how it is read."""
     notes = dict(data.notes)
@@ -135,14 +130,7 @@ def with_facts(data: Splits, backbone: Backbone, run: Run, marks: Pace) -> dict[
     asked = run.trainer.batch_size
     if not solves(run.optimizer.target) and marks.batch_size < asked:
         notes["batch_size"] = {"asked": asked, "used": marks.batch_size}
-    if backbone.unknown is not None and "tokens" in notes:
-        splits: dict[str, Any] = {"train": data.train, "val": data.val, "test": data.test}
-        splits |= data.extra
-        notes["tokens"] = {
-            name: {**counts, "unknown": int(backbone.unknown(_ids(splits[name])).sum())}
-            for name, counts in notes["tokens"].items()
-        }
-    return notes
+    return notes if backbone.noted is None else backbone.noted(notes, data.named)
 
 
 def _without_fusion(option: Option, run: Run, effects: Regularization) -> Option:

@@ -81,7 +81,7 @@ def check_parts(
         batch_norm.check(
             made.network,
             planned,
-            spec=made.backbone.input_spec,
+            reads=made.backbone.reads,
             trainer=run.trainer,
             norm_stats=run.frozen.norm_stats,
             items=items,

@@ -1,26 +1,23 @@
-"""Whether backbone, data, task and augmentations are about the same kind of thing."""
+"""Whether backbone, data and augmentations are about the same kind of thing."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tlx.config.problems import Problem
-from tlx.config.signatures import constant
+from tlx.config.signatures import PACKAGE, constant
 
 Node = Mapping[str, Any]
-OTHERS = {"image": "images", "text": "texts"}
+ANY = "any"
+"""What a module says that is about anything."""
 
 
 def modality(target: object) -> str | None:
-    """What a function of tlx is about, `image` or `text`; None: either, or that cannot be told.
+    """What a function is about, as its module says in a literal `MODALITY`.
 
-    Its module says so in a literal `MODALITY`; what says nothing is about images.
+    None: about anything, or nothing is said.
     """
-    if not isinstance(target, str) or not target.startswith("tlx."):
-        return None
-    found = constant(target.rpartition(".")[0], "MODALITY")
-    if found == "any":
-        return None
-    return found if isinstance(found, str) else "image"
+    word = constant(target.rpartition(".")[0], "MODALITY") if isinstance(target, str) else None
+    return word if isinstance(word, str) and word != ANY else None
 
 
 def check(config: Node) -> Iterator[Problem]:
@@ -32,17 +29,26 @@ def check(config: Node) -> Iterator[Problem]:
     if trunk not in (None, data):
         yield Problem(
             "backbone",
-            f"reads {OTHERS[str(trunk)]}, and the data is {OTHERS[data]}; choose a backbone of "
-            f"{OTHERS[data]} (tlx list backbone), or other data (tlx list dataset)",
+            f"reads {_many(trunk)}, and the data is {_many(data)}; choose a backbone of "
+            f"{_many(data)} (tlx list backbone), or other data (tlx list dataset)",
         )
     augmentations = config.get("augmentation")
     for name, node in augmentations.items() if isinstance(augmentations, Mapping) else ():
         of = _of(node)
         if of not in (None, data):
             yield Problem(
-                f"augmentation.{name}", f"is for {OTHERS[str(of)]}, and the data is {OTHERS[data]}"
+                f"augmentation.{name}", f"is for {_many(of)}, and the data is {_many(data)}"
             )
 
 
 def _of(node: Any) -> str | None:
     return modality(node.get("_target_")) if isinstance(node, Mapping) else None
+
+
+def _many(word: str | None) -> str:
+    """What several items are called: the literal `NOUN` of the modality's folder, if it has one."""
+    for path in sorted(PACKAGE.glob("data/*/__init__.py")):
+        folder = f"{PACKAGE.name}.data.{path.parent.name}"
+        if constant(folder, "MODALITY") == word:
+            return str(constant(folder, "NOUN")[1])
+    return str(word)

@@ -32,10 +32,10 @@ def problem(
         varied: keys whose values are compared.
         config: normalised.
     """
-    task = config.get("task")
-    target = str(task.get("_target_")) if isinstance(task, Mapping) else ""
+    node = config.get("task")
+    target = str(node.get("_target_")) if isinstance(node, Mapping) else ""
     split, _, name = str(figure).rpartition("/")
-    if not isinstance(task, Mapping) or not target.endswith(".language_modeling"):
+    if not isinstance(node, Mapping) or not target.endswith(".language_modeling"):
         return None
     if name in (*PER_TOKEN, PER_TEXT, "word_perplexity") and LOWERCASE in varied:
         return Problem(
@@ -43,7 +43,7 @@ def problem(
             f"{figure!r} is of another text where {LOWERCASE} differs, one without capitals; leave "
             f"{LOWERCASE} out",
         )
-    learns = task.get("objective") == "causal" and _learns(config.get("backbone"))
+    learns = node.get("objective") == "causal" and _learns(config.get("backbone"))
     keys = sorted((VOCABULARY | LEARNT if learns else VOCABULARY) & {*varied})
     if not keys or name not in PER_TOKEN:
         return None
@@ -51,7 +51,7 @@ def problem(
         f"{figure!r} is a figure per token, and cannot compare vocabularies ({', '.join(keys)}): "
         "the less a token tells, the better it is"
     )
-    if task.get("objective") == "masked":
+    if node.get("objective") == "masked":
         return Problem(place, f"{message}; of masked tokens there is no other, leave these out")
     return Problem(place, message, f"{split or 'val'}/{PER_TEXT}")
 

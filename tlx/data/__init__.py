@@ -1,1 +1,1 @@
-"""Splits of images from every source, their encoding and their augmentation."""
+"""Sources of data: their splits, and what becomes of items and targets before a network."""

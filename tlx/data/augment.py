@@ -1,11 +1,10 @@
 """Augmentations: what may be done to a training sample without changing its label.
 
-Kinds, in the order in which they act:
+Kinds, in the order in which they act; those of inputs are the modality's own, as:
 - `geometry`: make(size, interpolation, label_changing) gives image -> image of that size, in place
   of the evaluation's crop; at most one.
 - `sample`: make is image -> image.
 - `tensor`: make is tensor -> tensor, after normalisation.
-- `tokens`: make(input_spec) gives token ids [T] -> token ids [T]; the only kind for texts.
 - `batch`: make is (batch with soft targets, generator) -> batch, in the training step.
 - `features`: make is (features [N, D], soft targets, generator=) -> both, before the head.
 
@@ -14,7 +13,7 @@ Samples draw from torch's global generator, which the loader seeds.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, final
 
 IN_STEP = ("batch", "features")
 """Kinds that act in the training step, on what the loader gives."""
@@ -33,6 +32,6 @@ class Augmentation:
     """
 
     name: str
-    kind: Literal["geometry", "sample", "tensor", "batch", "tokens", "features"]
+    kind: str
     make: Callable[..., Any]
     deterministic: bool = False

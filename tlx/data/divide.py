@@ -5,7 +5,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -16,7 +16,7 @@ from tlx.data import draw as subset
 from tlx.data.draw import Candidates, Draw
 from tlx.data.items import Medium, Pool
 from tlx.data.split_names import SPLITS
-from tlx.data.splits import Encode, Labels, Splits
+from tlx.data.splits import Inputs, Labels, Splits
 from tlx.data.targets import KINDS
 
 LOG = logging.getLogger(__name__)
@@ -52,9 +52,7 @@ def divide(
     *,
     draw: Draw,
     medium: Medium,
-    encoder: Callable[[Mapping[str, Any], Sequence[Any], bool], Encode],
-    collate: Callable[[Sequence[Any]], Any],
-    label_changing: frozenset[str] = frozenset(),
+    inputs: Inputs,
     notes: Mapping[str, Any] | None = None,
     content: str = "",
     own_division: bool = False,
@@ -67,9 +65,7 @@ def divide(
         labels: what the targets are.
         draw: how to divide what is not divided yet, and how much of it to keep.
         medium: what an item is.
-        encoder: see `Splits`, and so are the next two.
-        collate: see there.
-        label_changing: see there.
+        inputs: makes a network's inputs of the items.
         notes: of the source, for the record.
         content: hash of the source, where not every item has a key.
         own_division: whether the division by `split_seed` is the data set's own, for all runs.
@@ -106,10 +102,8 @@ def divide(
         extra={name: split for name, split in parts.items() if name not in SPLITS},
         source=source,
         labels=labels,
-        encoder=encoder,
-        collate=collate,
+        inputs=inputs,
         fingerprint=fingerprint(parts, labels, content=content),
-        label_changing=label_changing,
         notes=noted,
     )
 

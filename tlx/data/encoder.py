@@ -11,13 +11,11 @@ import sys
 import types
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from tlx.data.splits import Sample
 
 LONGEST = 200
 """Longer texts are known by their hash."""
@@ -28,26 +26,6 @@ KNOWN_BY_VERSION = frozenset(
 HEAP_TYPE = 1 << 9
 """CPython's flag of classes that are not built in."""
 POINTER = struct.calcsize("P")
-
-
-class Encoder(Protocol):
-    """A function from raw to encoded samples that says what its outputs depend on.
-
-    A plain function does as well; what is computed of its outputs is then never stored.
-    """
-
-    @property
-    def random(self) -> bool:
-        """Whether it draws from torch's or Python's generators."""
-
-    def __call__(self, sample: Sample) -> Sample:
-        """The encoded sample."""
-
-    def facts(self) -> Mapping[str, Any]:
-        """All that its outputs depend on beside the sample, as `described` can take it.
-
-        Encoders of one class whose facts are equal give equal outputs for equal samples and draws.
-        """
 
 
 class Undescribed(ValueError):

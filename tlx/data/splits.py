@@ -1,9 +1,16 @@
-"""Splits: what every source of data gives, whatever its modality."""
+"""Splits: what every source of data gives; and who makes inputs of it, whatever its modality."""
 
+import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+from torch import Tensor
+
+from tlx.data.augment import Augmentation
+from tlx.data.inputs import Spec
 from tlx.data.split_names import check_extra
 
 Sample = dict[str, Any]
@@ -51,6 +58,126 @@ class Labels:
     names: tuple[str, ...]
 
 
+class Unreadable(ValueError):
+    """An item that cannot be read rightly; the message says why."""
+
+
+class Encoder(Protocol):
+    """A function from raw to encoded samples that says what its outputs depend on.
+
+    A plain function does as well; what is computed of its outputs is then never stored.
+    """
+
+    @property
+    def random(self) -> bool:
+        """Whether it draws, from torch's and Python's global generators only.
+
+        The loader seeds these by sample id and epoch.
+        """
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample with its input encoded."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """All that its outputs depend on beside the sample, as `described` can take it.
+
+        Encoders of one class whose facts are equal give equal outputs for equal samples and draws.
+        """
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How inputs of several lengths are made one batch.
+
+    Attributes:
+        lengths: of a fitted split's items.
+        pad: the inputs of a batch at another length: what is added is masked, what is too much is
+            cut off at the side of padding.
+        mask: [N, T] of a batch's inputs, True where they are real.
+        left: whether padding comes first.
+        buckets: whether a batch is made of items of like length.
+    """
+
+    lengths: Callable[[Split], Sequence[int]]
+    pad: Callable[[Any, int], Any]
+    mask: Callable[[Any], Tensor]
+    left: bool = False
+    buckets: bool = True
+
+
+class Inputs(Protocol):
+    """What goes in: who makes a network's inputs of one modality's raw items.
+
+    The spec is what the network reads, of the modality's own class.
+    """
+
+    @property
+    def modality(self) -> str:
+        """That of the specs that it can serve."""
+
+    def learn(self, spec: Any, corpus: Callable[[], Iterable[Any]]) -> Any:
+        """The spec, with what must be known of the training items to make inputs; often itself."""
+
+    def fit(self, spec: Any, splits: "Splits") -> "Splits":
+        """The same splits made ready for a network: texts tokenised, say; often themselves.
+
+        Raises:
+            ValueError: the network reads something that these items have not.
+        """
+
+    def encoder(self, spec: Any, augmentations: Sequence[Augmentation], *, train: bool) -> Encode:
+        """From a raw sample of a fitted split to one whose input is encoded; best an `Encoder`."""
+
+    def collate(self, spec: Any, inputs: Sequence[Any]) -> Any:
+        """The inputs of a batch, from those of encoded samples."""
+
+    def padding(self, spec: Any) -> Padding | None:
+        """How they are padded; None where all have one shape."""
+
+    def example(self, spec: Any, *, items: int, device: torch.device) -> Any:
+        """Inputs of a batch of the right shapes, whatever they hold."""
+
+    def read(
+        self, spec: Any, given: Iterable[Any], *, dataset: Mapping[str, Any], folder: Path
+    ) -> Split:
+        """What a finished run is to predict, as a fitted split whose targets are None.
+
+        An item that turns out bad when it is asked for raises `Unreadable`.
+
+        Args:
+            spec: what the network reads.
+            given: files, folders, or what else the modality takes.
+            dataset: the node of the run's data, which says how files are read.
+            folder: of the run.
+
+        Raises:
+            FileNotFoundError: something is not there.
+            ValueError: there is nothing to predict, or it is not of the kind.
+        """
+
+    def shown(self, raw: Any) -> Any:
+        """What shows a raw input: a line of text, or an image; None: nothing does."""
+
+    def columns(self, raw: Any) -> Mapping[str, str]:
+        """What of a raw input stands beside what is predicted of it."""
+
+    def corpus(self, split: Split) -> Iterable[Any]:
+        """A raw split's inputs in the form that a vocabulary is learnt from; none for most."""
+
+
+def raw_of(split: Split) -> Split:
+    """The split that a fitted one was made of; itself where it was not."""
+    raw: Split = getattr(split, "raw", split)
+    return raw
+
+
+def inputs_of(spec: Spec) -> Inputs:
+    """The inputs that a spec names."""
+    module, _, name = spec.made_by.rpartition(".")
+    inputs: Inputs = getattr(importlib.import_module(module), name)
+    return inputs
+
+
 @dataclass(frozen=True)
 class Splits:
     """Train, val, test and any number of named extra evaluation sets.
@@ -61,37 +188,25 @@ class Splits:
         source: which of them is of what the network comes from: it is evaluated before the first
             step too, as `NAME_before`, so that forgetting is seen; None: none is.
         labels: what the targets are.
-        encoder: (input_spec, augmentations, train) -> function from a raw sample to one whose input
-            is encoded, best one that says what it depends on (`tlx.data.encoder.Encoder`);
-            it draws randomness from torch's and Python's global generators only, which the
-            loader seeds by sample id and epoch.
-        collate: inputs of encoded samples -> those of a batch.
+        inputs: makes a network's inputs of the items.
         fingerprint: hash of the content of all splits (ids, targets, inputs).
-        label_changing: names of augmentations that change this data's labels (`horizontal_flip`).
         notes: for the record: quarantined files, duplicates between splits, subset sizes.
-        prepare: from the backbone's input spec to the same Splits made ready for it (texts are
-            tokenised once); None where nothing is to be done.
-        shown: from a raw input to what shows it, a line of text or an image; None: nothing does.
-        texts: the training texts, from which a backbone may learn its vocabulary.
-        bucketed: whether a batch is made of items of like length; the training split then has
-            `lengths`, one number an item.
     """
 
     train: Split
     val: Split
     test: Split
     labels: Labels
-    encoder: Callable[[Mapping[str, Any], Sequence[Any], bool], Encode]
-    collate: Callable[[Sequence[Any]], Any]
+    inputs: Inputs
     fingerprint: str
     extra: Mapping[str, Split] = field(default_factory=dict)
     source: str | None = None
-    label_changing: frozenset[str] = frozenset()
     notes: Mapping[str, Any] = field(default_factory=dict)
-    prepare: "Callable[[Mapping[str, Any]], Splits] | None" = None
-    texts: Callable[[], Iterable[str]] | None = None
-    bucketed: bool = False
-    shown: Callable[[Any], Any] | None = None
+
+    @property
+    def named(self) -> dict[str, Split]:
+        """All of them by name."""
+        return {"train": self.train, "val": self.val, "test": self.test, **self.extra}
 
     def __post_init__(self) -> None:
         """Refuses evaluation sets whose names cannot be names of files, whoever made them.

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +78,10 @@ def load(folder: Path) -> tuple[Run, Model]:
         run,
         labels,
         effects=regularization(run),
-        tokenizer=said["input_spec"].get("tokenizer"),
-        saved=said["input_spec"],
+        kept=said["input_spec"],
         init="none",
         **_taken(run, said),
     )
-    # what it was trained on, wherever that was stated: beside weights that may be gone
-    spec = {**made.backbone.input_spec, **said["input_spec"]}
-    made = replace(made, backbone=replace(made.backbone, input_spec=spec))
     made.network.load_state_dict(load_file(folder / runs.WEIGHTS))
     made.network.eval()
     return run, made

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tlx.building.networks import model
@@ -13,8 +14,6 @@ from tlx.training.reuse.references import OUTPUTS, FrozenNetwork, References
 from tlx.training.session import Plan
 
 START = "start"
-OF_HEAD = frozenset({"head_bias"})
-"""Keys of an input spec that no input depends on."""
 
 
 def references_of(plan: Plan) -> References | None:
@@ -66,8 +65,8 @@ def _model(run: Run, plan: Plan, of: str) -> Model:
     # the run's own adapters are no part of other weights
     full = {"_target_": "tlx.methods.strategies.full"}
     plain = run.changed(freeze_strategy=full, init_head="new")
-    none, texts = Regularization(), plan.splits.texts
-    return model(plain, plan.splits.labels, effects=none, texts=texts, init=of)
+    corpus = partial(plan.splits.inputs.corpus, plan.splits.train)
+    return model(plain, plan.splits.labels, effects=Regularization(), corpus=corpus, init=of)
 
 
 def _folder(run: Run, of: str) -> Path:
@@ -80,8 +79,8 @@ def _is_run(of: str) -> bool:
 
 def _why_not(part: Reference, made: Model, plan: Plan) -> str | None:
     """Why what a network gives for this run's inputs means nothing."""
-    own, theirs = plan.model.backbone.input_spec, made.backbone.input_spec
-    keys = sorted((own.keys() | theirs.keys()) - OF_HEAD)
+    own, theirs = plan.model.backbone.reads.plain(), made.backbone.reads.plain()
+    keys = sorted(own.keys() | theirs.keys())
     differ = [key for key in keys if own.get(key) != theirs.get(key)]
     if differ:
         return f"which reads other inputs: {differ[0]} differs; choose one that reads the same"

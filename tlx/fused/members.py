@@ -216,7 +216,7 @@ def _data(entrants: Sequence[Entrant], session: Session) -> dict[str, Data]:
         its_plan = plan
         if data_of:
             # the network is the first run's; what differs is which items it is shown
-            data = ready(splits(each.run.dataset), plan.model.backbone.input_spec)
+            data = ready(splits(each.run.dataset), plan.model.backbone.reads)
             its_plan = replace(plan, run=each.run, splits=data)
         if its_plan.splits.labels != plan.splits.labels:
             raise CannotFuse("the runs have other labels")

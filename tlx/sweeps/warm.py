@@ -22,11 +22,10 @@ from tlx.config.places import targets_by_group
 from tlx.execution import launch
 
 PRELOAD = (
-    "tlx.execution.execute", "tlx.train.train", "tlx.use.evaluate", "tlx.data.images.digits",
-    "tlx.data.images.inputs", "tlx.data.images.scan", "tlx.backbones.timm.networks",
-    "tlx.training.logs.loggers", "timm", "sklearn.datasets", "scipy.stats", "torchmetrics",
-    "torchvision.transforms.v2", "matplotlib.font_manager", "yaml",
-    "rich._emoji_codes", "rich.progress", "sklearn.datasets.data",
+    "tlx.execution.execute", "tlx.train.train", "tlx.use.evaluate", "tlx.training.logs.loggers",
+    "sklearn.datasets", "scipy.stats", "torchmetrics", "torchvision.transforms.v2",
+    "matplotlib.font_manager", "yaml", "rich._emoji_codes", "rich.progress",
+    "sklearn.datasets.data",
 )  # fmt: skip
 
 
@@ -50,13 +49,11 @@ def _preload() -> None:
     targets = {target for group in targets_by_group().values() for target in group}
     for name in (*PRELOAD, *sorted({target.rpartition(".")[0] for target in targets})):
         with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+            module = importlib.import_module(name)
+            getattr(module, "preload", lambda: None)()  # what all runs share
     from rich.cells import cell_len
 
-    from tlx.data.images import digits as embedded
-
     cell_len("─")  # reads a table of widths
-    embedded.digits()  # decoded once for all runs
     gc.collect()
     gc.freeze()  # so that children share these objects' memory
 

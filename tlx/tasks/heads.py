@@ -105,8 +105,8 @@ def linear_head(backbone: Backbone, outputs: int, *, dropout: float) -> LinearHe
             f"the backbone gives {sorted(backbone.dims)} and no pooled features; "
             "choose one that does, or a task that reads tokens"
         )
-    bias = backbone.input_spec.get("head_bias", True)
-    return LinearHead(backbone.dims["pooled"], outputs, dropout=dropout, bias=bias)
+    width, bias = backbone.dims["pooled"], backbone.head_bias
+    return LinearHead(width, outputs, dropout=dropout, bias=bias)
 
 
 @final

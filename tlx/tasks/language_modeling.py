@@ -16,9 +16,11 @@ from tlx.backbones.backbone import Backbone
 from tlx.base.cells import Columns
 from tlx.base.ranges import Range
 from tlx.base.shown import Making
+from tlx.data.inputs import Spec
 from tlx.data.splits import IGNORED, Batch, Labels, Split
 from tlx.data.targets import TextTargets
 from tlx.data.text.inputs import WindowedText
+from tlx.data.text.spec import TextSpec
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
 from tlx.methods.shares import Share
@@ -142,7 +144,8 @@ class LanguageModeling:
                 "the backbone has no language-model head; choose a backbone that is a language "
                 "model, as gpt2 or bert_base (tlx list backbone)"
             )
-        own = "causal" if backbone.input_spec["causal"] else "masked"
+        causal = isinstance(backbone.reads, TextSpec) and backbone.reads.causal
+        own = "causal" if causal else "masked"
         if own != self.objective:
             other = {"causal": "language_modeling", "masked": "masked_language_modeling"}[own]
             raise ValueError(
@@ -240,12 +243,12 @@ class LanguageModeling:
         return {}
 
     def generated(
-        self, network: nn.Module, split: Split, spec: Mapping[str, Any], *, seed: int
+        self, network: nn.Module, split: Split, spec: Spec, *, seed: int
     ) -> Mapping[str, str]:
         """`samples.json`: how a causal model goes on from a few texts."""
         if self.objective != "causal":
             return {}
-        written = samples(network, cast(WindowedText, split), spec, seed=seed)
+        written = samples(network, cast(WindowedText, split), cast(TextSpec, spec), seed=seed)
         text = json.dumps(written, indent=1, ensure_ascii=False)
         return {"samples.json": f"{text}\n"} if written else {}
 

@@ -3,7 +3,7 @@
 Shapes: S texts, T tokens, V entries of the vocabulary.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from tlx.data.text.inputs import WindowedText
+from tlx.data.text.spec import TextSpec
 from tlx.data.text.tokenise import around
 
 TEXTS = 2
@@ -21,7 +22,7 @@ TEMPERATURES = {"greedy": 0.0, "temperature 0.8": 0.8}
 
 
 def samples(
-    network: nn.Module, split: WindowedText, spec: Mapping[str, Any], *, seed: int
+    network: nn.Module, split: WindowedText, spec: TextSpec, *, seed: int
 ) -> list[dict[str, Any]]:
     """`id` of the window, `prompt` and `continuations` of a few texts of a split.
 
@@ -31,7 +32,7 @@ def samples(
     Args:
         network: from inputs to logits [S, T, V]; it is set to evaluation (a mutator).
         split: of windows.
-        spec: the backbone's `input_spec`, with what the task adds.
+        spec: what the network reads.
         seed: of what is drawn.
     """
     chosen = prompted(split)
@@ -39,8 +40,8 @@ def samples(
     shortest = min(map(len, ids))
     prompts_ST = torch.stack([each[:shortest] for each in ids])
     network.eval()
-    tokenizer, end = Tokenizer.from_str(spec["tokenizer"]), spec["eos_id"]
-    silent = {end, *around(spec["tokenizer"])[0]}
+    tokenizer, end = Tokenizer.from_str(spec.tokenizer), spec.eos_id
+    silent = {end, *around(spec.tokenizer)[0]}
     texts = [_decoded(tokenizer, prompt, [], silent)[0] for prompt in prompts_ST.tolist()]
     written: list[dict[str, str]] = [{} for _ in chosen]
     ids_ST = continued(
@@ -76,7 +77,7 @@ def prompted(split: WindowedText) -> list[int]:
 def continued(
     network: nn.Module,
     prompts_ST: Tensor,
-    spec: Mapping[str, Any],
+    spec: TextSpec,
     *,
     temperatures_S: Tensor,
     generator: torch.Generator,
@@ -89,20 +90,20 @@ def continued(
     Args:
         network: from inputs to logits [S, T, V], in evaluation.
         prompts_ST: token ids.
-        spec: `block`, `type_ids`, `tokenizer`.
+        spec: what the network reads.
         temperatures_S: that logits are divided by; 0 takes the likeliest token.
         generator: on the CPU.
     """
     device = next(network.parameters()).device
-    first = len(around(spec["tokenizer"])[0])
+    first = len(around(spec.tokenizer)[0])
     ids_ST, drawn_S1 = prompts_ST, (temperatures_S > 0)[:, None]
     scales_S1 = torch.where(drawn_S1, temperatures_S[:, None], 1.0)
     for _ in range(NEW_TOKENS):
         window = ids_ST.to(device)
-        if (late := window.shape[1] - spec["block"]) > 0:
+        if (late := window.shape[1] - spec.block) > 0:
             window = torch.cat([window[:, :first], window[:, first + late :]], dim=1)
         inputs = {"input_ids": window, "attention_mask": torch.ones_like(window, dtype=torch.bool)}
-        if spec["type_ids"]:
+        if spec.type_ids:
             inputs["token_type_ids"] = torch.zeros_like(window)
         logits_SV = network(inputs)[:, -1].float().cpu()
         share_SV = (logits_SV / scales_S1).softmax(1)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tlx.backbones.backbone import Backbone, Features
 from tlx.base.cells import Columns
 from tlx.base.shown import Making
+from tlx.data.inputs import Spec
 from tlx.data.splits import Batch, Labels, Split
 from tlx.data.targets import Targets
 from tlx.tasks.head_losses import HeadLoss
@@ -143,7 +144,7 @@ class Task(Protocol):
         ...
 
     def generated(
-        self, network: nn.Module, split: Split, spec: Mapping[str, Any], *, seed: int
+        self, network: nn.Module, split: Split, spec: Spec, *, seed: int
     ) -> Mapping[str, str]:
         """Texts of files, by name, of what the network makes of a split by itself.
 
@@ -152,7 +153,7 @@ class Task(Protocol):
         Args:
             network: from inputs to outputs; may be set to evaluation (a mutator).
             split: ready for the network.
-            spec: the backbone's `input_spec`, with what the task adds.
+            spec: what the network reads.
             seed: of what is drawn.
         """
         ...

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tlx.backbones.backbone import Backbone, Features
 from tlx.backbones.weights.files import save_trunk
+from tlx.data.images.spec import ImageSpec
 from tlx.testing.contract import Contract, alike, seeded
 
 ITEMS = 3
@@ -26,7 +27,9 @@ class BackboneContract(Contract):
 
     def inputs(self, backbone: Backbone, items: int) -> Any:
         """Inputs as the network gets them, of some items; called with a seed."""
-        return torch.randn(items, *backbone.input_spec["size"])
+        if not isinstance(backbone.reads, ImageSpec):
+            raise NotImplementedError("say by inputs() what the network gets")
+        return torch.randn(items, *backbone.reads.size)
 
     def _made(self, *, init: str = "none", seed: int = 0) -> Backbone:
         with seeded(seed):

@@ -1,6 +1,7 @@
 """What a source of data must be: the same in every process, and known by its content."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -39,11 +40,15 @@ class SourceContract(Contract):
     @staticmethod
     def splits_of(data: Splits) -> dict[str, Split]:
         """All splits by their names."""
-        return {"train": data.train, "val": data.val, "test": data.test, **data.extra}
+        return data.named
+
+    def collate(self, data: Splits) -> Callable[[Sequence[Any]], Any]:
+        """Makes the inputs of a batch."""
+        return partial(data.inputs.collate, self.reads)
 
     def encoded(self, data: Splits, split: Split, *, train: bool = False) -> Encoded:
         """A split's items as a network gets them."""
-        encode = data.encoder(self.reads, [], train)
+        encode = data.inputs.encoder(self.reads, (), train=train)
         return Encoded(split, encode, targets=self.targets(data), seed=0)
 
     def test_it_is_the_same_each_time(self) -> None:
@@ -107,7 +112,7 @@ class SourceContract(Contract):
         """Else nothing that is computed of its inputs can be stored."""
         data = self.make()
         for train in (False, True):
-            encode = data.encoder(self.reads, [], train)
+            encode = data.inputs.encoder(self.reads, (), train=train)
             facts = getattr(encode, "facts", None)
             self.assertTrue(callable(facts), f"{encode!r} has no facts()")
             self.assertEqual(described(facts()), described(facts()))  # type: ignore[misc]
@@ -118,10 +123,11 @@ class SourceContract(Contract):
         data = self.make()
         items = self.encoded(data, data.train)
         count = min(MOST_ITEMS, len(data.train))
-        batch = Collate(data.collate, items.targets)([items[index, 0] for index in range(count)])
+        collate = Collate(self.collate(data), items.targets)
+        batch = collate([items[index, 0] for index in range(count)])
         self.assertEqual(batch["index"].tolist(), list(range(count)))
         for index in range(count):
-            one = Collate(data.collate, items.targets)([items[index, 0]])
+            one = collate([items[index, 0]])
             if isinstance(batch["input"], torch.Tensor):
                 self.same(batch["input"][index], one["input"][0], f"row {index} is another item's")
 
@@ -134,7 +140,7 @@ class SourceContract(Contract):
             order = Order(len(data.train), batch_size=4, seed=0)
             sampler = StepBatches(order, accumulate=1, share=Share())
             sampler.cursor = Cursor(start, 5)
-            collate = Collate(data.collate, items.targets)
+            collate = Collate(self.collate(data), items.targets)
             return [collate([items[position] for position in each]) for each in sampler]
 
         self.same(batches(0)[3:], batches(3), "a batch differs")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tlx.backbones.backbone import Backbone, Features
 from tlx.backbones.own import wrapped
+from tlx.data.images.spec import ImageSpec
 from tlx.data.splits import Batch, Labels
 from tlx.tasks.task import Task
 from tlx.testing.contract import Contract, seeded
@@ -33,7 +34,12 @@ class TaskContract(Contract):
 
     def backbone(self) -> Backbone:
         """A network whose features the head reads; called with a seed."""
-        return wrapped(torch.nn.Linear(WIDTH, WIDTH), {}, width=WIDTH, parts=[""])
+        return wrapped(
+            torch.nn.Linear(WIDTH, WIDTH),
+            ImageSpec((3, 8, 8), (0.5,) * 3, (0.5,) * 3, "bilinear", 1.0),
+            width=WIDTH,
+            parts=[""],
+        )
 
     def inputs(self, items: int) -> Any:
         """Its inputs; called with a seed."""

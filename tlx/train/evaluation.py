@@ -75,7 +75,7 @@ def write_generated(session: Session) -> None:
     files = plan.model.task.generated(
         plan.model.network.to(session.device),
         plan.splits.test,
-        plan.model.backbone.input_spec,
+        plan.model.backbone.reads,
         seed=plan.run.seed,
     )
     for name, text in files.items() if session.share.rank == 0 else ():

@@ -15,7 +15,7 @@ from tlx.base import durable
 from tlx.base.shown import Lines, Making, Pictures, Shown
 from tlx.building.calls import instantiate
 from tlx.config.run import Run
-from tlx.data.splits import Split
+from tlx.data.splits import Split, raw_of
 from tlx.execution import runs
 from tlx.results import predictions
 from tlx.tasks.task import WHOLE_ITEMS, Collected
@@ -55,9 +55,9 @@ def write_predictions(
     folder: Path, name: str, split: Split, plan: Plan, collected: Collected
 ) -> None:
     """What the task says of a split: a line an item in NAME.csv, and its further files beside."""
-    task, raw = plan.model.task, getattr(split, "raw", split)
+    task, raw = plan.model.task, raw_of(split)
     columns = dict(task.columns(collected))
-    if task.reads == WHOLE_ITEMS and (texts := _as_text(raw, plan.splits.shown)) is not None:
+    if task.reads == WHOLE_ITEMS and (texts := _as_text(raw, plan.splits.inputs.shown)) is not None:
         columns[predictions.ITEM] = texts
     path = folder / "predictions" / f"{name}.csv"
     predictions.write(path, split.ids, columns)
@@ -65,9 +65,9 @@ def write_predictions(
         predictions.write_text(path.with_suffix(ending), text)
 
 
-def _as_text(raw: Split, show: Callable[[Any], Any] | None) -> list[str] | None:
+def _as_text(raw: Split, show: Callable[[Any], Any]) -> list[str] | None:
     """Each item as a line of text; None where the first one is none."""
-    if show is None or not len(raw) or not isinstance(show(raw[0]["input"]), str):
+    if not len(raw) or not isinstance(show(raw[0]["input"]), str):
         return None
     return [show(raw[index]["input"]) for index in range(len(raw))]
 
@@ -75,11 +75,11 @@ def _as_text(raw: Split, show: Callable[[Any], Any] | None) -> list[str] | None:
 def save_weights(folder: Path, plan: Plan, state: Mapping[str, Tensor]) -> None:
     """The final network, for runs that start from it, prediction and export."""
     state = {name: tensor.contiguous() for name, tensor in state.items()}
-    export = plan.model.backbone.export
+    backbone, export = plan.model.backbone, plan.model.backbone.export
     facts = {
         "labels": plan.splits.labels.names,
         "kind": plan.splits.labels.kind,
-        "input_spec": dict(plan.model.backbone.input_spec),
+        "input_spec": backbone.reads.plain() | ({} if backbone.head_bias else {"head_bias": False}),
         "adapters": export.get("adapters"),
         "network": {k: v for k, v in export.items() if k in ("name", "kwargs")},
     }
@@ -135,12 +135,11 @@ def show(
 
 def samples(plan: Plan) -> Shown | None:
     """The first training items, with what is asked of them; None where they cannot be shown."""
-    show, targets = plan.splits.shown, plan.model.task.targets
-    if show is None:
-        return None
-    raw = getattr(plan.splits.train, "raw", plan.splits.train)
+    targets, raw = plan.model.task.targets, raw_of(plan.splits.train)
     items = [raw[index] for index in range(min(SAMPLES, len(raw)))]
-    inputs = [show(item["input"]) for item in items]
+    inputs = [plan.splits.inputs.shown(item["input"]) for item in items]
+    if any(each is None for each in inputs):
+        return None
     captions = [targets.written(item["target"]) for item in items]
     if all(isinstance(each, str) for each in inputs):
         return Lines(("input", "target"), list(zip(inputs, captions, strict=True)))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol, final
 
@@ -13,6 +13,7 @@ import torch
 from tlx.config.run import Run
 from tlx.config.schema import Trainer
 from tlx.data.augment import IN_STEP, Augmentation
+from tlx.data.inputs import Spec
 from tlx.data.splits import Split, Splits
 from tlx.frozen.store import Store
 from tlx.methods.order import Order
@@ -103,7 +104,7 @@ class Plan:
             len(train),
             batch_size=self.pace.batch_size,
             seed=self.run.seed if order_seed is None else order_seed,
-            lengths=lengths_of(self.splits, train),
+            lengths=lengths_of(self.splits, train, self.model.backbone.reads),
         )
 
     def identity(self, name: str) -> dict[str, str]:
@@ -126,7 +127,7 @@ class Plan:
             seed=self.run.seed if draws(encode) else None,
         )
         loading = loading_of(self.run.trainer)
-        return loader(dataset, batches, collate=self.splits.collate, **loading)
+        return loader(dataset, batches, collate=self._collate, **loading)
 
     def eval_loader(self, split: Split, share: Share) -> Any:
         """The loader of one rank over an evaluation split (or train, without augmentation)."""
@@ -134,10 +135,10 @@ class Plan:
 
     def reuse(self, trainer: pl.Trainer, module: TransferModule) -> Reuse | None:
         """Training from stored activations, as the config wishes; None where it wants none."""
-        run, frozen, spec = self.run, self.run.frozen, self.model.backbone.input_spec
+        run, frozen, reads = self.run, self.run.frozen, self.model.backbone.reads
         if run.cache == "off" and not frozen.views:
             return None
-        encode, plain = self._encoder(), self.splits.encoder(spec, [], False)
+        encode, plain = self._encoder(), self.splits.inputs.encoder(reads, (), train=False)
         seed = run.seed if draws(encode) else None
         folder = Path(run.cache_dir or Path(run.runs_dir) / STORE)
         budget = None if run.cache_gb is None else int(run.cache_gb * 1e9)
@@ -146,8 +147,8 @@ class Plan:
             trainer,
             module,
             splits=self.splits,
-            training=transform(encode, seed=seed, collate=self.splits.collate),
-            evaluation=transform(plain, seed=None, collate=self.splits.collate),
+            training=transform(encode, seed=seed, collate=self._collate),
+            evaluation=transform(plain, seed=None, collate=self._collate),
             wishes=Wishes(
                 store=None if run.cache == "off" else Store(folder, budget_bytes=budget),
                 views=0 if seed is None else frozen.views,
@@ -161,13 +162,19 @@ class Plan:
             loading=loading_of(run.trainer),
             batch_size=run.trainer.eval_batch_size,
             reads_inputs=any(part.reads_inputs for _, part in self.effects),
-            padding_side=str(spec.get("padding_side", "right")),
+            collate=self._collate,
+            padding=self.splits.inputs.padding(reads),
         )
 
     def _encoder(self) -> Any:
         """The encoder of training, with what augments an item by itself."""
         augments = [each for each in self.augmentations if each.kind not in IN_STEP]
-        return self.splits.encoder(self.model.backbone.input_spec, augments, True)
+        return self.splits.inputs.encoder(self.model.backbone.reads, augments, train=True)
+
+    @property
+    def _collate(self) -> Callable[[Sequence[Any]], Any]:
+        """Makes the inputs of a batch."""
+        return partial(self.splits.inputs.collate, self.model.backbone.reads)
 
 
 @final
@@ -300,21 +307,21 @@ def without_trainer(session: Session, split: Split) -> Collected | None:
     return outputs(network, data, collector, device=session.device, at_once=session.at_once)
 
 
-def lengths_of(data: Splits, split: Split) -> Sequence[int] | None:
+def lengths_of(data: Splits, split: Split, reads: Spec) -> Sequence[int] | None:
     """Lengths by which a split's batches are made; None where they are not."""
-    lengths: Sequence[int] | None = getattr(split, "lengths", None)
-    return lengths if data.bucketed else None
+    padding = data.inputs.padding(reads)
+    return padding.lengths(split) if padding is not None and padding.buckets else None
 
 
 def encoded_loader(trainer: Trainer, data: Splits, model: Model, split: Split, share: Share) -> Any:
     """A loader over a split in order, without augmentation."""
-    batch = math.ceil(trainer.eval_batch_size / share.world)
-    batches = EvalBatches(
-        items=len(split), batch_size=batch, share=share, lengths=lengths_of(data, split)
-    )
-    encode = data.encoder(model.backbone.input_spec, [], False)
+    reads, batch = model.backbone.reads, math.ceil(trainer.eval_batch_size / share.world)
+    lengths = lengths_of(data, split, reads)
+    batches = EvalBatches(items=len(split), batch_size=batch, share=share, lengths=lengths)
+    encode = data.inputs.encoder(reads, (), train=False)
     dataset = Encoded(split, encode, targets=model.task.targets, seed=None)
-    return loader(dataset, batches, collate=data.collate, **loading_of(trainer))
+    collate = partial(data.inputs.collate, reads)
+    return loader(dataset, batches, collate=collate, **loading_of(trainer))
 
 
 def loading_of(trainer: Trainer) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def evaluate(
     run, made = load(folder)
     data = _data(folder, run, overrides, config_dir=config_dir)
     _check_pairs(data, run.dataset)
-    spec = made.backbone.input_spec
+    spec = made.backbone.reads
     try:
         data = relabelled(ready(data, spec), made.task.labels)
     except ValueError as error:

@@ -29,7 +29,7 @@ def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merg
     told: dict[str, Any] = {
         "facts": made.backbone.export,
         "class_names": made.task.labels.names,
-        "input_spec": made.backbone.input_spec,
+        "reads": made.backbone.reads,
     }
     if adapter == "alone":
         written = export_adapters(without_norm(made.network.state_dict()), into, **told)

@@ -1,12 +1,14 @@
-"""A finished run predicts files and texts."""
+"""A finished run predicts what it is given."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tlx.base import cores, sealed
+from tlx.base import cores
 from tlx.base.cells import rows
-from tlx.data.splits import Sample
+from tlx.data.inputs import Spec
+from tlx.data.splits import Inputs, Sample, Split, Unreadable, inputs_of, raw_of
 from tlx.data.targets import Targets
 from tlx.execution.finished import load
 from tlx.tasks.task import OF_TRUTH, Collected, Task
@@ -31,69 +33,25 @@ class Predictor:
 
         Args:
             inputs: files, or folders whose visible files are taken in order of their names, read
-                as the run's training data was. Of a network of images: tables of paths too. Of a
-                network of texts: files with a text in each line (of a run of `text_folder`, with
-                one text), tables, and of words files of columns; what names no file is a text
-                itself.
+                as the run's training data was; what else, the run's `Inputs` say (`read`).
             batch_size: items that go through the network at once.
 
         Raises:
             ValueError: files that cannot be read, all of them listed; no files at all; a network
-                that predicts nothing of a text as a whole or of its words.
+                that predicts nothing of an item.
         """
-        spec = self.model.backbone.input_spec
-        if spec.get("kind") == "text":
-            return self._predict_texts(inputs, batch_size)
-        from tlx.data.images.given import images
-
-        paths = images(inputs, self.run.plain["dataset"])
-        batches = _batches(paths, spec, self.model.task.targets, batch_size)
-        collected = outputs(self.model.network, batches, Collector(self.model.task))
-        found = _of_new_items(self.model.task, collected)
-        return [{"path": str(path), **row} for path, row in zip(paths, found, strict=True)]
-
-    def _predict_texts(self, inputs: Iterable[str | Path], batch_size: int) -> list[dict[str, Any]]:
-        from tlx.data.text import inputs as tokens
-        from tlx.data.text.given import texts
-        from tlx.data.text.texts import text_pool
-
-        labels, spec = self.model.task.labels, self.model.backbone.input_spec
-        targets = self.model.task.targets
-        words = labels.kind == "tags"
-        known = self._words() if words else ()
-        given = texts(inputs, self.run.plain["dataset"], words=words, known=known)
-        nothing = [targets.nothing(each.content) for each in given]
-        raw = text_pool([each.place for each in given], [each.content for each in given], nothing)
-        made, collate = tokens.encoded(raw, spec)
-        samples = [
-            {**sample, "target": targets.encode(sample["target"]), "index": place}
-            for place, sample in enumerate(made)
-        ]
-        in_batch = Collate(collate, targets)
-        batches = (
-            in_batch(samples[at : at + batch_size]) for at in range(0, len(samples), batch_size)
-        )
-        collected = outputs(self.model.network, batches, Collector(self.model.task))
+        reads, task = self.model.backbone.reads, self.model.task
+        makes = inputs_of(reads)
+        split = makes.read(reads, inputs, dataset=self.run.plain["dataset"], folder=self.folder)
+        shown: list[Mapping[str, str]] = []
+        batches = _batches(split, makes, reads, task.targets, batch_size, shown)
+        collected = outputs(self.model.network, batches, Collector(task))
         return [
-            {"path": each.place, **_shown(each.content), **row}
-            for each, row in zip(given, _of_new_items(self.model.task, collected), strict=True)
+            {"path": place, **columns, **row}
+            for place, columns, row in zip(
+                split.ids, shown, _of_new_items(task, collected), strict=True
+            )
         ]
-
-    def _words(self) -> list[str]:
-        """Words of the run's data, as its predictions have them; none where they were deleted."""
-        from tlx.data.text import columns
-
-        place = self.folder / "predictions" / "test.conll"
-        sealed.check(place)
-        held = columns.read(place, columns.Format(separator="blank"))
-        return [word for sentence in held.sentences for word in sentence.words]
-
-
-def _shown(content: Any) -> dict[str, str]:
-    """A text as a row has it: words with blanks between, of a pair both."""
-    if isinstance(content, tuple):
-        return {"text": content[0], "pair": content[1]}
-    return {"text": content if isinstance(content, str) else " ".join(content)}
 
 
 def _of_new_items(task: Task, collected: Collected) -> list[dict[str, Any]]:
@@ -103,24 +61,39 @@ def _of_new_items(task: Task, collected: Collected) -> list[dict[str, Any]]:
 
 
 def _batches(
-    paths: list[Path], spec: Mapping[str, Any], targets: Targets, batch_size: int
+    split: Split,
+    makes: Inputs,
+    reads: Spec,
+    targets: Targets,
+    batch_size: int,
+    shown: list[Mapping[str, str]],
 ) -> Iterator[dict[str, Any]]:
-    """Encoded batches, a few images in memory at a time; what cannot be read is told at the end."""
-    from tlx.data.images.inputs import collate, image_encoder
-    from tlx.data.images.read import BadImage, load_image
+    """Encoded batches, a few items in memory at a time; what cannot be read is told at the end.
 
-    encode, bad, in_batch = image_encoder(spec, [], False), [], Collate(collate, targets)
-    for at in range(0, len(paths), batch_size):
+    Args:
+        split: fitted, without targets.
+        makes: the inputs of a batch.
+        reads: what the network takes.
+        targets: give one to what has none.
+        batch_size: items of a batch.
+        shown: takes each item's columns (it is changed).
+    """
+    raw, bad = raw_of(split), []
+    encode = makes.encoder(reads, (), train=False)
+    in_batch = Collate(partial(makes.collate, reads), targets)
+    for at in range(0, len(split), batch_size):
         samples: list[Sample] = []
-        for path in paths[at : at + batch_size]:
+        for place in range(at, min(at + batch_size, len(split))):
             try:
-                sample = {"id": str(path), "input": load_image(path), "index": at + len(samples)}
-            except BadImage as error:
-                bad.append(f"{path}: {error}")
+                sample = split[place]
+            except Unreadable as error:
+                bad.append(f"{split.ids[place]}: {error}")
                 continue
             if not bad:
-                target = targets.encode(targets.nothing(sample["input"]))
-                samples.append({**encode(sample), "target": target})
+                item = sample["input"] if raw is split else raw[place]["input"]
+                shown.append(makes.columns(item))
+                target = targets.encode(targets.nothing(item))
+                samples.append({**encode(sample), "target": target, "index": place})
         if not bad:
             yield in_batch(samples)
     if bad:

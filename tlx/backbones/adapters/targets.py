@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tlx.backbones.backbone import Backbone
+from tlx.data.splits import inputs_of
 from tlx.methods.stages import Group
 
 ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
@@ -132,8 +133,9 @@ def _usual(
         parts = [n for n in attention if KEY_OR_VALUE.fullmatch(n.rpartition(".")[2])]
         chosen = {*(parts or attention), *narrowing(trunk.module, linear)}
         return [name for name in linear if name in chosen]
-    text = trunk.input_spec.get("kind") == "text"
-    return attention if text and attention else linear
+    # of sequences attention alone, as LoRA has it; of images all that is linear
+    sequences = inputs_of(trunk.reads).padding(trunk.reads) is not None
+    return attention if sequences and attention else linear
 
 
 def _matched(pattern: str, able: Iterable[str]) -> list[str]:
@@ -166,7 +168,7 @@ def _called(trunk: Backbone, names: Sequence[str]) -> set[str]:
     ]
     try:
         with torch.no_grad():
-            trunk.features(trunk.module.eval(), _zeros(trunk))
+            trunk.features(trunk.module.eval(), _example(trunk))
     except (RuntimeError, NotImplementedError, AssertionError):
         # XLNet makes one of its parameters on the CPU, whatever the default device is
         if all(p.device.type != "meta" for p in trunk.module.parameters()):
@@ -180,19 +182,10 @@ def _called(trunk: Backbone, names: Sequence[str]) -> set[str]:
     return called
 
 
-def _zeros(trunk: Backbone) -> Any:
+def _example(trunk: Backbone) -> Any:
     """Two items of input, on the network's device."""
     device = next(trunk.module.parameters()).device
-    spec = trunk.input_spec
-    if spec.get("kind") == "image":
-        return torch.zeros(2, *spec["size"], device=device)
-    ids = torch.zeros(2, 4, dtype=torch.long, device=device)
-    inputs: dict[str, Tensor] = {
-        "input_ids": ids,
-        "attention_mask": torch.ones_like(ids, dtype=torch.bool),
-        "words": ids[:, :1],
-    }
-    return {**inputs, "token_type_ids": ids} if spec.get("type_ids") else inputs
+    return inputs_of(trunk.reads).example(trunk.reads, items=2, device=device)
 
 
 def _widths(layer: nn.Module) -> tuple[int, int]:

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from tlx.backbones.adapters import peft as adapters
+from tlx.backbones.backbone import POOLED
 from tlx.backbones.export.networks import ExportError, full_network, timm_names
 from tlx.backbones.export.texts import HEAD, HEAD_FILE, TRUNK, config_of, form_of, misread
 from tlx.backbones.timm import heads as timm_heads
 from tlx.backbones.transformers import prompts
 from tlx.backbones.transformers.sources import quiet
 from tlx.backbones.weights import files as weights
+from tlx.data.inputs import Spec
+from tlx.data.text.spec import TextSpec
 
 BACKBONE = "backbone."
 READ_AS_WORDS = (
@@ -51,7 +54,7 @@ def export_adapters(
     *,
     facts: Mapping[str, Any],
     class_names: Sequence[str],
-    input_spec: Mapping[str, Any],
+    reads: Spec,
 ) -> Path:
     """Writes adapter_model.safetensors, adapter_config.json and README.md; the folder.
 
@@ -62,7 +65,7 @@ def export_adapters(
         folder: made if missing; files of an earlier export are replaced.
         facts: the backbone's `export`.
         class_names: in the order of the outputs; none for language models.
-        input_spec: the backbone's.
+        reads: the backbone's.
 
     Raises:
         ExportError: the run has no adapters; or its head has no place in the library's network, and
@@ -78,8 +81,8 @@ def export_adapters(
     plain = {n: t for n, t in state.items() if not adapters.is_adapter(n)}
     named = {adapters.plain_name(n): t for n, t in plain.items()}
     why = READ_AS_WORDS if made.kind == "prompt" else ""
-    base = _base(named, facts, class_names, input_spec, why=why)
-    config = _config(made, base, unit=input_spec.get("unit", "pooled"))
+    base = _base(named, facts, class_names, reads, why=why)
+    config = _config(made, base, unit=reads.unit if isinstance(reads, TextSpec) else POOLED)
     with quiet(), warnings.catch_warnings():
         # peft asks transformers by an older name
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
@@ -103,7 +106,7 @@ def _base(
     plain: Mapping[str, Tensor],
     facts: Mapping[str, Any],
     class_names: Sequence[str],
-    input_spec: Mapping[str, Any],
+    reads: Spec,
     *,
     why: str,
 ) -> Base:
@@ -125,15 +128,16 @@ def _base(
         code = f"import timm\n\nbase = {made}"
         head = _owner(named.keys() - {n.removeprefix(BACKBONE) for n in plain})
         return Base(full.to_empty(device="cpu"), BACKBONE, "", head, code)
-    config = config_of(facts, class_names, input_spec)
-    kind, named, lacking = form_of(plain, config, facts, input_spec)
+    assert isinstance(reads, TextSpec)
+    config = config_of(facts, class_names, reads)
+    kind, named, lacking = form_of(plain, config, facts, reads)
     why = why or lacking
-    if input_spec["unit"] == "token" and not why and any(n.startswith(HEAD) for n in plain):
+    if reads.unit == "token" and not why and any(n.startswith(HEAD) for n in plain):
         why = "a language model's own head is no single layer"
     with quiet():
         if not why:
             network = kind.from_config(config, dtype=torch.float32)
-            why = misread(network, facts, input_spec)
+            why = misread(network, facts, reads)
         if why:
             from transformers import AutoModel
 

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from tlx.backbones.timm import heads as timm_heads
 from tlx.backbones.weights import files as weights
+from tlx.data.images.spec import ImageSpec
+from tlx.data.inputs import Spec
+from tlx.data.text.spec import TextSpec
 
 HEAD = ("head.linear.weight", "head.linear.bias")
 
@@ -26,7 +29,7 @@ def export(
     *,
     facts: Mapping[str, Any],
     class_names: Sequence[str],
-    input_spec: Mapping[str, Any],
+    reads: Spec,
     onnx: bool = False,
 ) -> Path:
     """Writes model.safetensors, config.json and README.md that the library loads; the folder.
@@ -36,7 +39,7 @@ def export(
         folder: made if missing; files of an earlier export are replaced.
         facts: the backbone's `export`.
         class_names: in the order of the outputs.
-        input_spec: the backbone's.
+        reads: the backbone's.
         onnx: also write model.onnx, with a free batch size; images only.
 
     Raises:
@@ -44,25 +47,26 @@ def export(
             its parts are written instead.
     """
     if facts.get("source") == "transformers":
-        return _export_text(state, Path(folder), facts, class_names, input_spec, onnx=onnx)
+        return _export_text(state, Path(folder), facts, class_names, reads, onnx=onnx)
     if facts.get("source") != "timm":
         raise ExportError(
             "only backbones from timm and transformers can be exported, not "
             f"{facts.get('source')!r}: no other library has their form; the run's own "
             "model.safetensors holds the weights"
         )
+    assert isinstance(reads, ImageSpec)
     if onnx:
         _check_onnx()
     name, options = str(facts["name"]), dict(facts.get("kwargs", {}))
     full = full_network(name, options, len(class_names))
     named = timm_names(state, full, name)
-    _check_outputs(state, named, name, options, input_spec)
+    _check_outputs(state, named, name, options, reads)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights.write(named, folder / "model.safetensors", metadata={"format": "pt"})
-    config = _config(full, options, class_names, input_spec)
+    config = _config(full, options, class_names, reads)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    readme = _readme(name, options, config["pretrained_cfg"], input_spec)
+    readme = _readme(name, options, config["pretrained_cfg"], reads)
     (folder / "README.md").write_text(readme, encoding="utf-8")
     if onnx:
         _write_onnx(
@@ -71,7 +75,7 @@ def export(
             named,
             folder / "model.onnx",
             classes=len(class_names),
-            size=input_spec["size"],
+            size=reads.size,
         )
     return folder
 
@@ -81,7 +85,7 @@ def _export_text(
     folder: Path,
     facts: Mapping[str, Any],
     class_names: Sequence[str],
-    input_spec: Mapping[str, Any],
+    reads: Spec,
     *,
     onnx: bool,
 ) -> Path:
@@ -89,10 +93,9 @@ def _export_text(
 
     if onnx:
         raise ExportError("export to ONNX knows networks of images only; leave --onnx out")
+    assert isinstance(reads, TextSpec)
     try:
-        return export_text(
-            state, folder, facts=facts, class_names=class_names, input_spec=input_spec
-        )
+        return export_text(state, folder, facts=facts, class_names=class_names, reads=reads)
     except NoSuchForm as error:
         raise ExportError(str(error)) from error
 
@@ -156,7 +159,7 @@ def _check_outputs(
     named: Mapping[str, Tensor],
     name: str,
     options: Mapping[str, Any],
-    input_spec: Mapping[str, Any],
+    reads: ImageSpec,
 ) -> None:
     """Tries a network whose classifier is more than one linear layer.
 
@@ -170,7 +173,7 @@ def _check_outputs(
     with torch.random.fork_rng(devices=[]):
         full = timm_lib.create_model(name, num_classes=len(weight), **options)
         trunk = timm_lib.create_model(name, num_classes=0, **options)
-        images = torch.randn(2, *input_spec["size"])
+        images = torch.randn(2, *reads.size)
     full.load_state_dict(named)
     trunk.load_state_dict({key: named[key] for key in named.keys() - beside.keys()})
     head = nn.Linear(weight.shape[1], len(weight))
@@ -187,7 +190,7 @@ def _config(
     full: nn.Module,
     options: Mapping[str, Any],
     class_names: Sequence[str],
-    input_spec: Mapping[str, Any],
+    reads: ImageSpec,
 ) -> dict[str, Any]:
     """The config.json of timm, as `local-dir:` and the Hugging Face hub read it."""
     cfg: dict[str, Any] = dict(getattr(full, "pretrained_cfg", {}))
@@ -202,20 +205,18 @@ def _config(
             "tag": "tlx",
             "custom_load": False,
             "num_classes": len(class_names),
-            "input_size": list(input_spec["size"]),
-            "mean": list(input_spec["mean"]),
-            "std": list(input_spec["std"]),
-            "interpolation": input_spec["interpolation"],
-            "crop_pct": input_spec["crop_pct"],
-            "crop_mode": input_spec.get("crop_mode", "center"),
+            "input_size": list(reads.size),
+            "mean": list(reads.mean),
+            "std": list(reads.std),
+            "interpolation": reads.interpolation,
+            "crop_pct": reads.crop_pct,
+            "crop_mode": reads.crop_mode,
             **{key: cfg[key] for key in keep if key in cfg},
         },
     }
 
 
-def _readme(
-    name: str, options: Mapping[str, Any], cfg: Mapping[str, Any], input_spec: Mapping[str, Any]
-) -> str:
+def _readme(name: str, options: Mapping[str, Any], cfg: Mapping[str, Any], reads: ImageSpec) -> str:
     arguments = "".join(f", {key}={value!r}" for key, value in sorted(options.items()))
     told = ", ".join(f"{key}={value!r}" for key, value in _overlay(cfg).items())
     return (
@@ -225,8 +226,8 @@ def _readme(
         f"num_classes={cfg['num_classes']}{arguments},\n"
         f"    pretrained_cfg_overlay=dict(file='model.safetensors', {told}))\n"
         "# or, from the folder: timm.create_model('local-dir:FOLDER', pretrained=True)\n```\n\n"
-        f"Input {list(input_spec['size'])}, mean {list(input_spec['mean'])}, "
-        f"std {list(input_spec['std'])}. Labels, in order, are in config.json.\n"
+        f"Input {list(reads.size)}, mean {list(reads.mean)}, "
+        f"std {list(reads.std)}. Labels, in order, are in config.json.\n"
     )
 
 

@@ -22,6 +22,7 @@ from tlx.backbones.text.network import POOLINGS
 from tlx.backbones.transformers.language_heads import is_causal
 from tlx.backbones.transformers.sources import quiet
 from tlx.backbones.weights import files as weights
+from tlx.data.text.spec import TextSpec
 
 TRUNK, HEAD, LINEAR = "backbone.model.", "head.", ("head.linear.weight", "head.linear.bias")
 HEAD_FILE = "head.safetensors"
@@ -39,7 +40,7 @@ def export_text(
     *,
     facts: Mapping[str, Any],
     class_names: Sequence[str],
-    input_spec: Mapping[str, Any],
+    reads: TextSpec,
 ) -> Path:
     """Writes weights, config, tokenizer and README.md that transformers loads; the folder.
 
@@ -48,20 +49,20 @@ def export_text(
         folder: made if missing; files of an earlier export are replaced.
         facts: the backbone's `export`.
         class_names: in the order of the outputs; none for language models.
-        input_spec: the backbone's, with the task's `unit`.
+        reads: the backbone's.
 
     Raises:
         NoSuchForm: the library has no head of this form on this network; the trunk (AutoModel) and
             the head's weights are written instead.
     """
-    config = config_of(facts, class_names, input_spec)
+    config = config_of(facts, class_names, reads)
     folder.mkdir(parents=True, exist_ok=True)
-    _save_tokenizer(input_spec, config, folder)
-    kind, named, why = form_of(state, config, facts, input_spec)
+    _save_tokenizer(reads, config, folder)
+    kind, named, why = form_of(state, config, facts, reads)
     with quiet():
         if not why:
             full = kind.from_config(config, dtype=torch.float32)
-            why = _load(full, named) or misread(full, facts, input_spec)
+            why = _load(full, named) or misread(full, facts, reads)
         if not why:
             (folder / HEAD_FILE).unlink(missing_ok=True)
             full.save_pretrained(folder)
@@ -75,9 +76,7 @@ def export_text(
     )
 
 
-def config_of(
-    facts: Mapping[str, Any], class_names: Sequence[str], input_spec: Mapping[str, Any]
-) -> Any:
+def config_of(facts: Mapping[str, Any], class_names: Sequence[str], reads: TextSpec) -> Any:
     """The library's config, with the labels."""
     stated = dict(facts["config"])
     config = AutoConfig.for_model(stated.pop("model_type"), **stated)
@@ -85,7 +84,7 @@ def config_of(
         config.id2label = dict(enumerate(class_names))
         config.label2id = {name: i for i, name in enumerate(class_names)}
     if config.pad_token_id is None:  # by which the library's decoders find a text's last token
-        config.pad_token_id = input_spec["pad_id"]
+        config.pad_token_id = reads.pad_id
     return config
 
 
@@ -93,10 +92,10 @@ def form_of(
     state: Mapping[str, Tensor],
     config: Any,
     facts: Mapping[str, Any],
-    input_spec: Mapping[str, Any],
+    reads: TextSpec,
 ) -> tuple[Any, dict[str, Tensor], str]:
     """The library's class, the state under its names, and why there is none, if so."""
-    unit = input_spec["unit"]
+    unit = reads.unit
     if unit == "token":
         kind: Any = AutoModelForCausalLM if is_causal(config) else AutoModelForMaskedLM
     else:
@@ -156,18 +155,18 @@ def _classifier(full: nn.Module, prefix: str) -> tuple[str, tuple[str, ...]]:
     return (owner, parts) if parts in (("bias", "weight"), ("weight",)) else ("", ())
 
 
-def misread(full: Any, facts: Mapping[str, Any], input_spec: Mapping[str, Any]) -> str:
+def misread(full: Any, facts: Mapping[str, Any], reads: TextSpec) -> str:
     """Whether the library's classifier reads its trunk otherwise than the run did; tried on tokens.
 
     A name tells nothing: LayoutLM's classifier reads a pooler, which its trunk has for other runs.
     """
-    if input_spec["unit"] != "pooled":
+    if reads.unit != "pooled":
         return ""
-    tokenizer = Tokenizer.from_str(input_spec["tokenizer"])
-    pad, mask = input_spec["pad_id"], torch.tensor([[1] * 7, [1] * 4 + [0] * 3])
+    tokenizer = Tokenizer.from_str(reads.tokenizer)
+    pad, mask = reads.pad_id, torch.tensor([[1] * 7, [1] * 4 + [0] * 3])
     if facts["pooling"] == "last" and tokenizer.encode("a").ids[-1:] == [pad]:
         return "its classifier takes the last token that is no padding, and here a text ends in one"
-    usable = [i for i in range(input_spec["vocabulary"]) if i != pad][-7:]
+    usable = [i for i in range(reads.vocabulary) if i != pad][-7:]
     ids = torch.tensor([usable, usable]).masked_fill(mask == 0, pad)
     with torch.no_grad():
         given = {"input_ids": ids, "attention_mask": mask}
@@ -208,17 +207,17 @@ def _save_parts(state: Mapping[str, Tensor], config: Any, folder: Path) -> None:
     weights.write(rest, folder / HEAD_FILE, metadata={"labels": json.dumps(config.id2label)})
 
 
-def _save_tokenizer(input_spec: Mapping[str, Any], config: Any, folder: Path) -> None:
-    tokenizer = Tokenizer.from_str(input_spec["tokenizer"])
-    ids = {"pad_token": input_spec["pad_id"], "mask_token": input_spec["mask_id"]}
-    ids |= {"eos_token": input_spec["eos_id"], "unk_token": input_spec["unknown_id"]}
+def _save_tokenizer(reads: TextSpec, config: Any, folder: Path) -> None:
+    tokenizer = Tokenizer.from_str(reads.tokenizer)
+    ids = {"pad_token": reads.pad_id, "mask_token": reads.mask_id}
+    ids |= {"eos_token": reads.eos_id, "unk_token": reads.unknown_id}
     special = {name: tokenizer.id_to_token(i) for name, i in ids.items() if i is not None}
     inputs = ["input_ids", "attention_mask"]
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        model_max_length=input_spec["max_length"],
-        padding_side=input_spec["padding_side"],
-        model_input_names=[*inputs, "token_type_ids"] if input_spec["type_ids"] else inputs,
+        model_max_length=reads.max_length,
+        padding_side=reads.padding_side,
+        model_input_names=[*inputs, "token_type_ids"] if reads.type_ids else inputs,
         **special,
     ).save_pretrained(folder)
 

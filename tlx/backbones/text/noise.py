@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
+from tlx.data.text.spec import TextSpec
 
 
 def add_noise(network: nn.Module, backbone: Backbone, *, alpha: float) -> None:
@@ -46,10 +47,11 @@ class _Noise:
 
 def noise_table(backbone: Backbone) -> nn.Module | None:
     """The embeddings of tokens; None where the backbone has none."""
+    reads = backbone.reads
+    rows = reads.vocabulary if isinstance(reads, TextSpec) else None
     tables = [
         module
         for module in backbone.module.modules()
-        if isinstance(module, nn.Embedding)
-        and module.num_embeddings == backbone.input_spec.get("vocabulary")
+        if isinstance(module, nn.Embedding) and module.num_embeddings == rows
     ]
     return tables[0] if tables else None

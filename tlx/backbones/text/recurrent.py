@@ -7,18 +7,19 @@ from typing import Any, Literal
 
 import torch
 
-from tlx.backbones.backbone import DEFAULT, Backbone, Reading
+from tlx.backbones.backbone import DEFAULT, Backbone, Wanted
 from tlx.backbones.text import network as text
 from tlx.backbones.text import vocabulary as vocabularies
 from tlx.backbones.text.lstm import AwdLstm, TiedOutput, run
 from tlx.backbones.transformers import stacks
 from tlx.backbones.weights import files as weights
+from tlx.data.text.spec import TextSpec
 
 MODALITY = "text"
 
 
 def awd_lstm(
-    reading: Reading = DEFAULT,
+    wanted: Wanted = DEFAULT,
     /,
     *,
     init: str = "none",
@@ -44,7 +45,7 @@ def awd_lstm(
     Source: Merity et al. 2018, 1708.02182; Howard and Ruder 2018, 1801.06146 (ULMFiT).
 
     Args:
-        reading: what the task reads, the training texts, the tokenizer of a finished run.
+        wanted: what the task reads, the training texts, what a finished run read.
         init: `none` (random), or the weights file of a run, whose vocabulary it takes over.
         vocabulary: its units, learnt from the training texts; see `vocabulary.learn`.
         vocabulary_size: most entries.
@@ -78,9 +79,9 @@ def awd_lstm(
     }
     _check_rates(rates)
     kept = vocabularies.of_run(init) if init != "none" else None
-    final_tokenizer = reading.tokenizer or _tokenizer(
+    final_tokenizer = vocabularies.of_kept(wanted) or _tokenizer(
         kept,
-        reading.texts,
+        wanted.corpus,
         new_words=new_words,
         learning={
             "kind": vocabulary,
@@ -94,32 +95,28 @@ def awd_lstm(
     rows = vocabularies.size_of(kept if kept is not None else final_tokenizer)
     model = AwdLstm(rows, embedding=embedding, width=width, layers=layers, rates=rates)
     pool = text.Pooling(pooling, embedding)
-    network = text.TextNetwork(model, run, unit=reading.unit, pooling=pool)
+    network = text.TextNetwork(model, run, unit=wanted.features, pooling=pool)
     if init != "none":
         weights.load(network, init, optional=("pooling.",))
         model.grow(vocabularies.size_of(final_tokenizer))
     stack = stacks.stack_of(network, layers=("model.layers",), needs=None, declared=None)
     return Backbone(
         module=network,
-        features=text.features_of(reading.unit),
+        features=text.features_of(wanted.features),
         groups=stack.groups,
         fine_groups=stack.groups,
         head_level=stack.head_level,
-        dims=text.dims_of(reading.unit, embedding, pooling=pooling),
-        input_spec={
-            "kind": "text",
-            "tokenizer": final_tokenizer,
-            "pad_id": special.pad,
-            "mask_id": None,
-            "eos_id": special.eos,
-            "unknown_id": special.unknown,
-            "vocabulary": model.embedding.num_embeddings,
-            "padding_side": "right",
-            "max_length": max_length,
-            "type_ids": False,
-            "causal": True,
-            "unit": reading.unit,
-        },
+        dims=text.dims_of(wanted.features, embedding, pooling=pooling),
+        reads=TextSpec(
+            tokenizer=final_tokenizer,
+            max_length=max_length,
+            pad_id=special.pad,
+            unit=wanted.features,
+            vocabulary=model.embedding.num_embeddings,
+            eos_id=special.eos,
+            unknown_id=special.unknown,
+            causal=True,
+        ),
         weights_id="none" if init == "none" else weights.content_id(network),
         neck=stack.neck,
         embeddings=stack.embeddings,

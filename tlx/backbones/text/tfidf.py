@@ -3,7 +3,7 @@
 Shapes: N items, T tokens, F terms.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Annotated, Any, final
@@ -14,10 +14,11 @@ from scipy.sparse import csr_array
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from tlx.backbones.backbone import Backbone, Features, Reading
+from tlx.backbones.backbone import POOLED, Backbone, Features, Wanted
 from tlx.backbones.text import terms, vocabulary
 from tlx.backbones.weights import files as weights
 from tlx.base.ranges import Range
+from tlx.data.text.spec import TextSpec
 
 MODALITY = "text"
 MOST_WORDS = 200_000
@@ -27,7 +28,7 @@ AT_ONCE = 2000
 
 
 def tfidf(
-    reading: Reading,
+    wanted: Wanted,
     /,
     *,
     init: str = "none",
@@ -43,7 +44,7 @@ def tfidf(
     on sparse vectors. Of Han and Kana each character is a word: terms are characters and pairs.
 
     Args:
-        reading: the training texts, or the tokenizer of the run that is loaded again.
+        wanted: the training texts, or what the run read that is loaded again.
         init: `none`: there are no weights to start from.
         features: most terms, the most frequent of them.
         bigrams: whether pairs of words are terms too.
@@ -58,19 +59,22 @@ def tfidf(
     """
     if init != "none":
         raise ValueError(f"backbone.init={init!r}: TF-IDF has no weights; give none")
-    if reading.unit != "pooled":
-        raise ValueError(f"TF-IDF gives one vector a text, and the task reads each {reading.unit}")
+    if wanted.features != POOLED:
+        raise ValueError(
+            f"TF-IDF gives one vector a text, and the task reads each {wanted.features}"
+        )
     if features < 1 or max_length < 1:
         raise ValueError(f"backbone.features={features}, max_length={max_length}; give 1 or more")
-    tokenizer = reading.tokenizer or vocabulary.learn(
-        reading.texts or (lambda: ()), kind="words", size=MOST_WORDS, lowercase=lowercase
+    kept, corpus = vocabulary.of_kept(wanted), wanted.corpus
+    tokenizer = kept or vocabulary.learn(
+        corpus or (lambda: ()), kind="words", size=MOST_WORDS, lowercase=lowercase
     )
     ids = vocabulary.special_ids(tokenizer, {})
     words = vocabulary.size_of(tokenizer)
     first = 1 + max(_special(tokenizer))
     module = Tfidf(features, first=first, words=words, bigrams=bigrams, sublinear=sublinear)
-    if reading.texts is not None and reading.tokenizer is None:
-        module.learn(_encoded(tokenizer, reading.texts(), max_length))
+    if corpus is not None and kept is None:
+        module.learn(_encoded(tokenizer, corpus(), max_length))
     return Backbone(
         module=module,
         features=pooled,
@@ -78,25 +82,44 @@ def tfidf(
         fine_groups=(),
         head_level=0,
         dims={"pooled": features},
-        input_spec={
-            "kind": "text",
-            "tokenizer": tokenizer,
-            "max_length": max_length,
-            "pad_id": ids.pad,
-            "padding_side": "right",
-            "type_ids": False,
-            "unit": "pooled",
-        },
-        weights_id=weights.content_id(module) if reading.texts is not None else "none",
+        reads=TextSpec(tokenizer=tokenizer, max_length=max_length, pad_id=ids.pad),
+        weights_id=weights.content_id(module) if corpus is not None else "none",
         export={"source": "tfidf"},
-        sparse=module.sparse,
-        unknown=partial(_unknown, module, special=tuple(_special(tokenizer)), id_=ids.unknown),
+        sparse=partial(_sparse, module),
+        noted=partial(_noted, module, special=tuple(_special(tokenizer)), id_=ids.unknown),
     )
 
 
 def pooled(module: nn.Module, inputs: Any) -> Features:
     """Features of a batch of texts."""
     return Features(pooled=module(inputs))
+
+
+def _sparse(module: "Tfidf", inputs: Iterable[Any]) -> csr_array:
+    return module.sparse(each["input_ids"].numpy() for each in inputs)
+
+
+def _noted(
+    module: "Tfidf",
+    notes: Mapping[str, Any],
+    splits: Mapping[str, Any],
+    *,
+    special: tuple[int, ...],
+    id_: int | None,
+) -> dict[str, Any]:
+    """The notes, where all words are unknown that are no term, and not the tokenizer's alone."""
+
+    def unknown(split: Any) -> int:
+        ids: Tensor = split.tokens.parts["input_ids"].values
+        return int(_unknown(module, ids, special=special, id_=id_).sum())
+
+    counts = notes.get("tokens", {})
+    return {
+        **notes,
+        "tokens": {
+            name: {**each, "unknown": unknown(splits[name])} for name, each in counts.items()
+        },
+    }
 
 
 def _unknown(

@@ -18,6 +18,7 @@ from tokenizers import (
     trainers,
 )
 
+from tlx.backbones.backbone import Wanted
 from tlx.backbones.weights.kinds import SAFETENSORS, kind_of
 
 KINDS = ("wordpiece", "words", "identifiers", "whitespace", "characters")
@@ -194,6 +195,12 @@ def special_ids(tokenizer: str, known: Mapping[str, Any]) -> Ids:
         eos=eos,
         unknown=found("unknown"),
     )
+
+
+def of_kept(wanted: Wanted) -> str | None:
+    """The tokenizer of the finished run that is loaded again; None where none is."""
+    tokenizer = (wanted.kept or {}).get("tokenizer")
+    return tokenizer if isinstance(tokenizer, str) else None
 
 
 def of_run(path: str | Path) -> str | None:

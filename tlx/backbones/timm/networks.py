@@ -20,6 +20,9 @@ from tlx.backbones.weights import files as weights
 from tlx.backbones.weights import stated
 from tlx.backbones.weights.key_rules import KeyRules, rules_of
 from tlx.backbones.weights.stated import Stated
+from tlx.data.images.spec import ImageSpec
+
+MODALITY = "image"
 
 RATES = ("drop_rate", "drop_path_rate")
 MOST_BUILT = 16
@@ -82,7 +85,7 @@ def timm(
     groups, fine, head_level, neck = layer_groups(module, full)
     names = [parameter for parameter, _ in module.named_parameters()]
     asked = {"mean": mean, "std": std}
-    spec, note = _input_spec(module, size, asked=asked, beside=beside, origin=origin)
+    reads, note = _reads(module, size, asked=asked, beside=beside, origin=origin)
     notes = [note]
     if taken:
         told = ", ".join(f"{key}={value!r}" for key, value in taken.items())
@@ -96,7 +99,7 @@ def timm(
         fine_groups=fine,
         head_level=head_level,
         dims={"pooled": dim},
-        input_spec=spec,
+        reads=reads,
         weights_id="none" if init == "none" else weights.content_id(module),
         neck=neck,
         embeddings=embedding_names(names),
@@ -370,15 +373,15 @@ def _checked_dim(name: str, options: Mapping[str, Any], size: tuple[int, int, in
     return int(shape[1])
 
 
-def _input_spec(
+def _reads(
     module: nn.Module,
     size: tuple[int, int, int],
     *,
     asked: Mapping[str, Sequence[float] | None],
     beside: Stated,
     origin: Stated,
-) -> tuple[dict[str, Any], str]:
-    """What the encoder of images needs, and a line for the log on mean and deviation.
+) -> tuple[ImageSpec, str]:
+    """What the network reads, and a line for the log on mean and deviation.
 
     Args:
         module: the network.
@@ -400,14 +403,14 @@ def _input_spec(
             place = f"timm's default, {origin.place} states none" if unsaid else origin.place
             values[key], places[key] = _per_channel(config[key], size[0]), place
         stated.check(key, values[key], channels=size[0], place=places[key])
-    spec = {
-        "kind": "image",
-        "size": list(size),
-        **values,
-        "interpolation": config["interpolation"],
-        "crop_pct": float(config["crop_pct"]),
-        "crop_mode": config["crop_mode"],
-    }
+    spec = ImageSpec(
+        size=size,
+        mean=tuple(values["mean"]),
+        std=tuple(values["std"]),
+        interpolation=config["interpolation"],
+        crop_pct=float(config["crop_pct"]),
+        crop_mode=config["crop_mode"],
+    )
     told = {k: f"{k} {', '.join(f'{v:.4g}' for v in values[k])}" for k in values}
     if len({*places.values()}) == 1:
         return spec, f"images are normalised with {'; '.join(told.values())} (of {places['std']})"

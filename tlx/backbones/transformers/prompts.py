@@ -5,7 +5,6 @@ L layers, H heads of keys and values, D features, of a head K.
 """
 
 import inspect
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, final
 
@@ -16,6 +15,7 @@ from tlx.backbones.adapters.peft import Adapters, as_facts
 from tlx.backbones.backbone import Backbone
 from tlx.backbones.text.network import TextNetwork
 from tlx.backbones.transformers.trunks import first_position
+from tlx.data.text.spec import TextSpec
 from tlx.methods.stages import Group
 
 PARAMETER = "prompt.encoder.embedding.weight"
@@ -82,7 +82,9 @@ def prompted(trunk: Backbone, *, kind: str, seed: int, tokens: int) -> Backbone:
         ValueError: a number out of range, or a network that cannot have them.
     """
     network = trunk.module
-    if trunk.export.get("source") != "transformers" or not isinstance(network, TextNetwork):
+    reads = trunk.reads
+    of_transformers = trunk.export.get("source") == "transformers"
+    if not (of_transformers and isinstance(network, TextNetwork) and isinstance(reads, TextSpec)):
         raise ValueError(
             f"freeze_strategy={kind} puts virtual tokens before a text, for attention to look at; "
             "this backbone is no text network of transformers: choose one (bert_base, gpt2, ...), "
@@ -95,7 +97,7 @@ def prompted(trunk: Backbone, *, kind: str, seed: int, tokens: int) -> Backbone:
             "(past_key_values), by which peft puts a prefix into each layer; use "
             "freeze_strategy=prompt, or a network such as bert, roberta, electra, gpt2 or qwen3"
         )
-    if kind == "prompt" and trunk.input_spec["padding_side"] == "left":
+    if kind == "prompt" and reads.left:
         raise ValueError(
             "freeze_strategy=prompt: padding on the left would stand between the virtual tokens "
             "and their text; use backbone.padding_side=right"
@@ -103,7 +105,7 @@ def prompted(trunk: Backbone, *, kind: str, seed: int, tokens: int) -> Backbone:
     if tokens < 1:
         raise ValueError(f"freeze_strategy.tokens={tokens}; give 1 or more")
     made = Adapters(kind, (), seed=seed, options={"tokens": tokens})
-    spec = _shortened(trunk.input_spec, tokens, model)
+    reads = _shortened(reads, tokens, model)
     torch.manual_seed(seed)
     network.prompt = Prompt(made, model)
 
@@ -117,7 +119,7 @@ def prompted(trunk: Backbone, *, kind: str, seed: int, tokens: int) -> Backbone:
         fine_groups=grouped(trunk.fine_groups),
         no_decay=trunk.no_decay | {PARAMETER},  # it does not start near zero
         adapters=(PARAMETER,),
-        input_spec=spec,
+        reads=reads,
         export={**trunk.export, "adapters": as_facts(made)},
     )
 
@@ -151,15 +153,15 @@ def peft_config(made: Adapters, model: Any) -> Any:
     return PrefixTuningConfig(token_dim=each * heads, num_attention_heads=heads, **common)
 
 
-def _shortened(spec: Mapping[str, Any], tokens: int, model: Any) -> dict[str, Any]:
-    """The input spec with texts as long as the network has positions for beside these tokens."""
+def _shortened(reads: TextSpec, tokens: int, model: Any) -> TextSpec:
+    """The same with texts as long as the network has positions for beside these tokens."""
     positions = getattr(model.config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions <= 0:
-        return dict(spec)
+        return reads
     room = positions - first_position(model) - tokens
     if room < 1:
         raise ValueError(
             f"freeze_strategy.tokens={tokens} leaves no position of {positions} to a text; give "
             "fewer"
         )
-    return {**spec, "max_length": min(spec["max_length"], room)}
+    return replace(reads, max_length=min(reads.max_length, room))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from tlx.backbones.backbone import DEFAULT, Backbone, Reading
+from tlx.backbones.backbone import DEFAULT, Backbone, Wanted
 from tlx.backbones.text import network as text
 from tlx.backbones.text import vocabulary as vocabularies
 from tlx.backbones.transformers import evidence as evidences
@@ -26,6 +26,7 @@ from tlx.backbones.transformers.sources import (
 )
 from tlx.backbones.weights import files as weights
 from tlx.backbones.weights.key_rules import rules_of
+from tlx.data.text.spec import TextSpec
 
 MODALITY = "text"
 MOST_TOKENS = 512
@@ -35,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 def transformers(
-    reading: Reading = DEFAULT,
+    wanted: Wanted = DEFAULT,
     /,
     *,
     name: str,
@@ -56,7 +57,7 @@ def transformers(
     """A text encoder or decoder of transformers without its head.
 
     Args:
-        reading: what the task reads, the training texts, the tokenizer of a finished run.
+        wanted: what the task reads, the training texts, what a finished run read.
         name: a name of the hub, `google-bert/bert-base-uncased`; a folder that `save_pretrained`
             wrote; or, where the weights are not the hub's, a kind of network, `bert`, of the size
             that `kwargs` states.
@@ -85,26 +86,24 @@ def transformers(
     """
     source = source_of(name, init)
     _check_init(init)
-    unit, tokenizer = reading.unit, reading.tokenizer
+    unit, tokenizer = wanted.features, vocabularies.of_kept(wanted)
     if tokenizer is None:
         learning = {"kind": vocabulary, "size": vocabulary_size, "lowercase": lowercase}
-        tokenizer = _tokenizer(source, init, reading.texts, learning)
+        tokenizer = _tokenizer(source, init, wanted.corpus, learning)
     config = config_of(source, kwargs or {}, tokenizer=tokenizer)
     _set_dropout(config, dropout)
     design = trunks.Design(
         config, unit, _pooling(pooling, config, name), (kwargs or {}).get(ABOUT_ATTENTION)
     )
     # a finished run is used as it was trained
-    seen = evidences.evidence(design) if reading.tokenizer is None else None
+    seen = evidences.evidence(design) if wanted.kept is None else None
     if seen is not None and not seen.missing:
         _check_seen(seen, design, source, padding_side)
     facts = trunks.facts(design)
-    spec = _input_spec(design, tokenizer, facts, max_length=max_length, padding_side=padding_side)
+    reads = _reads(design, tokenizer, facts, max_length=max_length, padding_side=padding_side)
     if seen is not None:
-        _check_sparse(config, spec["max_length"], name)
+        _check_sparse(config, reads.max_length, name)
     rules = rules_of(rename, head_names, width=trunks.state_width(config))
-    if not facts.head_bias:
-        spec["head_bias"] = False
     network, report = trunks.started(design, source, init, rules=rules)
     if seen is not None and seen.missing and (tried := _with_weights(network, design)) is not None:
         seen = evidences.of_itself(tried, config)
@@ -121,17 +120,19 @@ def transformers(
         fine_groups=stack.groups,
         head_level=stack.head_level,
         dims=text.dims_of(unit, trunks.state_width(config)),
-        input_spec=spec,
+        reads=reads,
         weights_id="none" if init == "none" else weights.content_id(network),
         neck=stack.neck,
         embeddings=stack.embeddings,
+        # runs of before had one
+        head_bias=facts.head_bias or (wanted.kept is not None and "head_bias" not in wanted.kept),
         lm_head=functools.partial(language_head, network.model, config, head_source),
         export={
             "source": "transformers",
             # of a folder no path of this machine
             "name": Path(name).expanduser().absolute().name if source.kind == "folder" else name,
             "pooling": design.pooling,
-            "pooler": reading.unit == "pooled" and network.pooling is None,
+            "pooler": unit == "pooled" and network.pooling is None,
             "config": config.to_diff_dict(),
         },
         account=report.account if report is not None else {},
@@ -266,15 +267,15 @@ def _set_dropout(config: Any, rate: float | None) -> None:
             setattr(config, key, float(rate))
 
 
-def _input_spec(
+def _reads(
     design: trunks.Design,
     tokenizer: str,
     facts: trunks.Facts,
     *,
     max_length: int | None,
     padding_side: str,
-) -> dict[str, Any]:
-    """What the data's encoder needs to know."""
+) -> TextSpec:
+    """What the network reads."""
     config = design.config
     rows = vocabularies.size_of(tokenizer)
     if rows > config.vocab_size:
@@ -283,20 +284,19 @@ def _input_spec(
             "they are not of the same network"
         )
     special = vocabularies.special_ids(tokenizer, config.to_dict())
-    return {
-        "kind": "text",
-        "tokenizer": tokenizer,
-        "pad_id": special.pad,
-        "mask_id": special.mask,
-        "eos_id": special.eos,
-        "unknown_id": special.unknown,
-        "vocabulary": int(config.vocab_size),
-        "padding_side": padding_side,
-        "max_length": _max_length(config, facts.first_position, max_length),
-        "type_ids": trunks.takes_types(config),
-        "causal": is_causal(config),
-        "unit": design.unit,
-    }
+    return TextSpec(
+        tokenizer=tokenizer,
+        max_length=_max_length(config, facts.first_position, max_length),
+        pad_id=special.pad,
+        padding_side=padding_side,
+        type_ids=trunks.takes_types(config),
+        unit=design.unit,
+        vocabulary=int(config.vocab_size),
+        mask_id=special.mask,
+        eos_id=special.eos,
+        unknown_id=special.unknown,
+        causal=is_causal(config),
+    )
 
 
 def _max_length(config: Any, first_position: int, wanted: int | None) -> int:

@@ -1,1 +1,4 @@
 """Images: sources, reading, encoding, augmentation."""
+
+MODALITY = "image"
+NOUN = ("an image", "images")

@@ -1,7 +1,6 @@
 """From the images of a source to its Splits."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,14 +8,14 @@ from PIL import Image
 
 from tlx.data.divide import divide
 from tlx.data.draw import Draw
-from tlx.data.images.inputs import collate, image_encoder
+from tlx.data.images.inputs import ImageInputs
 from tlx.data.images.near import near_pairs
 from tlx.data.images.scan import pixel_key
 from tlx.data.items import LazyInputs, Medium, Pool
 from tlx.data.splits import Labels, Splits
 
 FLIPS = frozenset({"horizontal_flip", "vertical_flip"})
-IMAGES = Medium("image", "an image", near_pairs, "re-encoded, resized or mirrored")
+MEDIUM = Medium("image", "an image", near_pairs, "re-encoded, resized or mirrored")
 
 
 def image_pool(
@@ -73,20 +72,13 @@ def assemble(
     Raises:
         ValueError: a split is empty, targets do not fit the labels, or there are too few items.
     """
-    made = divide(
+    return divide(
         pools,
         labels,
         draw=draw,
-        medium=IMAGES,
-        encoder=partial(image_encoder, label_changing=label_changing),
-        collate=collate,
-        label_changing=label_changing,
+        medium=MEDIUM,
+        inputs=ImageInputs(label_changing),
         notes=notes,
         content=content,
         own_division=own_division,
     )
-    return replace(made, shown=_as_it_is)
-
-
-def _as_it_is(image: Image.Image) -> Image.Image:
-    return image

@@ -17,6 +17,8 @@ from tlx.data.augment import Augmentation
 from tlx.data.splits import Batch
 from tlx.methods import mixing
 
+MODALITY = "image"
+
 
 def standard(
     *,

@@ -20,6 +20,8 @@ from tlx.data.items import Pool
 from tlx.data.splits import Labels, Splits
 from tlx.methods.order import sample_seed
 
+MODALITY = "image"
+
 Pixels = npt.NDArray[np.uint8]
 
 DIGITS = "0123456789"
@@ -67,6 +69,11 @@ def digits(
     turn = 3 if shift == "labels" else 0  # a cycle: every digit has another's name
     targets = [(kept.index(targets[i]) + turn) % len(kept) for i in chosen]
     return _splits("digits", images, targets, names=[DIGITS[k] for k in kept], draw=parts)
+
+
+def preload() -> None:
+    """Decodes the digits, for all processes that are forked from this one."""
+    digits()
 
 
 def _shifted(shift: str | None, image: Image.Image, number: int) -> Image.Image:

@@ -8,7 +8,7 @@ from typing import Any, final
 from PIL import Image
 
 from tlx.data.draw import Draw
-from tlx.data.images.assemble import FLIPS, IMAGES, assemble, image_pool
+from tlx.data.images.assemble import FLIPS, MEDIUM, assemble, image_pool
 from tlx.data.images.read import BadImage, load_image
 from tlx.data.images.scan import OnBadFile, refuse, scan
 from tlx.data.items import Medium, Pool
@@ -47,7 +47,7 @@ class ImageFiles:
 
     on_bad_file: OnBadFile = "error"
     flips: bool = True
-    medium: Medium = IMAGES
+    medium: Medium = MEDIUM
 
     def read(self, listed: Mapping[str, Listed]) -> tuple[dict[str, Pool], dict[str, Any]]:
         """Looks at all files of all splits, so that an error names every bad one."""

@@ -9,6 +9,7 @@ from tlx.data.images.read import EXTENSIONS
 from tlx.data.images.scan import OnBadFile
 from tlx.data.splits import Splits
 
+MODALITY = "image"
 PATHS = {
     "root": "folder of classes",
     "train": "folder below root",

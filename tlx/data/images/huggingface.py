@@ -16,6 +16,7 @@ from tlx.data.images.read import BadImage, load_image
 from tlx.data.spelling import is_missing, refuse_alike
 from tlx.data.splits import Labels, Splits
 
+MODALITY = "image"
 PATHS = {"path": "folder or name", "name": "word", "revision": "word", "train": "word"}
 
 

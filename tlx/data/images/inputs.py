@@ -1,8 +1,10 @@
 """What becomes of images before the network."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -10,9 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tlx.data.augment import Augmentation
-from tlx.data.images.read import MAX_PIXELS
-from tlx.data.splits import Sample
+from tlx.data.augment import IN_STEP, Augmentation
+from tlx.data.images.read import MAX_PIXELS, load_image
+from tlx.data.images.spec import ImageSpec
+from tlx.data.inputs import Spec
+from tlx.data.items import LazyInputs, Pool
+from tlx.data.splits import Sample, Split, Splits
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -23,6 +28,84 @@ RESAMPLING = {
     "hamming": Image.Resampling.HAMMING,
     "random": Image.Resampling.BILINEAR,  # as timm evaluates networks trained with either
 }
+
+
+KINDS = ("geometry", "sample", "tensor")
+"""Of augmentations, in the order in which they act."""
+
+
+@final
+@dataclass(frozen=True)
+class ImageInputs:
+    """Images as tensors; see the protocol Inputs.
+
+    Attributes:
+        label_changing: names of augmentations that change this data's labels (`horizontal_flip`).
+    """
+
+    label_changing: frozenset[str] = frozenset()
+
+    @property
+    def modality(self) -> str:
+        """See Inputs."""
+        return ImageSpec.modality
+
+    def learn(self, spec: ImageSpec, corpus: Callable[[], Iterable[Any]]) -> ImageSpec:
+        """See Inputs."""
+        return spec
+
+    def fit(self, spec: ImageSpec, splits: Splits) -> Splits:
+        """See Inputs."""
+        return splits
+
+    def encoder(
+        self, spec: Spec, augmentations: Sequence[Augmentation], *, train: bool
+    ) -> "ImageEncoder":
+        """See `image_encoder`."""
+        changing = self.label_changing
+        return image_encoder(spec, augmentations, train=train, label_changing=changing)
+
+    @staticmethod  # depends on nothing of the data, which stored activations are known by
+    def collate(spec: ImageSpec, inputs: Sequence[Tensor]) -> Tensor:
+        """Stacks them."""
+        return torch.stack(list(inputs))
+
+    def padding(self, spec: ImageSpec) -> None:
+        """None: all have one size."""
+
+    def example(self, spec: ImageSpec, *, items: int, device: torch.device) -> Tensor:
+        """Zeros [N, C, H, W]."""
+        return torch.zeros(items, *spec.size, device=device)
+
+    def read(
+        self, spec: ImageSpec, given: Iterable[Any], *, dataset: Mapping[str, Any], folder: Path
+    ) -> Split:
+        """Files, folders of them and tables of paths."""
+        from tlx.data.images.given import images
+
+        paths = images(given, dataset)
+        load = partial(_load, paths)
+        inputs = LazyInputs(load, range(len(paths)), lambda place: "")
+        return Pool([str(path) for path in paths], [None] * len(paths), [""] * len(paths), inputs)
+
+    def shown(self, raw: Image.Image) -> Image.Image:
+        """The image itself."""
+        return raw
+
+    def columns(self, raw: Image.Image) -> Mapping[str, str]:
+        """None."""
+        return {}
+
+    def corpus(self, split: Split) -> Iterable[Any]:
+        """None."""
+        return ()
+
+
+IMAGES = ImageInputs()
+
+
+def _load(paths: Sequence[Path], place: int) -> Image.Image:
+    return load_image(paths[place])
 
 
 @final
@@ -68,16 +151,11 @@ class ImageEncoder:
         return vars(self)
 
 
-def collate(inputs: Sequence[Tensor]) -> Tensor:
-    """Stacks them."""
-    return torch.stack(list(inputs))
-
-
 def image_encoder(
-    spec: Mapping[str, Any],
+    spec: Spec,
     augmentations: Sequence[Augmentation],
-    train: bool,
     *,
+    train: bool,
     label_changing: frozenset[str] = frozenset(),
 ) -> ImageEncoder:
     """The function from raw to encoded samples for a backbone's input.
@@ -86,7 +164,7 @@ def image_encoder(
     as timm does. Order: geometry, sample, normalise, tensor.
 
     Args:
-        spec: the backbone's `input_spec`.
+        spec: what the network reads.
         augmentations: applied in training only.
         train: whether this is for training.
         label_changing: augmentations that change this data's labels.
@@ -94,26 +172,31 @@ def image_encoder(
     Raises:
         ValueError: the backbone takes no images, or two augmentations replace the geometry.
     """
-    if spec.get("kind") != "image":
-        raise ValueError(f"this data holds images, the backbone takes {spec.get('kind')!r}")
-    channels, height, width = spec["size"]
+    if not isinstance(spec, ImageSpec):
+        raise ValueError(f"this data holds images, the backbone takes {spec.modality!r}")
+    channels, height, width = spec.size
     modes = {1: "L", 3: "RGB"}
     if channels not in modes:
         raise ValueError(f"backbone.in_chans={channels}; images have 3 (RGB) or 1 (grey)")
+    if others := [a for a in augmentations if a.kind not in (*KINDS, *IN_STEP)]:
+        raise ValueError(
+            f"augmentation.{others[0].name} is none of images (kind {others[0].kind!r}); leave it "
+            "out"
+        )
     used = tuple(augmentations) if train else ()
     geometries = [a for a in used if a.kind == "geometry"]
     if len(geometries) > 1:
         names = ", ".join(a.name for a in geometries)
         raise ValueError(f"augmentation: {names} each replace how images are cropped; keep one")
     size = (height, width)
-    interpolation = RESAMPLING[spec["interpolation"]]
+    interpolation = RESAMPLING[spec.interpolation]
     fit: Callable[[Image.Image], Image.Image] = Centre(
-        size, interpolation, spec["crop_pct"], spec.get("crop_mode") or "center", _fill(spec)
+        size, interpolation, spec.crop_pct, spec.crop_mode, _fill(spec)
     )
     if geometries:
         fit = geometries[0].make(size, interpolation, label_changing)
-    std = torch.tensor(spec["std"], dtype=torch.float32).view(-1, 1, 1)
-    mean = torch.tensor(spec["mean"], dtype=torch.float32).view(-1, 1, 1)
+    std = torch.tensor(spec.std, dtype=torch.float32).view(-1, 1, 1)
+    mean = torch.tensor(spec.mean, dtype=torch.float32).view(-1, 1, 1)
     return ImageEncoder(
         fit=fit,
         mode=modes[channels],
@@ -125,8 +208,8 @@ def image_encoder(
     )
 
 
-def _fill(spec: Mapping[str, Any]) -> tuple[int, ...]:
-    return tuple(round(255 * value) for value in spec["mean"])
+def _fill(spec: ImageSpec) -> tuple[int, ...]:
+    return tuple(round(255 * value) for value in spec.mean)
 
 
 @final

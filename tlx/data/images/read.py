@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from tlx.data.splits import Unreadable
+
 EXTENSIONS = frozenset(
     {
         *(".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
@@ -43,7 +45,7 @@ TURNS = {
 }
 
 
-class BadImage(ValueError):
+class BadImage(Unreadable):
     """A file that is no image, or one that cannot be read rightly; the message says why."""
 
 

@@ -8,6 +8,7 @@ from tlx.data.images.scan import OnBadFile
 from tlx.data.splits import Splits
 from tlx.data.tables.table_source import Kind, OnAlike, Quoting, TableForm, TableFormat, from_paths
 
+MODALITY = "image"
 PATHS = {"path": "file", "root": "folder"}
 
 

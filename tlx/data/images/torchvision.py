@@ -18,6 +18,7 @@ from tlx.data.images.read import to_rgb
 from tlx.data.split_names import TORCHVISION
 from tlx.data.splits import Labels, Splits
 
+MODALITY = "image"
 PATHS = {"root": "folder of downloads", "name": "word", "kwargs": "word"}
 
 SETS = (

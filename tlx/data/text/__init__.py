@@ -1,1 +1,4 @@
 """Texts: sources, tokens, windows, augmentation."""
+
+MODALITY = "text"
+NOUN = ("a text", "texts")

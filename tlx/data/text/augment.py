@@ -3,15 +3,16 @@
 They draw from torch's global generator, which the loader seeds, and change no length.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
 from tlx.data.augment import Augmentation
+from tlx.data.text.spec import TextSpec
 from tlx.data.text.tokenise import special_ids
 
 MODALITY = "text"
@@ -104,14 +105,14 @@ def _of_tokens(name: str, change: Callable[..., Tensor], value: Filler | None) -
 
 
 def _filling(
-    spec: Mapping[str, Any], *, change: Callable[..., Tensor], name: str, value: Filler | None
+    spec: TextSpec, *, change: Callable[..., Tensor], name: str, value: Filler | None
 ) -> Change:
     """A change that puts a special token in the place of others.
 
     Raises:
         ValueError: the tokenizer does not have it.
     """
-    has = {filler: spec.get(f"{filler}_id") for filler in FILLERS}
+    has = {filler: getattr(spec, f"{filler}_id") for filler in FILLERS}
     there = [filler for filler in FILLERS if has[filler] is not None]
     chosen = value or next(iter(there), None)
     if chosen not in there:
@@ -119,7 +120,7 @@ def _filling(
             f"augmentation.{name}.value={value}: the backbone's tokenizer has "
             f"{', '.join(there) or 'none of mask, unknown, pad'}"
         )
-    special = torch.tensor(special_ids(spec["tokenizer"]))
+    special = torch.tensor(special_ids(spec.tokenizer))
     return Change(partial(change, fill=has[chosen]), special)
 
 
@@ -138,18 +139,18 @@ def _cutoff(ids_F: Tensor, *, share: float, p: float, fill: int) -> Tensor:
     return changed_F
 
 
-def _swapping(spec: Mapping[str, Any], *, swaps: int) -> "Swap":
+def _swapping(spec: TextSpec, *, swaps: int) -> "Swap":
     """The swaps for a network.
 
     Raises:
         ValueError: what is asked of a token depends on its place.
     """
-    if spec.get("unit", "pooled") != "pooled":
+    if spec.unit != "pooled":
         raise ValueError(
-            f"augmentation.word_swap moves tokens, and the task reads one vector a {spec['unit']}: "
+            f"augmentation.word_swap moves tokens, and the task reads one vector a {spec.unit}: "
             "leave it out"
         )
-    return Swap(swaps, torch.tensor(special_ids(spec["tokenizer"])))
+    return Swap(swaps, torch.tensor(special_ids(spec.tokenizer)))
 
 
 @final

@@ -9,7 +9,7 @@ from tlx.data.draw import Draw
 from tlx.data.items import Medium, Pool
 from tlx.data.listed import Listed
 from tlx.data.splits import Labels, Splits
-from tlx.data.text.texts import TEXTS, from_texts, text_pool
+from tlx.data.text.texts import MEDIUM, from_texts, text_pool
 
 
 @final
@@ -26,7 +26,7 @@ class TextFiles:
     encoding: str
     on_empty: OnEmpty = "error"
     length_buckets: bool = True
-    medium: Medium = TEXTS
+    medium: Medium = MEDIUM
 
     def read(self, listed: Mapping[str, Listed]) -> tuple[dict[str, Pool], dict[str, Any]]:
         """The texts, one a file; what is in another encoding, or empty, is told all at once."""

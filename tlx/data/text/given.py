@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tlx.base import sealed
 from tlx.data.decoding import decoded, lines_of, refuse_empty
 from tlx.data.listed import refuse_lines
 from tlx.data.tables.given import (
@@ -185,6 +186,14 @@ class FileReader:
         """One text, parted into words where the network reads words."""
         text = text.strip()
         return Given(place, parted(text, self.known, place=place) if self.words else text)
+
+
+def words_of(folder: Path) -> list[str]:
+    """Words of a run's data, as its predictions have them; none where they were deleted."""
+    place = folder / "predictions" / "test.conll"
+    sealed.check(place)
+    held = columns.read(place, Format(separator="blank"))
+    return [word for sentence in held.sentences for word in sentence.words]
 
 
 def parted(text: str, known: Sequence[str], *, place: str = "the text") -> list[str]:

@@ -4,18 +4,23 @@ Shapes: N items, T tokens, W words.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tlx.data.augment import Augmentation
-from tlx.data.splits import Sample, Split, Splits
+from tlx.data.inputs import Spec
+from tlx.data.items import Pool
+from tlx.data.splits import Padding, Sample, Split, Splits, raw_of
 from tlx.data.text import token_files
 from tlx.data.text.masking import Masking
+from tlx.data.text.spec import TextSpec
 from tlx.data.text.tokenise import Tokens, tells_all, tokenised
 from tlx.data.text.windows import Windows, windows
 from tlx.methods.spelling import learn
@@ -23,79 +28,163 @@ from tlx.methods.spelling import learn
 LOG = logging.getLogger(__name__)
 
 
-def prepare(splits: Splits, spec: Mapping[str, Any], *, buckets: bool = True) -> Splits:
-    """The same splits, tokenised for a backbone; results are kept on disk for the next time.
+LONGEST_EXCERPT = 300
+"""Characters of a text that show it in a line; the data has the whole of it."""
 
-    Args:
-        splits: of texts: strings, pairs of strings, or lists of words.
-        spec: the backbone's `input_spec`, with what the task adds.
+
+@final
+@dataclass(frozen=True)
+class TextInputs:
+    """Texts, pairs of texts, or lists of words as token ids; see the protocol Inputs.
+
+    Attributes:
         buckets: whether training batches are made of texts of like length.
-
-    Raises:
-        ValueError: the task reads something that these texts have not.
     """
-    kind = splits.labels.kind
-    spec = with_spelling(spec, splits.texts)
-    wanted = {"tags": "word", "text": "token"}.get(kind, "pooled")
-    if spec["unit"] != wanted:
-        raise ValueError(
-            f"the data has labels of kind {kind!r}, and the task reads one vector a "
-            f"{spec['unit']}; choose another task (tlx list task)"
+
+    buckets: bool = True
+
+    @property
+    def modality(self) -> str:
+        """See Inputs."""
+        return TextSpec.modality
+
+    def learn(self, spec: TextSpec, corpus: Callable[[], Iterable[str]]) -> TextSpec:
+        """The spec of a language model with what unknown words cost; others' as they are."""
+        if spec.objective != "causal" or spec.spelling or tells_all(spec.tokenizer):
+            return spec
+        return replace(spec, spelling=learn(corpus()))
+
+    def fit(self, spec: TextSpec, splits: Splits) -> Splits:
+        """The same splits, tokenised; results are kept on disk for the next time.
+
+        Raises:
+            ValueError: the task reads something that these texts have not.
+        """
+        kind = splits.labels.kind
+        spec = self.learn(spec, partial(self.corpus, splits.train))
+        wanted = {"tags": "word", "text": "token"}.get(kind, "pooled")
+        if spec.unit != wanted:
+            raise ValueError(
+                f"the data has labels of kind {kind!r}, and the task reads one vector a "
+                f"{spec.unit}; choose another task (tlx list task)"
+            )
+        fitted = {
+            name: _ready(split, spec, evaluated=name != "train")
+            for name, split in splits.named.items()
+        }
+        counts = {name: split.tokens.counts(spec) for name, split in fitted.items()}
+        _warn(counts, spec)
+        train, val, test = (fitted.pop(name) for name in ("train", "val", "test"))
+        notes = {**splits.notes, "tokens": counts}
+        return replace(splits, train=train, val=val, test=test, extra=fitted, notes=notes)
+
+    def encoder(
+        self, spec: Spec, augmentations: Sequence[Augmentation], *, train: bool
+    ) -> "TextEncoder":
+        """The function from tokenised to encoded samples.
+
+        Raises:
+            ValueError: the backbone takes no texts, or an augmentation is none of texts.
+        """
+        if not isinstance(spec, TextSpec):
+            raise ValueError(f"this data holds texts, the backbone takes {spec.modality!r}")
+        if others := [each for each in augmentations if each.kind != "tokens"]:
+            raise ValueError(
+                f"augmentation.{others[0].name} is none of texts (kind {others[0].kind!r}); leave "
+                "it out"
+            )
+        masking = Masking.of(spec, random=train) if spec.objective == "masked" else None
+        changes = tuple(each.make(spec) for each in augmentations) if train else ()
+        draws = masking is not None and masking.random
+        draws |= train and any(not each.deterministic for each in augmentations)
+        return TextEncoder(changes, masking, spec, draws)
+
+    @staticmethod
+    def collate(spec: TextSpec, inputs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The inputs of a batch, padded to its longest text."""
+        return collate(inputs, pad_id=spec.pad_id, left=spec.left)
+
+    def padding(self, spec: TextSpec) -> Padding:
+        """By tokens."""
+        return Padding(
+            lengths=_lengths,
+            pad=partial(at_length, left=spec.left),
+            mask=_mask,
+            left=spec.left,
+            buckets=self.buckets,
         )
-    named = {"train": splits.train, "val": splits.val, "test": splits.test, **splits.extra}
-    made = {name: _ready(split, spec, evaluated=name != "train") for name, split in named.items()}
-    counts = {name: split.tokens.counts(spec) for name, split in made.items()}
-    _warn(counts, spec)
-    rest = {name: split for name, split in made.items() if name not in ("train", "val", "test")}
-    return replace(
-        splits,
-        train=made["train"],
-        val=made["val"],
-        test=made["test"],
-        extra=rest,
-        prepare=None,
-        collate=partial(collate, pad_id=spec["pad_id"], left=spec["padding_side"] == "left"),
-        bucketed=buckets,
-        notes={**splits.notes, "tokens": counts},
-    )
+
+    def example(self, spec: TextSpec, *, items: int, device: torch.device) -> dict[str, Tensor]:
+        """Texts of four tokens of id 0."""
+        ids = torch.zeros(items, 4, dtype=torch.long, device=device)
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        inputs = {"input_ids": ids, "attention_mask": mask, "words": ids[:, :1]}
+        return {**inputs, "token_type_ids": ids} if spec.type_ids else inputs
+
+    def read(
+        self, spec: TextSpec, given: Iterable[Any], *, dataset: Mapping[str, Any], folder: Path
+    ) -> "Tokenised":
+        """Files, folders and tables of texts; what names no file is a text itself."""
+        from tlx.data.text import given as texts
+
+        words = spec.unit == "word"
+        known = texts.words_of(folder) if words else ()
+        found = texts.texts(given, dataset, words=words, known=known)
+        contents = [each.content for each in found]
+        nothing = [None] * len(found)
+        raw = Pool([each.place for each in found], nothing, [""] * len(found), contents)
+        tokens = tokenised(contents, spec)
+        _warn({"those given": tokens.counts(spec)}, spec)
+        return Tokenised(raw=raw, tokens=tokens)
+
+    def shown(self, raw: Any) -> str:
+        """The beginning of a text."""
+        return excerpt(raw)
+
+    def columns(self, raw: Any) -> Mapping[str, str]:
+        """A text: words with blanks between, of a pair both."""
+        if isinstance(raw, tuple):
+            return {"text": raw[0], "pair": raw[1]}
+        return {"text": raw if isinstance(raw, str) else " ".join(raw)}
+
+    def corpus(self, split: Split) -> Iterator[str]:
+        """Texts as strings: pairs one after the other, words joined by blanks."""
+        for text in _inputs(split):
+            if isinstance(text, str):
+                yield text
+            elif isinstance(text, tuple):
+                yield from text
+            else:
+                yield " ".join(text)
 
 
-def with_spelling(
-    spec: Mapping[str, Any], texts: Callable[[], Iterable[str]] | None
-) -> Mapping[str, Any]:
-    """The spec of a language model, with what unknown words cost, learnt from training texts.
+TEXTS = TextInputs()
 
-    Args:
-        spec: the backbone's `input_spec`, with what the task adds.
-        texts: of training; None: they are not at hand.
+
+def excerpt(text: str | Sequence[str]) -> str:
+    """The beginning of a text, or of each of several, of `LONGEST_EXCERPT` characters in all.
+
+    >>> excerpt("short"), excerpt(("one", "other")), len(excerpt("x" * 1000))
+    ('short', 'one ‖ other', 300)
     """
-    charged = spec.get("objective") == "causal" and not spec.get("spelling")
-    if not charged or texts is None or tells_all(spec["tokenizer"]):
-        return spec
-    return {**spec, "spelling": learn(texts())}
+    parts = [text] if isinstance(text, str) else list(text)
+    room = LONGEST_EXCERPT // max(len(parts), 1)
+    cut = [part if len(part) <= room else f"{part[: room - 1]}…" for part in parts]
+    return " ‖ ".join(cut)
 
 
-def encoded(
-    split: Split, spec: Mapping[str, Any]
-) -> tuple[list[Sample], Callable[[Sequence[Any]], Any]]:
-    """Samples of a split whose inputs a network reads, and how those of a batch are made of them.
-
-    Args:
-        split: of texts.
-        spec: the backbone's `input_spec`, with what the task adds.
-    """
-    made = Tokenised(raw=split, tokens=tokenised(_inputs(split), spec))
-    _warn({"those given": made.tokens.counts(spec)}, spec)
-    encode = encoder(spec, [], False)
-    left = spec["padding_side"] == "left"
-    return [encode(made[index]) for index in range(len(made))], partial(
-        collate, pad_id=spec["pad_id"], left=left
-    )
+def _lengths(split: Any) -> Sequence[int]:
+    lengths: Sequence[int] = split.lengths
+    return lengths
 
 
-def _ready(split: Split, spec: Mapping[str, Any], *, evaluated: bool) -> "Tokenised | WindowedText":
+def _mask(inputs: Mapping[str, Tensor]) -> Tensor:
+    return inputs["attention_mask"]
+
+
+def _ready(split: Split, spec: TextSpec, *, evaluated: bool) -> "Tokenised | WindowedText":
     tokens = token_files.kept(split, spec, make=lambda: tokenised(_inputs(split), spec))
-    if spec["unit"] != "token":
+    if spec.unit != "token":
         return Tokenised(raw=split, tokens=tokens)
     cut = windows(tokens, spec, evaluated=evaluated)
     if not len(cut) and len(split):
@@ -106,16 +195,17 @@ def _ready(split: Split, spec: Mapping[str, Any], *, evaluated: bool) -> "Tokeni
 
 
 def _inputs(split: Split) -> list[Any]:
-    return [split[index]["input"] for index in range(len(split))]
+    raw = raw_of(split)
+    return [raw[index]["input"] for index in range(len(raw))]
 
 
-def _warn(counts: Mapping[str, Mapping[str, int]], spec: Mapping[str, Any]) -> None:
+def _warn(counts: Mapping[str, Mapping[str, int]], spec: TextSpec) -> None:
     cut = {name: each["truncated"] for name, each in counts.items() if each["truncated"]}
     if cut:
         shown = ", ".join(f"{count} of {name}" for name, count in cut.items())
         LOG.warning(
             "texts longer than backbone.max_length=%d tokens lose their ends: %s",
-            spec["max_length"],
+            spec.max_length,
             shown,
         )
 
@@ -212,31 +302,6 @@ class WindowedText:
 # -- encoding ---------------------------------------------------------------------------------
 
 
-def encoder(
-    spec: Mapping[str, Any], augmentations: Sequence[Augmentation], train: bool
-) -> "TextEncoder":
-    """The function from tokenised to encoded samples.
-
-    Args:
-        spec: the backbone's `input_spec`, with what the task adds.
-        augmentations: of kind `tokens`, applied in training only.
-        train: whether this is for training.
-
-    Raises:
-        ValueError: the backbone takes no texts, or an augmentation is none of texts.
-    """
-    if spec.get("kind") != "text":
-        raise ValueError(f"this data holds texts, the backbone takes {spec.get('kind')!r}")
-    wrong = [each.name for each in augmentations if each.kind != "tokens"]
-    if wrong:
-        raise ValueError(f"augmentation.{wrong[0]} is for images, and the data is texts")
-    masking = Masking.of(spec, random=train) if spec.get("objective") == "masked" else None
-    changes = tuple(each.make(spec) for each in augmentations) if train else ()
-    draws = masking is not None and masking.random
-    draws |= train and any(not each.deterministic for each in augmentations)
-    return TextEncoder(changes, masking, dict(spec), draws)
-
-
 @final
 @dataclass(frozen=True)
 class TextEncoder:
@@ -251,7 +316,7 @@ class TextEncoder:
 
     changes: tuple[Callable[[Tensor], Tensor], ...]
     masking: Masking | None
-    spec: Mapping[str, Any]
+    spec: TextSpec
     random: bool
 
     def __call__(self, sample: Sample) -> Sample:
@@ -266,7 +331,7 @@ class TextEncoder:
 
     def facts(self) -> Mapping[str, Any]:
         """All of its parts; its samples' tokens follow from the texts and the spec."""
-        return vars(self)
+        return {**vars(self), "spec": self.spec.plain()}
 
 
 def collate(
@@ -292,6 +357,17 @@ def collate(
             short = torch.tensor([longest - len(each) for each in ids])
             words = torch.where(words >= 0, words + short[:, None], words)
         made["words"] = words
+    return made
+
+
+def at_length(inputs: Mapping[str, Tensor], length: int, *, left: bool) -> dict[str, Tensor]:
+    """The inputs of a batch, with masked tokens added, or cut off, at the side of padding."""
+    more = length - inputs["attention_mask"].shape[1]
+    ends = (more, 0) if left else (0, more)
+    made = {name: pad(value, ends) for name, value in inputs.items() if name != "words"}
+    if "words" in inputs:
+        words = inputs["words"] + (more if left else 0)
+        made["words"] = torch.where(inputs["words"] < 0, -1, words).clamp(max=length - 1)
     return made
 
 

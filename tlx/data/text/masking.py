@@ -1,13 +1,13 @@
 """Hiding tokens from a masked language model. Shapes: T tokens."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from tlx.data.splits import IGNORED
+from tlx.data.text.spec import TextSpec
 from tlx.data.text.tokenise import special_ids
 from tlx.methods.order import sample_seed
 
@@ -37,19 +37,19 @@ class Masking:
     random: bool
 
     @classmethod
-    def of(cls, spec: Mapping[str, Any], *, random: bool) -> "Masking":
-        """As an input spec wishes.
+    def of(cls, spec: TextSpec, *, random: bool) -> "Masking":
+        """As a spec wishes.
 
         Raises:
             ValueError: the tokenizer has nothing to hide tokens with.
         """
-        if spec.get("mask_id") is None:
+        if spec.mask_id is None:
             raise ValueError(
                 "the backbone's tokenizer has no mask token; choose task=language_modeling, or a "
                 "backbone of BERT's kind"
             )
-        special = torch.tensor(special_ids(spec["tokenizer"]))
-        return cls(spec["mask_rate"], spec["mask_id"], spec["vocabulary"], special, random)
+        special = torch.tensor(special_ids(spec.tokenizer))
+        return cls(spec.mask_rate, spec.mask_id, spec.vocabulary, special, random)
 
     def __call__(self, ids_T: Tensor, name: str) -> tuple[Tensor, Tensor]:
         """Ids with tokens hidden, and labels: the hidden ones, -100 elsewhere."""

@@ -2,25 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tlx.data.divide import divide
 from tlx.data.draw import Draw
 from tlx.data.items import Medium, Pool
-from tlx.data.splits import Labels, Split, Splits
-from tlx.data.text import inputs as tokens
+from tlx.data.splits import Labels, Splits
+from tlx.data.text.inputs import TextInputs
 from tlx.data.text.near import near_texts
 
 Text = str | tuple[str, str] | list[str]
 """A text, a pair of texts, or the words of one."""
 
-LONGEST_EXCERPT = 300
-"""Characters of a text that show it in a line; the data has the whole of it."""
-
-TEXTS = Medium("text", "a text", near_texts, "but for case, blanks and punctuation")
+MEDIUM = Medium("text", "a text", near_texts, "but for case, blanks and punctuation")
 
 
 def text_pool(ids: Sequence[str], inputs: Sequence[Text], targets: Sequence[Any]) -> Pool:
@@ -59,39 +54,12 @@ def from_texts(
     Raises:
         ValueError: a split is empty, targets do not fit the labels, or there are too few texts.
     """
-    made = divide(
+    return divide(
         pools,
         labels,
         draw=draw,
-        medium=TEXTS,
-        encoder=tokens.encoder,
-        collate=partial(tokens.collate, pad_id=0, left=False),
+        medium=MEDIUM,
+        inputs=TextInputs(length_buckets),
         notes=notes,
         source=source,
     )
-    made = replace(made, texts=partial(_plain, made.train), shown=excerpt)
-    return replace(made, prepare=partial(tokens.prepare, made, buckets=length_buckets))
-
-
-def excerpt(text: Text) -> str:
-    """The beginning of a text, or of each of several, of `LONGEST_EXCERPT` characters in all.
-
-    >>> excerpt("short"), excerpt(("one", "other")), len(excerpt("x" * 1000))
-    ('short', 'one ‖ other', 300)
-    """
-    parts = [text] if isinstance(text, str) else list(text)
-    room = LONGEST_EXCERPT // max(len(parts), 1)
-    cut = [part if len(part) <= room else f"{part[: room - 1]}…" for part in parts]
-    return " ‖ ".join(cut)
-
-
-def _plain(train: Split) -> Iterator[str]:
-    """Texts as strings: pairs one after the other, words joined by blanks."""
-    for index in range(len(train)):
-        text = train[index]["input"]
-        if isinstance(text, str):
-            yield text
-        elif isinstance(text, tuple):
-            yield from text
-        else:
-            yield " ".join(text)

@@ -4,9 +4,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import tokenizers
 from safetensors import SafetensorError, safe_open
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from tlx.base import durable
 from tlx.data.splits import Split
+from tlx.data.text.spec import TextSpec
 from tlx.data.text.tokenise import Ragged, Tokens
 
 LOG = logging.getLogger(__name__)
@@ -23,24 +23,24 @@ VERSION = 2
 FEW = 20_000
 """Tokens are not worth a file where there are fewer."""
 READ = ("max_length", "type_ids", "unit", "unknown_id", "eos_id")
-"""Keys of an input spec, beside the tokenizer, that tokens depend on."""
+"""Fields of a spec, beside the tokenizer, that tokens depend on."""
 
 
-def kept(split: Split, spec: Mapping[str, Any], *, make: Callable[[], Tokens]) -> Tokens:
+def kept(split: Split, spec: TextSpec, *, make: Callable[[], Tokens]) -> Tokens:
     """The tokens of a split, from disk where they are there already, and else made and kept.
 
     Args:
         split: of texts, with `keys`: hashes of its items' texts.
-        spec: the backbone's `input_spec`.
+        spec: what the network reads.
         make: tokenises.
     """
     keys = getattr(split, "keys", ())
     if len(keys) != len(split) or not all(keys):
         return make()
     library = tokenizers.__version__
-    head = [VERSION, library, spec["tokenizer"], *(spec.get(key) for key in READ)]
-    if spec.get("spelling"):
-        head.append(spec["spelling"])
+    head = [VERSION, library, spec.tokenizer, *(getattr(spec, name) for name in READ)]
+    if spec.spelling:
+        head.append(spec.spelling)
     digest = hashlib.sha256(json.dumps(head).encode())
     for key in keys:
         digest.update(key.encode() + b"\n")

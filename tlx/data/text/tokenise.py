@@ -12,6 +12,7 @@ import torch
 from tokenizers import Encoding, Tokenizer, pre_tokenizers
 from torch import Tensor
 
+from tlx.data.text.spec import TextSpec
 from tlx.methods.spelling import Spelling
 
 AT_ONCE = 2000
@@ -108,10 +109,10 @@ class Tokens:
         """The parts of one text, int64."""
         return {name: part.of(index).long() for name, part in self.parts.items()}
 
-    def counts(self, spec: Mapping[str, Any]) -> dict[str, int]:
+    def counts(self, spec: TextSpec) -> dict[str, int]:
         """Tokens, unknown ones, and texts that lost their end."""
         ids = self.parts["input_ids"].values
-        unknown = spec.get("unknown_id")
+        unknown = spec.unknown_id
         return {
             "tokens": len(ids),
             "unknown": 0 if unknown is None else int((ids == unknown).sum()),
@@ -119,43 +120,42 @@ class Tokens:
         }
 
 
-def tokenised(inputs: Sequence[Any], spec: Mapping[str, Any]) -> Tokens:
+def tokenised(inputs: Sequence[Any], spec: TextSpec) -> Tokens:
     """The tokens of texts, pairs of texts, or lists of words.
 
     Args:
         inputs: of a split's items.
-        spec: `tokenizer`, `max_length`, `unit`, `type_ids`; see `Backbone.input_spec`. Language
-            models read whole texts: no token is put around them, and none is cut off. `spelling`
-            of these: counts of characters, by which what a token does not tell is charged.
+        spec: what the network reads. Language models read whole texts: no token is put around
+            them, and none is cut off.
 
     Raises:
         ValueError: `max_length` leaves no room for a text.
     """
-    tokenizer = Tokenizer.from_str(spec["tokenizer"])
+    tokenizer = Tokenizer.from_str(spec.tokenizer)
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    whole = spec["unit"] == "token"
+    whole = spec.unit == "token"
     if not whole:
         pair = bool(inputs) and isinstance(inputs[0], tuple)
         room = tokenizer.num_special_tokens_to_add(pair)
-        if spec["max_length"] <= room:
+        if spec.max_length <= room:
             raise ValueError(
-                f"backbone.max_length={spec['max_length']} is no more than the {room} tokens that "
+                f"backbone.max_length={spec.max_length} is no more than the {room} tokens that "
                 "the tokenizer puts around a text; raise it"
             )
-        tokenizer.enable_truncation(spec["max_length"])
+        tokenizer.enable_truncation(spec.max_length)
     rows: dict[str, Rows] = {"input_ids": Rows()}
     truncated = 0
-    spelling = Spelling(spec["spelling"]) if spec.get("spelling") else None
-    unknown = _unknown(spec["tokenizer"]) if spelling else (None, "")
-    filler = next((spec[k] for k in ("unknown_id", "eos_id") if spec.get(k) is not None), 0)
+    spelling = Spelling(spec.spelling) if spec.spelling else None
+    unknown = _unknown(spec.tokenizer) if spelling else (None, "")
+    filler = next((i for i in (spec.unknown_id, spec.eos_id) if i is not None), 0)
     for item, encoding in _encodings(tokenizer, inputs, spec):
         truncated += bool(encoding.overflowing)
         ids = encoding.ids or ([] if whole else [filler])
         rows["input_ids"].add(ids)
-        if spec["type_ids"]:
+        if spec.type_ids:
             rows.setdefault("token_type_ids", Rows()).add(encoding.type_ids or [0] * len(ids))
-        if spec["unit"] == "word":
+        if spec.unit == "word":
             rows.setdefault("words", Rows()).add(_first_tokens(encoding, len(item)))
         if whole:
             characters, starts = _extents(item, encoding)
@@ -236,15 +236,15 @@ def _cost(words: Sequence[str], spelling: Spelling) -> int:
 
 
 def _encodings(
-    tokenizer: Tokenizer, inputs: Sequence[Any], spec: Mapping[str, Any]
+    tokenizer: Tokenizer, inputs: Sequence[Any], spec: TextSpec
 ) -> Iterator[tuple[Any, Encoding]]:
-    words = spec["unit"] == "word"
-    spaced = words and "ByteLevel" in json.dumps(json.loads(spec["tokenizer"])["pre_tokenizer"])
+    words = spec.unit == "word"
+    spaced = words and "ByteLevel" in json.dumps(json.loads(spec.tokenizer)["pre_tokenizer"])
     for start in range(0, len(inputs), AT_ONCE):
         part = inputs[start : start + AT_ONCE]
         given = [_spaced(row) for row in part] if spaced else part
         found = tokenizer.encode_batch(
-            list(given), is_pretokenized=words, add_special_tokens=spec["unit"] != "token"
+            list(given), is_pretokenized=words, add_special_tokens=spec.unit != "token"
         )
         yield from zip(part, found, strict=True)
 

@@ -4,7 +4,7 @@ A window never reaches into another text: nothing of one text predicts another.
 Shapes: T tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tlx.data.splits import IGNORED
+from tlx.data.text.spec import TextSpec
 from tlx.data.text.tokenise import SPELLED_UNIT, Tokens, around
 
 
@@ -99,7 +100,7 @@ def _inputs(ids: Tensor, tokens: Tokens) -> dict[str, Tensor]:
     return {"input_ids": ids}
 
 
-def windows(tokens: Tokens, spec: Mapping[str, Any], *, evaluated: bool) -> Windows:
+def windows(tokens: Tokens, spec: TextSpec, *, evaluated: bool) -> Windows:
     """Cuts texts into windows.
 
     Causal models read `block` tokens, and predict each one's successor. Where the tokenizer puts
@@ -111,17 +112,16 @@ def windows(tokens: Tokens, spec: Mapping[str, Any], *, evaluated: bool) -> Wind
 
     Args:
         tokens: of the texts.
-        spec: `objective`, `block`, `stride`, `eos_id`, `tokenizer`, `max_length`; `begins`: whether
-            texts begin as the tokenizer has it, which they did not in runs before 0.2.0.
+        spec: what the network reads.
         evaluated: whether windows overlap.
 
     Raises:
         ValueError: a block is longer than the network can read, or too short for any text.
     """
-    block, causal = spec["block"], spec["objective"] == "causal"
-    if block > spec["max_length"]:
+    block, causal = spec.block, spec.objective == "causal"
+    if block > spec.max_length:
         raise ValueError(
-            f"task.block={block} is more than backbone.max_length={spec['max_length']}; lower it"
+            f"task.block={block} is more than backbone.max_length={spec.max_length}; lower it"
         )
     before, after, each = _ends(spec)
     places, names = [], []
@@ -129,7 +129,7 @@ def windows(tokens: Tokens, spec: Mapping[str, Any], *, evaluated: bool) -> Wind
         # a window at a text's beginning has room for one more: its place is the last one before
         inside = block - len(before) if each else block
         outset = block - max(len(before) - 1, 0)
-        stride = min(spec["stride"], inside) if evaluated else inside
+        stride = min(spec.stride, inside) if evaluated else inside
         more = len(after) - (0 if before else 1)
     else:
         inside = outset = stride = block - len(before) - len(after)
@@ -147,12 +147,12 @@ def windows(tokens: Tokens, spec: Mapping[str, Any], *, evaluated: bool) -> Wind
     return Windows(tokens, places, names, before, after, causal, each)
 
 
-def _ends(spec: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
+def _ends(spec: TextSpec) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
     """What stands before a text and after it, and whether each window begins so."""
-    before, after = around(spec["tokenizer"])
-    if spec["objective"] != "causal" or (before and spec.get("begins", True)):
+    before, after = around(spec.tokenizer)
+    if spec.objective != "causal" or (before and spec.begins):
         return before, after, True
-    end = spec.get("eos_id")
+    end = spec.eos_id
     ends = () if end is None else (int(end),)
     return ends, ends if before else after or ends, False
 

@@ -7,16 +7,10 @@ from torch import Tensor, nn
 from tlx.backbones.backbone import Backbone
 from tlx.backbones.own import wrapped
 from tlx.base.ranges import Range
+from tlx.data.images.spec import ImageSpec
 
 MODALITY = "image"
-READS = {
-    "kind": "image",
-    "size": [1, 16, 16],
-    "mean": [0.2],
-    "std": [0.3],
-    "interpolation": "bilinear",
-    "crop_pct": 1.0,
-}
+READS = ImageSpec(size=(1, 16, 16), mean=(0.2,), std=(0.3,), interpolation="bilinear", crop_pct=1.0)
 
 
 class SmallNet(nn.Module):

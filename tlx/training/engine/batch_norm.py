@@ -4,7 +4,7 @@ A part is what a rank computes at once: the batch over `trainer.accumulate`, dev
 item is enough where a layer still sees several positions of it, and where it takes no statistics.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 from tlx.config.schema import Trainer
+from tlx.data.inputs import Spec
+from tlx.data.splits import inputs_of
 from tlx.methods import freezing
 from tlx.methods.stages import Stage
 from tlx.tasks.task import Network
@@ -24,19 +26,19 @@ def check(
     network: Network,
     stages: Sequence[Stage],
     *,
-    spec: Mapping[str, Any],
+    reads: Spec,
     trainer: Trainer,
     norm_stats: str,
     items: int | None = None,
 ) -> None:
     """Refuses statistics of a single value (a mutator of modes and of what takes gradients).
 
-    Images alone are looked at, whose size is known before there is any data.
+    Items of one shape alone are looked at, which is known before there is any data.
 
     Args:
         network: on the meta device.
         stages: of the run.
-        spec: the backbone's `input_spec`.
+        reads: what the backbone takes.
         trainer: node of the config.
         norm_stats: `frozen.norm_stats`.
         items: of the training split; None: more than a batch.
@@ -51,9 +53,10 @@ def check(
         )
     ranks, parts = trainer.devices * trainer.nodes, trainer.accumulate
     batch = trainer.batch_size if items is None else min(items, trainer.batch_size)
-    if batch // (ranks * parts) != 1 or spec.get("kind") != "image":
+    if batch // (ranks * parts) != 1 or inputs_of(reads).padding(reads) is not None:
         return
-    single = _of_one_value(network, tuple(spec["size"]))
+    one = inputs_of(reads).example(reads, items=1, device=torch.device("meta"))
+    single = _of_one_value(network, one)
     together = batch // parts > 1  # whose statistics are of all ranks
     for stage in stages:
         freezing.apply(network, stage.trains)
@@ -99,8 +102,8 @@ def _layers(network: nn.Module) -> dict[str, _BatchNorm]:
     return {name: m for name, m in network.named_modules() if isinstance(m, _BatchNorm)}
 
 
-def _of_one_value(network: Network, size: Sequence[int]) -> dict[str, nn.Module]:
-    """The backbone's batch norms that see one value a channel of one image.
+def _of_one_value(network: Network, one: Any) -> dict[str, nn.Module]:
+    """The backbone's batch norms that see one value a channel of one item.
 
     A head's own norm is not among them: it passes over the statistics of one item.
     """
@@ -118,7 +121,7 @@ def _of_one_value(network: Network, size: Sequence[int]) -> dict[str, nn.Module]
     network.eval()
     try:
         with torch.no_grad():
-            network.features(torch.empty(1, *size, device="meta"))
+            network.features(one)
     except (RuntimeError, NotImplementedError):
         pass  # a network that cannot be called without weights is told by its first step
     finally:

@@ -3,8 +3,9 @@
 Shapes: N items, D features, C outputs.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from scipy.sparse import csr_array
@@ -21,8 +22,8 @@ from tlx.training.reuse.source import Reuse
 from tlx.training.reuse.sparse import Sparse
 from tlx.training.reuse.transform import Transform
 
-Vectors = Callable[[Iterable[Sequence[int]]], csr_array]
-"""The features of texts, given as token ids; see `Backbone.sparse`."""
+Vectors = Callable[[Iterable[Any]], csr_array]
+"""The features of encoded inputs; see `Backbone.sparse`."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def features(
         course: takes note (it is changed).
         width: D.
         sparse: of a backbone whose features are sparse: nothing is then stored, as they are made
-            of tokens in less time than they are read.
+            in less time than they are read.
         heed: called for each item of sparse features; raises where a signal asked to stop.
 
     Raises:
@@ -104,11 +105,11 @@ def features(
 
 
 def _sparse(reuse: Reuse, course: Course, vectors: Vectors, heed: Callable[[], None]) -> Fixed:
-    """Features made of all items' tokens, in the precision that the config would store them in."""
+    """Features made of all items' inputs, in the precision that the config would store them in."""
     splits, dtype = reuse.splits, reuse.wishes.dtype or torch.float32
 
     def made(split: Split, transform: Transform) -> csr_array:
-        found = vectors(_tokens(reuse.encoded(split, transform), heed))
+        found = vectors(_inputs(reuse.encoded(split, transform), heed))
         found.data = torch.from_numpy(found.data).to(dtype).float().numpy()
         return found
 
@@ -117,11 +118,11 @@ def _sparse(reuse: Reuse, course: Course, vectors: Vectors, heed: Callable[[], N
     return fixed
 
 
-def _tokens(items: Encoded, heed: Callable[[], None]) -> Iterator[Sequence[int]]:
-    """The token ids of each item, as the network would read them."""
+def _inputs(items: Encoded, heed: Callable[[], None]) -> Iterator[Any]:
+    """The input of each item, as the network would read it."""
     for index in range(len(items.split)):
         heed()
-        yield items[index, 0]["input"]["input_ids"].numpy()
+        yield items[index, 0]["input"]
 
 
 def _account(course: Course, computed: int, *, reused: int, saved_s: float) -> None:

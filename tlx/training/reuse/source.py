@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tlx.data.splits import Batch, Split, Splits
+from tlx.data.splits import Batch, Padding, Split, Splits
 from tlx.frozen import cutting
 from tlx.frozen.cut import Cut, NoCut
 from tlx.frozen.store import Store, StoredRows, StoreError
@@ -30,15 +30,13 @@ from tlx.training.reuse.stored import (
     STORED,
     Beside,
     Chosen,
-    Inputs,
+    Decoded,
     Stored,
     by_length,
     lengthened,
-    longer,
     placed,
     read_s_per_byte,
     row_bytes,
-    shorter,
 )
 from tlx.training.reuse.transform import Transform, item_keys
 
@@ -124,7 +122,8 @@ class Reuse:
         loading: Mapping[str, Any],
         batch_size: int,
         reads_inputs: bool = False,
-        padding_side: str = "right",
+        collate: Callable[[Sequence[Any]], Any],
+        padding: Padding | None = None,
         say: Callable[[str], object] = log.info,
     ) -> None:
         """Computes nothing yet.
@@ -139,20 +138,21 @@ class Reuse:
             loading: `workers` and `pin` of loaders.
             batch_size: in which activations are computed.
             reads_inputs: whether something in training needs the inputs themselves.
-            padding_side: on which texts are padded, `right` or `left`.
+            collate: makes the inputs of a batch.
+            padding: of inputs; None: all have one shape.
             say: is told what is done, and why not.
         """
         self.trainer, self.module, self.splits = trainer, module, splits
         self.training, self.evaluation = training, evaluation
         self.wishes, self.loading, self.batch_size = wishes, dict(loading), batch_size
         self.reads_inputs, self.say = reads_inputs, say
-        self._padding_side = padding_side
+        self._collate, self._padding = collate, padding
         self._before: Mapping[str, Any] = {}
         self._computed, self._reused = 0, 0
         self._served: Counter[str] = Counter()
-        self._cut: Cut | Inputs | None = None
+        self._cut: Cut | Decoded | None = None
         self._prefix = ""
-        self._length = 0  # of activations, in tokens, where inputs go beside them
+        self._length = 0  # of activations, in positions, where inputs go beside them
         self._fixed = False  # whether batches must be so long as well
         self.prefix_s = 0.0
         self._targets: dict[int, Tensor] = {}
@@ -252,7 +252,7 @@ class Reuse:
         """Inputs of the first training items, on the device."""
         dataset = self.encoded(self.splits.train, self.training)
         samples = [dataset[index, 0] for index in range(min(count, len(self.splits.train)))]
-        inputs = self.splits.collate([sample["input"] for sample in samples])
+        inputs = self._collate([sample["input"] for sample in samples])
         return placed(inputs, self.trainer.strategy.root_device)
 
     def find(self) -> Cut:
@@ -270,10 +270,9 @@ class Reuse:
             found = cutting.find(self.module.network, inputs)
             length, fixed = 0, False
             if found.needs_inputs:
-                length = self._tokens(found, inputs)
-                side = self._padding_side
-                longest = longer(inputs, length, padding_side=side)
-                others = (shorter(inputs, padding_side=side), longest)
+                padding, length = self._padded(found, inputs)
+                longest = padding.pad(inputs, length)
+                others = (padding.pad(inputs, padding.mask(inputs).shape[1] - 1), longest)
                 if not all(cutting.holds(found, other) for other in others):
                     inputs, fixed = longest, True
                     found = cutting.find(self.module.network, inputs)
@@ -286,18 +285,17 @@ class Reuse:
         self._length, self._fixed = length, fixed
         return found
 
-    def _tokens(self, found: Cut, inputs: Any) -> int:
-        """Tokens of the longest text of all, where activations are of a text's tokens.
+    def _padded(self, found: Cut, inputs: Any) -> tuple[Padding, int]:
+        """How inputs are padded, and the longest of all, where activations are of their positions.
 
         Raises:
             NoCut: they are something else.
         """
-        every = (self.splits.train, self.splits.val, self.splits.test, *self.splits.extra.values())
-        lengths = [getattr(split, "lengths", None) for split in every]
-        mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
-        if mask is None or None in lengths or found.shape[:1] != mask.shape[1:]:
+        padding = self._padding
+        if padding is None or found.shape[:1] != padding.mask(inputs).shape[1:]:
             raise NoCut("what lies above the boundary reads the inputs as well")
-        return max(max(each, default=1) for each in lengths if each is not None)
+        every = self.splits.named.values()
+        return padding, max(max(padding.lengths(split), default=1) for split in every)
 
     def _may_store_inputs(self) -> bool:
         """Whether decoded and resized inputs are the same in each epoch, and few enough."""
@@ -311,7 +309,7 @@ class Reuse:
         inputs = dataset[0, 0]["input"]
         self.prefix_s = time.monotonic() - started
         if isinstance(inputs, Tensor):
-            found = Inputs(tuple(inputs.shape), inputs.dtype)
+            found = Decoded(tuple(inputs.shape), inputs.dtype)
             items = len(self.splits.train) + len(self.splits.val)
             if items * row_bytes(found) <= MOST_INPUT_BYTES:
                 self._cut, self._prefix, self._length = found, "", 0
@@ -458,10 +456,11 @@ class Reuse:
         self, part: Storable, split: Split, transform: Transform, positions: Sequence[Position]
     ) -> Iterator[Tensor]:
         self.say(f"computes {len(positions)} activations at {part.boundary}")
-        pools = by_length(positions, getattr(split, "lengths", None), pool=POOL * self.batch_size)
+        lengths = None if self._padding is None else self._padding.lengths(split)
+        pools = by_length(positions, lengths, pool=POOL * self.batch_size)
         batches = Chosen([positions[p] for pool in pools for p in pool], self.batch_size)
         dataset = self.encoded(split, transform)
-        inputs = iter(loader(dataset, batches, collate=self.splits.collate, **self.loading))
+        inputs = iter(loader(dataset, batches, collate=self._collate, **self.loading))
         started = time.monotonic()
         for pool in pools:
             parts = [
@@ -481,21 +480,19 @@ class Reuse:
 
         with self.precision():
             made = torch.cat([rows for rows, _ in self.module.at_once.outputs(run, batch)])
-        if self._length and part is self._cut:
-            made = lengthened(made, self._length, padding_side=self._padding_side)
+        if self._length and self._padding is not None and part is self._cut:
+            made = lengthened(made, self._length, left=self._padding.left)
         return made
 
     def _loader(
         self, rows: StoredRows, split: Split, batches: StepBatches | EvalBatches, *, views: int = 0
     ) -> "DataLoader[Batch]":
         beside: Beside | None = None
-        if self._length:
+        if self._length and self._padding is not None:
             of = self.training if split is self.splits.train else self.evaluation
             dataset = self.encoded(split, of)
             length = self._length if self._fixed else None
-            beside = Beside(
-                dataset, Collate(self.splits.collate, dataset.targets), self._padding_side, length
-            )
+            beside = Beside(dataset, Collate(self._collate, dataset.targets), self._padding, length)
         targets = None if beside else self.targets(split)
         return DataLoader(
             Stored(rows, targets, views, self._served, beside),

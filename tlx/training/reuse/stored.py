@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from tlx.data.splits import Batch, Sample
+from tlx.data.splits import Batch, Padding, Sample
 from tlx.frozen import nested
 from tlx.frozen.cut import Cut
 from tlx.frozen.store import StoredRows
@@ -29,19 +29,19 @@ STORED = "stored"
 class Beside:
     """The inputs themselves, where what lies above the boundary reads them too, as masks.
 
-    Activations are then of tokens, padded to the longest text of all; a batch takes as many as its
-    own longest has, where the network allows.
+    Activations are then of positions, padded to the longest item of all; a batch takes as many as
+    its own longest has, where the network allows.
 
     Attributes:
         dataset: encoded items.
         collate: of the loader.
-        padding_side: `right` or `left`.
-        length: to which batches are padded; None: to their own longest text.
+        padding: of the inputs.
+        length: to which batches are padded; None: to their own longest item.
     """
 
     dataset: Encoded
     collate: Callable[[list[Sample]], Batch]
-    padding_side: str
+    padding: Padding
     length: int | None = None
 
     def batch(self, positions: Sequence[Position], rows: Tensor) -> Batch:
@@ -49,39 +49,16 @@ class Beside:
         batch = self.collate([self.dataset[position] for position in positions])
         inputs = batch["input"]
         if self.length is not None:
-            inputs = longer(inputs, self.length, padding_side=self.padding_side)
-        tokens = inputs["attention_mask"].shape[1]
-        part = rows[:, -tokens:] if self.padding_side == "left" else rows[:, :tokens]
+            inputs = self.padding.pad(inputs, self.length)
+        length = self.padding.mask(inputs).shape[1]
+        part = rows[:, -length:] if self.padding.left else rows[:, :length]
         return {**batch, "input": {**inputs, STORED: part.contiguous()}}
 
 
-def longer(inputs: Mapping[str, Tensor], length: int, *, padding_side: str) -> dict[str, Tensor]:
-    """Inputs of texts, padded to a length: what is added is masked."""
-    made = {
-        name: lengthened(value, length, padding_side=padding_side)
-        for name, value in inputs.items()
-        if name != "words"
-    }
-    if "words" in inputs:
-        moved = length - inputs["attention_mask"].shape[1] if padding_side == "left" else 0
-        made["words"] = torch.where(inputs["words"] >= 0, inputs["words"] + moved, -1)
-    return made
-
-
-def shorter(inputs: Mapping[str, Tensor], *, padding_side: str) -> dict[str, Tensor]:
-    """Inputs of texts without their outermost token on the side of padding."""
-    part = slice(1, None) if padding_side == "left" else slice(None, -1)
-    made = {name: value[:, part] for name, value in inputs.items() if name != "words"}
-    if "words" in inputs:
-        words = inputs["words"] - int(padding_side == "left")
-        made["words"] = words.clamp(max=made["attention_mask"].shape[1] - 1)
-    return made
-
-
-def lengthened(rows: Tensor, length: int, *, padding_side: str) -> Tensor:
-    """Activations [N, T, ...] of tokens, padded by zeros to a length."""
+def lengthened(rows: Tensor, length: int, *, left: bool) -> Tensor:
+    """Activations [N, T, ...] of positions, padded by zeros to a length."""
     short = length - rows.shape[1]
-    ends = (short, 0) if padding_side == "left" else (0, short)
+    ends = (short, 0) if left else (0, short)
     return functional.pad(rows, (0, 0) * (rows.ndim - 2) + ends)
 
 
@@ -119,7 +96,7 @@ class Stored(Dataset[Any]):
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Decoded:
     """What is stored where the network has no frozen bottom: its inputs, decoded and resized.
 
     Attributes:
@@ -142,7 +119,7 @@ def placed(inputs: Any, device: torch.device) -> Any:
     return nested.mapped(lambda tensor: tensor.to(device), inputs)
 
 
-def row_bytes(found: "Cut | Inputs") -> int:
+def row_bytes(found: "Cut | Decoded") -> int:
     """Bytes of one item's activation."""
     return found.dtype.itemsize * torch.Size(found.shape).numel()
 

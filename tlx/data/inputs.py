@@ -1,0 +1,56 @@
+"""What goes into networks: what a network reads, and who makes it of raw items.
+
+A modality is one `Inputs`, and one `Spec` by which a network says what it reads of that kind.
+Nothing else in tlx needs to know what the items are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, ClassVar, Protocol, Self, TypeVar
+
+
+class Spec(Protocol):
+    """What a network reads: facts alone, in a frozen dataclass that a file of weights can hold.
+
+    Attributes:
+        modality: what the items are, one word.
+        made_by: dotted name of the `Inputs` that make of raw items what this describes.
+    """
+
+    modality: ClassVar[str]
+    made_by: ClassVar[str]
+
+    def plain(self) -> dict[str, Any]:
+        """All of it as JSON data, with the modality as `kind`; `None` may be left out."""
+        ...
+
+    def kept(self, plain: Mapping[str, Any]) -> Self:
+        """The same, as far as a finished run's weights say nothing else in their `plain`."""
+        ...
+
+
+S = TypeVar("S", bound=Any)
+
+
+def plain_of(spec: Any) -> dict[str, Any]:
+    """The fields of a spec that are not None, as JSON data, with its modality as `kind`."""
+    values = {field.name: getattr(spec, field.name) for field in fields(spec)}
+    return {"kind": spec.modality} | {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def replaced(spec: S, plain: Mapping[str, Any]) -> S:
+    """A spec with those of its fields that a mapping has; others' keys are passed over."""
+    names = {field.name for field in fields(spec)}
+    changed: S = replace(
+        spec,
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in plain.items()
+            if name in names
+        },
+    )
+    return changed
