@@ -15,14 +15,14 @@ from pathlib import Path
 from statistics import quantiles
 
 PACKAGE = Path(__file__).resolve().parent.parent / "tlx"
-UNCOUNTED = ("testing", "project", "wrappers")
-"""Rooms for users' own projects; they add nothing that tlx runs on."""
+UNCOUNTED = ("testing/", "template/", "init_command.py", "backbones/own.py", "data/images/own.py")
+"""What is there for users' own projects; it adds nothing that tlx runs on."""
 
 FLOORS = (
     *("base", "methods", "results", "data", "backbones", "tasks", "config", "frozen", "training"),
     *("report", "building", "execution", "train", "fused"),
     *("execution.execute", "execution.rehearsal", "use", "sweeps"),
-    *("diagnose", "cache_commands", "study_commands", "commands", "cli", "__init__"),
+    *("diagnose", "cache_commands", "study_commands", "init_command", "commands", "cli", "__init__"),
 )
 """Rooms from the ground up; a module that stands elsewhere than its room is named by itself."""
 
@@ -198,7 +198,7 @@ def figures(package: Path = PACKAGE) -> dict[str, tuple[str, list[str]]]:
     files = [
         source(path, package)
         for path in sorted(package.rglob("*.py"))
-        if path.relative_to(package).parts[0].removesuffix(".py") not in UNCOUNTED
+        if not path.relative_to(package).as_posix().startswith(UNCOUNTED)
     ]
     modules = frozenset(file.name for file in files)
     # the package itself offers, late, what lies above everything
