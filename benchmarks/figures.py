@@ -22,7 +22,8 @@ FLOORS = (
     *("base", "methods", "results", "data", "backbones", "tasks", "config", "frozen", "training"),
     *("report", "building", "execution", "train", "fused"),
     *("execution.execute", "execution.rehearsal", "use", "sweeps"),
-    *("diagnose", "cache_commands", "study_commands", "init_command", "commands", "cli", "__init__"),
+    *("diagnose", "cache_commands", "study_commands", "init_command"),
+    *("commands", "cli", "__init__"),
 )
 """Rooms from the ground up; a module that stands elsewhere than its room is named by itself."""
 

@@ -26,7 +26,7 @@ from tlx.training.engine.course import Pace, Selection
 from tlx.training.engine.fit import fit
 from tlx.training.engine.module import Recipe, TransferModule
 from tlx.training.engine.trainer import make_trainer
-from tlx.training.loaders import Encoded, EvalBatches, Share, StepBatches, loader
+from tlx.training.loaders import Encoded, EvalBatches, RankShare, StepBatches, loader
 from tlx.training.logs.progress import Display
 from tlx.training.reuse.source import Reuse, Wishes
 from tlx.training.reuse.transform import Transform
@@ -159,7 +159,7 @@ def tlx_step_s(
     )
     module = TransferModule(recipe, total_steps=steps)
     clock = Clock(skip=skip, total=steps)
-    share = Share()
+    share = RankShare()
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(
             folder=Path(folder),

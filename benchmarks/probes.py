@@ -25,7 +25,7 @@ from tlx.config.compose import compose
 from tlx.data.images.digits import glyphs
 from tlx.frozen.heads import Heads, Start
 from tlx.frozen.rules import Sgd
-from tlx.methods.probes import Problem, Solution
+from tlx.methods.probes import ProbeProblem, Solution
 from tlx.tasks.head_losses import CrossEntropy
 from tlx.training import optimizers
 from tlx.training.engine import solve as probe
@@ -105,7 +105,7 @@ class Timed:
         course = Course(
             (), pace=probe.pace(self.exact, TRAIN), selection=Selection("accuracy", "max")
         )
-        problem = Problem(data.train, gradient, outputs=CLASSES)
+        problem = ProbeProblem(data.train, gradient, outputs=CLASSES)
         best, _ = probe.choose(problem, self.exact, course=course, judge=judge)
         assert best.converged
         self.passes = course.progress.step

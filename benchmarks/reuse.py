@@ -26,7 +26,7 @@ from tlx.execution.lineage import Locator
 from tlx.frozen.heads import Heads, Start
 from tlx.frozen.rules import Sgd
 from tlx.tasks.head_losses import CrossEntropy
-from tlx.training.loaders import Share
+from tlx.training.loaders import RankShare
 
 ITEMS, CLASSES, BATCH, EPOCHS, BLOCKS = 768, 10, 64, 10, 12
 # Proving the split costs the same for any number of images: over 768 it is a tenth of an epoch.
@@ -269,7 +269,7 @@ def features_of(config: Any) -> template.Parts:
     plan = plans.plan(typed(config), init="none")
     network, found = plan.model.network.eval(), {}
     for name in ("train", "val", "test"):
-        loader = plan.eval_loader(getattr(plan.splits, name), Share())
+        loader = plan.eval_loader(getattr(plan.splits, name), RankShare())
         features, targets = [], []
         with torch.no_grad():
             for batch in loader:

@@ -15,11 +15,11 @@ from pathlib import Path
 from benchmarks.pairs import ratios
 from tlx.config.compose import Composer
 from tlx.config.run import typed
-from tlx.config.schema import Executor
+from tlx.config.schema import ExecutorConfig
 from tlx.execution import execute, preparing, runs
 from tlx.execution.lineage import Locator
 from tlx.results import record
-from tlx.sweeps.driver import Driver, Task
+from tlx.sweeps.driver import Driver, Pending
 from tlx.sweeps.executor import Ended, Job
 from tlx.sweeps.local import LocalExecutor
 
@@ -28,7 +28,7 @@ TINY = [
     *("backbone=timm", "backbone.name=test_resnet", "backbone.init=none"),
     *("backbone.image_size=32", "trainer.steps=1", "trainer.batch_size=4", "logger=[]"),
 ]
-OPTIONS = Executor(workers=1, threads=1)
+OPTIONS = ExecutorConfig(workers=1, threads=1)
 
 
 def prepared(composer: Composer, runs_dir: Path, number: int) -> Path:
@@ -99,7 +99,7 @@ def overhead(runs_dir: Path, count: int) -> float:
     composer, locator = Composer(), Locator()
     configs = (composer.compose([*TINY, f"seed={i}", f"runs_dir={runs_dir}"]) for i in range(count))
     driver = Driver(Trivial(), runs_dir, say=lambda text: None)
-    driver.add([Task(locator.locate(typed(config)), "trivial") for config in configs])
+    driver.add([Pending(locator.locate(typed(config)), "trivial") for config in configs])
     driver.drive()
     assert {task.state for task in driver.tasks.values()} == {"finished"}
     return 1000 * (time.perf_counter() - started) / count

@@ -21,7 +21,7 @@ from tlx.training.engine.course import Pace, Progress, Selection
 from tlx.training.engine.fit import fit
 from tlx.training.engine.module import Recipe, TransferModule
 from tlx.training.engine.trainer import make_trainer
-from tlx.training.loaders import Encoded, EvalBatches, Share, StepBatches, loader
+from tlx.training.loaders import Encoded, EvalBatches, RankShare, StepBatches, loader
 from tlx.training.logs.progress import Display
 
 CLASSES = 3
@@ -129,7 +129,7 @@ def train(
     extra = {name: parts.pop(name) for name in own if name in parts}
     made = Recipe(network=net, task=task, layout=layout, **parts)
     module = TransferModule(made, total_steps=steps)
-    share, splits = Share(), Made()
+    share, splits = RankShare(), Made()
     order = Order(len(data), batch_size=batch_size, seed=0)
     batches = StepBatches(order, accumulate=made.accumulate, share=share)
     evaluated = EvalBatches(items=len(data), batch_size=8, share=share)

@@ -9,7 +9,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from tlx.backbones.transformers.sources import Source, config_of, tokenizer_of
+from tlx.backbones.transformers.sources import WeightsSource, config_of, tokenizer_of
 from tlx.backbones.weights import files as weights
 from tlx.base import bounds
 from tlx.config.check import CheckError
@@ -191,7 +191,7 @@ def bert(folder, **entries):
     small.save_pretrained(folder)
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
-    return Source(str(folder), "folder")
+    return WeightsSource(str(folder), "folder")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tlx.base import cores
-from tlx.config.schema import Executor
+from tlx.config.schema import ExecutorConfig
 from tlx.sweeps.local import LocalExecutor
 
 
@@ -67,7 +67,7 @@ def test_a_containers_quota_counts(membership, files, usable, machine):
 
 
 def laid(**options):
-    executor = LocalExecutor(Executor(**options))
+    executor = LocalExecutor(ExecutorConfig(**options))
     executor._lay_slots(0)
     return executor
 

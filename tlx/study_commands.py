@@ -24,7 +24,7 @@ from tlx.sweeps import cleaning, driven
 from tlx.sweeps import status as states
 from tlx.sweeps.driver import Driver
 from tlx.sweeps.slurm_task import SUBMITTED
-from tlx.sweeps.studies import CANCEL, Study, drive, study
+from tlx.sweeps.studies import CANCEL, PlannedStudy, drive, study
 
 INTERRUPTED = interrupts.STATUS
 
@@ -51,7 +51,7 @@ def train(args: argparse.Namespace, *, config: Mapping[str, Any] | None = None) 
         return _conclude(made, driver)
 
 
-def _conclude(made: Study, driver: Driver) -> int:
+def _conclude(made: PlannedStudy, driver: Driver) -> int:
     failures = _failures(driver)
     _show_report(made.folder, made.runs_dir, loggers=typed(made.plan.cells[0].config).logger)
     return failures
@@ -71,7 +71,7 @@ def _failures(driver: Driver) -> int:
     return int(bool(states["failed"] or states["blocked"]))
 
 
-def _check(made: Study, config: Mapping[str, Any] | None) -> int:
+def _check(made: PlannedStudy, config: Mapping[str, Any] | None) -> int:
     notes = rehearsal.rehearse((cell.arm, typed(cell.config)) for cell in made.plan.cells)
     if config is not None:
         print(yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True).rstrip())
@@ -81,7 +81,7 @@ def _check(made: Study, config: Mapping[str, Any] | None) -> int:
     return 0
 
 
-def _dry_run(made: Study) -> int:
+def _dry_run(made: PlannedStudy) -> int:
     """Prints the runs, how many are done, and what the others will cost."""
     counts: Counter[str] = Counter()
     seconds: list[float] = []

@@ -7,7 +7,7 @@ import pytest
 import transformers
 from transformers.integrations import hub_kernels
 
-from tlx.backbones.transformers.sources import Source, config_of
+from tlx.backbones.transformers.sources import WeightsSource, config_of
 
 OTHERS = "somebody/attention"
 
@@ -32,7 +32,7 @@ def folder(path, **entries):
     small.save_pretrained(path)
     file = path / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **entries}))
-    return Source(str(path), "folder")
+    return WeightsSource(str(path), "folder")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_an_implementation_from_elsewhere_is_refused(entries, tmp_path, settings
 )
 @pytest.mark.parametrize("kind", ["folder", "type"])
 def test_nor_may_an_experiment_ask_for_one(kwargs, kind, tmp_path):
-    source = folder(tmp_path) if kind == "folder" else Source("bert", "type")
+    source = folder(tmp_path) if kind == "folder" else WeightsSource("bert", "type")
     with pytest.raises(ValueError, match="may be code from the network"):
         config_of(source, kwargs, tokenizer=None)
 

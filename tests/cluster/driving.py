@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 import launching
-from tlx.config.schema import Executor
+from tlx.config.schema import ExecutorConfig
 from tlx.results import reading, record
 from tlx.sweeps.executor import Job
 
@@ -43,7 +43,7 @@ def freeze(runs_dir, *, seed=0, steps=60, more=()):
 def options(kind, **changes):
     """Options of an executor with the schema's defaults, made for tests."""
     quick = {"poll_s": 0.5, "cpus": 1, "max_requeues": 5}
-    return Executor(kind=kind, **{**quick, **changes})
+    return ExecutorConfig(kind=kind, **{**quick, **changes})
 
 
 class Drive:

@@ -9,7 +9,7 @@ from tlx.config.run import typed
 from tlx.execution import execute, preparing, runs
 from tlx.execution.lineage import Located, Locator
 from tlx.results import reading, record
-from tlx.sweeps.driver import Driver, Task
+from tlx.sweeps.driver import Driver, Pending
 from tlx.sweeps.executor import Ended, Job
 
 BASE = (
@@ -58,16 +58,18 @@ class Scripted:
         pass
 
 
-def tasks(runs_dir: Path, seeds=(0, 1, 2), **options) -> list[Task]:
+def tasks(runs_dir: Path, seeds=(0, 1, 2), **options) -> list[Pending]:
     locator = Locator()
     configs = [compose([*BASE, f"seed={seed}", f"runs_dir={runs_dir}"]) for seed in seeds]
     return [
-        Task(locator.locate(typed(config)), f"arm seed {seed}", **options)
+        Pending(locator.locate(typed(config)), f"arm seed {seed}", **options)
         for seed, config in zip(seeds, configs, strict=True)
     ]
 
 
-def driven(runs_dir: Path, made: list[Task], executor: Scripted, **options) -> tuple[Driver, list]:
+def driven(
+    runs_dir: Path, made: list[Pending], executor: Scripted, **options
+) -> tuple[Driver, list]:
     said: list[str] = []
     driver = Driver(executor, runs_dir, say=said.append, **options)
     driver.add(made)
@@ -164,11 +166,11 @@ def test_another_process_that_holds_a_run_keeps_it(tmp_path, monkeypatch):
     assert executor.started == [made[1].run, made[0].run]
 
 
-def child(parent: Task, runs_dir: Path) -> Task:
+def child(parent: Pending, runs_dir: Path) -> Pending:
     locator = Locator()
     line = [*BASE, f"backbone.init=run:{parent.run}", f"runs_dir={runs_dir}", "seed=7"]
     runs.write_config(parent.found.folder, parent.found.run.plain)
-    return Task(locator.locate(typed(compose(line))), "child")
+    return Pending(locator.locate(typed(compose(line))), "child")
 
 
 def test_parents_come_first(tmp_path):
@@ -239,7 +241,7 @@ def test_no_trial_of_a_search_is_spent_where_none_can_start(tmp_path):
     assert executor.stopped  # what ran was asked to save
 
 
-def spoilt_parent(parent: Task, fault: str) -> None:
+def spoilt_parent(parent: Pending, fault: str) -> None:
     """Has a parent finish, and then lose something that its children need."""
     folder = parent.found.folder
     (folder / runs.WEIGHTS).write_bytes(b"weights")

@@ -15,13 +15,13 @@ import launching
 from studying import SMALL, finished, tlx
 from tlx.config.compose import compose
 from tlx.config.run import typed
-from tlx.config.schema import Executor
+from tlx.config.schema import ExecutorConfig
 from tlx.execution import runs
 from tlx.execution.lineage import Locator
 from tlx.results import manifest as manifests
 from tlx.results import reading, record
 from tlx.sweeps import fuse
-from tlx.sweeps.driver import LOOK_EVERY_S, Driver, Task
+from tlx.sweeps.driver import LOOK_EVERY_S, Driver, Pending
 from tlx.sweeps.executor import Job
 from tlx.sweeps.local import LocalExecutor
 
@@ -41,7 +41,7 @@ ARMS = {
     "stops": ["optimizer.lr=0.3", *STOPS],
 }
 TWO = {name: ARMS[name] for name in ("low", "high")}
-OPTIONS = Executor(workers=2, threads=1)
+OPTIONS = ExecutorConfig(workers=2, threads=1)
 FILES = {
     *("config.yaml", "overrides.txt", "provenance.json", "record.json", "metrics.csv", "log.txt"),
     *("progress.json", "model.safetensors", "predictions"),
@@ -56,16 +56,16 @@ def executor():
     made.close()
 
 
-def tasks(runs_dir: Path, *more: str, arms: dict[str, list[str]] = ARMS) -> dict[str, Task]:
+def tasks(runs_dir: Path, *more: str, arms: dict[str, list[str]] = ARMS) -> dict[str, Pending]:
     locator = Locator()
     found = {}
     for name, own in arms.items():
         config = compose([*BASE, *own, *more, f"runs_dir={runs_dir}"])
-        found[name] = Task(locator.locate(typed(config)), name)
+        found[name] = Pending(locator.locate(typed(config)), name)
     return found
 
 
-def drive(executor, runs_dir: Path, made: dict[str, Task], **options) -> list[str]:
+def drive(executor, runs_dir: Path, made: dict[str, Pending], **options) -> list[str]:
     said: list[str] = []
     driver = Driver(executor, runs_dir, say=said.append, **options)
     driver.add(list(made.values()))
@@ -74,11 +74,11 @@ def drive(executor, runs_dir: Path, made: dict[str, Task], **options) -> list[st
     return said
 
 
-def folder(task: Task) -> Path:
+def folder(task: Pending) -> Path:
     return task.found.folder
 
 
-def states(made: dict[str, Task]) -> dict[str, str]:
+def states(made: dict[str, Pending]) -> dict[str, str]:
     return {name: task.state for name, task in made.items()}
 
 
@@ -152,7 +152,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def finished_in(made: dict[str, Task]) -> dict[str, int]:
+def finished_in(made: dict[str, Pending]) -> dict[str, int]:
     return {
         name: (folder(task) / record.FILE).stat().st_mtime_ns
         for name, task in made.items()
@@ -166,7 +166,7 @@ LONG = ["trainer.steps=3000", "trainer.eval_every_steps=50", "trainer.log_every_
 class Strike(threading.Thread):
     """Signals the stack's process once one of its runs has finished; `done` had finished then."""
 
-    def __init__(self, executor: LocalExecutor, number: signal.Signals, made: dict[str, Task]):
+    def __init__(self, executor: LocalExecutor, number: signal.Signals, made: dict[str, Pending]):
         super().__init__()
         self.executor, self.number, self.made = executor, number, made
         self.done: dict[str, int] = {}

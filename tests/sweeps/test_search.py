@@ -136,7 +136,7 @@ def test_hyperband_goes_with(opened, sampler):
 
 
 def test_a_node_of_the_config_opens_a_search(tmp_path):
-    node = {field.name: field.default for field in dataclasses.fields(schema.Search)}
+    node = {field.name: field.default for field in dataclasses.fields(schema.SearchConfig)}
     node |= {"space": SPACE, "trials": 3, "pruner": "successive_halving"}
     found = search.opened(
         node, name="node", folder=tmp_path, monitor=("val/accuracy", "max"), base="abc"
@@ -150,7 +150,7 @@ def test_a_node_of_the_config_opens_a_search(tmp_path):
 def test_options_fit_the_schema(path):
     node = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert node["sampler"] == path.stem in search_rules.SAMPLERS
-    assert node.keys() <= {field.name for field in dataclasses.fields(schema.Search)}
+    assert node.keys() <= {field.name for field in dataclasses.fields(schema.SearchConfig)}
 
 
 def test_two_objectives_end_in_a_front(opened):

@@ -140,7 +140,7 @@ def test_a_run_that_goes_on_goes_on_in_parts(tmp_path: Path) -> None:
 )
 def test_what_fits_is_found_anew_where_its_file_is_damaged(text: str, tmp_path: Path) -> None:
     (tmp_path / memory.FILE).write_text(text)
-    assert memory.read(tmp_path, accumulate=2) == memory.Division(2)
+    assert memory.read(tmp_path, accumulate=2) == memory.BatchParts(2)
 
 
 def refused(match: str, tmp_path: Path, wrap: Any = None, **options: Any) -> None:

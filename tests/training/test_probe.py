@@ -25,7 +25,7 @@ from tlx.methods.probes import Solution
 from tlx.training.engine import solve as probe
 from tlx.training.engine.course import Course, Selection
 from tlx.training.engine.signals import StopFlag
-from tlx.training.loaders import Share
+from tlx.training.loaders import RankShare
 from tlx.training.logs.progress import Display
 from tlx.training.optimizers import lbfgs
 from tlx.training.reuse import fixed
@@ -64,7 +64,7 @@ def features_of(config, plan):
     network = plan.model.network.eval()
     found = {}
     for name in ("train", "val", "test"):
-        loader = plan.eval_loader(getattr(plan.splits, name), Share())
+        loader = plan.eval_loader(getattr(plan.splits, name), RankShare())
         with torch.no_grad():
             parts = [(network.with_features(b["input"])[0].pooled, b["target"]) for b in loader]
         found[name] = [torch.cat(part).numpy() for part in zip(*parts, strict=True)]
@@ -366,7 +366,7 @@ def test_more_than_a_linear_head_is_refused_before_anything_is_solved(tmp_path):
     (span,) = plan.spans
     more = {**span.stage.trains, "backbone.conv1.0.weight": 1.0}
     wider = replace(span, stage=replace(span.stage, trains=more))
-    session = Session(tmp_path, plan, Share())
+    session = Session(tmp_path, plan, RankShare())
     assert session.reuse is not None
     with pytest.raises(ValueError, match=r"backbone\.conv1\.0\.weight.*linear_probe"):
         probe.solve(

@@ -15,7 +15,7 @@ from tlx.results import record
 from tlx.train.train import carry_out
 from tlx.training import session as sessions
 from tlx.training.engine.course import Progress
-from tlx.training.loaders import Share
+from tlx.training.loaders import RankShare
 
 RUN = [
     *("dataset=digits", "dataset.labels_per_class=2", "trainer=cpu", "trainer.steps=4"),
@@ -51,7 +51,7 @@ def test_a_procedure_without_training_makes_no_trainer(tmp_path, monkeypatch, ca
     before = {n: p.clone() for n, p in plan.model.network.head.named_parameters()}
     for name in ("make_trainer", "TransferModule", "Reuse", "StepBatches"):
         monkeypatch.setattr(sessions, name, refuse)
-    done = carry_out(plan, place.folder, share=Share(), started=time.monotonic())
+    done = carry_out(plan, place.folder, share=RankShare(), started=time.monotonic())
     assert "the head is doubled" in capsys.readouterr().out
     assert record.read(place.folder) == done
     assert (done.status, done.used_steps, done.stages) == ("finished", 0, ())
@@ -68,4 +68,4 @@ def test_a_procedure_that_trains_is_refused_there(tmp_path, monkeypatch):
     monkeypatch.setattr(sessions, "make_trainer", refuse)
     plan = plans.plan(place.run, init="none")
     with pytest.raises(AssertionError, match="made for training"):
-        carry_out(plan, place.folder, share=Share(), started=time.monotonic())
+        carry_out(plan, place.folder, share=RankShare(), started=time.monotonic())

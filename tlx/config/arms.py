@@ -90,14 +90,14 @@ def expand(
 
 def named(rows: Sequence[Sequence[Level]], keys: Sequence[str]) -> list[Arm]:
     """An arm for each row of levels, one of each factor; names show a group's value alone."""
-    style = Style([dict(zip(keys, (lv.value for lv in row), strict=True)) for row in rows])
+    style = NameStyle([dict(zip(keys, (lv.value for lv in row), strict=True)) for row in rows])
     return [
         Arm(style.name(levels_of), tuple(line for lv in row for line in lv.overrides), levels_of)
         for row, levels_of in zip(rows, style.rows, strict=True)
     ]
 
 
-class Style:
+class NameStyle:
     """How levels are shown in names: as short as they stay clear within one study.
 
     Args:
@@ -148,7 +148,7 @@ def _one_at_a_time(
     base = {key: _base_level(key, of, config, choices) for key, of in found.items()}
     others = [(key, level) for key, of in found.items() for level in of if level.value != base[key]]
     rows = [base, *({**base, key: level.value} for key, level in others)]
-    style = Style(rows, reserved=["base"])
+    style = NameStyle(rows, reserved=["base"])
     made = [Arm("base", (), base)]
     for (key, level), row in zip(others, rows[1:], strict=True):
         made.append(Arm(style.level(key, level.value), level.overrides, row))

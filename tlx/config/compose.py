@@ -30,7 +30,7 @@ from tlx.config.identity import derived, normalise
 from tlx.config.overrides import first_line, one_budget, parsed, prepared
 from tlx.config.places import EXPERIMENT, Library, conf_dir
 from tlx.config.problems import CheckError, Problem
-from tlx.config.source import Source, one_line
+from tlx.config.source import GroupsSource, one_line
 from tlx.config.suggest import nearest
 
 Config = dict[str, Any]
@@ -161,7 +161,7 @@ class Composer:
 
 
 def _loader(library: Library) -> ConfigLoaderImpl:
-    for source in (Source, ImportlibResourcesConfigSource, StructuredConfigSource):
+    for source in (GroupsSource, ImportlibResourcesConfigSource, StructuredConfigSource):
         SourcesRegistry.instance().register(source)
     search_path = ConfigSearchPathImpl()
     search_path.append("hydra", "pkg://hydra.conf")

@@ -18,7 +18,7 @@ from tlx.config.suggest import listed
 if TYPE_CHECKING:
     from tlx.config.compose import Composer
 
-__all__ = ["Arm", "Cell", "Plan", "candidates", "cells", "default_metric", "expand", "plan"]
+__all__ = ["Arm", "Cell", "StudyPlan", "candidates", "cells", "default_metric", "expand", "plan"]
 
 Config = dict[str, Any]
 SEARCH = "search"
@@ -49,7 +49,7 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class StudyPlan:
     """A study, expanded.
 
     Attributes:
@@ -84,7 +84,7 @@ class Plan:
 
 
 def cells(overrides: Sequence[str], composer: "Composer") -> list[Cell]:
-    """The runs of the study that the overrides name, in the order of `Plan.cells`.
+    """The runs of the study that the overrides name, in the order of `StudyPlan.cells`.
 
     Raises:
         CheckError: as `plan`.
@@ -92,7 +92,7 @@ def cells(overrides: Sequence[str], composer: "Composer") -> list[Cell]:
     return list(plan(overrides, composer).cells)
 
 
-def plan(overrides: Sequence[str], composer: "Composer") -> Plan:
+def plan(overrides: Sequence[str], composer: "Composer") -> StudyPlan:
     """The study that the overrides name, expanded, each arm composed and checked.
 
     Raises:
@@ -114,7 +114,7 @@ def plan(overrides: Sequence[str], composer: "Composer") -> Plan:
         arms = _less_base(arms, made)
     factors = {arm.name: arm.factors for arm in arms} or {SEARCH: {}}
     group = config["group"] or _experiment(overrides)
-    return Plan(
+    return StudyPlan(
         design=design,
         arms=tuple(arms),
         baseline=_baseline(study, [arm.name for arm in arms]),

@@ -64,7 +64,7 @@ class Run(schema.Config):
     logger: Mapping[str, Option]
     frozen: schema.Frozen
     trainer: schema.Trainer
-    executor: schema.Executor
+    executor: schema.ExecutorConfig
     plain: Mapping[str, Any]
 
     @property

@@ -128,7 +128,7 @@ class Trainer:
 
 
 @dataclass(frozen=True)
-class Executor:
+class ExecutorConfig:
     """Where the runs of a study are trained, and how many at once.
 
     Args:
@@ -184,7 +184,7 @@ class Executor:
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchConfig:
     """How a study with `design: search` looks for good hyperparameters.
 
     Args:
@@ -229,7 +229,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyConfig:
     """Arms that are compared over seeds.
 
     Args:
@@ -271,9 +271,9 @@ class Study:
 NODES: dict[str, str] = {
     "frozen": "Frozen",
     "trainer": "Trainer",
-    "executor": "Executor",
-    "study": "Study",
-    "search": "Search",
+    "executor": "ExecutorConfig",
+    "study": "StudyConfig",
+    "search": "SearchConfig",
 }
 """Top-level key to the dataclass of its node."""
 

@@ -15,7 +15,7 @@ from tlx.config.places import EXPERIMENT, conf_dir, experiments_dir
 from tlx.config.problems import CheckError, Problem
 
 
-class Source(ConfigSource):
+class GroupsSource(ConfigSource):
     """A folder of config groups in which `experiment/NAME` is a whole config, not a group's node.
 
     tlx's own folder keeps its experiments beside conf/, in experiments/.

@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from tlx.config.arms import Arm, Level, named
-from tlx.config.design import Cell, Plan, default_metric, levels_of, told
+from tlx.config.design import Cell, StudyPlan, default_metric, levels_of, told
 from tlx.config.overrides import first_line, key_of, parsed, prepared
 from tlx.config.problems import CheckError, Problem
 from tlx.config.suggest import listed
@@ -83,7 +83,7 @@ def factors(overrides: Sequence[str], lines: Sequence[Sequence[str]]) -> list[di
     return found
 
 
-def plan(overrides: Sequence[str], composer: "Composer") -> Plan:
+def plan(overrides: Sequence[str], composer: "Composer") -> StudyPlan:
     """The study that `tlx train -m` makes: its arms are the combinations of all but `seed`.
 
     Raises:
@@ -96,7 +96,7 @@ def plan(overrides: Sequence[str], composer: "Composer") -> Plan:
     made = _cells(lines, arms, composer)
     seeds = list(dict.fromkeys(cell.seed for cell in made))
     distinct = list({arm.name: arm for arm in arms}.values())
-    return Plan(
+    return StudyPlan(
         design="grid",
         arms=tuple(distinct),
         baseline=distinct[0].name,

@@ -28,7 +28,7 @@ from tlx.training.engine import checkpoints
 from tlx.training.engine.divergence import REMEDY, Diverged, unusual
 from tlx.training.engine.fit import training_row
 from tlx.training.engine.signals import StopFlag
-from tlx.training.loaders import Share
+from tlx.training.loaders import RankShare
 from tlx.training.logs.writers import Writers
 from tlx.training.session import Session
 
@@ -84,7 +84,7 @@ class StackedRuns:
         torch.use_deterministic_algorithms(first.run.trainer.deterministic, warn_only=True)
         plan = plans.plan(first.run, init=first.init)
         loss = check_recipe(plan)
-        session = Session(first.folder, plan, Share())
+        session = Session(first.folder, plan, RankShare())
         session.module.enter(plan.spans[0], start=0, states={})
         self.network = plan.model.network
         self.members = gather(entrants, session)

@@ -14,7 +14,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from tlx.methods.products import Inputs
+from tlx.methods.products import LinearInputs
 
 Loss = Callable[[Tensor], Tensor]
 """Outputs [C, N], which it leaves as they are, -> the gradient [C, N] of their loss."""
@@ -84,7 +84,7 @@ class Descent:
         self._loss = loss
         self._memory: list[_Pair] = []
 
-    def enter(self, inputs: Inputs) -> None:
+    def enter(self, inputs: LinearInputs) -> None:
         """Takes inputs, or the same in another precision (a mutator)."""
         self._inputs = inputs
         self._outputs_CN = inputs.outputs(self.weight_CP)

@@ -20,7 +20,7 @@ Gram = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Level:
+class NgramCounts:
     """The n-grams of one length.
 
     Attributes:
@@ -46,7 +46,7 @@ class NGrams:
     """
 
     vocabulary: int
-    levels: tuple[Level, ...]
+    levels: tuple[NgramCounts, ...]
 
     @property
     def order(self) -> int:
@@ -132,7 +132,7 @@ def fit(
         raw.update(zip(*(islice(padded, i, None) for i in range(order)), strict=False))
     if not raw:
         raise ValueError("there is no token to count; give at least one text that is not empty")
-    levels: list[Level] = []
+    levels: list[NgramCounts] = []
     longest: Mapping[Gram, int] = raw
     counts = longest
     for length in range(order, 0, -1):
@@ -155,7 +155,7 @@ def _shorter(
     }
 
 
-def _level(counts: Mapping[Gram, int], kinds: int) -> Level:
+def _level(counts: Mapping[Gram, int], kinds: int) -> NgramCounts:
     """Sums, discounts and what they leave to shorter contexts."""
     taken = _discounts(counts, kinds)
     totals: dict[Gram, int] = defaultdict(int)
@@ -165,7 +165,7 @@ def _level(counts: Mapping[Gram, int], kinds: int) -> Level:
         totals[context] += count
         left[context] += taken[min(count, 3) - 1]
     contexts = {context: (total, left[context] / total) for context, total in totals.items()}
-    return Level(counts, contexts, taken)
+    return NgramCounts(counts, contexts, taken)
 
 
 def _discounts(counts: Mapping[Gram, int], kinds: int) -> tuple[float, float, float]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tlx.methods.lbfgs import Descent, Loss, Metric
-from tlx.methods.products import Centred, Dense, Inputs
+from tlx.methods.products import Centred, Dense, LinearInputs
 
 ITEMS_PER_FEATURE = 2
 LEAST_ITEMS = 4096
@@ -82,7 +82,7 @@ def fit(
     >>> round(found.weight_CD.item(), 3), round(found.bias_C.item(), 3)
     (2.0, 1.0)
     """
-    problem = Problem(features, loss, outputs=outputs)
+    problem = ProbeProblem(features, loss, outputs=outputs)
     return problem.solve(penalty, start=start, tolerance=tolerance, most_iterations=most_iterations)
 
 
@@ -104,7 +104,7 @@ def path(
     >>> [(each.penalty, round(each.weight_CD.item(), 3)) for each in found]
     [(1.0, 1.143), (0.1, 1.86)]
     """
-    problem = Problem(features, loss, outputs=outputs)
+    problem = ProbeProblem(features, loss, outputs=outputs)
     found: Solution | None = None
     for penalty in sorted(penalties, reverse=True):
         found = problem.solve(
@@ -114,7 +114,7 @@ def path(
 
 
 @final
-class Problem:
+class ProbeProblem:
     """A loss on fixed features, to be minimised under one penalty after another."""
 
     def __init__(self, features: Tensor | Centred, loss: Loss, *, outputs: int) -> None:
@@ -130,7 +130,7 @@ class Problem:
         """
         self._loss, self._outputs = loss, outputs
         self._basis: Tensor | None = None
-        self._precisions: list[Inputs] = []
+        self._precisions: list[LinearInputs] = []
         if isinstance(features, Tensor):
             self._prepare(features)
         else:

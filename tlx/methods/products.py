@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Inputs(Protocol):
+class LinearInputs(Protocol):
     """Inputs [N, P] of a linear layer, as far as L-BFGS needs them."""
 
     @property
@@ -27,7 +27,7 @@ class Inputs(Protocol):
         """The weight's gradient [C, P], float64, of the outputs' gradient."""
 
 
-class Centred(Inputs, Protocol):
+class Centred(LinearInputs, Protocol):
     """Inputs of features [N, D] that are centred, and scaled by one number, in the products alone.
 
     In float64. What is mostly zeros is not filled in by it.
@@ -56,9 +56,9 @@ class Dense:
         self.rounding = torch.finfo(inputs_NP.dtype).eps
 
     def outputs(self, weight_CP: Tensor) -> Tensor:
-        """See `Inputs`."""
+        """See `LinearInputs`."""
         return (weight_CP.to(self._inputs_NP.dtype) @ self._inputs_NP.T).double()
 
     def gradient(self, slopes_CN: Tensor) -> Tensor:
-        """See `Inputs`."""
+        """See `LinearInputs`."""
         return (slopes_CN.to(self._inputs_NP.dtype) @ self._inputs_NP).double()

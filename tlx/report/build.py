@@ -14,7 +14,7 @@ from tlx.report import (
     view,
     writing,
 )
-from tlx.report.data import Study
+from tlx.report.data import StudyView
 from tlx.report.formats import Table
 from tlx.results.manifest import PAGE
 
@@ -48,7 +48,7 @@ def build(study_folder: Path | str, *, runs_dir: Path | str, page: bool = True) 
     return of_study(data.read(Path(study_folder), runs_dir=Path(runs_dir)), page=page)
 
 
-def of_study(study: Study, *, page: bool = True) -> Built:
+def of_study(study: StudyView, *, page: bool = True) -> Built:
     """Writes page and tables of a study that has been read."""
     known = _known(study)
     made = {name: table for name, table in known.items() if table is not None}
@@ -61,12 +61,12 @@ def of_study(study: Study, *, page: bool = True) -> Built:
     return Built(html=written, tables=tuple(paths))
 
 
-def all_tables(study: Study) -> dict[str, Table]:
+def all_tables(study: StudyView) -> dict[str, Table]:
     """Every table that the study has something for, by name."""
     return {name: table for name, table in _known(study).items() if table is not None}
 
 
-def _known(study: Study) -> dict[str, Table | None]:
+def _known(study: StudyView) -> dict[str, Table | None]:
     """Every table that a report can have; None where this study has nothing for it."""
     return {
         "claims": tables.claims(study),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tlx.base import sealed
 from tlx.report import plot_arms
-from tlx.report.data import Study, sound
+from tlx.report.data import StudyView, sound
 from tlx.report.figure import Figure, Style, Variant, safe, titled
 from tlx.report.numbers import span
 from tlx.results.record import Record
@@ -26,7 +26,7 @@ Curve = tuple[Floats, Floats]
 Mean = tuple[Floats, Floats, Floats, Floats, int]
 
 
-def figure(study: Study, styles: Mapping[str, Style]) -> Figure | None:
+def figure(study: StudyView, styles: Mapping[str, Style]) -> Figure | None:
     """One curve an arm, a variant a column of metrics.csv."""
     summaries = [s for s in study.summaries(study.manifest.metric) if study.finished(s.arm)]
     shown, note = plot_arms.fewer(study, summaries, MOST_CURVES, plot_arms.worth(study))
@@ -62,7 +62,7 @@ def figure(study: Study, styles: Mapping[str, Style]) -> Figure | None:
     )
 
 
-def _around(study: Study, arms: Sequence[str]) -> str:
+def _around(study: StudyView, arms: Sequence[str]) -> str:
     """What is drawn around the means."""
     counts = [len(study.finished(arm)) for arm in arms]
     texts = []
@@ -144,7 +144,7 @@ def _binned(steps: Floats, values: Floats, edges: Floats, middles: Floats) -> Fl
 
 
 def _variant(
-    study: Study,
+    study: StudyView,
     styles: Mapping[str, Style],
     column: str,
     found: Mapping[str, Mean],

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class ArmSummary:
     """An arm's figure over seeds.
 
     Attributes:
@@ -61,7 +61,7 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
+class StudyView:
     """A study with its records.
 
     Attributes:
@@ -169,9 +169,9 @@ class Study:
             kept[metric] = {arm: self._values(arm, metric) for arm in self.arms}
         return kept[metric]
 
-    def summaries(self, metric: str) -> Sequence[Summary]:
+    def summaries(self, metric: str) -> Sequence[ArmSummary]:
         """Every arm's figure over seeds, `test/accuracy` say."""
-        kept: dict[str, Sequence[Summary]] = self.cache.setdefault("summaries", {})
+        kept: dict[str, Sequence[ArmSummary]] = self.cache.setdefault("summaries", {})
         if metric not in kept:
             values = self.values(metric)
             kept[metric] = [self._summary(arm, values[arm]) for arm in self.arms]
@@ -198,10 +198,10 @@ class Study:
         found = table.of_seeds(self.picked[arm], self.records, metric=metric)
         return [found.get(seed, math.nan) for seed in self.manifest.seeds]
 
-    def _summary(self, arm: str, values: Sequence[float]) -> Summary:
+    def _summary(self, arm: str, values: Sequence[float]) -> ArmSummary:
         found = stats.summary(values)
         interval = Interval(value=found.mean, low=found.low, high=found.high, n=found.n)
-        return Summary(
+        return ArmSummary(
             arm=arm,
             interval=interval,
             sd=found.sd,
@@ -211,7 +211,7 @@ class Study:
         )
 
 
-def read(folder: Path, *, runs_dir: Path) -> Study:
+def read(folder: Path, *, runs_dir: Path) -> StudyView:
     """The study whose manifest lies in a folder; notes there that its claims are looked at.
 
     Args:
@@ -230,7 +230,7 @@ def read(folder: Path, *, runs_dir: Path) -> Study:
         pass  # which `trouble` tells
     except OSError as error:
         unnoted = f"no verdict is given, for it cannot be noted that one was: {error}"
-    return Study(
+    return StudyView(
         folder=Path(folder),
         runs_dir=Path(runs_dir),
         manifest=spec,
@@ -243,7 +243,7 @@ def read(folder: Path, *, runs_dir: Path) -> Study:
     )
 
 
-def sound(study: Study, read: Callable[[Path], T], path: Path, *, nothing: T) -> T:
+def sound(study: StudyView, read: Callable[[Path], T], path: Path, *, nothing: T) -> T:
     """What is read of a file of a run; `nothing`, and a line to the person, where it is damaged.
 
     Args:
@@ -267,7 +267,7 @@ def shows(record: Record, view: str, *, of_old: Collection[str] = ()) -> bool:
     return record.task in of_old if record.views is None else view in record.views
 
 
-def provenance(study: Study, run: str) -> Mapping[str, Any]:
+def provenance(study: StudyView, run: str) -> Mapping[str, Any]:
     """What provenance.json of a run says; empty where it is missing or damaged."""
     path = study.runs_dir / run / "provenance.json"
     return sound(study, _provenance, path, nothing={})

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tlx.report.data import Study, Summary
+from tlx.report.data import ArmSummary, StudyView
 from tlx.report.figure import (
     COLOURS,
     Figure,
@@ -28,14 +28,14 @@ MOST_SERIES = 12
 MOST_LEVELS = 60
 
 
-def found(study: Study) -> list[Effect]:
+def found(study: StudyView) -> list[Effect]:
     """Main effects on the primary figure; empty where the study has no factors to part."""
     if len(study.manifest.factors) == 0 or study.manifest.design == "search":
         return []
     return effects.main_effects(study.manifest, study.records, metric=study.manifest.metric)
 
 
-def table(study: Study) -> Table | None:
+def table(study: StudyView) -> Table | None:
     """The effect of each level; None without factors."""
     items = found(study)
     if not items:
@@ -66,7 +66,7 @@ def table(study: Study) -> Table | None:
     return Table(name="effects", title=title, columns=columns, rows=rows, note=note, marked=False)
 
 
-def figure(study: Study) -> Figure | None:
+def figure(study: StudyView) -> Figure | None:
     """Main effects, a variant a factor."""
     variants = []
     longest = 1
@@ -91,7 +91,7 @@ def figure(study: Study) -> Figure | None:
     )
 
 
-def _effects(study: Study, factor: str, items: Sequence[Effect]) -> Variant:
+def _effects(study: StudyView, factor: str, items: Sequence[Effect]) -> Variant:
     places = list(range(len(items)))[::-1]
     shown = [_interval(item) for item in items]
     digits = decimals([i.high - i.value for i in shown])
@@ -123,7 +123,7 @@ def _effects(study: Study, factor: str, items: Sequence[Effect]) -> Variant:
     return Variant(key=(factor,), traces=[trace], layout=layout)
 
 
-def labels(study: Study) -> Figure | None:
+def labels(study: StudyView) -> Figure | None:
     """The figure against labels per class, a curve a combination of the other factors."""
     key = labels_key(study)
     if key is None:
@@ -159,7 +159,7 @@ def labels(study: Study) -> Figure | None:
 
 
 def _series(
-    study: Study, key: str, summaries: Mapping[str, Summary]
+    study: StudyView, key: str, summaries: Mapping[str, ArmSummary]
 ) -> dict[str, list[tuple[float, Interval]]]:
     factors = {run.arm: run.factors for run in study.manifest.runs}
     series: dict[str, list[tuple[float, Interval]]] = {}
@@ -186,7 +186,7 @@ def _labels(name: str, place: int, points: Sequence[tuple[float, Interval]]) -> 
     }  # fmt: skip
 
 
-def series_styles(study: Study) -> dict[str, Style]:
+def series_styles(study: StudyView) -> dict[str, Style]:
     """Styles of the curves over labels per class, for their legend."""
     key = labels_key(study)
     if key is None:
@@ -196,7 +196,7 @@ def series_styles(study: Study) -> dict[str, Style]:
     return {name: style(place % (COLOURS * 6)) for place, name in enumerate(names)}
 
 
-def rank_table(study: Study) -> Table | None:
+def rank_table(study: StudyView) -> Table | None:
     """Average ranks over datasets; None where the study has no factor of two datasets."""
     key = next((k for k in study.manifest.factors if k.split(".")[-1] == DATASET), None)
     if key is None or len(study.manifest.factors[key]) < 2:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tlx.report.data import LABELS, Study
+from tlx.report.data import LABELS, StudyView
 from tlx.report.numbers import compact, log_ticks, shorten
 
 COLOURS = 8
@@ -87,7 +87,7 @@ class Style:
         return {"color": self.token(), "symbol": self.symbol, "size": 8}
 
 
-def styles(study: Study) -> dict[str, Style]:
+def styles(study: StudyView) -> dict[str, Style]:
     """Every arm's style; arms that differ in labels per class only share a colour."""
     key = labels_key(study)
     if key is None:
@@ -118,7 +118,7 @@ def style(place: int) -> Style:
     )
 
 
-def labels_key(study: Study) -> str | None:
+def labels_key(study: StudyView) -> str | None:
     """The factor that counts labels per class; None where there is none."""
     return next((key for key in study.manifest.factors if key.split(".")[-1] == LABELS), None)
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from tlx.report.data import Study
+from tlx.report.data import StudyView
 from tlx.report.formats import Column, Table
 from tlx.report.numbers import decimals, known, plain
 from tlx.results import folds
@@ -16,7 +16,7 @@ NOTE = (
 )
 
 
-def table(study: Study) -> Table | None:
+def table(study: StudyView) -> Table | None:
     """Every arm on the primary split, fold by fold; None for a study without folds."""
     spec = study.manifest
     found = folds.figures(spec, study.records, metric=spec.metric)

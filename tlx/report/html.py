@@ -11,7 +11,7 @@ from typing import Any
 
 from tlx.base import durable
 from tlx.report import factors, formats, sections
-from tlx.report.data import Study
+from tlx.report.data import StudyView
 from tlx.report.figure import Figure, dumped, styles
 from tlx.report.formats import Table
 from tlx.report.numbers import finite
@@ -20,7 +20,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class HtmlCell:
     """A cell as the template draws it.
 
     Attributes:
@@ -37,10 +37,10 @@ class Cell:
     sort: float | str | None
     kind: str
     cls: str
-    under: "Sequence[Cell]" = ()
+    under: "Sequence[HtmlCell]" = ()
 
 
-def write(path: Path, study: Study, tables: Mapping[str, Table]) -> Path:
+def write(path: Path, study: StudyView, tables: Mapping[str, Table]) -> Path:
     """Writes the page, atomically; returns its path.
 
     Args:
@@ -52,7 +52,7 @@ def write(path: Path, study: Study, tables: Mapping[str, Table]) -> Path:
     return path
 
 
-def rendered(study: Study, tables: Mapping[str, Table]) -> str:
+def rendered(study: StudyView, tables: Mapping[str, Table]) -> str:
     """The page as one text."""
     import jinja2  # slow to import
     from markupsafe import Markup
@@ -83,7 +83,7 @@ def rendered(study: Study, tables: Mapping[str, Table]) -> str:
     )
 
 
-def rows(table: Table, most: int) -> list[list[Cell]]:
+def rows(table: Table, most: int) -> list[list[HtmlCell]]:
     """The first `most` rows as cells, one a column that is under no other."""
     best = [_best(table, place) for place in range(len(table.columns))]
     found = [
@@ -96,14 +96,14 @@ def rows(table: Table, most: int) -> list[list[Cell]]:
     return [_folded(table, row) for row in found]
 
 
-def _folded(table: Table, row: Sequence[Cell]) -> list[Cell]:
+def _folded(table: Table, row: Sequence[HtmlCell]) -> list[HtmlCell]:
     """A row whose cells have those under them that belong there; empty ones are left out.
 
     A number says what it is, as it has no heading of its own.
     """
     if not any(column.under for column in table.columns):
         return list(row)
-    under: dict[str, list[Cell]] = {}
+    under: dict[str, list[HtmlCell]] = {}
     for column, cell in zip(table.columns, row, strict=True):
         if column.under and cell.sort is not None:
             text = f"{column.label.lower()} {cell.text}" if column.numeric else cell.text
@@ -124,7 +124,7 @@ def _best(table: Table, place: int) -> Any:
     return (max if better == "max" else min)(there, key=lambda item: item.value)
 
 
-def _cell(column: formats.Column, value: Any, best: bool) -> Cell:
+def _cell(column: formats.Column, value: Any, best: bool) -> HtmlCell:
     text, detail = formats.parts(column, value)
     if column.kind in ("interval", "delta"):
         cls = "right stack best" if best else "right stack"
@@ -133,7 +133,7 @@ def _cell(column: formats.Column, value: Any, best: bool) -> Cell:
     else:
         cls = "prose" if len(text) > 48 and column.kind == "text" else _WRAPPED.get(column.kind, "")
     sort = formats.sort_key(column, value)
-    return Cell(text=text, detail=detail, sort=sort, kind=column.kind, cls=cls)
+    return HtmlCell(text=text, detail=detail, sort=sort, kind=column.kind, cls=cls)
 
 
 _WRAPPED = {"passage": "prose passage", "code": "id", "line": "line", "command": "line"}

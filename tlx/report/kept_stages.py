@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable
 
-from tlx.report.data import Study
+from tlx.report.data import StudyView
 from tlx.report.formats import Column
 from tlx.report.numbers import counted
 from tlx.results import kept_weights
 from tlx.results.record import Record
 
 
-def line(study: Study) -> str:
+def line(study: StudyView) -> str:
     """How often runs of several stages kept weights of an earlier one; empty without such runs."""
     whole = kept_weights.count(study.records.values())
     if not whole.several:
@@ -20,7 +20,7 @@ def line(study: Study) -> str:
     return f"Weights are not of the last stage in {whole.earlier:,} of {runs} of several stages."
 
 
-def warning(study: Study) -> str:
+def warning(study: StudyView) -> str:
     """The same with the arms, where there are such runs; empty otherwise."""
     counts = {arm: kept_weights.count(study.finished(arm)) for arm in study.arms}
     arms = [f"{arm} {found}" for arm, found in counts.items() if found.earlier]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tlx.report import numbers, tables, tables_runs
-from tlx.report.data import Difference, Study, Summary
+from tlx.report.data import ArmSummary, Difference, StudyView
 from tlx.report.figure import MOST_ARMS, Figure, Style, Variant, errors, log_axis, safe, titled
 from tlx.results.record import Record
 from tlx.results.stats import Interval
@@ -19,7 +19,7 @@ COSTS: Mapping[str, tuple[str, Callable[[Record], float | None]]] = {
 }
 
 
-def forest(study: Study, styles: Mapping[str, Style]) -> Figure | None:
+def forest(study: StudyView, styles: Mapping[str, Style]) -> Figure | None:
     """Paired differences to the baseline, a variant a split."""
     base, variants = study.manifest.baseline, []
     for split in study.splits:
@@ -49,7 +49,11 @@ def forest(study: Study, styles: Mapping[str, Style]) -> Figure | None:
 
 
 def _forest(
-    study: Study, styles: Mapping[str, Style], split: str, found: Sequence[Difference], note: str
+    study: StudyView,
+    styles: Mapping[str, Style],
+    split: str,
+    found: Sequence[Difference],
+    note: str,
 ) -> Variant:
     traces = []
     places = list(range(len(found)))[::-1]
@@ -80,7 +84,7 @@ def _forest(
     return Variant(key=(split,), traces=traces, layout=layout, caption=note)
 
 
-def tradeoff(study: Study, styles: Mapping[str, Style]) -> Figure | None:
+def tradeoff(study: StudyView, styles: Mapping[str, Style]) -> Figure | None:
     """The primary figure against what it costs, a variant a cost."""
     found = [s for s in study.summaries(study.manifest.metric) if s.interval.n]
     found, note = fewer(study, found, 10 * MOST_ARMS, worth(study))
@@ -108,9 +112,9 @@ def tradeoff(study: Study, styles: Mapping[str, Style]) -> Figure | None:
 
 
 def _tradeoff(
-    study: Study,
+    study: StudyView,
     styles: Mapping[str, Style],
-    found: Sequence[Summary],
+    found: Sequence[ArmSummary],
     costs: Mapping[str, Any],
     name: str,
     label: str,
@@ -139,7 +143,7 @@ def _tradeoff(
 
 
 def fewer(
-    study: Study,
+    study: StudyView,
     items: Sequence[Any],
     most: int,
     worth: Any,
@@ -156,7 +160,7 @@ def fewer(
     return kept, note
 
 
-def worth(study: Study) -> Callable[[Summary], float]:
+def worth(study: StudyView) -> Callable[[ArmSummary], float]:
     """What arms are ranked by: the primary figure, the better the higher."""
     sign = 1 if study.manifest.mode == "max" else -1
     return lambda summary: sign * summary.interval.value

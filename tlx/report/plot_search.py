@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tlx.report import trials
-from tlx.report.data import MANY_RUNS, Study
+from tlx.report.data import MANY_RUNS, StudyView
 from tlx.report.figure import Figure, Variant, log_axis, safe, titled
 from tlx.report.numbers import compact, counted, finite, plain
-from tlx.report.trials import Trial, short
+from tlx.report.trials import TrialView, short
 
 SHADES = 6
 DECADE = 10
@@ -17,7 +17,7 @@ MOST_TICKS, CLOSEST = 6, 0.05
 """Values that get a tick each, and how near ticks may lie, as a share of the axis."""
 
 
-def figures(study: Study) -> tuple[list[Figure], str]:
+def figures(study: StudyView) -> tuple[list[Figure], str]:
     """All figures of a search, and a sentence on what is left out."""
     items = trials.trials(study)
     whole = [item for item in items if item.whole]
@@ -33,7 +33,7 @@ def figures(study: Study) -> tuple[list[Figure], str]:
     return found, why
 
 
-def parallel(items: Sequence[Trial], goals: Mapping[str, str]) -> Figure:
+def parallel(items: Sequence[TrialView], goals: Mapping[str, str]) -> Figure:
     """A line a trial through its parameters and objectives, a variant an objective's shades."""
     shown, note = _fewer(items)
     names = trials.keys(shown)
@@ -98,7 +98,7 @@ def _numeric(values: Sequence[float | None]) -> dict[str, Any]:
 
 
 def _lines(
-    items: Sequence[Trial], axes: Sequence[Mapping[str, Any]], goal: int, mode: str
+    items: Sequence[TrialView], axes: Sequence[Mapping[str, Any]], goal: int, mode: str
 ) -> list[dict[str, Any]]:
     order = sorted(range(len(items)), key=lambda i: items[i].values[goal], reverse=mode == "min")
     traces = []
@@ -125,7 +125,7 @@ def _lines(
     return traces
 
 
-def _described(item: Trial) -> str:
+def _described(item: TrialView) -> str:
     values = ", ".join(f"{value:.4g}" for value in item.values)
     return f"trial {item.number}: {values} (n={item.n})"
 
@@ -153,7 +153,7 @@ def _layout(axes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def progress(items: Sequence[Trial], goals: Mapping[str, str]) -> Figure:
+def progress(items: Sequence[TrialView], goals: Mapping[str, str]) -> Figure:
     """Each trial's objective in order, and the best so far."""
     variants = []
     for place, (goal, mode) in enumerate(goals.items()):
@@ -187,7 +187,9 @@ def progress(items: Sequence[Trial], goals: Mapping[str, str]) -> Figure:
     )
 
 
-def pareto(items: Sequence[Trial], front: Sequence[Trial], goals: Mapping[str, str]) -> Figure:
+def pareto(
+    items: Sequence[TrialView], front: Sequence[TrialView], goals: Mapping[str, str]
+) -> Figure:
     """Two objectives against each other; the front is of trials that no other beats in both."""
     first, second = goals
     line = sorted(front, key=lambda item: item.values[1])
@@ -243,7 +245,7 @@ def _importances(name: str, shares: Mapping[str, Mapping[str, float]]) -> Figure
     )
 
 
-def _fewer(items: Sequence[Trial]) -> tuple[list[Trial], str]:
+def _fewer(items: Sequence[TrialView]) -> tuple[list[TrialView], str]:
     if len(items) <= MANY_RUNS:
         return list(items), ""
     step = len(items) / MANY_RUNS

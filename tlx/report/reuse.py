@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tlx.report.data import Study
+from tlx.report.data import StudyView
 from tlx.report.formats import Column
 from tlx.report.numbers import counted, seconds
 from tlx.results.record import DECODED, Record, StageRecord
@@ -14,7 +14,7 @@ NO_TIME = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class StoredSummary:
     """What some runs trained from that was stored.
 
     Attributes:
@@ -31,7 +31,7 @@ class Stored:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reuse:
+class ReuseSummary:
     """What some runs computed, reused and fused.
 
     Attributes:
@@ -41,8 +41,8 @@ class Reuse:
         jobs: such jobs.
     """
 
-    frozen: Stored
-    decoded: Stored
+    frozen: StoredSummary
+    decoded: StoredSummary
     fused: int
     jobs: int
 
@@ -52,11 +52,11 @@ class Reuse:
         return bool(self.frozen.runs or self.decoded.runs)
 
 
-def of(records: Iterable[Record]) -> Reuse:
+def of(records: Iterable[Record]) -> ReuseSummary:
     """What these runs shared; a job counts once, however many of its runs are there."""
     found = list(records)
     fused = [record for record in found if record.fused_with]
-    return Reuse(
+    return ReuseSummary(
         frozen=_stored(found, lambda stage: stage.boundary not in (None, DECODED)),
         decoded=_stored(found, lambda stage: stage.boundary == DECODED),
         fused=len(fused),
@@ -64,10 +64,10 @@ def of(records: Iterable[Record]) -> Reuse:
     )
 
 
-def _stored(records: Iterable[Record], which: Callable[[StageRecord], bool]) -> Stored:
+def _stored(records: Iterable[Record], which: Callable[[StageRecord], bool]) -> StoredSummary:
     by_run = [list(filter(which, record.stages)) for record in records]
     stages = [stage for some in by_run for stage in some]
-    return Stored(
+    return StoredSummary(
         runs=sum(bool(some) for some in by_run),
         computed=sum(stage.computed for stage in stages),
         reused=sum(stage.reused for stage in stages),
@@ -75,7 +75,7 @@ def _stored(records: Iterable[Record], which: Callable[[StageRecord], bool]) -> 
     )
 
 
-def line(study: Study) -> str:
+def line(study: StudyView) -> str:
     """What all runs of a study shared, in a line; empty where they shared nothing."""
     found = of(study.records.values())
     parts = []
@@ -93,7 +93,7 @@ def line(study: Study) -> str:
     return "; ".join(parts)
 
 
-def sentences(study: Study) -> str:
+def sentences(study: StudyView) -> str:
     """The same for the page; empty where runs shared nothing."""
     found = of(study.records.values())
     texts = []
@@ -166,7 +166,7 @@ def of_run(record: Record | None) -> list[str | float | None]:
     return [", ".join(names) or None, *totals, len(record.fused_with)]
 
 
-def _totals(found: Reuse) -> list[float]:
+def _totals(found: ReuseSummary) -> list[float]:
     """Computed, reused and spared, of activations and inputs together."""
     both = (found.frozen, found.decoded)
     counts = [sum(each.computed for each in both), sum(each.reused for each in both)]
@@ -181,10 +181,10 @@ def _spared(saved_s: float) -> str:
     return f"{seconds(saved_s)} of computing spared"
 
 
-def _fused(study: Study, found: Reuse) -> str:
+def _fused(study: StudyView, found: ReuseSummary) -> str:
     return f"{_share(study, found.fused)} trained as {counted(found.jobs, 'fused job')}"
 
 
-def _share(study: Study, some: int) -> str:
+def _share(study: StudyView, some: int) -> str:
     """`10 of 25 runs`; a run that belongs to two arms is one run."""
     return f"{some:,} of {counted(len({run.run for run in study.manifest.runs}), 'run')}"

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from tlx.report.data import Study, Summary
+from tlx.report.data import ArmSummary, StudyView
 from tlx.report.figure import Figure, Style, Variant, errors, safe, titled
 from tlx.report.plot_arms import fewer, interval_text, worth
 from tlx.results.stats import Interval, compare
 
 
-def robustness(study: Study, styles: Mapping[str, Style]) -> Figure | None:
+def robustness(study: StudyView, styles: Mapping[str, Style]) -> Figure | None:
     """Every evaluation split side by side: the figure, and its loss against the primary split."""
     if len(study.splits) < 2:
         return None
@@ -34,10 +34,10 @@ def robustness(study: Study, styles: Mapping[str, Style]) -> Figure | None:
 
 
 def _robustness(
-    study: Study,
+    study: StudyView,
     styles: Mapping[str, Style],
     arms: Sequence[str],
-    found: Mapping[str, Sequence[Summary]],
+    found: Mapping[str, Sequence[ArmSummary]],
     note: str,
 ) -> Variant:
     by_arm = {split: {s.arm: s.interval for s in items} for split, items in found.items()}
@@ -46,10 +46,10 @@ def _robustness(
 
 
 def _change(
-    study: Study,
+    study: StudyView,
     styles: Mapping[str, Style],
     arms: Sequence[str],
-    found: Mapping[str, Sequence[Summary]],
+    found: Mapping[str, Sequence[ArmSummary]],
     note: str,
 ) -> Variant:
     by_arm = {split: {s.arm: s.values for s in items} for split, items in found.items()}
@@ -62,7 +62,7 @@ def _change(
 
 
 def _dots(
-    study: Study,
+    study: StudyView,
     styles: Mapping[str, Style],
     values: Mapping[str, Sequence[Interval]],
     label: str,

@@ -17,7 +17,7 @@ from tlx.report import (
     tables_runs,
     view,
 )
-from tlx.report.data import MANY_RUNS, Study
+from tlx.report.data import MANY_RUNS, StudyView
 from tlx.report.figure import Figure, styles
 from tlx.report.formats import Table
 from tlx.report.numbers import bracket, counted, decimals, p_value, plain, shorten
@@ -44,7 +44,7 @@ FOOT = (
 )
 
 
-def head(study: Study) -> Head:
+def head(study: StudyView) -> Head:
     """The top of the page."""
     spec = study.manifest
     found: dict[str, int] = {}
@@ -99,7 +99,7 @@ def _card(verdict: Verdict) -> Card:
     )
 
 
-def _warnings(study: Study, found: Mapping[str, int]) -> list[str]:
+def _warnings(study: StudyView, found: Mapping[str, int]) -> list[str]:
     texts = []
     without = {s: n for s, n in found.items() if s != "finished" and n}
     if without:
@@ -135,7 +135,7 @@ def _warnings(study: Study, found: Mapping[str, int]) -> list[str]:
     return texts
 
 
-def _reasons(study: Study) -> str:
+def _reasons(study: StudyView) -> str:
     """The commonest reasons of failed runs, as a sentence."""
     failed = (record for record in study.records.values() if record.status == "failed")
     found = Counter(first_line(record) for record in failed)
@@ -143,7 +143,7 @@ def _reasons(study: Study) -> str:
     return f" Commonest reasons of failure: {listed}." if listed else ""
 
 
-def sections(study: Study, tables: Mapping[str, Table]) -> list[Part]:
+def sections(study: StudyView, tables: Mapping[str, Table]) -> list[Part]:
     """The parts of the page that have something to show."""
     drawn = styles(study)
 
@@ -187,7 +187,7 @@ def sections(study: Study, tables: Mapping[str, Table]) -> list[Part]:
     return [part for part in parts if part.items]
 
 
-def _cost(study: Study) -> str:
+def _cost(study: StudyView) -> str:
     return " ".join(text for text in (reuse.sentences(study), kept_stages.line(study)) if text)
 
 
@@ -195,7 +195,7 @@ def _there(*figures: Figure | None) -> list[Figure]:
     return [figure for figure in figures if figure is not None]
 
 
-def again(study: Study) -> list[tuple[str, str]]:
+def again(study: StudyView) -> list[tuple[str, str]]:
     """Commands that give the study and its report again."""
     name = study.manifest.study
     return [

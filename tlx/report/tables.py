@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tlx.report.data import Study, Summary
+from tlx.report.data import ArmSummary, StudyView
 from tlx.report.formats import Column, Table
 from tlx.report.numbers import counted, decimals, finite, known, span
 from tlx.results.stats import Interval
 
 
-def main(study: Study, *, split: str = "", name: str = "main") -> Table:
+def main(study: StudyView, *, split: str = "", name: str = "main") -> Table:
     """Every arm on one split: mean, deviation, n, chosen candidate, difference to the baseline.
 
     Args:
@@ -49,7 +49,7 @@ def main(study: Study, *, split: str = "", name: str = "main") -> Table:
     return Table(name=name, title=title, columns=columns, rows=rows, note=note)
 
 
-def by_split(study: Study) -> Table:
+def by_split(study: StudyView) -> Table:
     """Every arm on every evaluation split."""
     columns, found = [Column(key="arm", label="Arm")], []
     for split in study.splits:
@@ -63,7 +63,7 @@ def by_split(study: Study) -> Table:
     return Table(name="splits", title=title, columns=columns, rows=rows, note=note)
 
 
-def differences(study: Study) -> Table | None:
+def differences(study: StudyView) -> Table | None:
     """Paired differences to the baseline on every evaluation split; None without a baseline."""
     rows: list[list[Any]] = []
     spreads = []
@@ -96,7 +96,7 @@ def differences(study: Study) -> Table | None:
     return Table(name="differences", title=title, columns=columns, rows=rows, note=note)
 
 
-def figures(study: Study) -> Table:
+def figures(study: StudyView) -> Table:
     """Every figure of every arm on every split, `val` too."""
     splits = list(dict.fromkeys(name for r in study.records.values() for name in r.splits))
     rows: list[list[Any]] = []
@@ -119,7 +119,7 @@ def figures(study: Study) -> Table:
     return Table(name="figures", title=title, columns=columns, rows=rows, note=note, prose=False)
 
 
-def claims(study: Study) -> Table | None:
+def claims(study: StudyView) -> Table | None:
     """The verdict on each claim; None where nothing is claimed."""
     if not study.verdicts:
         return None
@@ -143,7 +143,7 @@ def claims(study: Study) -> Table | None:
     return Table(name="claims", title=title, columns=columns, rows=rows)
 
 
-def value_column(study: Study, split: str, digits: int, *, name: bool = True) -> Column:
+def value_column(study: StudyView, split: str, digits: int, *, name: bool = True) -> Column:
     """The column of a split's mean and interval."""
     label = f"{split} {study.metric}" if name else split
     return Column(
@@ -162,17 +162,17 @@ def difference(found: Any) -> Interval:
     return Interval(value=item.difference, low=item.low, high=item.high, n=item.n)
 
 
-def digits_of(summaries: Sequence[Summary]) -> int:
+def digits_of(summaries: Sequence[ArmSummary]) -> int:
     """Decimals for a column of means."""
     intervals = [item.interval for item in summaries]
     return decimals([i.high - i.value for i in intervals], [i.value for i in intervals])
 
 
-def _interval(study: Study) -> str:
+def _interval(study: StudyView) -> str:
     return " with its 95% interval (Student's t)" if study.repeated else ""
 
 
-def _note(study: Study, metric: str, summaries: Sequence[Summary]) -> str:
+def _note(study: StudyView, metric: str, summaries: Sequence[ArmSummary]) -> str:
     counts = [item.interval.n for item in summaries]
     note = f"Mean over {span(counts, 'seed')}" if any(counts) else "No arm has a figure yet."
     if max(counts, default=0) > 1:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tlx.report import data, kept_stages, reuse
-from tlx.report.data import MANY_RUNS, Study
+from tlx.report.data import MANY_RUNS, StudyView
 from tlx.report.formats import Column, Table
 from tlx.results.record import Record
 
@@ -21,7 +21,7 @@ SHARED = (
 )
 
 
-def cost(study: Study) -> Table:
+def cost(study: StudyView) -> Table:
     """What each arm cost: parameters, time, memory, steps; means over its finished runs."""
     columns = [
         Column(key="arm", label="Arm"),
@@ -66,7 +66,7 @@ def cost(study: Study) -> Table:
     return Table(name="cost", title=title, columns=columns, rows=rows, note=note)
 
 
-def problems(study: Study) -> Table | None:
+def problems(study: StudyView) -> Table | None:
     """Runs that failed, stopped, are missing or unreadable; None where all went well."""
     columns = [
         Column(key="run", label="Run", kind="code"),
@@ -93,7 +93,7 @@ def problems(study: Study) -> Table | None:
     return Table(name="problems", title=title, columns=columns, rows=rows, marked=False)
 
 
-def runs(study: Study) -> Table:
+def runs(study: StudyView) -> Table:
     """Every run with all of its figures, its cost and its command."""
     every = list(
         dict.fromkeys(
@@ -130,7 +130,7 @@ def runs(study: Study) -> Table:
     return Table(name="runs", title=title, columns=columns, rows=rows, prose=False)
 
 
-def provenance(study: Study) -> Table:
+def provenance(study: StudyView) -> Table:
     """Where each number comes from: run, code, machine, and the lines that give it again."""
     columns = [
         Column(key="run", label="Run", kind="code"),
@@ -170,12 +170,12 @@ def provenance(study: Study) -> Table:
     )
 
 
-def command(study: Study, overrides: Iterable[str]) -> str:
+def command(study: StudyView, overrides: Iterable[str]) -> str:
     """The line that trains a run with the study's own configs, quoted for a shell."""
     return shlex.join(["tlx", "train", *_config_dir(study.manifest.command), *overrides])
 
 
-def again(study: Study, verb: str, *names: str) -> str:
+def again(study: StudyView, verb: str, *names: str) -> str:
     """A line on what is there already, `tlx rerun RUN`, quoted for a shell."""
     elsewhere = study.runs_dir.name != RUNS_DIR
     options = ["--runs-dir", str(study.runs_dir)] if elsewhere else []
@@ -217,7 +217,7 @@ def _origin(facts: Mapping[str, Any]) -> list[Any]:
     return [sha or None, described or None, str(facts.get("started", ""))[:16] or None]
 
 
-def _unreadable(study: Study, run: str) -> str:
+def _unreadable(study: StudyView, run: str) -> str:
     return next((text for text in study.problems if run in text), "its record cannot be read")
 
 

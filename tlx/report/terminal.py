@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlx.report import data, formats, kept_stages, reuse, tables, tables_runs, trials
-from tlx.report.data import Study
+from tlx.report.data import StudyView
 from tlx.report.formats import Column, Table
 from tlx.report.numbers import counted
 from tlx.results import wording
@@ -42,7 +42,7 @@ def text(
     return of_study(data.read(Path(study_folder), runs_dir=Path(runs_dir)), width, colour=colour)
 
 
-def of_study(study: Study, width: int, *, colour: bool = False) -> str:
+def of_study(study: StudyView, width: int, *, colour: bool = False) -> str:
     """The same of a study that is read already."""
     from rich.console import Console
     from rich.text import Text
@@ -83,7 +83,7 @@ def of_study(study: Study, width: int, *, colour: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def counts(study: Study) -> str:
+def counts(study: StudyView) -> str:
     """How many runs there are, and how they ended, in a line."""
     found: dict[str, int] = {}
     for record in study.records.values():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx.base import secrecy
-from tlx.report.data import Study
+from tlx.report.data import StudyView
 from tlx.report.formats import Column, Table
 from tlx.report.numbers import decimals, known
 from tlx.results.manifest import PlannedRun
@@ -20,7 +20,7 @@ SEARCH = "search"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class TrialView:
     """One trial.
 
     Attributes:
@@ -45,7 +45,7 @@ class Trial:
         return self.status == "finished" and all(math.isfinite(value) for value in self.values)
 
 
-def objectives(study: Study) -> dict[str, str]:
+def objectives(study: StudyView) -> dict[str, str]:
     """Objective -> `max` or `min`; the primary figure where the manifest names none."""
     given = study.manifest.search.get("objectives") or {}
     pairs = given.items() if isinstance(given, Mapping) else given
@@ -53,7 +53,7 @@ def objectives(study: Study) -> dict[str, str]:
     return found or {study.manifest.metric: study.manifest.mode}
 
 
-def trials(study: Study) -> list[Trial]:
+def trials(study: StudyView) -> list[TrialView]:
     """All trials in order; empty where the study is no search."""
     if study.manifest.design != SEARCH:
         return []
@@ -65,7 +65,9 @@ def trials(study: Study) -> list[Trial]:
     return [_trial(study, number, by_number[number], names) for number in sorted(by_number)]
 
 
-def _trial(study: Study, number: int, runs: Sequence[PlannedRun], names: Sequence[str]) -> Trial:
+def _trial(
+    study: StudyView, number: int, runs: Sequence[PlannedRun], names: Sequence[str]
+) -> TrialView:
     records = [study.records.get(run.run) for run in runs]
     figures = [[objective(record, name) for name in names] for record in records]
     whole = [row for row in figures if all(math.isfinite(value) for value in row)]
@@ -74,7 +76,7 @@ def _trial(study: Study, number: int, runs: Sequence[PlannedRun], names: Sequenc
     if ended == "finished" and len(whole) < len(runs):
         ended = "not a number"
     values = tuple(summary([row[i] for row in whole]).mean for i in range(len(names)))
-    return Trial(
+    return TrialView(
         number=number,
         params=params(runs[0]),
         values=values,
@@ -111,7 +113,7 @@ def objective(record: Record | None, name: str) -> float:
     return float(value) if isinstance(value, (int, float)) else math.nan
 
 
-def best(study: Study, items: Sequence[Trial]) -> list[Trial]:
+def best(study: StudyView, items: Sequence[TrialView]) -> list[TrialView]:
     """The best trial, or with several objectives those that none beats in every one."""
     signs = [1 if mode == "max" else -1 for mode in objectives(study).values()]
     whole = [item for item in items if item.whole]
@@ -127,7 +129,7 @@ def best(study: Study, items: Sequence[Trial]) -> list[Trial]:
     return kept[:1] if len(signs) == 1 else kept
 
 
-def table(study: Study) -> Table | None:
+def table(study: StudyView) -> Table | None:
     """Every trial; None where the study is no search."""
     items = trials(study)
     if not items:
@@ -156,7 +158,7 @@ def table(study: Study) -> Table | None:
     return Table(name="trials", title=title, columns=columns, rows=rows, note=note, marked=False)
 
 
-def keys(items: Sequence[Trial]) -> list[str]:
+def keys(items: Sequence[TrialView]) -> list[str]:
     """Names of all parameters."""
     return list(dict.fromkeys(name for item in items for name in item.params))
 
@@ -175,7 +177,7 @@ _OF_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, AssertionError
 """What Optuna raises at a journal that is not one of its own."""
 
 
-def importances(study: Study) -> tuple[str, dict[str, dict[str, float]], str]:
+def importances(study: StudyView) -> tuple[str, dict[str, dict[str, float]], str]:
     """The evaluator's name, objective -> parameter -> share, and why there is none."""
     storage = study.manifest.search.get("storage")
     if not storage:

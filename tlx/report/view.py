@@ -7,7 +7,7 @@ from typing import Protocol, cast
 
 from tlx.config.check import may_import
 from tlx.report import views
-from tlx.report.data import Study
+from tlx.report.data import StudyView
 from tlx.report.figure import Figure, Style
 from tlx.report.formats import Table
 from tlx.report.page import Listing, Part, listed
@@ -30,16 +30,16 @@ class View(Protocol):
     PART: str
     """Heading of the part of the page, which several views may share."""
 
-    def tables(self, study: Study) -> Sequence[Table]:
+    def tables(self, study: StudyView) -> Sequence[Table]:
         """Tables of the study; none where it has nothing for them."""
         ...
 
-    def figures(self, study: Study, styles: Mapping[str, Style]) -> Sequence[Figure]:
+    def figures(self, study: StudyView, styles: Mapping[str, Style]) -> Sequence[Figure]:
         """Figures of the study, with the styles of its arms; none where it has nothing for them."""
         ...
 
 
-def views_of(study: Study) -> dict[str, View]:
+def views_of(study: StudyView) -> dict[str, View]:
     """A study's views by the last part of their names: tlx's, then those of somebody's tasks."""
     if "views" not in study.cache:
         named = dict.fromkeys(name for r in study.records.values() for name in r.views or ())
@@ -62,7 +62,7 @@ def _importable(name: str) -> bool:
     return False
 
 
-def tables(study: Study) -> dict[str, Table]:
+def tables(study: StudyView) -> dict[str, Table]:
     """Every table of every view, by name.
 
     Raises:
@@ -73,7 +73,7 @@ def tables(study: Study) -> dict[str, Table]:
     return cast(dict[str, Table], study.cache["view_tables"])
 
 
-def _tables(study: Study) -> Iterator[Table]:
+def _tables(study: StudyView) -> Iterator[Table]:
     for name, view in views_of(study).items():
         for table in view.tables(study):
             if table.name != name and not table.name.startswith(f"{name}_"):
@@ -83,7 +83,7 @@ def _tables(study: Study) -> Iterator[Table]:
             yield table
 
 
-def parts(study: Study, styles: Mapping[str, Style]) -> list[Part]:
+def parts(study: StudyView, styles: Mapping[str, Style]) -> list[Part]:
     """The views' parts of the page, in the order in which they come."""
     items: dict[str, list[Figure | Listing]] = {}
     for name, view in views_of(study).items():

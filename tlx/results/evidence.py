@@ -19,7 +19,7 @@ E_VALUE = "e-value"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class LookEvidence:
     """What looks of one kind say of a claim.
 
     Attributes:
@@ -56,7 +56,7 @@ class Stage:
 class Ruling:
     """A stage of one claim, corrected over all claims."""
 
-    stage: Stage
+    stage: LookEvidence
     adjusted: float
     alpha: float
     part: float
@@ -77,7 +77,9 @@ class Ruling:
 class Judge:
     """Judges the claims of one study."""
 
-    def __init__(self, manifest: Manifest, records: Mapping[str, Record], plan: looks.Plan) -> None:
+    def __init__(
+        self, manifest: Manifest, records: Mapping[str, Record], plan: looks.LooksPlan
+    ) -> None:
         """Reads nothing yet."""
         self.manifest, self.records, self.plan = manifest, records, plan
         self._figures: dict[tuple[int, str], Mapping[str, Sequence[float]]] = {}
@@ -104,7 +106,7 @@ class Judge:
 
     # -- the looks ----------------------------------------------------------------------------
 
-    def _declared(self, claim: Claim) -> Stage:
+    def _declared(self, claim: Claim) -> LookEvidence:
         study = self.plan.declared
         if self.plan.most is None:
             return self._stage_of_one(claim, study)
@@ -116,9 +118,9 @@ class Judge:
             seen = []
         least = min((item.p * self.plan.most / item.n for item in seen), default=math.nan)
         p = least if math.isnan(least) else sequential.level(least, most=self.plan.most)
-        return Stage(seen=seen, p=p, runs=runs, most=self.plan.most, futile=futile)
+        return LookEvidence(seen=seen, p=p, runs=runs, most=self.plan.most, futile=futile)
 
-    def _later(self, claim: Claim) -> Stage:
+    def _later(self, claim: Claim) -> LookEvidence:
         seen, largest = [], 0.0
         for study in self.plan.later:
             runs = looks.runs_of(study, self.records, arms=_arms(claim))
@@ -133,14 +135,14 @@ class Judge:
                 # what was once seen stays: p and Holm's correction are of the same look
                 seen.append(replace(last, p=min(1.0, 1 / largest), test=E_VALUE))
         p = min(1.0, 1 / largest) if largest else math.nan
-        return Stage(seen=seen, p=p, runs=runs, most=0)
+        return LookEvidence(seen=seen, p=p, runs=runs, most=0)
 
-    def _stage_of_one(self, claim: Claim, study: Manifest) -> Stage:
+    def _stage_of_one(self, claim: Claim, study: Manifest) -> LookEvidence:
         """One look at all seeds; whoever has runs missing gets the estimate alone."""
         runs = looks.runs_of(study, self.records, arms=_arms(claim))
         a, b = self._sides(claim, study, runs)
         found = stats.compare(a, b, against=against(claim))
-        return Stage(seen=[found], p=math.nan if runs.missing else found.p, runs=runs)
+        return LookEvidence(seen=[found], p=math.nan if runs.missing else found.p, runs=runs)
 
     def _sides(
         self, claim: Claim, study: Manifest, runs: looks.Runs
@@ -167,7 +169,7 @@ class Judge:
     def _verdict(
         self,
         claim: Claim,
-        estimate: Stage,
+        estimate: LookEvidence,
         declared: Ruling,
         later: Ruling | None,
         *,
@@ -231,7 +233,7 @@ class Judge:
             )
         return later, UNDECIDED, note
 
-    def _bare(self, claim: Claim, estimate: Stage, *, note: str = "") -> Verdict:
+    def _bare(self, claim: Claim, estimate: LookEvidence, *, note: str = "") -> Verdict:
         """The estimate over all seeds that are in, undecided."""
         seen = estimate.seen[0]
         lacking = [status for found in estimate.runs.missing.values() for status in found]
@@ -263,12 +265,12 @@ class Judge:
             sentence="",
         )
 
-    def _looked(self, stage: Stage) -> int:
+    def _looked(self, stage: LookEvidence) -> int:
         """Seeds of the study up to the last that the stage has looked at."""
         seeds = stage.runs.seeds[: stage.runs.whole]
         return self.manifest.seeds.index(seeds[-1]) + 1 if seeds else 0
 
-    def _open(self, verdict: Verdict, stage: Stage) -> bool:
+    def _open(self, verdict: Verdict, stage: LookEvidence) -> bool:
         """Whether the study has declared seeds that might decide it."""
         most = self.manifest.sequential.get("max_seeds", 0)
         small = stage.runs.n < sequential.FIRST
@@ -279,7 +281,7 @@ def _arms(claim: Claim) -> Iterable[str]:
     return [claim.first, *([claim.second] if isinstance(claim.second, str) else [])]
 
 
-def _ruled(stages: Sequence[Stage], alpha: float) -> list[Ruling]:
+def _ruled(stages: Sequence[LookEvidence], alpha: float) -> list[Ruling]:
     """Stages corrected by Holm; claims that wait count, for they will have a p."""
     ps = [1.0 if stage.runs.missing and not stage.p <= 1 else stage.p for stage in stages]
     return [
@@ -329,7 +331,7 @@ def _each(
 
 
 def _interval(
-    stage: Stage, seen: Comparison, alpha: float, *, decided: bool
+    stage: LookEvidence, seen: Comparison, alpha: float, *, decided: bool
 ) -> tuple[float, float]:
     """Of the differences that this look does not reject; NaN where it has none."""
     if seen.n < 2:

@@ -13,7 +13,7 @@ FIRST_ALPHA, LATER_ALPHA = 0.04, 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class LooksPlan:
     """How claims are judged, which is settled by the first look.
 
     Attributes:
@@ -32,7 +32,7 @@ class Plan:
     alpha: float
 
 
-def plan(manifest: Manifest) -> Plan:
+def plan(manifest: Manifest) -> LooksPlan:
     """How the claims of a study are judged; nothing but the manifest decides it."""
     now = Look(seeds=manifest.seeds, sequential=manifest.sequential)
     looks = [*manifest.looks, now]
@@ -44,7 +44,7 @@ def plan(manifest: Manifest) -> Plan:
         for look in looks
         if (len(look.seeds) > most if most else set(look.seeds) != set(first.seeds))
     }
-    return Plan(
+    return LooksPlan(
         declared=replace(of_seeds(manifest, seeds), sequential=first.sequential),
         most=most,
         later=tuple(of_seeds(manifest, outside[key]) for key in sorted(outside, key=len)),

@@ -29,7 +29,7 @@ LOOK_EVERY_S = 1.0
 
 
 @dataclass
-class Task:
+class Pending:
     """One run, as this launch of the study sees it.
 
     Attributes:
@@ -103,11 +103,11 @@ class Driver:
     max_restarts: int = 2
     retry_failed: bool = False
     cancelled: Callable[[], bool] = lambda: False
-    more: Callable[[], Sequence[Task]] = tuple
+    more: Callable[[], Sequence[Pending]] = tuple
     done: Callable[[], bool] = lambda: True
-    over: Callable[[Task], None] = lambda task: None
+    over: Callable[[Pending], None] = lambda task: None
     say: Callable[[str], None] = preparing.say
-    tasks: dict[str, Task] = field(default_factory=dict)
+    tasks: dict[str, Pending] = field(default_factory=dict)
     total: int | None = None
     stopping: bool = False
 
@@ -116,10 +116,10 @@ class Driver:
         self.leases = leases(self.runs_dir)
         self.facts = preparing.Facts()
         self.looked = -LOOK_EVERY_S
-        self.together: dict[str, list[Task]] = {}
+        self.together: dict[str, list[Pending]] = {}
         self.asked = Asked()
 
-    def add(self, tasks: Sequence[Task]) -> None:
+    def add(self, tasks: Sequence[Pending]) -> None:
         """Takes tasks; one whose run is known already is the same task."""
         for task in tasks:
             known = self.tasks.setdefault(task.run, task)
@@ -155,7 +155,7 @@ class Driver:
 
     # -- what there is to do ------------------------------------------------------------------
 
-    def _look(self, task: Task, *, first: bool = False) -> None:
+    def _look(self, task: Pending, *, first: bool = False) -> None:
         """Reads from its folder how far a task is (a mutator of the task)."""
         status = reading.status_of(task.found.folder)
         if status == "finished" and not (first and task.fresh):
@@ -167,7 +167,7 @@ class Driver:
         elif status == record.UNREADABLE and not task.fresh:
             self._unreadable(task, again=first and self.retry_failed)
 
-    def _unreadable(self, task: Task, *, again: bool) -> None:
+    def _unreadable(self, task: Pending, *, again: bool) -> None:
         """Ends a task whose record cannot be read, or has it go on from what else there is.
 
         What looks like a finished run, whose checkpoints are gone, is not trained again unasked.
@@ -214,7 +214,7 @@ class Driver:
                         return
                     self._start(*self._stack(task))
 
-    def _startable(self, task: Task) -> bool:
+    def _startable(self, task: Pending) -> bool:
         """Whether what a task starts from is there; where it never will be, the task is over."""
         if task.found.parent is None:
             return True
@@ -225,7 +225,7 @@ class Driver:
             self._block(task, f"starts from {parent.run}, which failed: {parent.reason}")
         return False
 
-    def _block(self, task: Task, reason: str) -> None:
+    def _block(self, task: Pending, reason: str) -> None:
         """Ends a task that cannot be started.
 
         Raises:
@@ -235,7 +235,7 @@ class Driver:
             raise runs.RunError(f"{task.title} cannot be started: {reason}")
         self._end(task, "blocked", reason)
 
-    def _stack(self, first: Task) -> list[Task]:
+    def _stack(self, first: Pending) -> list[Pending]:
         """The task, and what waits and may be trained with it as one."""
         if first.alone or first.stack is None:
             return [first]
@@ -248,7 +248,7 @@ class Driver:
         together = [task for task in alike if task.begun == step and self._startable(task)]
         return together[: fuse.MOST]
 
-    def _start(self, *tasks: Task) -> None:
+    def _start(self, *tasks: Pending) -> None:
         """Starts tasks as one job; those that turn out to be done, or at work, are left out."""
         ready = [task for task in tasks if self._prepare(task)]
         if not ready:
@@ -264,7 +264,7 @@ class Driver:
             (leader.found.folder / execute.FUSED).unlink(missing_ok=True)
         self.executor.start(leader.job)
 
-    def _prepare(self, task: Task) -> bool:
+    def _prepare(self, task: Pending) -> bool:
         """Whether a task can be started now; its folder then holds what a worker reads."""
         if not task.fresh:
             self._look(task, first=self.retry_failed)
@@ -311,14 +311,14 @@ class Driver:
         if apart:
             self._apart(apart, end.reason)
 
-    def _apart(self, tasks: Sequence[Task], reason: str | None) -> None:
+    def _apart(self, tasks: Sequence[Pending], reason: str | None) -> None:
         """Has tasks trained alone that did not end with those they were trained with."""
         said = reason or record.error_of(tasks[0].found.folder) or "the others have ended"
         self.say(f"  {len(tasks)} of them to be trained alone: {first_line(said)}")
         for task in tasks:
             task.alone, task.state = True, "waiting"
 
-    def _take_one(self, task: Task, end: Ended) -> None:
+    def _take_one(self, task: Pending, end: Ended) -> None:
         if end.outcome == "busy":
             task.state = "elsewhere"
         elif end.outcome in {"lost", "interrupted"}:
@@ -329,7 +329,7 @@ class Driver:
         else:
             self._end(task, "pruned" if end.outcome == "pruned" else "finished")
 
-    def _again(self, task: Task, reason: str) -> None:
+    def _again(self, task: Pending, reason: str) -> None:
         """Starts a run again that was killed from outside, unless it gets no further."""
         step = reached(task.found.folder)
         task.restarts = 0 if step > task.reached else task.restarts + 1
@@ -341,7 +341,7 @@ class Driver:
             self.say(f"  {task.title}: {reason}; it goes on from step {max(step, 0)}")
             task.state = "waiting"
 
-    def _failed(self, task: Task, reason: str | None) -> None:
+    def _failed(self, task: Pending, reason: str | None) -> None:
         said = record.error_of(task.found.folder)
         if said is None or reason is not None:
             try:
@@ -354,7 +354,7 @@ class Driver:
         self._end(task, "failed", reason or said)
 
     def _end(
-        self, task: Task, state: State, reason: str | None = None, *, quiet: bool = False
+        self, task: Pending, state: State, reason: str | None = None, *, quiet: bool = False
     ) -> None:
         task.state, task.reason = state, reason
         self.over(task)
@@ -366,7 +366,7 @@ class Driver:
         total = max(self.total or 0, len(self.tasks))
         return f"{over:>{len(str(total))}}/{total}"
 
-    def _line(self, task: Task) -> str:
+    def _line(self, task: Pending) -> str:
         folder = task.found.folder
         if task.state == "finished":
             done = record.read(folder)

@@ -16,7 +16,7 @@ KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 """Kind to its class, and what that is told besides its options."""
 
 
-def make(options: schema.Executor, *, runs_dir: Path, name: str) -> Executor:
+def make(options: schema.ExecutorConfig, *, runs_dir: Path, name: str) -> Executor:
     """The executor that a config's `executor` node asks for.
 
     Args:

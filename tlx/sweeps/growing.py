@@ -14,9 +14,9 @@ from tlx.results.manifest import Manifest, PlannedRun
 from tlx.results.record import Record
 from tlx.results.table import chosen, load
 from tlx.results.verdict import Verdict
-from tlx.sweeps.driver import OVER, Task
+from tlx.sweeps.driver import OVER, Pending
 
-Seeded = tuple[PlannedRun, list[Task]]
+Seeded = tuple[PlannedRun, list[Pending]]
 """A run of an added seed, and the tasks that it takes: what it starts from, and itself."""
 
 
@@ -52,14 +52,14 @@ class Growing:
         self.order = (*manifest.seeds, *(max(manifest.seeds) + 1 + step for step in free))
         self.seeds_of = dict.fromkeys(manifest.arms, len(manifest.seeds))
         self.added: dict[tuple[str, int], Seeded] = {}
-        self.handed: dict[str, Task] = {}
+        self.handed: dict[str, Pending] = {}
         self.settled = False
 
-    def hand(self, tasks: Sequence[Task]) -> None:
+    def hand(self, tasks: Sequence[Pending]) -> None:
         """Takes note of tasks that the driver has been given."""
         self.handed |= {task.run: task for task in tasks}
 
-    def more(self) -> list[Task]:
+    def more(self) -> list[Pending]:
         """The runs of the next seeds, once all before are over; none where nothing is open."""
         while not self.settled and all(task.state in OVER for task in self.handed.values()):
             if new := [task for task in self._advance() if task.run not in self.handed]:
@@ -93,7 +93,7 @@ class Growing:
             looks=known,
         )
 
-    def _advance(self) -> list[Task]:
+    def _advance(self) -> list[Pending]:
         """Judges what is there, and gives each open claim's arms a seed more; their tasks."""
         manifest = self.manifest()
         records = load(self.folder.parent.parent, manifest=manifest).records

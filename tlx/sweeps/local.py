@@ -38,7 +38,7 @@ class Running:
 class LocalExecutor:
     """Children of one warm process, at most one a slot; devices and threads divided among them."""
 
-    def __init__(self, options: schema.Executor) -> None:
+    def __init__(self, options: schema.ExecutorConfig) -> None:
         """Starts nothing yet.
 
         Args:

@@ -9,7 +9,7 @@ from tlx.config import schema
 from tlx.execution import runs
 
 
-def gpus_each(folder: Path, node: schema.Executor, *, there: Callable[[], bool]) -> float:
+def gpus_each(folder: Path, node: schema.ExecutorConfig, *, there: Callable[[], bool]) -> float:
     """GPUs for each device of a run; parts of one are Ray's only.
 
     Args:

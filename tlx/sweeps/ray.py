@@ -51,7 +51,7 @@ def train(folder: str, environment: Mapping[str, str], cwd: str) -> tuple[Outcom
 class RayExecutor:
     """Hands runs to Ray, which places them by the CPUs and (parts of) GPUs that they need."""
 
-    def __init__(self, node: schema.Executor, *, runs_dir: Path) -> None:
+    def __init__(self, node: schema.ExecutorConfig, *, runs_dir: Path) -> None:
         """Connects with the first run.
 
         Args:

@@ -363,7 +363,7 @@ def opened(
     """The search that a config's `search` node describes.
 
     Args:
-        node: fields of `tlx.config.schema.Search`, complete.
+        node: fields of `tlx.config.schema.SearchConfig`, complete.
         name: of the study.
         folder: of the study, where the journal lies unless a storage is given.
         monitor: objective where none is given, `("val/accuracy", "max")`.

@@ -29,7 +29,7 @@ def problems(search: Mapping[str, Any], *, metrics: Mapping[str, str]) -> list[P
     """All that a `search` node says and cannot be done.
 
     Args:
-        search: fields of `tlx.config.schema.Search`.
+        search: fields of `tlx.config.schema.SearchConfig`.
         metrics: the task's metrics and their directions; empty: unknown.
     """
     space = search.get("space") or {}

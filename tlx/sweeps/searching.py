@@ -21,7 +21,7 @@ from tlx.results.manifest import PlannedRun
 from tlx.results.reading import status_of
 from tlx.results.record import Record
 from tlx.sweeps import fuse, search, search_rules, spaces
-from tlx.sweeps.driver import Task, first_line
+from tlx.sweeps.driver import Pending, first_line
 from tlx.sweeps.search import Search, Trial
 
 
@@ -147,7 +147,7 @@ class Open:
     trial: Trial
     runs: list[str]
     left: set[str]
-    waiting: list[Task] = field(default_factory=list)
+    waiting: list[Pending] = field(default_factory=list)
 
 
 @final
@@ -158,11 +158,11 @@ class Trials:
         """Nothing is drawn yet."""
         self.space, self.search = what, found
         self.open: dict[int, Open] = {}
-        self.ready: list[Task] = []
+        self.ready: list[Pending] = []
         self.folders: dict[str, Path] = {}
         self.made: dict[int, list[tuple[PlannedRun, Located]]] = {}
 
-    def more(self) -> list[Task]:
+    def more(self) -> list[Pending]:
         """The next runs: of trials whose first run came through, else of new trials.
 
         Of several trials at once where they may be trained as one, and where drawing them does not
@@ -171,7 +171,7 @@ class Trials:
         if self.ready:
             ready, self.ready = self.ready, []
             return ready
-        tasks: list[Task] = []
+        tasks: list[Pending] = []
         while trial := self.search.next():
             begun = self._begin(trial)
             tasks += begun
@@ -187,7 +187,7 @@ class Trials:
             return True
         return node["sampler"] in {"tpe", "gp"} and number < node["startup_trials"]
 
-    def _begin(self, trial: Trial) -> list[Task]:
+    def _begin(self, trial: Trial) -> list[Pending]:
         """The first runs of a trial; none where its values do not compose, which is told."""
         try:
             planned = self.runs_of(trial)
@@ -200,7 +200,7 @@ class Trials:
             hook = self.search.hook(trial, seed_index=number)
             title = f"trial {trial.number} seed {run.seed}"
             metric = self.search.objectives[0][0]
-            tasks.append(Task(place, title, run.overrides, metric=metric, search=hook))
+            tasks.append(Pending(place, title, run.overrides, metric=metric, search=hook))
         ids = [task.run for task in tasks]
         begun = tasks[:1] if self.space.node["pruner"] != "none" else tasks
         self.open[trial.number] = Open(trial, ids, set(ids), tasks[len(begun) :])
@@ -212,7 +212,7 @@ class Trials:
             self.made[trial.number] = self.space.runs_of(trial)
         return self.made[trial.number]
 
-    def over(self, task: Task) -> None:
+    def over(self, task: Pending) -> None:
         """Takes note of a run's end; a trial whose last run it was is told to the search."""
         for entry in [entry for entry in self.open.values() if task.run in entry.left]:
             entry.left.discard(task.run)
@@ -223,7 +223,7 @@ class Trials:
             del self.open[entry.trial.number]
             self._tell(entry, task)
 
-    def _tell(self, entry: Open, last: Task) -> None:
+    def _tell(self, entry: Open, last: Pending) -> None:
         if last.state == "pruned":
             self.search.tell(entry.trial, state="pruned")
             return

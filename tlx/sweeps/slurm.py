@@ -45,7 +45,7 @@ class _Open:
 class SlurmExecutor:
     """Submits runs as Slurm jobs and waits for them; a job of an earlier driver is taken over."""
 
-    def __init__(self, node: schema.Executor, *, runs_dir: Path, name: str = "tlx") -> None:
+    def __init__(self, node: schema.ExecutorConfig, *, runs_dir: Path, name: str = "tlx") -> None:
         """Prepares; nothing is submitted before the first `ended`.
 
         Args:
@@ -130,7 +130,7 @@ class SlurmExecutor:
         executor.update_parameters(
             **slurm_options.parameters(self.node, needs, name=self.name, code=self._code)
         )
-        tasks = [slurm_task.Task(job.folder, self.node.max_requeues) for job in jobs]
+        tasks = [slurm_task.SlurmTask(job.folder, self.node.max_requeues) for job in jobs]
         try:
             with _outside_jobs(), executor.batch():
                 submitted = [executor.submit(task) for task in tasks]

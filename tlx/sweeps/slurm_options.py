@@ -51,7 +51,7 @@ class Needs:
     gpus: int
 
 
-def check(node: schema.Executor) -> None:
+def check(node: schema.ExecutorConfig) -> None:
     """Passes an executor node whose values sbatch can be given.
 
     Raises:
@@ -78,7 +78,7 @@ def _one_line(place: str, value: Any) -> None:
         raise runs.RunError(f"{place}={value!r} must be one line of text")
 
 
-def needs(job: Job, node: schema.Executor) -> Needs:
+def needs(job: Job, node: schema.ExecutorConfig) -> Needs:
     """What the job of a run must have.
 
     Raises:
@@ -95,7 +95,7 @@ def needs(job: Job, node: schema.Executor) -> Needs:
 
 
 def parameters(
-    node: schema.Executor, needs: Needs, *, name: str, code: Path | None
+    node: schema.ExecutorConfig, needs: Needs, *, name: str, code: Path | None
 ) -> dict[str, Any]:
     """What submitit's Slurm executor is told."""
     given = {

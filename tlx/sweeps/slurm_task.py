@@ -70,7 +70,7 @@ class JobFailed(RuntimeError):
 
 @final
 @dataclass(frozen=True)
-class Task:
+class SlurmTask:
     """The function that submitit calls, in every task of the job.
 
     Args:

@@ -13,19 +13,19 @@ from tlx.base import names
 from tlx.config import sweep
 from tlx.config.check import CheckError, Problem
 from tlx.config.compose import Composer
-from tlx.config.design import SEARCH, Cell, Plan, at_seed
+from tlx.config.design import SEARCH, Cell, StudyPlan, at_seed
 from tlx.config.design import plan as planned
 from tlx.config.limits import metrics_of
 from tlx.config.overrides import key_of
 from tlx.config.run import Run, typed
-from tlx.config.schema import Executor
+from tlx.config.schema import ExecutorConfig
 from tlx.execution import launch, preparing, runs
 from tlx.execution.lineage import Located, Locator
 from tlx.results import manifest as manifests
 from tlx.results.manifest import Manifest, PlannedRun
 from tlx.sweeps import searching
 from tlx.sweeps.driven import driving
-from tlx.sweeps.driver import Driver, Task
+from tlx.sweeps.driver import Driver, Pending
 from tlx.sweeps.executors import make
 from tlx.sweeps.growing import Growing, Seeded
 from tlx.sweeps.searching import Space, Trials
@@ -38,7 +38,7 @@ NOT_NAMING = ("runs_dir", "executor", "logger", "keep", "name", "study", "search
 
 
 @dataclass(frozen=True)
-class Study:
+class PlannedStudy:
     """A study, ready to be driven.
 
     Attributes:
@@ -55,11 +55,11 @@ class Study:
 
     name: str
     folder: Path
-    plan: Plan
+    plan: StudyPlan
     ids: tuple[str, ...]
-    tasks: tuple[Task, ...]
+    tasks: tuple[Pending, ...]
     parents: tuple[str, ...]
-    executor: Executor
+    executor: ExecutorConfig
     space: Space | None = None
     at_seed: Callable[[Cell, int], Seeded] | None = None
 
@@ -75,7 +75,7 @@ def study(
     config_dir: str | None = None,
     multirun: bool = False,
     force: bool = False,
-) -> Study:
+) -> PlannedStudy:
     """The study that the overrides name, expanded; nothing is started or written.
 
     Args:
@@ -111,12 +111,12 @@ def study(
             locator=locator,
         )
         parents, starts = _starts([locator.locate(first)], metric=made.metric)
-        return Study(name, folder, made, (), starts, parents, first.executor, what)
+        return PlannedStudy(name, folder, made, (), starts, parents, first.executor, what)
     places = [locator.locate(labelled(cell, study=name)) for cell in made.cells]
     parents, starts = _starts(places, metric=made.metric)
     tasks = {task.run: task for task in starts}
     for cell, place in zip(made.cells, places, strict=True):
-        task = Task(place, title(cell), cell.overrides, metric=made.metric, fresh=force)
+        task = Pending(place, title(cell), cell.overrides, metric=made.metric, fresh=force)
         tasks.setdefault(task.run, task)
     ids = tuple(place.folder.name for place in places)
 
@@ -124,21 +124,23 @@ def study(
         other = at_seed(cell, seed, composer)
         place = locator.locate(labelled(other, study=name))
         before = _starts([place], metric=made.metric)[1]
-        task = Task(place, title(other), other.overrides, metric=made.metric, fresh=force)
+        task = Pending(place, title(other), other.overrides, metric=made.metric, fresh=force)
         return _planned(task.run, other), [*before, task]
 
     add = seeded if made.max_seeds else None
     every = tuple(tasks.values())
-    return Study(name, folder, made, ids, every, parents, first.executor, at_seed=add)
+    return PlannedStudy(name, folder, made, ids, every, parents, first.executor, at_seed=add)
 
 
-def _starts(places: Sequence[Located], *, metric: str) -> tuple[tuple[str, ...], tuple[Task, ...]]:
+def _starts(
+    places: Sequence[Located], *, metric: str
+) -> tuple[tuple[str, ...], tuple[Pending, ...]]:
     """Ids and tasks of the runs that these start from, each once, the oldest first."""
-    found: dict[str, Task] = {}
+    found: dict[str, Pending] = {}
     for place in places:
         for parent in place.chain[:-1]:
             if parent.folder.parent == place.folder.parent:
-                task = Task(parent, f"start {parent.folder.name}", metric=metric)
+                task = Pending(parent, f"start {parent.folder.name}", metric=metric)
                 found.setdefault(task.run, task)
     return tuple(found), tuple(found.values())
 
@@ -191,7 +193,7 @@ def _folder_name(group: str) -> str:
     return name
 
 
-def manifest(made: Study, *, command: Sequence[str]) -> Manifest:
+def manifest(made: PlannedStudy, *, command: Sequence[str]) -> Manifest:
     """What is written down of a study."""
     plan, first = made.plan, made.plan.cells[0].config
     directions = metrics_of(first)
@@ -235,7 +237,7 @@ def _planned(run: str, cell: Cell) -> PlannedRun:
     )
 
 
-def drive(made: Study, *, command: Sequence[str], retry_failed: bool = False) -> Driver:
+def drive(made: PlannedStudy, *, command: Sequence[str], retry_failed: bool = False) -> Driver:
     """Writes the manifest, and trains what is missing; the driver tells how it went.
 
     Raises:
@@ -245,7 +247,7 @@ def drive(made: Study, *, command: Sequence[str], retry_failed: bool = False) ->
         return _drive(made, command=command, retry_failed=retry_failed)
 
 
-def _drive(made: Study, *, command: Sequence[str], retry_failed: bool) -> Driver:
+def _drive(made: PlannedStudy, *, command: Sequence[str], retry_failed: bool) -> Driver:
     (made.folder / CANCEL).unlink(missing_ok=True)
     driver = Driver(
         make(made.executor, runs_dir=made.runs_dir, name=made.name),
@@ -270,7 +272,7 @@ def _drive(made: Study, *, command: Sequence[str], retry_failed: bool) -> Driver
 
 
 def _grow(
-    made: Study, planned: Manifest, seeded: Callable[[Cell, int], Seeded], driver: Driver
+    made: PlannedStudy, planned: Manifest, seeded: Callable[[Cell, int], Seeded], driver: Driver
 ) -> Manifest:
     """Has a driver add seeds (a mutator of it); returns the manifest to begin with."""
     growing = Growing(planned, made.plan.cells, folder=made.folder, at_seed=seeded, say=driver.say)
@@ -279,7 +281,7 @@ def _grow(
     return growing.manifest()
 
 
-def _write(made: Study, planned: Manifest) -> None:
+def _write(made: PlannedStudy, planned: Manifest) -> None:
     """Writes the manifest; tells of runs that the study had and has no longer."""
     try:
         before = {run.run for run in manifests.read(made.folder).runs}
@@ -293,7 +295,7 @@ def _write(made: Study, planned: Manifest) -> None:
     manifests.write(made.folder, planned)
 
 
-def _search(made: Study, what: Space, driver: Driver, *, command: Sequence[str]) -> None:
+def _search(made: PlannedStudy, what: Space, driver: Driver, *, command: Sequence[str]) -> None:
     """Drives trials until the budget is reached; the manifest lists those there are."""
     found = what.open(made.folder)
     try:
@@ -311,7 +313,7 @@ def _search(made: Study, what: Space, driver: Driver, *, command: Sequence[str])
             written = replace(planned, runs=tuple(trials.planned()), search=said)
             manifests.write(made.folder, written)
 
-        def over(task: Task) -> None:
+        def over(task: Pending) -> None:
             trials.over(task)
             write()
 

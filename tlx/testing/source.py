@@ -11,7 +11,7 @@ from tlx.data.splits import Split, Splits
 from tlx.data.targets import KINDS, Targets
 from tlx.methods.order import Order
 from tlx.testing.contract import Contract
-from tlx.training.loaders import Collate, Cursor, Encoded, Share, StepBatches
+from tlx.training.loaders import Collate, Cursor, Encoded, RankShare, StepBatches
 from tlx.training.reuse.transform import draws, item_keys
 
 MOST_ITEMS = 12
@@ -138,7 +138,7 @@ class SourceContract(Contract):
             data = self.make()
             items = self.encoded(data, data.train, train=True)
             order = Order(len(data.train), batch_size=4, seed=0)
-            sampler = StepBatches(order, accumulate=1, share=Share())
+            sampler = StepBatches(order, accumulate=1, share=RankShare())
             sampler.cursor = Cursor(start, 5)
             collate = Collate(self.collate(data), items.targets)
             return [collate([items[position] for position in each]) for each in sampler]

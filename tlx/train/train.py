@@ -17,7 +17,7 @@ from tlx.results.record import Record
 from tlx.train import evaluation, finish
 from tlx.train.records import record_of
 from tlx.training.engine import sharding
-from tlx.training.loaders import Share
+from tlx.training.loaders import RankShare
 from tlx.training.logs import tables
 from tlx.training.session import Plan, Session
 
@@ -38,10 +38,10 @@ def train(run: Run, folder: Path, *, init: str, rank: int, world: int) -> Record
     plan = replace(plan, references=references_of(plan))
     launch.same_everywhere("data", plan.splits.fingerprint)
     launch.same_everywhere("starting weights", plan.model.backbone.weights_id)
-    return carry_out(plan, folder, share=Share(rank, world), started=started)
+    return carry_out(plan, folder, share=RankShare(rank, world), started=started)
 
 
-def carry_out(plan: Plan, folder: Path, *, share: Share, started: float) -> Record:
+def carry_out(plan: Plan, folder: Path, *, share: RankShare, started: float) -> Record:
     """Does what is planned, whatever its procedure is, and evaluates what comes of it.
 
     Args:

@@ -31,7 +31,7 @@ class Cursor:
 
 
 @dataclass(frozen=True)
-class Share:
+class RankShare:
     """This rank's part of the work."""
 
     rank: int = 0
@@ -70,7 +70,7 @@ class Encoded(Dataset[Sample]):
 class StepBatches:
     """Batch sampler of training: this rank's micro-batches from the cursor to its end."""
 
-    def __init__(self, order: Order, *, accumulate: int, share: Share) -> None:
+    def __init__(self, order: Order, *, accumulate: int, share: RankShare) -> None:
         """Plans batches over all ranks and micro-batches together."""
         self.order = order
         self.accumulate = accumulate
@@ -96,7 +96,7 @@ class EvalBatches:
         *,
         items: int,
         batch_size: int,
-        share: Share,
+        share: RankShare,
         lengths: Sequence[int] | None = None,
     ) -> None:
         """Plans batches of at most `batch_size` items on this rank."""

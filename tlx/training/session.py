@@ -27,7 +27,7 @@ from tlx.training.engine.memory import AtOnce
 from tlx.training.engine.module import Recipe, TransferModule
 from tlx.training.engine.patience import Patience
 from tlx.training.engine.trainer import make_trainer
-from tlx.training.loaders import Encoded, EvalBatches, Share, StepBatches, loader
+from tlx.training.loaders import Encoded, EvalBatches, RankShare, StepBatches, loader
 from tlx.training.logs.progress import Display
 from tlx.training.logs.run_logger import RunLogger
 from tlx.training.outputs import outputs
@@ -116,7 +116,7 @@ class Plan:
             **({} if self.references is None else self.references.identity()),
         }
 
-    def train_loader(self, share: Share) -> Any:
+    def train_loader(self, share: RankShare) -> Any:
         """The training loader of one rank."""
         encode = self._encoder()
         batches = StepBatches(self.order, accumulate=self.run.trainer.accumulate, share=share)
@@ -129,7 +129,7 @@ class Plan:
         loading = loading_of(self.run.trainer)
         return loader(dataset, batches, collate=self._collate, **loading)
 
-    def eval_loader(self, split: Split, share: Share) -> Any:
+    def eval_loader(self, split: Split, share: RankShare) -> Any:
         """The loader of one rank over an evaluation split (or train, without augmentation)."""
         return encoded_loader(self.run.trainer, self.splits, self.model, split, share)
 
@@ -195,7 +195,7 @@ class Session:
 
     folder: Path
     plan: Plan
-    share: Share
+    share: RankShare
     loggers: tuple[RunLogger, ...] = ()
     progress: Path | None = None
 
@@ -282,7 +282,7 @@ class Session:
 
     def _inputs(self) -> Iterator[Any]:
         """All inputs of training, on every rank."""
-        for batch in self.plan.eval_loader(self.plan.splits.train, Share()):
+        for batch in self.plan.eval_loader(self.plan.splits.train, RankShare()):
             yield batch["input"]
 
 
@@ -302,7 +302,7 @@ def without_trainer(session: Session, split: Split) -> Collected | None:
     if session.share.rank != 0:
         return None
     plan = session.plan
-    data, collector = plan.eval_loader(split, Share()), Collector(plan.model.task)
+    data, collector = plan.eval_loader(split, RankShare()), Collector(plan.model.task)
     network = plan.model.network.eval()
     return outputs(network, data, collector, device=session.device, at_once=session.at_once)
 
@@ -313,7 +313,9 @@ def lengths_of(data: Splits, split: Split, reads: Spec) -> Sequence[int] | None:
     return padding.lengths(split) if padding is not None and padding.buckets else None
 
 
-def encoded_loader(trainer: Trainer, data: Splits, model: Model, split: Split, share: Share) -> Any:
+def encoded_loader(
+    trainer: Trainer, data: Splits, model: Model, split: Split, share: RankShare
+) -> Any:
     """A loader over a split in order, without augmentation."""
     reads, batch = model.backbone.reads, math.ceil(trainer.eval_batch_size / share.world)
     lengths = lengths_of(data, split, reads)

@@ -19,7 +19,7 @@ from tlx.data.splits import Splits
 from tlx.execution import runs
 from tlx.execution.finished import load
 from tlx.training.collect import Collector
-from tlx.training.loaders import Share
+from tlx.training.loaders import RankShare
 from tlx.training.outputs import outputs
 from tlx.training.session import encoded_loader
 
@@ -67,7 +67,7 @@ def evaluate(
     for name, split in splits.items():
         if not len(split):
             continue
-        loader = encoded_loader(run.trainer, data, made, split, Share())
+        loader = encoded_loader(run.trainer, data, made, split, RankShare())
         reports[name] = made.task.report(outputs(made.network, loader, Collector(made.task)))
     return reports
 

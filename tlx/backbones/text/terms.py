@@ -50,7 +50,7 @@ class Coding:
 
 @final
 @dataclass(frozen=True)
-class Counts:
+class TermCounts:
     """How often terms occur.
 
     Attributes:
@@ -65,13 +65,13 @@ class Counts:
     within: Whole
     texts: int
 
-    def most_frequent(self, most: int) -> "Counts":
+    def most_frequent(self, most: int) -> "TermCounts":
         """The terms that occur most often; of equally frequent ones those of the lower code."""
         kept = np.sort(np.lexsort((self.codes, -self.total))[:most])
-        return Counts(self.codes[kept], self.total[kept], self.within[kept], self.texts)
+        return TermCounts(self.codes[kept], self.total[kept], self.within[kept], self.texts)
 
 
-def count(texts: Iterable[Sequence[int]], coding: Coding) -> Counts:
+def count(texts: Iterable[Sequence[int]], coding: Coding) -> TermCounts:
     """Counts of all terms of some texts, given as token ids.
 
     >>> found = count([[5, 6, 5], [6, 2]], Coding(first=3, words=10, bigrams=False))
@@ -79,8 +79,8 @@ def count(texts: Iterable[Sequence[int]], coding: Coding) -> Counts:
     ([5, 6], [2, 2], [1, 2], 2)
     """
     nothing = np.empty(0, dtype=np.int64)
-    merged = Counts(nothing, nothing, nothing, 0)
-    waiting: list[Counts] = []
+    merged = TermCounts(nothing, nothing, nothing, 0)
+    waiting: list[TermCounts] = []
     for part in _parts(texts):
         waiting.append(_counted(part, coding))
         # merged when there is as much that is new: each code is then sorted a few times at most
@@ -130,13 +130,13 @@ def _parts(texts: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
         yield part
 
 
-def _counted(texts: Sequence[Sequence[int]], coding: Coding) -> Counts:
+def _counted(texts: Sequence[Sequence[int]], coding: Coding) -> TermCounts:
     rows, codes = coding.occurrences(texts)
     found, often = np.unique(codes * len(texts) + rows, return_counts=True)
     return _grouped(found // len(texts), often, np.ones_like(often), len(texts))
 
 
-def _sum(parts: Sequence[Counts]) -> Counts:
+def _sum(parts: Sequence[TermCounts]) -> TermCounts:
     codes = np.concatenate([part.codes for part in parts])
     order = np.argsort(codes, kind="stable")
     total = np.concatenate([part.total for part in parts])[order]
@@ -144,11 +144,11 @@ def _sum(parts: Sequence[Counts]) -> Counts:
     return _grouped(codes[order], total, within, sum(part.texts for part in parts))
 
 
-def _grouped(codes: Whole, total: Whole, within: Whole, texts: int) -> Counts:
+def _grouped(codes: Whole, total: Whole, within: Whole, texts: int) -> TermCounts:
     """Sums over equal codes, which are sorted."""
     if not len(codes):
-        return Counts(codes, total, within, texts)
+        return TermCounts(codes, total, within, texts)
     starts = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]]))
-    return Counts(
+    return TermCounts(
         codes[starts], np.add.reduceat(total, starts), np.add.reduceat(within, starts), texts
     )

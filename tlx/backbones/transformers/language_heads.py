@@ -10,7 +10,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from tlx.backbones.backbone import Features
 from tlx.backbones.text.network import TiedLinear
-from tlx.backbones.transformers.sources import Source, built_by_library, quiet, reached
+from tlx.backbones.transformers.sources import WeightsSource, built_by_library, quiet, reached
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class States(BaseModelOutputWithPoolingAndCrossAttentions):
 
 
 @final
-class Given(nn.Module):
+class PassedStates(nn.Module):
     """Stands where the library's head looks for its trunk: gives the states that are passed in."""
 
     def __init__(self, trunk: nn.Module) -> None:
@@ -41,7 +41,7 @@ class Given(nn.Module):
         return getattr(self._trunk[0], name)
 
     @property
-    def decoder(self) -> "Given":
+    def decoder(self) -> "PassedStates":
         """Itself: OPT's head asks the trunk's decoder."""
         return self
 
@@ -51,7 +51,7 @@ class Given(nn.Module):
 
 
 @final
-class LanguageHead(nn.Module):
+class LibraryHead(nn.Module):
     """Logits of the vocabulary at each token, as the library computes them."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -77,7 +77,7 @@ def is_causal(config: Any) -> bool:
     return decoder or config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
-def language_head(trunk: nn.Module, config: Any, source: Source | None) -> LanguageHead:
+def language_head(trunk: nn.Module, config: Any, source: WeightsSource | None) -> LibraryHead:
     """The head that the library puts on such a trunk: causal for decoders, masked for encoders.
 
     Args:
@@ -111,14 +111,14 @@ def language_head(trunk: nn.Module, config: Any, source: Source | None) -> Langu
             _log.warning(
                 "the weights of %s have no language-model head: it starts at random", source.name
             )
-    return LanguageHead(_without_trunk(full, trunk).train())
+    return LibraryHead(_without_trunk(full, trunk).train())
 
 
 def _without_trunk(full: Any, trunk: Any) -> nn.Module:
     """The language model with its trunk and what it shares with it taken out (a mutator)."""
     output = full.get_output_embeddings()
     tied = output.weight is full.get_input_embeddings().weight
-    setattr(full, full.base_model_prefix, Given(trunk))
+    setattr(full, full.base_model_prefix, PassedStates(trunk))
     if tied:
         linear = TiedLinear(trunk.get_input_embeddings().weight, output.bias)
         full.set_output_embeddings(linear)

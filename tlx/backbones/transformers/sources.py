@@ -49,7 +49,7 @@ UNBUILT = (
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightsSource:
     """What a name stands for.
 
     Attributes:
@@ -61,7 +61,7 @@ class Source:
     kind: str
 
 
-def source_of(name: str, init: str) -> Source:
+def source_of(name: str, init: str) -> WeightsSource:
     """What a name stands for.
 
     Kinds of network come first where the weights are not the hub's, then folders, then the hub.
@@ -72,7 +72,7 @@ def source_of(name: str, init: str) -> Source:
     """
     if name in CONFIG_MAPPING_NAMES and not Path(name, "config.json").is_file():
         if init != "hub":
-            return Source(name, "type")
+            return WeightsSource(name, "type")
         if name not in {"gpt2", "openai-gpt"}:  # these are names on the hub too
             raise ValueError(
                 f"backbone.name={name!r} is a kind of network, without weights; give a name of the "
@@ -85,13 +85,13 @@ def source_of(name: str, init: str) -> Source:
                 f"backbone.name={name!r} is a folder without config.json; give one that "
                 "transformers' save_pretrained wrote"
             )
-        return Source(str(path), "folder")
+        return WeightsSource(str(path), "folder")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise FileNotFoundError(f"backbone.name={name!r}: there is no such folder")
-    return Source(name, "hub")
+    return WeightsSource(name, "hub")
 
 
-def config_of(source: Source, kwargs: Mapping[str, Any], *, tokenizer: str | None) -> Any:
+def config_of(source: WeightsSource, kwargs: Mapping[str, Any], *, tokenizer: str | None) -> Any:
     """The network's config.
 
     Args:
@@ -142,7 +142,7 @@ def config_of(source: Source, kwargs: Mapping[str, Any], *, tokenizer: str | Non
     return config
 
 
-def tokenizer_of(source: Source) -> str:
+def tokenizer_of(source: WeightsSource) -> str:
     """The JSON of the network's own tokenizer.
 
     Raises:
@@ -175,7 +175,7 @@ def tokenizer_of(source: Source) -> str:
 
 
 @contextmanager
-def reached(source: Source, what: str) -> Iterator[None]:
+def reached(source: WeightsSource, what: str) -> Iterator[None]:
     """Turns what transformers raises into errors that name the way out; keeps it quiet."""
     cached = weights.hub_or_cache() if source.kind == "hub" else nullcontext("")
     with quiet(), cached as silence:
@@ -197,7 +197,7 @@ def reached(source: Source, what: str) -> Iterator[None]:
             raise _not_fetched(source, what, error, silence) from error
 
 
-def _not_fetched(source: Source, what: str, error: OSError, silence: str) -> Exception:
+def _not_fetched(source: WeightsSource, what: str, error: OSError, silence: str) -> Exception:
     near = _nearest(source.name, [*KNOWN, *CONFIG_MAPPING_NAMES])
     if isinstance(error.__cause__, RepositoryNotFoundError):
         return ValueError(

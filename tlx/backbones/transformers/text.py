@@ -18,7 +18,7 @@ from tlx.backbones.transformers import stacks, trunks
 from tlx.backbones.transformers.language_heads import is_causal, language_head
 from tlx.backbones.transformers.sources import (
     ABOUT_ATTENTION,
-    Source,
+    WeightsSource,
     config_of,
     quiet,
     source_of,
@@ -154,7 +154,7 @@ def _check_init(init: str) -> None:
 
 
 def _tokenizer(
-    source: Source,
+    source: WeightsSource,
     init: str,
     texts: Callable[[], Iterable[str]] | None,
     learning: dict[str, Any],
@@ -193,7 +193,7 @@ def _pooling(pooling: str, config: Any, name: str) -> str:
 
 
 def _check_seen(
-    seen: evidences.Evidence, design: trunks.Design, source: Source, padding_side: str
+    seen: evidences.Evidence, design: trunks.Design, source: WeightsSource, padding_side: str
 ) -> None:
     """Refuses a network that sees what it is asked for, or mixes padding into its features.
 
@@ -270,7 +270,7 @@ def _set_dropout(config: Any, rate: float | None) -> None:
 def _reads(
     design: trunks.Design,
     tokenizer: str,
-    facts: trunks.Facts,
+    facts: trunks.TrunkFacts,
     *,
     max_length: int | None,
     padding_side: str,

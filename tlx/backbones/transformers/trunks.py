@@ -16,14 +16,20 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from tlx.backbones.text import network as text
 from tlx.backbones.transformers import stacks
 from tlx.backbones.transformers.language_heads import is_causal
-from tlx.backbones.transformers.sources import UNBUILT, Source, built_by_library, quiet, reached
+from tlx.backbones.transformers.sources import (
+    UNBUILT,
+    WeightsSource,
+    built_by_library,
+    quiet,
+    reached,
+)
 from tlx.backbones.weights import files as weights
 from tlx.backbones.weights.key_rules import NO_RULES, KeyRules
 from tlx.backbones.weights.kinds import SAFETENSORS, kind_of
 from tlx.base import bounds
 
 MOST_KNOWN = 16
-_KNOWN: dict[str, "Facts"] = {}
+_KNOWN: dict[str, "TrunkFacts"] = {}
 POOLER = "pooler."
 OPTIONAL = ("pooling.", f"model.{POOLER}")
 """Parts of a run's trunk that another run may lack: a task that reads tokens needs none."""
@@ -54,7 +60,7 @@ class Design:
 
 
 @dataclass(frozen=True)
-class Facts:
+class TrunkFacts:
     """What the structure of a network tells, without its weights.
 
     Attributes:
@@ -71,7 +77,7 @@ class Facts:
 
 
 def started(
-    design: Design, source: Source, init: str, *, rules: KeyRules = NO_RULES
+    design: Design, source: WeightsSource, init: str, *, rules: KeyRules = NO_RULES
 ) -> tuple[text.TextNetwork, weights.LoadReport | None]:
     """A trunk with its starting weights, and what became of a file's.
 
@@ -97,7 +103,7 @@ def started(
     return network, weights.load(network.model, init, optional=FOREIGN, rules=rules)
 
 
-def built(design: Design, source: Source | None = None) -> text.TextNetwork:
+def built(design: Design, source: WeightsSource | None = None) -> text.TextNetwork:
     """A trunk with random weights, or with those of a source."""
     config = design.config
     options: dict[str, Any] = {"dtype": torch.float32}
@@ -174,7 +180,7 @@ def _counted(mask: Tensor, first: int) -> Tensor:
     return torch.where(mask > 0, mask.cumsum(dim=1) - 1 + first, max(first - 1, 0))
 
 
-def facts(design: Design) -> Facts:
+def facts(design: Design) -> TrunkFacts:
     """What the structure tells, found on the meta device; kept, since a run asks several times."""
     key = f"{design.config.to_json_string(use_diff=False)} {design.unit} {design.pooling}"
     if key not in _KNOWN:
@@ -187,7 +193,7 @@ def facts(design: Design) -> Facts:
             layers = stacks.layers_of(network)
             needs = _needs(network, layers)
             bias = not (design.unit == "pooled" and design.pooling == "last") or _bias(design)
-            _KNOWN[key] = Facts(layers, needs, first_position(network), bias)
+            _KNOWN[key] = TrunkFacts(layers, needs, first_position(network), bias)
     return _KNOWN[key]
 
 
@@ -201,7 +207,7 @@ def takes_types(config: Any) -> bool:
     return int(getattr(config, "type_vocab_size", 0) or 0) > 1
 
 
-def _pretrained(config: Any, source: Source, options: Mapping[str, Any]) -> nn.Module:
+def _pretrained(config: Any, source: WeightsSource, options: Mapping[str, Any]) -> nn.Module:
     model, said = AutoModel.from_pretrained(
         source.name, config=config, trust_remote_code=False, output_loading_info=True, **options
     )

@@ -12,7 +12,7 @@ from tlx.data.split_names import SPLITS
 from tlx.data.tables import rows as text_rows
 from tlx.data.tables.items import USUAL_NAMES, place_of
 from tlx.data.tables.rows import FORMATS
-from tlx.data.tables.separated import Column, Table
+from tlx.data.tables.separated import Column, SeparatedTable
 from tlx.data.tree import visible_files
 
 LOG = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def of_folder(
     return fitting
 
 
-def read_table(file: Path, dataset: Config, named: Mapping[str, Column]) -> Table:
+def read_table(file: Path, dataset: Config, named: Mapping[str, Column]) -> SeparatedTable:
     """A table by the run's options, which need not have labels."""
     label = dataset.get("label_column")
     labels = [label] if isinstance(label, str | int | None) else list(label)
@@ -102,7 +102,9 @@ def read_table(file: Path, dataset: Config, named: Mapping[str, Column]) -> Tabl
     return replace(table, rows=rows)
 
 
-def cells_of(table: Table, dataset: Config, names: Sequence[str]) -> list[tuple[str, list[str]]]:
+def cells_of(
+    table: SeparatedTable, dataset: Config, names: Sequence[str]
+) -> list[tuple[str, list[str]]]:
     """File and line, and what the columns hold.
 
     Raises:

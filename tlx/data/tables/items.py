@@ -14,7 +14,7 @@ from tlx.data.decoding import refuse_empty
 from tlx.data.labels import WANTED, parsed
 from tlx.data.listed import quoted
 from tlx.data.spelling import MISSING, NUMBER, alike, is_missing, told_apart, warn_of_case
-from tlx.data.tables.separated import Column, Row, Table
+from tlx.data.tables.separated import Column, Row, SeparatedTable
 
 USUAL_NAMES = frozenset(
     {
@@ -98,7 +98,7 @@ class Sheet:
 
     def add(
         self,
-        table: Table,
+        table: SeparatedTable,
         columns: Mapping[str, Column | None],
         *,
         split: str = "train",
@@ -150,7 +150,7 @@ class Sheet:
                 Long(f"{name}:{line}", lines, table.delimiter or "", table.width, label)
             )
 
-    def _line(self, table: Table, row: Row, places: Mapping[str, int], split: str) -> None:
+    def _line(self, table: SeparatedTable, row: Row, places: Mapping[str, int], split: str) -> None:
         number, fields = row
         where = f"{table.path.name}:{number}"
         contents = [fields[place] for key, place in places.items() if key not in BESIDE]
@@ -368,7 +368,7 @@ def _renamed(label: Any, names: Mapping[str, str]) -> Any:
     return tuple(names.get(each, each) for each in label)
 
 
-def place_of(table: Table, argument: str, column: Column) -> int:
+def place_of(table: SeparatedTable, argument: str, column: Column) -> int:
     """Position of a column.
 
     Raises:

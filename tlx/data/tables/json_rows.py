@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from tlx.data.decoding import lines_of
-from tlx.data.tables.separated import Table
+from tlx.data.tables.separated import SeparatedTable
 
 Numbered = tuple[int, dict[str, Any]]
 
 
-def rows(path: Path, text: str) -> Table:
+def rows(path: Path, text: str) -> SeparatedTable:
     """The rows of a file of JSON: of one value (see `whole`), or else of JSON lines.
 
     Raises:
@@ -31,7 +31,7 @@ def rows(path: Path, text: str) -> Table:
     return whole(path, value)
 
 
-def lines(path: Path, text: str) -> Table:
+def lines(path: Path, text: str) -> SeparatedTable:
     """The rows of JSON lines; what is wrong is listed.
 
     Raises:
@@ -59,7 +59,7 @@ def lines(path: Path, text: str) -> Table:
     return _table(path, held, wrong)
 
 
-def whole(path: Path, value: Any) -> Table:
+def whole(path: Path, value: Any) -> SeparatedTable:
     """The rows of one value: a list of objects, or an object that holds one; or columns.
 
     Columns are lists of one length, or, as pandas writes them, objects with the same keys. Rows
@@ -128,18 +128,18 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return held
 
 
-def _table(path: Path, held: Sequence[Numbered], wrong: Sequence[str]) -> Table:
+def _table(path: Path, held: Sequence[Numbered], wrong: Sequence[str]) -> SeparatedTable:
     if not held and not wrong:
         raise ValueError(f"{path} is empty")
     columns = list(dict.fromkeys(key for _, value in held for key in value))
     cells = [(number, [value.get(key) for key in columns]) for number, value in held]
-    return Table(path, columns, len(columns), cells, wrong)
+    return SeparatedTable(path, columns, len(columns), cells, wrong)
 
 
 # -- fields within fields -------------------------------------------------------------------------
 
 
-def reached(table: Table, names: Sequence[Any]) -> Table:
+def reached(table: SeparatedTable, names: Sequence[Any]) -> SeparatedTable:
     """A table with further columns for names that are ways to inner fields, as `data.text`.
 
     Args:

@@ -6,13 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from tlx.data.tables.items import place_of
-from tlx.data.tables.separated import Column, Row, Table
+from tlx.data.tables.separated import Column, Row, SeparatedTable
 
 ONES = frozenset({"1", "1.0", "true", "True", "TRUE"})
 ZEROS = frozenset({"0", "0.0", "false", "False", "FALSE"})
 
 
-def joined(table: Table, columns: Sequence[Column], kind: str) -> tuple[Table, Column]:
+def joined(
+    table: SeparatedTable, columns: Sequence[Column], kind: str
+) -> tuple[SeparatedTable, Column]:
     """A table with one column of labels for several, and that column; one column is left alone.
 
     Args:
@@ -58,7 +60,7 @@ def _bit(cell: Any) -> bool | None:
     return True if text in ONES else False if text in ZEROS else None
 
 
-def _swallowed(table: Table, places: Sequence[int]) -> list[str]:
+def _swallowed(table: SeparatedTable, places: Sequence[int]) -> list[str]:
     """Rows of several lines each of which could be a row, as where two quotes are missing."""
 
     def row(line: str) -> bool:

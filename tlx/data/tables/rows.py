@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tlx.data.decoding import decoded
 from tlx.data.tables import json_rows
-from tlx.data.tables.separated import Column, Table, separated
+from tlx.data.tables.separated import Column, SeparatedTable, separated
 
 FORMATS = {
     ".csv": "csv",
@@ -36,7 +36,7 @@ def read(
     delimiter: str | None = None,
     wanted: Sequence[Column] = (),
     further: Sequence[Column | None] = (),
-) -> Table:
+) -> SeparatedTable:
     """The rows of a table.
 
     Args:
@@ -79,7 +79,7 @@ def read(
 # -- formats ----------------------------------------------------------------------------------
 
 
-def _parquet(path: Path) -> Table:
+def _parquet(path: Path) -> SeparatedTable:
     try:
         from pyarrow import ArrowException, parquet
         from pyarrow import Table as Columns
@@ -104,4 +104,4 @@ def _parquet(path: Path) -> Table:
     rows = [(number, fields) for number, fields in enumerate(zip(*values, strict=True), 1)]
     if not rows:
         raise ValueError(f"{path} is empty")
-    return Table(path, columns, len(columns), rows, [])
+    return SeparatedTable(path, columns, len(columns), rows, [])

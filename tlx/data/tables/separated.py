@@ -26,7 +26,7 @@ DIRECTIVE = re.compile(r'"?sep=(.)"?')
 
 
 @dataclass(frozen=True)
-class Table:
+class SeparatedTable:
     """What a file holds.
 
     Attributes:
@@ -64,7 +64,7 @@ def separated(
     header: bool,
     quoting: str,
     wanted: Sequence[Column],
-) -> Table:
+) -> SeparatedTable:
     """The rows of a text.
 
     Args:
@@ -84,7 +84,7 @@ def separated(
     if lines and (stated := DIRECTIVE.fullmatch(lines[0])):
         delimiter, skipped = delimiter or stated[1], 1
 
-    def read(character: str) -> Table:
+    def read(character: str) -> SeparatedTable:
         return _rows(
             path, lines[skipped:], character, skipped=skipped, header=header, quoting=quoting
         )
@@ -123,7 +123,7 @@ def check_delimiter(delimiter: str) -> str:
 
 def _rows(
     path: Path, lines: Sequence[str], delimiter: str, *, skipped: int, header: bool, quoting: str
-) -> Table:
+) -> SeparatedTable:
     """Rows that are as wide as their names, or as most; others are among what is wrong."""
     wrong: list[str] = []
     long: dict[int, Sequence[str]] = {}
@@ -147,7 +147,7 @@ def _rows(
         if len(fields) != width
     ]
     fitting = [row for row in rows if len(row[1]) == width]
-    return Table(path, columns, width, fitting, wrong, delimiter, long)
+    return SeparatedTable(path, columns, width, fitting, wrong, delimiter, long)
 
 
 def _untrailed(columns: list[str], rows: list[Row]) -> tuple[list[str], list[Row]]:

@@ -81,7 +81,7 @@ def token_cutoff(
 
 @final
 @dataclass(frozen=True)
-class Change:
+class TokenChange:
     """A function of token ids [T] that leaves special ones where they are.
 
     Attributes:
@@ -106,7 +106,7 @@ def _of_tokens(name: str, change: Callable[..., Tensor], value: Filler | None) -
 
 def _filling(
     spec: TextSpec, *, change: Callable[..., Tensor], name: str, value: Filler | None
-) -> Change:
+) -> TokenChange:
     """A change that puts a special token in the place of others.
 
     Raises:
@@ -121,7 +121,7 @@ def _filling(
             f"{', '.join(there) or 'none of mask, unknown, pad'}"
         )
     special = torch.tensor(special_ids(spec.tokenizer))
-    return Change(partial(change, fill=has[chosen]), special)
+    return TokenChange(partial(change, fill=has[chosen]), special)
 
 
 def _dropout(ids_F: Tensor, *, p: float, fill: int) -> Tensor:

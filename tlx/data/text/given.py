@@ -21,7 +21,7 @@ from tlx.data.tables.rows import FORMATS, LATE
 from tlx.data.tables.separated import Column
 from tlx.data.text import column_files, columns
 from tlx.data.text.columns import Format
-from tlx.data.text.texts import Text
+from tlx.data.text.spec import Text
 from tlx.data.tree import refuse_unwritable, writable
 from tlx.methods import tags
 
@@ -60,7 +60,7 @@ def texts(
             wrong; all lines are listed.
     """
     given = list(inputs)
-    reader = FileReader(dataset, words=words, known=known)
+    reader = TextFileReader(dataset, words=words, known=known)
     found = [text for place, each in enumerate(given, 1) for text in reader.read(each, place)]
     if not found:
         raise ValueError(f"no texts in {', '.join(map(str, given))}")
@@ -69,7 +69,7 @@ def texts(
 
 
 @dataclass(frozen=True)
-class FileReader:
+class TextFileReader:
     """How texts of a run are read; the arguments are those of `texts`."""
 
     dataset: Config

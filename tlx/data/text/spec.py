@@ -6,6 +6,9 @@ from typing import Any, ClassVar, Self, final
 
 from tlx.data.inputs import plain_of, replaced
 
+Text = str | tuple[str, str] | list[str]
+"""A text, a pair of texts, or the words of one."""
+
 
 @final
 @dataclass(frozen=True)

@@ -11,9 +11,7 @@ from tlx.data.items import Medium, Pool
 from tlx.data.splits import Labels, Splits
 from tlx.data.text.inputs import TextInputs
 from tlx.data.text.near import near_texts
-
-Text = str | tuple[str, str] | list[str]
-"""A text, a pair of texts, or the words of one."""
+from tlx.data.text.spec import Text
 
 MEDIUM = Medium("text", "a text", near_texts, "but for case, blanks and punctuation")
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tlx.report.arms_shown import arms_drawn, on_split
-from tlx.report.data import Study
+from tlx.report.data import StudyView
 from tlx.report.figure import Figure, Style, Variant, safe, titled
 from tlx.report.formats import Table
 from tlx.results.record import SplitRecord
@@ -12,12 +12,12 @@ from tlx.results.record import SplitRecord
 PART = "Classes"
 
 
-def tables(study: Study) -> list[Table]:
+def tables(study: StudyView) -> list[Table]:
     """None."""
     return []
 
 
-def figures(study: Study, styles: Mapping[str, Style]) -> list[Figure]:
+def figures(study: StudyView, styles: Mapping[str, Style]) -> list[Figure]:
     """Reliability: accuracy against confidence, bins pooled over seeds; a variant a split."""
     arms, note = arms_drawn(study)
     variants = []

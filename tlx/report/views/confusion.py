@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlx.report.arms_shown import MOST_SPLITS, arms_drawn, on_split
-from tlx.report.data import Study
+from tlx.report.data import StudyView
 from tlx.report.figure import Figure, Style, Variant, safe, titled
 from tlx.report.formats import Table
 from tlx.report.heatmap import MOST_CLASSES, heatmap, square
@@ -17,12 +17,12 @@ PART = "Classes"
 Floats = npt.NDArray[np.float64]
 
 
-def tables(study: Study) -> list[Table]:
+def tables(study: StudyView) -> list[Table]:
     """None."""
     return []
 
 
-def figures(study: Study, styles: Mapping[str, Style]) -> list[Figure]:
+def figures(study: StudyView, styles: Mapping[str, Style]) -> list[Figure]:
     """Rows are true classes; a variant an arm and split."""
     arms, note = arms_drawn(study)
     variants = []

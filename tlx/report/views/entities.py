@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tlx.report.arms_shown import arms_listed, predicted_split, predictions_of
-from tlx.report.data import Study, sound
+from tlx.report.data import StudyView, sound
 from tlx.report.figure import Figure, Style
 from tlx.report.formats import Column, Table
 from tlx.report.numbers import decimals
@@ -18,7 +18,7 @@ AVERAGES = ("micro avg", "macro avg")
 Report = Mapping[str, Mapping[str, float]]
 
 
-def tables(study: Study) -> list[Table]:
+def tables(study: StudyView) -> list[Table]:
     """Precision, recall and F1 of each kind of entity."""
     split = predicted_split(study)
     arms, note = arms_listed(study)
@@ -53,12 +53,12 @@ def tables(study: Study) -> list[Table]:
     return [Table(name="entities", title=title, columns=columns, rows=rows, note=note)]
 
 
-def figures(study: Study, styles: Mapping[str, Style]) -> list[Figure]:
+def figures(study: StudyView, styles: Mapping[str, Style]) -> list[Figure]:
     """None."""
     return []
 
 
-def _reports(study: Study, arm: str, split: str) -> list[Report]:
+def _reports(study: StudyView, arm: str, split: str) -> list[Report]:
     """What seqeval says of each of an arm's runs that tagged words."""
     files = [predictions_of(study, run) / f"{split}.conll" for run in study.finished(arm)]
     nothing: tuple[list[list[str]], list[list[str]]] = ([], [])

@@ -8,7 +8,7 @@ from pathlib import Path
 from tlx.base import sealed
 from tlx.report import plot_arms
 from tlx.report.arms_shown import predicted_split, predictions_of
-from tlx.report.data import Study, shows, sound
+from tlx.report.data import StudyView, shows, sound
 from tlx.report.figure import Figure, Style
 from tlx.report.formats import Column, Table
 from tlx.report.numbers import counted, finite
@@ -29,7 +29,7 @@ class Mistake:
     confidence: float
 
 
-def tables(study: Study) -> list[Table]:
+def tables(study: StudyView) -> list[Table]:
     """The items that the best arm's runs were surest of, and wrong; None where there are none."""
     split = predicted_split(study)
     arm, found = _best(study, lambda arm: _of_classes(study, arm, split))
@@ -75,13 +75,13 @@ def tables(study: Study) -> list[Table]:
     return [made]
 
 
-def figures(study: Study, styles: Mapping[str, Style]) -> list[Figure]:
+def figures(study: StudyView, styles: Mapping[str, Style]) -> list[Figure]:
     """None."""
     return []
 
 
 def _best(
-    study: Study, found: Callable[[str], list[list[Mistake]]]
+    study: StudyView, found: Callable[[str], list[list[Mistake]]]
 ) -> tuple[str, list[list[Mistake]]]:
     """The best arm with predictions of classes, and what is found of it."""
     worth = plot_arms.worth(study)
@@ -92,7 +92,7 @@ def _best(
     return "", []
 
 
-def _of_classes(study: Study, arm: str, split: str) -> list[list[Mistake]]:
+def _of_classes(study: StudyView, arm: str, split: str) -> list[list[Mistake]]:
     """Errors of each of an arm's runs that chose one class an item, and wrote so."""
     runs = [run for run in study.finished(arm) if shows(run, "errors", of_old=("classification",))]
     places = [predictions_of(study, run) / f"{split}.csv" for run in runs]

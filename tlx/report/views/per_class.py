@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tlx.report.arms_shown import MOST_SPLITS, arms_drawn, on_split
-from tlx.report.data import Study
+from tlx.report.data import StudyView
 from tlx.report.figure import Figure, Style, Variant, safe
 from tlx.report.formats import Table
 from tlx.report.heatmap import MOST_CLASSES, heatmap, square
@@ -14,12 +14,12 @@ from tlx.results.record import SplitRecord
 PART = "Classes"
 
 
-def tables(study: Study) -> list[Table]:
+def tables(study: StudyView) -> list[Table]:
     """None."""
     return []
 
 
-def figures(study: Study, styles: Mapping[str, Style]) -> list[Figure]:
+def figures(study: StudyView, styles: Mapping[str, Style]) -> list[Figure]:
     """Arms × classes, a variant a figure and split."""
     arms, note = arms_drawn(study)
     variants = []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx.report.arms_shown import arms_listed, predictions_of
-from tlx.report.data import Study, sound
+from tlx.report.data import StudyView, sound
 from tlx.report.figure import Figure, Style
 from tlx.report.formats import Column, Table
 from tlx.results import predictions
@@ -15,7 +15,7 @@ PART = "Predictions"
 SAMPLES = "samples.json"
 
 
-def tables(study: Study) -> list[Table]:
+def tables(study: StudyView) -> list[Table]:
     """What one run of each arm wrote."""
     arms, note = arms_listed(study)
     rows: list[list[Any]] = []
@@ -41,7 +41,7 @@ def tables(study: Study) -> list[Table]:
     return [made]
 
 
-def figures(study: Study, styles: Mapping[str, Style]) -> list[Figure]:
+def figures(study: StudyView, styles: Mapping[str, Style]) -> list[Figure]:
     """None."""
     return []
 

@@ -25,7 +25,7 @@ from tlx.frozen import nested
 OnOom = Literal["halve", "error"]
 
 FILE = "parts.json"
-"""Beside a run's checkpoints: the fields of `Division`."""
+"""Beside a run's checkpoints: the fields of `BatchParts`."""
 
 _ALLOCATIONS = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 """How libraries of CUDA say that their own workspace does not fit."""
@@ -44,7 +44,7 @@ class TooLarge(RuntimeError):
 
 
 @dataclass
-class Division:
+class BatchParts:
     """In how many parts a rank's share of a batch is computed, and since when.
 
     Attributes:
@@ -71,7 +71,7 @@ def release(error: BaseException) -> None:
         torch.cuda.empty_cache()
 
 
-def read(folder: Path, *, accumulate: int) -> Division:
+def read(folder: Path, *, accumulate: int) -> BatchParts:
     """What was found to fit in an earlier launch of a run, or what its config says.
 
     Args:
@@ -79,20 +79,20 @@ def read(folder: Path, *, accumulate: int) -> Division:
         accumulate: of the config.
     """
     try:
-        found = Division(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+        found = BatchParts(**json.loads((folder / FILE).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError, RecursionError):  # none, or damaged
-        return Division(accumulate)
+        return BatchParts(accumulate)
     counts = [found.accumulate, *found.halved_at] if isinstance(found.halved_at, list) else [None]
     whole = all(type(count) is int for count in counts) and found.accumulate >= accumulate
-    return found if whole else Division(accumulate)  # it is found anew
+    return found if whole else BatchParts(accumulate)  # it is found anew
 
 
-def write(folder: Path, division: Division) -> None:
+def write(folder: Path, division: BatchParts) -> None:
     """Keeps what fits, for whoever goes on with the run."""
     durable.write(folder / FILE, json.dumps(asdict(division)))
 
 
-def doubled(division: Division, *, share: int, step: int) -> Division:
+def doubled(division: BatchParts, *, share: int, step: int) -> BatchParts:
     """Twice as many parts.
 
     Args:
@@ -105,7 +105,7 @@ def doubled(division: Division, *, share: int, step: int) -> Division:
     """
     if division.accumulate >= share:
         raise TooLarge(f"one item at a time does not fit into the device's memory: {_ADVICE}")
-    return Division(min(2 * division.accumulate, share), [*division.halved_at, step])
+    return BatchParts(min(2 * division.accumulate, share), [*division.halved_at, step])
 
 
 def why_not(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tlx.base.ends import Interrupted
 from tlx.base.interrupts import REQUESTS
 from tlx.methods import freezing
-from tlx.methods.probes import Problem, Solution
+from tlx.methods.probes import ProbeProblem, Solution
 from tlx.methods.stages import Stage
 from tlx.methods.stopping import Plateau
 from tlx.tasks.head_losses import HeadLoss
@@ -99,7 +99,7 @@ def solve(
 
 
 def choose(
-    problem: Problem,
+    problem: ProbeProblem,
     exact: Lbfgs,
     *,
     course: Course,
@@ -250,7 +250,9 @@ class _Path:
 
     def run(self, exact: Lbfgs) -> dict[str, Any]:
         """Solves and chooses, and leaves the head in the network (a mutator); notes on it."""
-        problem = Problem(self.held.inputs(), self.gradient, outputs=self.head.linear.out_features)
+        problem = ProbeProblem(
+            self.held.inputs(), self.gradient, outputs=self.head.linear.out_features
+        )
         best, tried = choose(problem, exact, course=self.course, judge=self.judge)
         self.warn(best, tried, exact)
         return {

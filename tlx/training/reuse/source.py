@@ -92,7 +92,7 @@ class Storable(Protocol):
 
 
 @dataclass(frozen=True)
-class Source:
+class Feed:
     """Where a stage's batches come from instead of the data.
 
     Attributes:
@@ -162,7 +162,7 @@ class Reuse:
 
     def enter(
         self, train_loader: Any, val_loader: Any, *, samples: int, before: Mapping[str, Any]
-    ) -> Source | None:
+    ) -> Feed | None:
         """Loaders over activations for the stage that the module has entered, or None.
 
         Args:
@@ -199,7 +199,7 @@ class Reuse:
         wall_s = time.monotonic() - started
         train = self._loader(rows[0], self.splits.train, batches, views=batches.views)
         val = self._loader(rows[1], self.splits.val, val_loader.batch_sampler)
-        return Source(train, val, wall_s)
+        return Feed(train, val, wall_s)
 
     def leave(self) -> None:
         """The whole network runs again."""

@@ -8,7 +8,7 @@ from tlx.data.draw import Draw, Few
 from tlx.data.items import Pool
 from tlx.data.splits import SOURCE, Labels, Splits
 from tlx.data.text.stdlib import sources as library
-from tlx.data.text.stdlib.sources import Division
+from tlx.data.text.stdlib.sources import HeldModules
 from tlx.data.text.stdlib.tags import TAGS, Chunk, chunks
 from tlx.data.text.texts import from_texts, text_pool
 
@@ -87,7 +87,7 @@ def stdlib_docs(
     )
 
 
-def _topics(parts: Division, names: Sequence[str]) -> dict[str, Pool]:
+def _topics(parts: HeldModules, names: Sequence[str]) -> dict[str, Pool]:
     """Docstrings of each split, their topics as targets."""
     return {
         split: text_pool(
@@ -99,7 +99,7 @@ def _topics(parts: Division, names: Sequence[str]) -> dict[str, Pool]:
     }
 
 
-def _language(parts: Division, *, of: str, text: str) -> dict[str, Pool]:
+def _language(parts: HeldModules, *, of: str, text: str) -> dict[str, Pool]:
     """Texts of each split, without targets."""
     divided = _divided(parts, topics_only=of == "topic")
     held = frozenset[str]().union(*(each.keys for s in ("val", "test") for each in divided[s]))
@@ -115,7 +115,7 @@ def _rest(text: str) -> Pool:
     return _texts([each for each in documents if each.topic is None], text)
 
 
-def _divided(parts: Division, *, topics_only: bool) -> dict[str, list[library.Document]]:
+def _divided(parts: HeldModules, *, topics_only: bool) -> dict[str, list[library.Document]]:
     found: dict[str, list[library.Document]] = {"train": [], "val": [], "test": []}
     for document in library.documents(topics_only=topics_only):
         found[parts.split(document.module)].append(document)
@@ -147,7 +147,7 @@ def _texts(
     return text_pool(list(texts), list(texts.values()), [None] * len(texts))
 
 
-def _code(parts: Division) -> dict[str, Pool]:
+def _code(parts: HeldModules) -> dict[str, Pool]:
     """Code of the modules of all topics; of chunks with the same words, only the first."""
     kept: dict[str, list[tuple[str, Chunk]]] = {"train": [], "val": [], "test": []}
     seen: set[tuple[str, ...]] = set()

@@ -203,7 +203,7 @@ def _masking(module: str) -> re.Pattern[str]:
 
 
 @dataclass(frozen=True)
-class Division:
+class HeldModules:
     """Modules to validate on and to test on; all others train."""
 
     val: frozenset[str]
@@ -215,7 +215,7 @@ class Division:
 
 
 @cache
-def division(*, split_seed: int) -> Division:
+def division(*, split_seed: int) -> HeldModules:
     """Divides the modules of each topic, so that shares of documents are about those wanted.
 
     Modules come in the order of a hash, and one that is larger than what is left of a share goes
@@ -247,4 +247,4 @@ def division(*, split_seed: int) -> Division:
                     f"stdlib_docs: this Python has too few modules of {topic!r} for a {split} "
                     "split; use another Python"
                 )
-    return Division(frozenset(val), frozenset(test))
+    return HeldModules(frozenset(val), frozenset(test))
