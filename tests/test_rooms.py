@@ -18,7 +18,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "results": set(),
     "data": {"methods"},
     "backbones": {
-        "config.settings",
         "data.images.spec",
         "data.inputs",
         "data.splits",
@@ -59,6 +58,7 @@ ORDER = (
 
 STANDARD_LIBRARY_ONLY = (
     *("base/names.py", "base/ownership.py", "base/ranges.py", "base/secrecy.py"),
+    "base/settings_file.py",
     "base/version.py",
     *("methods/stages.py", "methods/strategies.py"),
     *("data/split_files.py", "data/split_folders.py", "data/split_names.py"),

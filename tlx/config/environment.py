@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 from omegaconf.resolvers import oc
 
-from tlx.config.settings import load_settings, settings_path
+from tlx.base.settings_file import settings_path
+from tlx.config.settings import load_settings
 
 HARMLESS = ("HOME", "USER", "LOGNAME", "TMPDIR", "SCRATCH", "WORK")
 """Variables that a config may name anyway: where this person's files are."""

@@ -1,12 +1,11 @@
 """The person's own settings: what this machine's user allows, which no shared config may."""
 
-import os
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from tlx.base import settings_file
+from tlx.base.settings_file import settings_path
 from tlx.config import project, signatures
 from tlx.config.allowed import Allowed
 from tlx.config.plugins import plugins
@@ -35,14 +34,6 @@ class Settings:
     allow_remote_code: bool = False
     allow_environment: frozenset[str] = frozenset()
     allow_attention: frozenset[str] = frozenset()
-
-
-def settings_path() -> Path:
-    """The settings file: `TLX_SETTINGS`, else `tlx/settings.toml` in the user's config folder."""
-    if given := os.environ.get("TLX_SETTINGS"):
-        return Path(given)
-    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(home).expanduser() / "tlx" / "settings.toml"
 
 
 def load_settings() -> Settings:
@@ -83,24 +74,22 @@ def _of_project() -> Allowed:
 
 def _read(path: Path, keys: Sequence[str]) -> Settings:
     """What a settings file says; nothing is allowed where there is none."""
-    if not path.is_file():
-        return Settings()
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CheckError([Problem(str(path), f"is not valid TOML: {error}")]) from error
+        content = settings_file.entries(path)
+    except ValueError as error:
+        raise CheckError([Problem(str(path), str(error))]) from error
     problems = [_unknown(path, key, keys) for key in content if key not in keys]
     targets = _texts(content, "allow_targets", "dotted names", path, problems)
     variables = _texts(content, "allow_environment", "names of variables", path, problems)
     attention = _texts(content, "allow_attention", "names", path, problems)
-    remote: Any = content.get("allow_remote_code", False)
+    remote = content.get("allow_remote_code", False)
     if not isinstance(remote, bool):
         problems.append(Problem(f"{path}: allow_remote_code", "must be true or false"))
     if problems:
         raise CheckError(problems)
     modules = frozenset(name.removesuffix(".*") for name in targets if name.endswith(".*"))
     names = frozenset(name for name in targets if not name.endswith(".*"))
-    return Settings(Allowed(names, modules), remote, variables, attention)
+    return Settings(Allowed(names, modules), remote is True, variables, attention)
 
 
 def _unknown(path: Path, key: str, keys: Sequence[str]) -> Problem:
@@ -110,11 +99,11 @@ def _unknown(path: Path, key: str, keys: Sequence[str]) -> Problem:
 
 
 def _texts(
-    content: dict[str, Any], key: str, what: str, path: Path, problems: list[Problem]
+    content: Mapping[str, object], key: str, what: str, path: Path, problems: list[Problem]
 ) -> frozenset[str]:
     """A setting that is a list of texts; what else it is goes to the problems (a mutator)."""
-    texts: Any = content.get(key, [])
-    if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
-        return frozenset(texts)
-    problems.append(Problem(f"{path}: {key}", f"must be a list of {what}"))
-    return frozenset()
+    try:
+        return settings_file.texts(content, key)
+    except ValueError:
+        problems.append(Problem(f"{path}: {key}", f"must be a list of {what}"))
+        return frozenset()

@@ -6,7 +6,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from tlx.config.settings import load_settings, settings_path
+from tlx.base import settings_file
+from tlx.base.settings_file import settings_path
 
 ATTENTION = ("eager", "sdpa", "flash_attention_2")
 EXPERTS = ("eager", "batched_mm", "grouped_mm")
@@ -35,7 +36,8 @@ def require(config: Any, asked: Any, *, name: str) -> None:
         if value in UNSET:
             continue
         own = EXPERTS if "experts" in place else ATTENTION
-        allowed = {*own, *load_settings().allow_attention}
+        entries = settings_file.entries(settings_path())
+        allowed = {*own, *settings_file.texts(entries, "allow_attention")}
         if value not in allowed:
             raise ValueError(
                 f"backbone.name={name!r}: its config asks for {place}={value!r}, which may be code "
