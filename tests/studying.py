@@ -40,7 +40,14 @@ def start(*words: str, cwd: Path, **more: str) -> "subprocess.Popen[str]":
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=_heed_signals,
     )
+
+
+def _heed_signals() -> None:
+    """What a shell started in the background ignores Control-C, and so would all that it starts."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def tlx(*words: str, cwd: Path, **more: str) -> tuple[int, str]:
