@@ -20,6 +20,7 @@ from tlx.config import signatures
 from tlx.config.check import CheckError
 from tlx.config.compose import compose
 from tlx.execution import execute
+from tlx.execution.finished import load
 from tlx.results import record
 from tlx.use.evaluate import evaluate
 from tlx.use.export import export
@@ -104,8 +105,20 @@ def test_a_finished_run_is_evaluated_and_predicts(project):
     assert all(row["prediction"] in ("slow", "fast") for row in rows)
     with pytest.raises(ValueError, match=r"1 files cannot be read:\n  nothing.wave: is no signal"):
         Predictor(folder).predict(["slow.wave", "nothing.wave"])
-    with pytest.raises(ExportError, match=r"signal_network\.mixer"):
-        export(folder, into=project / "out")
+
+
+def test_a_finished_run_is_exported_for_its_own_code(project):
+    folder, _ = run()
+    export(folder, into=project / "out")
+    inputs = {"signal": torch.randn(2, 9), "real": torch.ones(2, 9, dtype=torch.bool)}
+    readme = (project / "out" / "README.md").read_text(encoding="utf-8")
+    code = readme.split("```python\n")[1].split("```")[0].replace("'model.saf", "'out/model.saf")
+    names = {"inputs": inputs}
+    exec(code, names)
+    _, made = load(folder)
+    assert torch.equal(names["outputs"], made.network(inputs))
+    with pytest.raises(ExportError, match=r"does not know signal_network\.mixer; leave --onnx out"):
+        export(folder, into=project / "onnx", onnx=True)
 
 
 def test_a_study_of_it_has_a_report(project):

@@ -56,5 +56,4 @@ def mixer(*, init: str = "none", width: int = 8, scale: float = 1.0) -> Backbone
         dims={"pooled": width},
         reads=SignalSpec(scale),
         weights_id="none" if init == "none" else weights.content_id(module),
-        export={"source": "signal_network.mixer"},
     )

@@ -1,4 +1,4 @@
-"""A finished run in the form that its library loads."""
+"""A finished run in the form that its library loads; where there is none, its function's module."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from tlx.tasks.heads import without_norm
 
 def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merge") -> list[Path]:
     """Writes the run's network as its library loads it; returns what was written.
+
+    A network that a function outside of tlx makes is written for that function.
 
     Args:
         folder: of the run.
@@ -24,8 +26,9 @@ def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merg
     from tlx.backbones.export.adapters import export_adapters
     from tlx.backbones.export.networks import ExportError
     from tlx.backbones.export.networks import export as write
+    from tlx.backbones.export.own import export_own
 
-    _, made = load(folder)
+    run, made = load(folder)
     told: dict[str, Any] = {
         "facts": made.backbone.export,
         "class_names": made.task.labels.names,
@@ -42,7 +45,24 @@ def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merg
             )
         if made.backbone.adapters:
             adapters.merge(made.network)
-        written = write(without_norm(made.network.state_dict()), into, **told, onnx=onnx)
+        state = without_norm(made.network.state_dict())
+        of_library = made.backbone.export.get("source") in ("timm", "transformers")
+        if of_library or run.backbone.target.startswith("tlx."):
+            written = write(state, into, **told, onnx=onnx)
+        elif onnx:
+            raise ExportError(
+                f"export to ONNX does not know {run.backbone.target}; leave --onnx out"
+            )
+        else:
+            arguments = {k: v for k, v in run.backbone.arguments.items() if k != "init"}
+            written = export_own(
+                state,
+                into,
+                function=run.backbone.target,
+                arguments=arguments,
+                label_names=made.task.labels.names,
+                reads=made.backbone.reads,
+            )
     files = sorted(written.iterdir())
     durable.sync(files)  # the libraries sync nothing
     return files
