@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from tlx.methods.bootstrap import RESAMPLES
 from tlx.results import record as record_
 from tlx.results.record import Record
 from tlx.tasks import together
+from tlx.tasks.task import Report
 from tlx.train import finish
 from tlx.train.records import record_of
 
@@ -65,7 +65,7 @@ class Ends:
 
     def reports(
         self, group: Sequence[tuple[Member, tuple[Tensor, ...]]]
-    ) -> Iterator[tuple[Member, tuple[Tensor, ...], dict[str, Any], dict[str, Tensor]]]:
+    ) -> Iterator[tuple[Member, tuple[Tensor, ...], dict[str, Report], dict[str, Tensor]]]:
         """Of runs with the same data: figures of every split, outputs where they are written."""
         first = group[0][0]
         plan, data = first.plan, first.data
@@ -90,7 +90,7 @@ class Ends:
         self,
         member: Member,
         head: Sequence[Tensor],
-        reports: Mapping[str, dict[str, Any]],
+        reports: Mapping[str, Report],
         outputs: Mapping[str, Tensor],
     ) -> Outcome:
         """Closes the accounts of one run that has been evaluated."""

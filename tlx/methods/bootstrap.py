@@ -6,6 +6,7 @@ Where no resample tells anything, because all items agree, the ends are exact on
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -16,6 +17,20 @@ from tlx.methods.shares import Share, exact_ends
 RESAMPLES = 1000
 LEVEL = 0.95
 MOST_KEPT = 2_000_000  # weights, 16 MB
+
+
+class FigureEnds(TypedDict):
+    """A figure, the ends of its interval, and how many items it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+Intervals = dict[str, FigureEnds]
+"""Name -> figure."""
+
 Metric = Callable[[Tensor], Mapping[str, Tensor]]
 """Weights [B, N] -> name -> values [B]."""
 
@@ -45,7 +60,7 @@ def intervals(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
-) -> dict[str, dict[str, float | int]]:
+) -> Intervals:
     """Each figure that `metric` gives: its name -> `value`, `low`, `high`, `n`.
 
     A figure that is NaN in a resample has no interval (NaN ends), nor has one of no items. Nor
@@ -81,7 +96,7 @@ def intervals_each(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
-) -> list[dict[str, dict[str, float | int]]]:
+) -> list[Intervals]:
     """What `intervals` gives for each of G runs that were judged on the same items.
 
     Args:

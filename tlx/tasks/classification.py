@@ -7,7 +7,7 @@ nothing.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -17,16 +17,16 @@ from tlx.backbones.backbone import Backbone
 from tlx.base.cells import Columns, Named, Ranked
 from tlx.base.ranges import Range
 from tlx.base.shown import Making, Matrix
-from tlx.data.splits import Batch, Labels, Split
+from tlx.data.splits import Batch, Labels
 from tlx.data.targets import ClassTargets
 from tlx.methods import calibration, metrics
-from tlx.methods.bootstrap import intervals_each
+from tlx.methods.bootstrap import Intervals, intervals_each
 from tlx.methods.metrics import Counts
 from tlx.methods.shares import Share
 from tlx.tasks.checks import check_labels, check_smoothing, check_weights, some_labels
 from tlx.tasks.head_losses import CrossEntropy
 from tlx.tasks.heads import linear_head
-from tlx.tasks.task import WHOLE_ITEMS, Collected, Losses
+from tlx.tasks.task import Collected, Losses, PlainTask, Report
 
 KIND = "single"
 VIEWS = ("per_class", "confusion", "calibration", "errors")
@@ -68,7 +68,7 @@ def stand_in(*, class_weights: list[float] | None = None) -> Labels:
 
 @final
 @dataclass(frozen=True)
-class Classification:
+class Classification(PlainTask):
     """Softmax cross-entropy over the classes of `labels`; see the protocol Task.
 
     Attributes:
@@ -87,16 +87,6 @@ class Classification:
     def targets(self) -> ClassTargets:
         """See the protocol Task."""
         return ClassTargets(self.labels)
-
-    @property
-    def reads(self) -> str:
-        """One vector an item."""
-        return WHOLE_ITEMS
-
-    @property
-    def input_spec(self) -> Mapping[str, Any]:
-        """Nothing of its own."""
-        return {}
 
     @property
     def directions(self) -> Mapping[str, str]:
@@ -142,10 +132,6 @@ class Classification:
             return target.to(weights_C.dtype) @ weights_C
         return weights_C[target]
 
-    def places(self, batch: Batch) -> Tensor:
-        """One for each item."""
-        return torch.tensor(len(batch["index"]))
-
     def collect(self, outputs: Tensor, batch: Batch) -> Collected:
         """`logits` [N, C] and `target` [N]; a soft target counts as its likeliest class."""
         target = batch["target"]
@@ -164,7 +150,7 @@ class Classification:
         columns = [values[:, 0].tolist() for values in figures.values()]
         return [dict(zip(figures, row, strict=True)) for row in zip(*columns, strict=True)]
 
-    def report(self, collected: Collected) -> dict[str, Any]:
+    def report(self, collected: Collected) -> Report:
         """Final figures with bootstrap intervals, by class, calibration, confusion.
 
         An item whose logits hold a NaN has no prediction: it counts as wrong and is in no column
@@ -172,7 +158,7 @@ class Classification:
         """
         return self.report_each(_of_one(collected))[0]
 
-    def report_each(self, collected: Collected) -> list[dict[str, Any]]:
+    def report_each(self, collected: Collected) -> list[Report]:
         """What `report` gives for each of G runs that were judged on the same items."""
         items = self._items(collected)
         n = len(items.target_N)
@@ -189,7 +175,7 @@ class Classification:
             for run, figures in enumerate(found)
         ]
 
-    def _report(self, items: "_Items", figures: dict[str, Any], counts: Counts) -> dict[str, Any]:
+    def _report(self, items: "_Items", figures: Intervals, counts: Counts) -> Report:
         names, predicted_N = self.labels.names, items.predicted_N
         matrix = None
         if len(names) <= LARGEST_CONFUSION:
@@ -218,7 +204,7 @@ class Classification:
             "probabilities": likeliest(names, logits_NC.softmax(1)),
         }
 
-    def shown(self, report: Mapping[str, Any]) -> Mapping[str, Making]:
+    def shown(self, report: Report) -> Mapping[str, Making]:
         """The confusion of classes, where there are not too many."""
         counts = report["confusion"]
         return {} if counts is None else {"confusion": partial(Matrix, self.labels.names, counts)}
@@ -230,16 +216,6 @@ class Classification:
     def each(self) -> "Classification":
         """Itself."""
         return self
-
-    def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
-        """None."""
-        return {}
-
-    def generated(
-        self, network: nn.Module, split: Split, spec: Mapping[str, Any], *, seed: int
-    ) -> Mapping[str, str]:
-        """None."""
-        return {}
 
     def _items(self, collected: Collected) -> "_Items":
         logits_NC, target_N = collected["logits"], collected["target"]
@@ -316,7 +292,7 @@ def likeliest(names: tuple[str, ...], shares_NC: Tensor) -> Ranked:
     return Ranked(names, classes.T.tolist(), values.T.tolist())
 
 
-def per_class(names: tuple[str, ...], counts: Counts) -> list[dict[str, Any]]:
+def per_class(names: tuple[str, ...], counts: Counts) -> list[dict[str, object]]:
     """`name`, `precision`, `recall`, `f1`, `support` of each class, from counts [1, C]."""
     columns = zip(
         names,

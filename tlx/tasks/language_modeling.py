@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, cast, final
+from typing import Annotated, ClassVar, Literal, cast, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from tlx.backbones.backbone import Backbone
 from tlx.base.cells import Columns
 from tlx.base.ranges import Range
-from tlx.base.shown import Making
 from tlx.data.inputs import Spec
 from tlx.data.splits import IGNORED, Batch, Labels, Split
 from tlx.data.targets import TextTargets
@@ -27,7 +26,7 @@ from tlx.methods.shares import Share
 from tlx.tasks.checks import check_labels, check_smoothing
 from tlx.tasks.heads import LanguageHead
 from tlx.tasks.samples import samples
-from tlx.tasks.task import Collected, Losses
+from tlx.tasks.task import Collected, Losses, PlainTask, Report
 
 KIND = "text"
 VIEWS = ("samples",)
@@ -88,7 +87,7 @@ def language_modeling(
 
 @final
 @dataclass(frozen=True)
-class LanguageModeling:
+class LanguageModeling(PlainTask):
     """Softmax cross-entropy over the vocabulary, token by token; see the protocol Task.
 
     Attributes:
@@ -120,7 +119,7 @@ class LanguageModeling:
         return "token"
 
     @property
-    def input_spec(self) -> Mapping[str, Any]:
+    def input_spec(self) -> Mapping[str, object]:
         """What it reads, and how windows are made."""
         shared = {"unit": self.reads, "objective": self.objective, "block": self.block}
         if self.objective == "masked":
@@ -208,7 +207,7 @@ class LanguageModeling:
         figures = self._figures(collected, metrics.ones(len(collected["loss"])))
         return {name: float(value[0]) for name, value in figures.items()}
 
-    def report(self, collected: Collected) -> dict[str, Any]:
+    def report(self, collected: Collected) -> Report:
         """Final figures with intervals over windows."""
         n = len(collected["loss"])
         return {
@@ -225,22 +224,6 @@ class LanguageModeling:
         """`loss` (nats a token), `tokens`, `words`, `characters` and `spelled` of each window."""
         keys = ("loss", "tokens", "words", "characters", "spelled")
         return {key: collected[key].tolist() for key in keys}
-
-    def shown(self, report: Mapping[str, Any]) -> Mapping[str, Making]:
-        """Nothing."""
-        return {}
-
-    def solver(self) -> None:
-        """None: its heads are of words and tokens."""
-        return None
-
-    def each(self) -> None:
-        """Run by run."""
-        return None
-
-    def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
-        """None."""
-        return {}
 
     def generated(
         self, network: nn.Module, split: Split, spec: Spec, *, seed: int

@@ -5,7 +5,7 @@ Shapes: N items, C labels, B weightings of the items.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from tlx.backbones.backbone import Backbone
 from tlx.base.cells import Columns
 from tlx.base.ranges import Range
-from tlx.base.shown import Making
-from tlx.data.splits import Batch, Labels, Split
+from tlx.data.splits import Batch, Labels
 from tlx.data.targets import KINDS, Targets
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
@@ -24,7 +23,7 @@ from tlx.tasks.checks import check_labels, check_smoothing, check_weights, some_
 from tlx.tasks.classification import likeliest, per_class
 from tlx.tasks.head_losses import BinaryCrossEntropy
 from tlx.tasks.heads import linear_head
-from tlx.tasks.task import WHOLE_ITEMS, Collected, Losses
+from tlx.tasks.task import Collected, Losses, PlainTask, Report
 
 KIND = "multi"
 VIEWS = ("per_class",)
@@ -62,7 +61,7 @@ def stand_in(*, positive_weights: list[float] | None = None) -> Labels:
 
 @final
 @dataclass(frozen=True)
-class MultiLabel:
+class MultiLabel(PlainTask):
     """Binary cross-entropy, averaged over the labels; see the protocol Task.
 
     Attributes:
@@ -81,16 +80,6 @@ class MultiLabel:
     def targets(self) -> Targets:
         """See the protocol Task."""
         return KINDS[KIND](self.labels)
-
-    @property
-    def reads(self) -> str:
-        """One vector an item."""
-        return WHOLE_ITEMS
-
-    @property
-    def input_spec(self) -> Mapping[str, Any]:
-        """Nothing of its own."""
-        return {}
 
     @property
     def directions(self) -> Mapping[str, str]:
@@ -122,14 +111,6 @@ class MultiLabel:
         ).mean(1)
         return {"loss": (loss_N, self.weights(batch)["loss"])}
 
-    def weights(self, batch: Batch) -> dict[str, Tensor]:
-        """Ones [N]: `positive_weights` weigh labels, not items."""
-        return {"loss": torch.ones(len(batch["target"]), device=batch["target"].device)}
-
-    def places(self, batch: Batch) -> Tensor:
-        """One for each item."""
-        return torch.tensor(len(batch["index"]))
-
     def collect(self, outputs: Tensor, batch: Batch) -> Collected:
         """`logits` and `target`, [N, C] each; a soft target counts as present from 1/2 up."""
         target_NC = (batch["target"].detach() >= 0.5).long()
@@ -140,7 +121,7 @@ class MultiLabel:
         figures = self._figures(collected, metrics.ones(len(collected["target"])))
         return {name: float(value[0]) for name, value in figures.items()}
 
-    def report(self, collected: Collected) -> dict[str, Any]:
+    def report(self, collected: Collected) -> Report:
         """Final figures with bootstrap intervals, and by label (with `average_precision`).
 
         A NaN logit predicts nothing and ranks last.
@@ -182,27 +163,9 @@ class MultiLabel:
             "probabilities": likeliest(names, logits_NC.sigmoid()),
         }
 
-    def shown(self, report: Mapping[str, Any]) -> Mapping[str, Making]:
-        """Nothing."""
-        return {}
-
     def solver(self) -> BinaryCrossEntropy:
         """See the protocol Task."""
         return BinaryCrossEntropy(self.positive_weights)
-
-    def each(self) -> None:
-        """Run by run."""
-        return None
-
-    def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
-        """None."""
-        return {}
-
-    def generated(
-        self, network: nn.Module, split: Split, spec: Mapping[str, Any], *, seed: int
-    ) -> Mapping[str, str]:
-        """None."""
-        return {}
 
     def _figures(self, collected: Collected, weights_BN: Tensor) -> dict[str, Tensor]:
         logits_NC, target_NC = collected["logits"], collected["target"]

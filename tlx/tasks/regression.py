@@ -5,7 +5,7 @@ Shapes: N items, K quantities, B weightings of the items.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +13,14 @@ from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
 from tlx.base.cells import Columns
-from tlx.base.shown import Making
-from tlx.data.splits import Batch, Labels, Split
+from tlx.data.splits import Batch, Labels
 from tlx.data.targets import KINDS, Targets
 from tlx.methods import metrics
 from tlx.methods.bootstrap import intervals
 from tlx.tasks.checks import check_labels
 from tlx.tasks.head_losses import Error
 from tlx.tasks.heads import linear_head
-from tlx.tasks.task import WHOLE_ITEMS, Collected, Losses
+from tlx.tasks.task import Collected, Losses, PlainTask, Report
 
 KIND = "real"
 VIEWS = ("per_class",)
@@ -59,7 +58,7 @@ def regression(
 
 @final
 @dataclass(frozen=True)
-class Regression:
+class Regression(PlainTask):
     """Squared, absolute or Huber error; see the protocol Task.
 
     Attributes:
@@ -78,16 +77,6 @@ class Regression:
     def targets(self) -> Targets:
         """See the protocol Task."""
         return KINDS[KIND](self.labels)
-
-    @property
-    def reads(self) -> str:
-        """One vector an item."""
-        return WHOLE_ITEMS
-
-    @property
-    def input_spec(self) -> Mapping[str, Any]:
-        """Nothing of its own."""
-        return {}
 
     @property
     def directions(self) -> Mapping[str, str]:
@@ -117,14 +106,6 @@ class Regression:
         loss_N = self._criterion(outputs.float(), target_NK.float())
         return {"loss": (loss_N, self.weights(batch)["loss"])}
 
-    def weights(self, batch: Batch) -> dict[str, Tensor]:
-        """Ones [N]."""
-        return {"loss": torch.ones(len(batch["target"]), device=batch["target"].device)}
-
-    def places(self, batch: Batch) -> Tensor:
-        """One for each item."""
-        return torch.tensor(len(batch["index"]))
-
     def collect(self, outputs: Tensor, batch: Batch) -> Collected:
         """`predicted` and `target`, [N, K] each."""
         return {
@@ -137,7 +118,7 @@ class Regression:
         figures = self._figures(collected, metrics.ones(len(collected["target"])))
         return {name: float(value[0]) for name, value in figures.items()}
 
-    def report(self, collected: Collected) -> dict[str, Any]:
+    def report(self, collected: Collected) -> Report:
         """Final figures with bootstrap intervals, and `mse`, `mae`, `r2` of each quantity."""
         n = len(collected["target"])
         weights_1N = metrics.ones(n)
@@ -169,27 +150,9 @@ class Regression:
             for key, values_NK in named.items()
         }
 
-    def shown(self, report: Mapping[str, Any]) -> Mapping[str, Making]:
-        """Nothing."""
-        return {}
-
     def solver(self) -> Error:
         """See the protocol Task."""
         return Error(self.criterion)
-
-    def each(self) -> None:
-        """Run by run."""
-        return None
-
-    def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
-        """None."""
-        return {}
-
-    def generated(
-        self, network: nn.Module, split: Split, spec: Mapping[str, Any], *, seed: int
-    ) -> Mapping[str, str]:
-        """None."""
-        return {}
 
     def _target(self, batch: Batch) -> Tensor:
         target: Tensor = batch["target"]

@@ -4,7 +4,6 @@ Shapes: S texts, T tokens, V entries of the vocabulary.
 """
 
 from collections.abc import Collection
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -23,7 +22,7 @@ TEMPERATURES = {"greedy": 0.0, "temperature 0.8": 0.8}
 
 def samples(
     network: nn.Module, split: WindowedText, spec: TextSpec, *, seed: int
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """`id` of the window, `prompt` and `continuations` of a few texts of a split.
 
     Continuations are named by the way of decoding. None where the network's outputs are no numbers.

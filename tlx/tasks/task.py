@@ -1,8 +1,9 @@
 """What a task is: head, loss, metrics and predictions. And the network: backbone plus head."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NotRequired, Protocol, TypedDict
 
+import torch
 from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone, Features
@@ -11,6 +12,7 @@ from tlx.base.shown import Making
 from tlx.data.inputs import Spec
 from tlx.data.splits import Batch, Labels, Split
 from tlx.data.targets import Targets
+from tlx.methods.bootstrap import Intervals
 from tlx.tasks.head_losses import HeadLoss
 
 Collected = dict[str, Tensor]
@@ -30,6 +32,22 @@ WHOLE_ITEMS = "pooled"
 
 Losses = Mapping[str, tuple[Tensor, Tensor]]
 """Name -> loss per item [N] and its weight [N]."""
+
+
+class Report(TypedDict):
+    """The keys of a split in the record.
+
+    `metrics` are name -> {value, low, high, n}; all others are there where there are such things.
+    `views` are name -> what views of the task's own need.
+    """
+
+    n: int
+    metrics: Intervals
+    per_class: NotRequired[Sequence[Mapping[str, object]]]
+    confusion: NotRequired[Sequence[Sequence[int]] | None]
+    calibration: NotRequired[Mapping[str, object]]
+    invalid: NotRequired[int]
+    views: NotRequired[Mapping[str, object]]
 
 
 class Task(Protocol):
@@ -68,7 +86,7 @@ class Task(Protocol):
         ...
 
     @property
-    def input_spec(self) -> Mapping[str, Any]:
+    def input_spec(self) -> Mapping[str, object]:
         """What the task adds to the backbone's input spec."""
         ...
 
@@ -107,12 +125,8 @@ class Task(Protocol):
         """Fast figures for validation."""
         ...
 
-    def report(self, collected: Collected) -> dict[str, Any]:
-        """Final figures, plain: the keys of a split in the record.
-
-        `n`, `metrics` (name -> {value, low, high, n}); where there are such things `per_class`,
-        `confusion`, `calibration`, `invalid`; and `views`, name -> what views of its own need.
-        """
+    def report(self, collected: Collected) -> Report:
+        """Final figures, plain."""
         ...
 
     def columns(self, collected: Collected) -> Columns:
@@ -122,7 +136,7 @@ class Task(Protocol):
         """
         ...
 
-    def shown(self, report: Mapping[str, Any]) -> Mapping[str, Making]:
+    def shown(self, report: Report) -> Mapping[str, Making]:
         """What loggers show of a split's report beside its figures, by name."""
         ...
 
@@ -159,6 +173,50 @@ class Task(Protocol):
         ...
 
 
+class PlainTask:
+    """A parent for tasks: what most of them answer alike, of items that all weigh the same."""
+
+    @property
+    def reads(self) -> str:
+        """One vector an item."""
+        return WHOLE_ITEMS
+
+    @property
+    def input_spec(self) -> Mapping[str, object]:
+        """Nothing of its own."""
+        return {}
+
+    def weights(self, batch: Batch) -> dict[str, Tensor]:
+        """Ones [N]."""
+        return {"loss": torch.ones(len(batch["target"]), device=batch["target"].device)}
+
+    def places(self, batch: Batch) -> Tensor:
+        """One for each item."""
+        return torch.tensor(len(batch["index"]))
+
+    def shown(self, report: Report) -> Mapping[str, Making]:
+        """Nothing."""
+        return {}
+
+    def solver(self) -> HeadLoss | None:
+        """None."""
+        return None
+
+    def each(self) -> "Together | None":
+        """Run by run."""
+        return None
+
+    def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
+        """None."""
+        return {}
+
+    def generated(
+        self, network: nn.Module, split: Split, spec: Spec, *, seed: int
+    ) -> Mapping[str, str]:
+        """None."""
+        return {}
+
+
 class Together(Protocol):
     """Figures of G runs that were judged on the same items: what is collected is [G, N, ...]."""
 
@@ -166,7 +224,7 @@ class Together(Protocol):
         """What the task's `metrics` gives for each."""
         ...
 
-    def report_each(self, collected: Collected) -> list[dict[str, Any]]:
+    def report_each(self, collected: Collected) -> list[Report]:
         """What the task's `report` gives for each."""
         ...
 

@@ -3,11 +3,9 @@
 Shapes: G runs, N items, C outputs.
 """
 
-from typing import Any
-
 from torch import Tensor
 
-from tlx.tasks.task import Collected, Task
+from tlx.tasks.task import Collected, Report, Task
 
 
 def collected(task: Task, outputs: Tensor, targets: Tensor) -> Collected:
@@ -36,7 +34,7 @@ def metrics_each(task: Task, outputs_GNC: Tensor, targets: Tensor) -> list[dict[
     return [task.metrics(collected(task, outputs, targets)) for outputs in outputs_GNC]
 
 
-def report_each(task: Task, outputs_GNC: Tensor, targets: Tensor) -> list[dict[str, Any]]:
+def report_each(task: Task, outputs_GNC: Tensor, targets: Tensor) -> list[Report]:
     """What the task's `report` gives for each run; arguments as of `metrics_each`."""
     if (each := task.each()) is not None:
         return each.report_each(collected(task, outputs_GNC, targets))

@@ -5,14 +5,13 @@ Shapes: N items, W words, C tags, K kinds of entities, B weightings of the items
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, final
+from typing import Annotated, ClassVar, final
 
 from torch import Tensor, nn
 
 from tlx.backbones.backbone import Backbone
 from tlx.base.cells import Columns
 from tlx.base.ranges import Range
-from tlx.base.shown import Making
 from tlx.data.splits import IGNORED, Batch, Labels, Split
 from tlx.data.targets import WordTargets
 from tlx.data.text import columns
@@ -23,7 +22,7 @@ from tlx.methods.shares import Share
 from tlx.tasks.checks import check_labels, check_smoothing
 from tlx.tasks.classification import per_class
 from tlx.tasks.heads import TokenHead
-from tlx.tasks.task import Collected, Losses
+from tlx.tasks.task import Collected, Losses, PlainTask, Report
 
 KIND = "tags"
 VIEWS = ("per_class", "entities")
@@ -55,14 +54,14 @@ def token_classification(
     return TokenClassification(labels=labels, outside_weight=outside_weight)
 
 
-def stand_in(**arguments: Any) -> Labels:
+def stand_in(**arguments: object) -> Labels:
     """Tags for a network that is made without data."""
     return Labels(KIND, ("O", "B-0"))
 
 
 @final
 @dataclass(frozen=True)
-class TokenClassification:
+class TokenClassification(PlainTask):
     """Softmax cross-entropy over the tags of each word; see the protocol Task.
 
     A word's vector is that of its first sub-word; words that truncation cut off count as predicted
@@ -91,7 +90,7 @@ class TokenClassification:
         return "word"
 
     @property
-    def input_spec(self) -> Mapping[str, Any]:
+    def input_spec(self) -> Mapping[str, object]:
         """What it reads."""
         return {"unit": self.reads}
 
@@ -157,7 +156,7 @@ class TokenClassification:
         figures = self._figures(collected)(metrics.ones(len(collected["target"])))
         return {name: float(value[0]) for name, value in figures.items()}
 
-    def report(self, collected: Collected) -> dict[str, Any]:
+    def report(self, collected: Collected) -> Report:
         """Final figures with intervals over sentences, and those of each kind of entity."""
         n = len(collected["target"])
         names = entities.kinds(self.labels.names)
@@ -175,28 +174,10 @@ class TokenClassification:
         target, predicted = self._tags(collected)
         return {"label": list(map(" ".join, target)), "prediction": list(map(" ".join, predicted))}
 
-    def shown(self, report: Mapping[str, Any]) -> Mapping[str, Making]:
-        """Nothing."""
-        return {}
-
-    def solver(self) -> None:
-        """None: its heads are of words and tokens."""
-        return None
-
-    def each(self) -> None:
-        """Run by run."""
-        return None
-
     def files(self, collected: Collected, raw: Split) -> Mapping[str, str]:
         """`.conll`: a word a line with its tag and the predicted one, as scorers read it."""
         words = (raw[index]["input"] for index in range(len(raw)))
         return {".conll": columns.text(zip(words, *self._tags(collected), strict=True))}
-
-    def generated(
-        self, network: nn.Module, split: Split, spec: Mapping[str, Any], *, seed: int
-    ) -> Mapping[str, str]:
-        """None."""
-        return {}
 
     @property
     def _outside(self) -> int:

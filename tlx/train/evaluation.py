@@ -7,12 +7,12 @@ from typing import Any
 from tlx.data.splits import Split
 from tlx.execution import runs
 from tlx.results import predictions
-from tlx.tasks.task import Collected
+from tlx.tasks.task import Collected, Report
 from tlx.train.finish import write_predictions
 from tlx.training.collect import broadcast
 from tlx.training.session import Session
 
-Reports = dict[str, dict[str, Any]]
+Reports = dict[str, Report]
 """Of each split, what its task reports."""
 
 START = "start.json"
@@ -61,12 +61,11 @@ def evaluate(session: Session) -> Reports:
     return reports
 
 
-def _reported(session: Session, name: str, split: Split, collected: Collected) -> dict[str, Any]:
+def _reported(session: Session, name: str, split: Split, collected: Collected) -> Report:
     """Figures of a split, whose predictions are written unless it is `val`."""
     if name != "val":
         write_predictions(session.folder, name, split, session.plan, collected)
-    report: dict[str, Any] = session.plan.model.task.report(collected)
-    return report
+    return session.plan.model.task.report(collected)
 
 
 def write_generated(session: Session) -> None:

@@ -18,7 +18,7 @@ from tlx.config.run import Run
 from tlx.data.splits import Split, raw_of
 from tlx.execution import runs
 from tlx.results import predictions
-from tlx.tasks.task import WHOLE_ITEMS, Collected
+from tlx.tasks.task import WHOLE_ITEMS, Collected, Report
 from tlx.training.logs.run_logger import RunInfo, RunLogger
 from tlx.training.session import Plan
 
@@ -113,9 +113,7 @@ def save_weights_like(folder: Path, other: Path, changed: Mapping[str, Tensor]) 
             file.write(data)
 
 
-def show(
-    loggers: Sequence[RunLogger], plan: Plan, reports: Mapping[str, Mapping[str, Any]]
-) -> None:
+def show(loggers: Sequence[RunLogger], plan: Plan, reports: Mapping[str, Report]) -> None:
     """Final figures, a few items, and what the task has to show, for the loggers that show them."""
     summary = {
         f"{split}/{name}": value["value"]

@@ -9,6 +9,7 @@ from typing import Any
 from tlx.config import changes
 from tlx.config.signatures import constant
 from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageRecord, Value
+from tlx.tasks.task import Report
 from tlx.training.engine.course import Progress
 from tlx.training.engine.fit import peak_memory_bytes
 from tlx.training.session import Plan
@@ -18,7 +19,7 @@ def record_of(
     plan: Plan,
     folder: Path,
     progress: Progress,
-    reports: Mapping[str, dict[str, Any]],
+    reports: Mapping[str, Report],
     wall_s: float,
     *,
     fused_with: tuple[str, ...] = (),
@@ -68,9 +69,7 @@ def _meanings(facts: Mapping[str, Any]) -> dict[str, dict[str, bool]]:
     return {"changes": {known.mark: known.mark in facts["changes"] for known in changes.CHANGES}}
 
 
-def _selected(
-    plan: Plan, progress: Progress, reports: Mapping[str, Mapping[str, Any]]
-) -> Selected | None:
+def _selected(plan: Plan, progress: Progress, reports: Mapping[str, Report]) -> Selected | None:
     """What validation says of the weights that were kept; None where nothing was validated."""
     if progress.best_step is None or progress.best_value is None:
         return None
@@ -89,7 +88,7 @@ def _selected(
     )
 
 
-def split_record(report: Mapping[str, Any]) -> SplitRecord:
+def split_record(report: Report) -> SplitRecord:
     """A task's report as a part of the record."""
     values = {name: Value(**value) for name, value in report["metrics"].items()}
     confusion = report.get("confusion")

@@ -18,6 +18,7 @@ from tlx.data.relabel import relabelled
 from tlx.data.splits import Splits
 from tlx.execution import runs
 from tlx.execution.finished import load
+from tlx.tasks.task import Report
 from tlx.training.collect import Collector
 from tlx.training.loaders import RankShare
 from tlx.training.outputs import outputs
@@ -39,7 +40,7 @@ DIVISION = (*LIMITS, *REDIVIDED)
 
 def evaluate(
     folder: Path, *, overrides: list[str], config_dir: str | None = None
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Report]:
     """Reports of a finished run on every evaluation split of its own or other data.
 
     Args:
