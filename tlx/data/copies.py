@@ -26,7 +26,7 @@ class SplitItem:
     split: str
     id: str
     key: str
-    target: Any
+    target: object
 
 
 def items_of(split: str, pool: Pool) -> list[SplitItem]:
@@ -49,7 +49,7 @@ def repeated(pool: Pool) -> list[int]:
 
 def report(
     splits: Mapping[str, Pool], labels: Labels, *, medium: Medium, removed: Sequence[SplitItem]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Notes on copies within and between splits, with a warning for each kind.
 
     Args:
@@ -106,7 +106,7 @@ def duplicates(splits: Mapping[str, Pool], *, noun: str) -> Pairs:
 
 def contradictions(
     items: Iterable[SplitItem], labels: Labels, *, noun: str
-) -> list[list[dict[str, Any]]]:
+) -> list[list[dict[str, object]]]:
     """Groups of equal items with several labels, each with all of them; with a warning."""
     groups: dict[str, list[SplitItem]] = defaultdict(list)
     for item in items:
@@ -190,11 +190,11 @@ def _fix(first: str, second: str) -> str:
     return ""
 
 
-def _written(target: Any) -> str:
+def _written(target: object) -> str:
     return json.dumps(target)
 
 
-def _label(target: Any, labels: Labels) -> Any:
+def _label(target: Any, labels: Labels) -> object:
     """A target as a person would write it."""
     if labels.kind == "single":
         return labels.names[target]

@@ -52,8 +52,8 @@ def divide(
     *,
     draw: Draw,
     medium: Medium,
-    inputs: Inputs,
-    notes: Mapping[str, Any] | None = None,
+    inputs: Inputs[Any],
+    notes: Mapping[str, object] | None = None,
     content: str = "",
     own_division: bool = False,
     source: str | None = None,
@@ -173,7 +173,7 @@ def _undivided(pools: Mapping[str, Pool]) -> dict[str, Pool]:
     return parts
 
 
-def _groups_of(parts: Mapping[str, Pool]) -> dict[str, Any]:
+def _groups_of(parts: Mapping[str, Pool]) -> dict[str, object]:
     """Notes on what the items of each split belong to: how many, and of the test which."""
     counts = {name: len({*pool.groups}) for name, pool in parts.items() if pool.groups}
     return {"groups": {**counts, "of_test": sorted({*parts["test"].groups})}} if counts else {}
@@ -181,7 +181,7 @@ def _groups_of(parts: Mapping[str, Pool]) -> dict[str, Any]:
 
 def _checked(
     parts: Mapping[str, Pool], labels: Labels, draw: Draw, medium: Medium
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Notes on classes that are never tested.
 
     Raises:
@@ -224,7 +224,7 @@ def _check(name: str, pool: Pool, labels: Labels, noun: str) -> None:
             raise ValueError(f"{name}: {item} {wrong}")
 
 
-def _untested(train: Pool, test: Pool, labels: Labels, noun: str) -> dict[str, Any]:
+def _untested(train: Pool, test: Pool, labels: Labels, noun: str) -> dict[str, object]:
     """Notes on classes that are never tested; warns of them, and of names that are no classes'."""
     if labels.kind not in ("single", "multi", "tags"):
         return {}

@@ -32,7 +32,7 @@ class Undescribed(ValueError):
     """A value that may hold more than can be seen, and why: a sentence for the log."""
 
 
-def described(value: Any) -> Any:
+def described(value: object) -> object:
     """A value as plain JSON data that differs wherever values may act differently.
 
     Classes and functions are known by their names and the file that they are in, objects by their
@@ -47,7 +47,7 @@ def described(value: Any) -> Any:
     return _described(value, ())
 
 
-def _described(value: Any, around: tuple[int, ...]) -> Any:
+def _described(value: object, around: tuple[int, ...]) -> object:
     if value is None or type(value) in (bool, int, float):
         return value
     if type(value) is str:
@@ -60,7 +60,7 @@ def _described(value: Any, around: tuple[int, ...]) -> Any:
         return [type(value).__name__, str(value)]
     if isinstance(value, Tensor):
         flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        return ["tensor", str(value.dtype), list(value.shape), _sha(flat.numpy())]
+        return ["tensor", str(value.dtype), list(value.shape), _sha(flat.numpy().data)]
     if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
         return ["array", str(value.dtype), list(value.shape), _sha(value.tobytes())]
     if id(value) in around:
@@ -68,7 +68,7 @@ def _described(value: Any, around: tuple[int, ...]) -> Any:
     return _compound(value, (*around, id(value)))
 
 
-def _compound(value: Any, around: tuple[int, ...]) -> Any:
+def _compound(value: Any, around: tuple[int, ...]) -> object:
     """Of what holds other values."""
     if type(value) in (list, tuple):
         return [_described(part, around) for part in value]
@@ -92,7 +92,7 @@ def _compound(value: Any, around: tuple[int, ...]) -> Any:
     return [_name(type(value)), source_of(type(value)), _described(_state(value), around)]
 
 
-def _collection(value: Any, around: tuple[int, ...]) -> Any:
+def _collection(value: Any, around: tuple[int, ...]) -> object:
     """Of sets, mappings of other keys than names, and subclasses of all of them."""
     pairs = isinstance(value, Mapping)
     parts = [_described(part, around) for part in (value.items() if pairs else value)]
@@ -101,7 +101,7 @@ def _collection(value: Any, around: tuple[int, ...]) -> Any:
     return [_name(type(value)), parts, _described(getattr(value, "__dict__", {}), around)]
 
 
-def _function(function: types.FunctionType, around: tuple[int, ...]) -> Any:
+def _function(function: types.FunctionType, around: tuple[int, ...]) -> object:
     """Name, source, code, defaults, and what it closes over: lambdas share all but their code."""
     held = [cell.cell_contents for cell in function.__closure__ or ()]
     given = [function.__defaults__, function.__kwdefaults__, function.__dict__, held]
@@ -110,7 +110,7 @@ def _function(function: types.FunctionType, around: tuple[int, ...]) -> Any:
     return [_name(function), source_of(function), code, _described(given, around)]
 
 
-def _state(value: Any) -> dict[str, Any]:
+def _state(value: object) -> dict[str, object]:
     """An object's attributes.
 
     Raises:
@@ -129,11 +129,11 @@ def _state(value: Any) -> dict[str, Any]:
     return state
 
 
-def _name(value: Any) -> str:
+def _name(value: type | types.FunctionType) -> str:
     return f"{value.__module__}.{value.__qualname__}"
 
 
-def source_of(value: Any) -> str:
+def source_of(value: type | types.FunctionType) -> str:
     """The hash of the file that a class or function is in; empty where versions tell enough."""
     top = str(value.__module__).partition(".")[0]
     if top in KNOWN_BY_VERSION or top in sys.stdlib_module_names - {"__main__"}:
@@ -160,5 +160,5 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _sha(data: Any) -> str:
+def _sha(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from tlx.data import tree
 from tlx.data.draw import Draw
@@ -18,7 +18,7 @@ class FileReader(Protocol):
     def medium(self) -> Medium:
         """What an item is."""
 
-    def read(self, listed: Mapping[str, Listed]) -> tuple[dict[str, Pool], dict[str, Any]]:
+    def read(self, listed: Mapping[str, Listed]) -> tuple[dict[str, Pool], Mapping[str, object]]:
         """The items of each split's files, and notes on files that are left out.
 
         Raises:
@@ -26,7 +26,7 @@ class FileReader(Protocol):
         """
 
     def splits(
-        self, pools: Mapping[str, Pool], labels: Labels, *, draw: Draw, notes: Mapping[str, Any]
+        self, pools: Mapping[str, Pool], labels: Labels, *, draw: Draw, notes: Mapping[str, object]
     ) -> Splits:
         """The splits of a source, see `tlx.data.divide.divide`."""
 
@@ -37,7 +37,7 @@ def from_files(
     labels: Labels,
     *,
     draw: Draw,
-    notes: Mapping[str, Any],
+    notes: Mapping[str, object],
 ) -> Splits:
     """The splits of files that are listed with their targets.
 

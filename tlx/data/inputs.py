@@ -5,8 +5,8 @@ Nothing else in tlx needs to know what the items are.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from dataclasses import Field, fields, replace
+from typing import ClassVar, Protocol, Self, TypeVar
 
 
 class Spec(Protocol):
@@ -19,20 +19,21 @@ class Spec(Protocol):
 
     modality: ClassVar[str]
     made_by: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Field[object]]]
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """All of it as JSON data, with the modality as `kind`; `None` may be left out."""
         ...
 
-    def kept(self, plain: Mapping[str, Any]) -> Self:
+    def kept(self, plain: Mapping[str, object]) -> Self:
         """The same, as far as a finished run's weights say nothing else in their `plain`."""
         ...
 
 
-S = TypeVar("S", bound=Any)
+S = TypeVar("S", bound=Spec)
 
 
-def plain_of(spec: Any) -> dict[str, Any]:
+def plain_of(spec: Spec) -> dict[str, object]:
     """The fields of a spec that are not None, as JSON data, with its modality as `kind`."""
     values = {field.name: getattr(spec, field.name) for field in fields(spec)}
     return {"kind": spec.modality} | {
@@ -42,7 +43,7 @@ def plain_of(spec: Any) -> dict[str, Any]:
     }
 
 
-def replaced(spec: S, plain: Mapping[str, Any]) -> S:
+def replaced(spec: S, plain: Mapping[str, object]) -> S:
     """A spec with those of its fields that a mapping has; others' keys are passed over."""
     names = {field.name for field in fields(spec)}
     changed: S = replace(

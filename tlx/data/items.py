@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from tlx.data.splits import Sample
+
+Column = TypeVar("Column")
 
 
 @final
 @dataclass(frozen=True)
-class LazyInputs(Sequence[Any]):
+class LazyInputs(Sequence[object]):
     """Inputs that are read anew whenever one is asked for.
 
     Attributes:
@@ -18,7 +20,7 @@ class LazyInputs(Sequence[Any]):
         look: place -> a hash of what is there, for items whose key is not known yet.
     """
 
-    load: Callable[[int], Any]
+    load: Callable[[int], object]
     places: Sequence[int]
     look: Callable[[int], str]
 
@@ -32,7 +34,7 @@ class LazyInputs(Sequence[Any]):
             return replace(self, places=self.places[index])
         return self.load(self.places[index])
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         """One after the other."""
         return map(self.load, self.places)
 
@@ -55,8 +57,8 @@ class Pool:
     ids: Sequence[str]
     targets: Sequence[Any]
     keys: Sequence[str]
-    inputs: Sequence[Any]
-    marks: Sequence[Any] = ()
+    inputs: Sequence[object]
+    marks: Sequence[object] = ()
     groups: Sequence[str] = ()
 
     def __len__(self) -> int:
@@ -76,7 +78,7 @@ class Pool:
     def take(self, positions: Sequence[int]) -> "Pool":
         """The items at some positions, in that order."""
 
-        def some(column: Sequence[Any]) -> Sequence[Any]:
+        def some(column: Sequence[Column]) -> Sequence[Column]:
             return [column[i] for i in positions] if column else ()
 
         inputs = self.inputs

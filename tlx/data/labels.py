@@ -19,7 +19,7 @@ def check_kind(kind: str, separator: str) -> None:
         raise ValueError("dataset.separator is empty; give what stands between labels, as '|'")
 
 
-def parsed(value: Any, kind: str, separator: str, *, missing: Iterable[str] = MISSING) -> Any:
+def parsed(value: object, kind: str, separator: str, *, missing: Iterable[str] = MISSING) -> Any:
     """A class, a tuple of labels or of numbers; None where it is none, or missing.
 
     Args:
@@ -59,7 +59,7 @@ def parsed(value: Any, kind: str, separator: str, *, missing: Iterable[str] = MI
 
 def encoded(
     labels: Sequence[Any], kind: str, columns: Sequence[str | int]
-) -> tuple[Labels, list[Any]]:
+) -> tuple[Labels, list[object]]:
     """What there is to predict, and each item's target.
 
     Args:

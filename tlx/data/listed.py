@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import Any
 
 MAX_SHOWN = 20
 """Of a list in an error, except for bad images, which are all shown."""
@@ -15,7 +14,7 @@ class Listed:
 
     ids: Sequence[str]
     paths: Sequence[Path]
-    targets: Sequence[Any]
+    targets: Sequence[object]
     groups: Sequence[str] = ()
 
 

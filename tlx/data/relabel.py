@@ -100,7 +100,7 @@ class _Relabelled:
     """A split with other targets."""
 
     split: Split
-    targets: Sequence[Any]
+    targets: Sequence[object]
 
     @property
     def ids(self) -> Sequence[str]:

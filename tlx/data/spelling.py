@@ -6,7 +6,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
 
 LOG = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ DECIMAL_COMMA = re.compile(r"[+-]?\d+,(?!\d{3}$)\d+", re.ASCII)
 INFINITE = re.compile(r"([+-]?)inf(inity)?", re.IGNORECASE)
 
 
-def is_missing(value: Any, spellings: Iterable[str] = MISSING) -> bool:
+def is_missing(value: object, spellings: Iterable[str] = MISSING) -> bool:
     r"""Whether a value of a table stands for none.
 
     >>> [is_missing(value) for value in (None, float("nan"), " ", "\u200b", "NULL", "none", 0)]

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tlx.base.names import alike, fault
 
@@ -233,7 +233,7 @@ def split_of(cell: str, named: Mapping[str, str | None]) -> str | None:
 
 
 def split_column(
-    columns: Mapping[str, Iterable[Any]], *, but: Collection[str], place: object
+    columns: Mapping[str, Iterable[object]], *, but: Collection[str], place: object
 ) -> str | None:
     """The column that divides a table where no argument names one; None: none does.
 
@@ -278,7 +278,7 @@ def _flagged(name: str) -> str | None:
     return reading.splits[0]
 
 
-def _are_flags(values: Iterable[Any]) -> bool:
+def _are_flags(values: Iterable[object]) -> bool:
     """Whether cells are yes and no, and nothing else."""
     there: set[str] = set()
     for value in values:
@@ -288,7 +288,7 @@ def _are_flags(values: Iterable[Any]) -> bool:
     return there in FLAGS
 
 
-def _cells_of_splits(values: Iterable[Any]) -> dict[str, Reading] | None:
+def _cells_of_splits(values: Iterable[object]) -> dict[str, Reading] | None:
     """What the cells of a column mean; None where one is no split's, or they do not divide."""
     found: dict[str, Reading] = {}
     for value in values:

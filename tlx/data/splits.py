@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tlx.data.augment import Augmentation
-from tlx.data.inputs import Spec
+from tlx.data.inputs import S
 from tlx.data.split_names import check_extra
 
 Sample = dict[str, Any]
@@ -78,7 +78,7 @@ class Encoder(Protocol):
     def __call__(self, sample: Sample) -> Sample:
         """The sample with its input encoded."""
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         """All that its outputs depend on beside the sample, as `described` can take it.
 
         Encoders of one class whose facts are equal give equal outputs for equal samples and draws.
@@ -99,13 +99,13 @@ class Padding:
     """
 
     lengths: Callable[[Split], Sequence[int]]
-    pad: Callable[[Any, int], Any]
+    pad: Callable[[Any, int], object]
     mask: Callable[[Any], Tensor]
     left: bool = False
     buckets: bool = True
 
 
-class Inputs(Protocol):
+class Inputs(Protocol[S]):
     """What goes in: who makes a network's inputs of one modality's raw items.
 
     The spec is what the network reads, of the modality's own class.
@@ -115,30 +115,30 @@ class Inputs(Protocol):
     def modality(self) -> str:
         """That of the specs that it can serve."""
 
-    def learn(self, spec: Any, corpus: Callable[[], Iterable[Any]]) -> Any:
+    def learn(self, spec: S, corpus: Callable[[], Iterable[str]]) -> S:
         """The spec, with what must be known of the training items to make inputs; often itself."""
 
-    def fit(self, spec: Any, splits: "Splits") -> "Splits":
+    def fit(self, spec: S, splits: "Splits") -> "Splits":
         """The same splits made ready for a network: texts tokenised, say; often themselves.
 
         Raises:
             ValueError: the network reads something that these items have not.
         """
 
-    def encoder(self, spec: Any, augmentations: Sequence[Augmentation], *, train: bool) -> Encode:
+    def encoder(self, spec: S, augmentations: Sequence[Augmentation], *, train: bool) -> Encode:
         """From a raw sample of a fitted split to one whose input is encoded; best an `Encoder`."""
 
-    def collate(self, spec: Any, inputs: Sequence[Any]) -> Any:
+    def collate(self, spec: S, inputs: Sequence[Any]) -> object:
         """The inputs of a batch, from those of encoded samples."""
 
-    def padding(self, spec: Any) -> Padding | None:
+    def padding(self, spec: S) -> Padding | None:
         """How they are padded; None where all have one shape."""
 
-    def example(self, spec: Any, *, items: int, device: torch.device) -> Any:
+    def example(self, spec: S, *, items: int, device: torch.device) -> object:
         """Inputs of a batch of the right shapes, whatever they hold."""
 
     def read(
-        self, spec: Any, given: Iterable[Any], *, dataset: Mapping[str, Any], folder: Path
+        self, spec: S, given: Iterable[str | Path], *, dataset: Mapping[str, object], folder: Path
     ) -> Split:
         """What a finished run is to predict, as a fitted split whose targets are None.
 
@@ -155,13 +155,13 @@ class Inputs(Protocol):
             ValueError: there is nothing to predict, or it is not of the kind.
         """
 
-    def shown(self, raw: Any) -> Any:
+    def shown(self, raw: Any) -> object:
         """What shows a raw input: a line of text, or an image; None: nothing does."""
 
     def columns(self, raw: Any) -> Mapping[str, str]:
         """What of a raw input stands beside what is predicted of it."""
 
-    def corpus(self, split: Split) -> Iterable[Any]:
+    def corpus(self, split: Split) -> Iterable[str]:
         """A raw split's inputs in the form that a vocabulary is learnt from; none for most."""
 
 
@@ -171,10 +171,10 @@ def raw_of(split: Split) -> Split:
     return raw
 
 
-def inputs_of(spec: Spec) -> Inputs:
+def inputs_of(spec: S) -> Inputs[S]:
     """The inputs that a spec names."""
     module, _, name = spec.made_by.rpartition(".")
-    inputs: Inputs = getattr(importlib.import_module(module), name)
+    inputs: Inputs[S] = getattr(importlib.import_module(module), name)
     return inputs
 
 
@@ -197,7 +197,7 @@ class Splits:
     val: Split
     test: Split
     labels: Labels
-    inputs: Inputs
+    inputs: Inputs[Any]
     fingerprint: str
     extra: Mapping[str, Split] = field(default_factory=dict)
     source: str | None = None

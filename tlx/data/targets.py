@@ -6,7 +6,7 @@ Shapes: N items, C classes, K quantities, W words, T tokens.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Protocol, final
+from typing import Any, ClassVar, NoReturn, Protocol, final
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ class Targets(Protocol):
     of_inputs: ClassVar[bool]
     """Whether a target is made of its item's input, so that none can be had without that."""
 
-    def encode(self, raw: Any) -> Any:
+    def encode(self, raw: Any) -> object:
         """A raw target, encoded."""
         ...
 
@@ -48,7 +48,7 @@ class Targets(Protocol):
         """
         ...
 
-    def nothing(self, item: Any) -> Any:
+    def nothing(self, item: Any) -> object:
         """A raw target for an item that is to be predicted and has none.
 
         Raises:
@@ -56,7 +56,7 @@ class Targets(Protocol):
         """
         ...
 
-    def soft(self, target: Any) -> Any:
+    def soft(self, target: Any) -> object:
         """A batch's targets, such that they can be averaged.
 
         Raises:
@@ -83,15 +83,15 @@ class ClassTargets:
     noun: ClassVar[str] = "classes"
     of_inputs: ClassVar[bool] = False
 
-    def encode(self, raw: Any) -> Tensor:
+    def encode(self, raw: int) -> Tensor:
         """See the protocol Targets."""
         return torch.tensor(raw, dtype=torch.int64)
 
-    def collate(self, targets: Sequence[Any], inputs: Any) -> Tensor:
+    def collate(self, targets: Sequence[Tensor], inputs: object) -> Tensor:
         """See the protocol Targets."""
         return torch.stack(list(targets))
 
-    def nothing(self, item: Any) -> int:
+    def nothing(self, item: object) -> int:
         """See the protocol Targets."""
         return 0
 
@@ -101,12 +101,12 @@ class ClassTargets:
             return target
         return F.one_hot(target, len(self.labels.names)).float()
 
-    def written(self, raw: Any) -> str:
+    def written(self, raw: int) -> str:
         """See the protocol Targets."""
         names = self.labels.names
         return names[raw] if len(names) > 1 else str(raw)
 
-    def check(self, raw: Any) -> str | None:
+    def check(self, raw: int) -> str | None:
         """See the protocol Targets."""
         return _misplaced(raw, (raw,), self.labels)
 
@@ -121,15 +121,15 @@ class VectorTargets:
     noun: str
     of_inputs: ClassVar[bool] = False
 
-    def encode(self, raw: Any) -> Tensor:
+    def encode(self, raw: Sequence[float]) -> Tensor:
         """See the protocol Targets."""
         return torch.tensor(raw, dtype=torch.float32)
 
-    def collate(self, targets: Sequence[Any], inputs: Any) -> Tensor:
+    def collate(self, targets: Sequence[Tensor], inputs: object) -> Tensor:
         """See the protocol Targets."""
         return torch.stack(list(targets))
 
-    def nothing(self, item: Any) -> tuple[float, ...]:
+    def nothing(self, item: object) -> tuple[float, ...]:
         """See the protocol Targets."""
         return (0.0,) * len(self.labels.names)
 
@@ -137,11 +137,11 @@ class VectorTargets:
         """Floats [N, K], also where K is 1 and the batch has [N]."""
         return (target[:, None] if target.ndim == 1 else target).float()
 
-    def written(self, raw: Any) -> str:
+    def written(self, raw: Sequence[float]) -> str:
         """See the protocol Targets."""
         return str(raw)
 
-    def check(self, raw: Any) -> str | None:
+    def check(self, raw: Sequence[float]) -> str | None:
         """See the protocol Targets."""
         return _of_other_length(raw, self.labels)
 
@@ -156,17 +156,17 @@ class WordTargets:
     noun: ClassVar[str] = "classes"
     of_inputs: ClassVar[bool] = False
 
-    def encode(self, raw: Any) -> Tensor:
+    def encode(self, raw: Sequence[int]) -> Tensor:
         """See the protocol Targets."""
         return torch.tensor(raw, dtype=torch.int64)
 
-    def collate(self, targets: Sequence[Any], inputs: Any) -> Tensor:
+    def collate(self, targets: Sequence[Tensor], inputs: object) -> Tensor:
         """See the protocol Targets."""
         return torch.nn.utils.rnn.pad_sequence(
             list(targets), batch_first=True, padding_value=IGNORED
         )
 
-    def nothing(self, item: Any) -> tuple[int, ...]:
+    def nothing(self, item: Sequence[str]) -> tuple[int, ...]:
         """A tag for each of the item's words."""
         return (0,) * len(item)
 
@@ -177,11 +177,11 @@ class WordTargets:
         hot = F.one_hot(target.clamp(min=0), len(self.labels.names))
         return hot.float() * (target != IGNORED)[..., None]
 
-    def written(self, raw: Any) -> str:
+    def written(self, raw: Sequence[int]) -> str:
         """See the protocol Targets."""
         return " ".join(self.labels.names[tag] for tag in raw)
 
-    def check(self, raw: Any) -> str | None:
+    def check(self, raw: Sequence[int]) -> str | None:
         """See the protocol Targets."""
         return _misplaced(raw, raw, self.labels)
 
@@ -199,11 +199,13 @@ class TextTargets:
     noun: ClassVar[str] = "classes"
     of_inputs: ClassVar[bool] = True
 
-    def encode(self, raw: Any) -> Any:
+    def encode(self, raw: object) -> object:
         """As it is: a window's target was encoded with its input."""
         return raw
 
-    def collate(self, targets: Sequence[Mapping[str, Any]], inputs: Any) -> dict[str, Tensor]:
+    def collate(
+        self, targets: Sequence[Mapping[str, Any]], inputs: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         """See the protocol Targets."""
         there_NT = inputs["attention_mask"]
         labels_NT = torch.full(there_NT.shape, IGNORED)
@@ -217,7 +219,7 @@ class TextTargets:
             },
         }
 
-    def nothing(self, item: Any) -> Any:
+    def nothing(self, item: object) -> NoReturn:
         """Refused.
 
         Raises:
@@ -225,7 +227,7 @@ class TextTargets:
         """
         raise ValueError("the run is a language model: it has no labels to predict")
 
-    def soft(self, target: Any) -> Any:
+    def soft(self, target: object) -> NoReturn:
         """Refused: windows of text have no average.
 
         Raises:
@@ -235,11 +237,11 @@ class TextTargets:
             "a language model's batches cannot be mixed; take mixup and cutmix out of augmentation"
         )
 
-    def written(self, raw: Any) -> str:
+    def written(self, raw: object) -> str:
         """See the protocol Targets."""
         return ""
 
-    def check(self, raw: Any) -> str | None:
+    def check(self, raw: object) -> str | None:
         """Nothing: there is none yet."""
         return None
 
@@ -252,13 +254,13 @@ KINDS: Mapping[str, Callable[[Labels], Targets]] = {
 """Those of tlx's own sources of data, which check what they read."""
 
 
-def _misplaced(raw: Any, places: Sequence[Any], labels: Labels) -> str | None:
+def _misplaced(raw: object, places: Sequence[object], labels: Labels) -> str | None:
     width = len(labels.names)
     if all(isinstance(place, int) and 0 <= place < width for place in places):
         return None
     return f"has label {raw}, and there are {width} classes, counted from 0 to {width - 1}"
 
 
-def _of_other_length(raw: Any, labels: Labels) -> str | None:
+def _of_other_length(raw: Sequence[float], labels: Labels) -> str | None:
     width = len(labels.names)
     return None if len(raw) == width else f"has {len(raw)} values for {width} names"

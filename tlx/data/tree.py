@@ -5,7 +5,6 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tlx.data import split_folders, split_names
 from tlx.data.items import Medium
@@ -22,7 +21,7 @@ def listing(
     *,
     endings: Collection[str] | None,
     medium: Medium,
-) -> tuple[dict[str, Listed], tuple[str, ...], dict[str, Any]]:
+) -> tuple[dict[str, Listed], tuple[str, ...], dict[str, object]]:
     """Files of each split with their classes, the classes' names, and notes for the record.
 
     Args:
@@ -58,7 +57,7 @@ def listing(
             ", ".join(ignored[:3]),
             ", ..." if len(ignored) > 3 else "",
         )
-    notes: dict[str, Any] = {"ignored": ignored} if ignored else {}
+    notes: dict[str, object] = {"ignored": ignored} if ignored else {}
     return listed, names, {**notes, **split_names.unused(base, found_places.unused)}
 
 

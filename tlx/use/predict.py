@@ -62,7 +62,7 @@ def _of_new_items(task: Task, collected: Collected) -> list[dict[str, Any]]:
 
 def _batches(
     split: Split,
-    makes: Inputs,
+    makes: Inputs[Spec],
     reads: Spec,
     targets: Targets,
     batch_size: int,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from PIL import Image
 
@@ -20,7 +19,7 @@ MEDIUM = Medium("image", "an image", near_pairs, "re-encoded, resized or mirrore
 
 def image_pool(
     ids: Sequence[str],
-    targets: Sequence[Any],
+    targets: Sequence[object],
     keys: Sequence[str],
     load: Callable[[int], Image.Image],
     *,
@@ -54,7 +53,7 @@ def assemble(
     *,
     draw: Draw,
     label_changing: frozenset[str] = frozenset(),
-    notes: Mapping[str, Any] | None = None,
+    notes: Mapping[str, object] | None = None,
     content: str = "",
     own_division: bool = False,
 ) -> Splits:

@@ -6,7 +6,7 @@ Samples draw from torch's global generator, which the loader seeds.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Literal, final
 
 import torch
 from PIL import Image
@@ -282,7 +282,7 @@ def _mixed(
     return {**batch, "input": inputs, "target": targets}
 
 
-def _of_torchvision(option: str, transform: str, *, fill: int, **arguments: Any) -> Augmentation:
+def _of_torchvision(option: str, transform: str, *, fill: int, **arguments: object) -> Augmentation:
     _whole(option, "fill", fill, 0, 255)
     from torchvision import transforms
 

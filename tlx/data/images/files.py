@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from PIL import Image
 
@@ -49,7 +49,7 @@ class ImageFiles:
     flips: bool = True
     medium: Medium = MEDIUM
 
-    def read(self, listed: Mapping[str, Listed]) -> tuple[dict[str, Pool], dict[str, Any]]:
+    def read(self, listed: Mapping[str, Listed]) -> tuple[dict[str, Pool], dict[str, object]]:
         """Looks at all files of all splits, so that an error names every bad one."""
         if self.on_bad_file not in ("error", "skip"):
             raise ValueError(f"dataset.on_bad_file={self.on_bad_file!r}; give error or skip")
@@ -72,7 +72,7 @@ class ImageFiles:
         return pools, {"quarantined": bad} if bad else {}
 
     def splits(
-        self, pools: Mapping[str, Pool], labels: Labels, *, draw: Draw, notes: Mapping[str, Any]
+        self, pools: Mapping[str, Pool], labels: Labels, *, draw: Draw, notes: Mapping[str, object]
     ) -> Splits:
         """The splits of a source of images."""
         changing = frozenset() if self.flips else FLIPS

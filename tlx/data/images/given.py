@@ -5,7 +5,16 @@ from pathlib import Path
 
 from tlx.data.images.read import EXTENSIONS
 from tlx.data.listed import path_in
-from tlx.data.tables.given import Config, cells_of, formats_of, of_folder, read_table, there
+from tlx.data.tables.given import (
+    Config,
+    cells_of,
+    column_of,
+    formats_of,
+    of_folder,
+    read_table,
+    there,
+    word_of,
+)
 from tlx.data.tree import refuse_unwritable
 
 
@@ -27,10 +36,9 @@ def images(inputs: Iterable[str | Path], dataset: Config) -> list[Path]:
         if path.is_dir():
             paths += of_folder(path, EXTENSIONS)
         elif path.suffix.lower() in formats:
-            table = read_table(path, dataset, {"image_column": dataset.get("image_column", "path")})
-            base = (
-                path.parent if dataset.get("root") is None else Path(dataset["root"]).expanduser()
-            )
+            column = column_of(dataset, "image_column", "path")
+            table = read_table(path, dataset, {"image_column": column})
+            base = Path(word_of(dataset, "root", str(path.parent))).expanduser()
             cells = cells_of(table, dataset, ["image_column"])
             paths += [base / path_in(base, name) for _, (name,) in cells]
         else:

@@ -2,9 +2,11 @@
 
 import difflib
 import hashlib
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Unpack, final
 
 from PIL import Image
@@ -106,14 +108,13 @@ def huggingface(
     )
 
 
-def _library() -> Any:
+def _library() -> ModuleType:
     try:
-        import datasets
+        return importlib.import_module("datasets")
     except ImportError:
         raise ValueError(
             "dataset=huggingface needs the package `datasets`: pip install datasets"
         ) from None
-    return datasets
 
 
 def _opened(path: str, name: str | None, revision: str | None) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def _opened(path: str, name: str | None, revision: str | None) -> dict[str, Any]
 
 def _chosen(
     made: Mapping[str, Any], path: str, train: str, val: str | None, test: str | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """The splits that are used, and notes on others.
 
     Raises:
@@ -182,7 +183,7 @@ def _undecoded(items: Any, column: str) -> Any:
     return plain.cast_column(column, _library().Image(decode=False))
 
 
-def _labels(found: Mapping[str, Any], column: str) -> tuple[Labels, dict[str, list[Any]]]:
+def _labels(found: Mapping[str, Any], column: str) -> tuple[Labels, Mapping[str, Sequence[object]]]:
     """Labels and targets, by what the column is said to hold.
 
     Raises:
@@ -220,7 +221,7 @@ def _labels(found: Mapping[str, Any], column: str) -> tuple[Labels, dict[str, li
     raise ValueError(f"dataset.label_column={column!r} holds {feature}; give a column of classes")
 
 
-def _from_values(values: Mapping[str, Sequence[Any]]) -> tuple[Labels, dict[str, list[Any]]]:
+def _from_values(values: Mapping[str, Sequence[Any]]) -> tuple[Labels, dict[str, list[int]]]:
     seen = sorted({value for given in values.values() for value in given})
     places = {value: i for i, value in enumerate(seen)}
     targets = {split: [places[value] for value in given] for split, given in values.items()}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ class ImageInputs:
         """See Inputs."""
         return ImageSpec.modality
 
-    def learn(self, spec: ImageSpec, corpus: Callable[[], Iterable[Any]]) -> ImageSpec:
+    def learn(self, spec: ImageSpec, corpus: Callable[[], Iterable[str]]) -> ImageSpec:
         """See Inputs."""
         return spec
 
@@ -78,7 +78,12 @@ class ImageInputs:
         return torch.zeros(items, *spec.size, device=device)
 
     def read(
-        self, spec: ImageSpec, given: Iterable[Any], *, dataset: Mapping[str, Any], folder: Path
+        self,
+        spec: ImageSpec,
+        given: Iterable[str | Path],
+        *,
+        dataset: Mapping[str, object],
+        folder: Path,
     ) -> Split:
         """Files, folders of them and tables of paths."""
         from tlx.data.images.given import images
@@ -96,7 +101,7 @@ class ImageInputs:
         """None."""
         return {}
 
-    def corpus(self, split: Split) -> Iterable[Any]:
+    def corpus(self, split: Split) -> Iterable[str]:
         """None."""
         return ()
 
@@ -146,7 +151,7 @@ class ImageEncoder:
             tensor = change(tensor)
         return {**sample, "input": tensor}
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         """All of its parts."""
         return vars(self)
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from PIL import Image
 
@@ -29,7 +28,7 @@ class LibrarySplit:
             text.
     """
 
-    targets: Sequence[Any]
+    targets: Sequence[object]
     load: Callable[[int], Image.Image]
     content: Callable[[int], str] | None = None
 
@@ -41,7 +40,7 @@ def from_library(
     *,
     draw: Draw,
     flips: bool,
-    notes: Mapping[str, Any] | None = None,
+    notes: Mapping[str, object] | None = None,
 ) -> Splits:
     """Splits of a library's dataset, with ids of name, split and position.
 
@@ -105,7 +104,7 @@ def named_classes(targets: Mapping[str, Sequence[int]], names: Sequence[str]) ->
     return tuple(names) if len(names) > highest else tuple(str(i) for i in range(highest + 1))
 
 
-def as_image(value: Any) -> Image.Image:
+def as_image(value: object) -> Image.Image:
     """The value, if it is a PIL image.
 
     Raises:

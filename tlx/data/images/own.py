@@ -1,7 +1,6 @@
 """A source of images of whatever one has: a dataset of torch, a table, a list."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from PIL import Image
 
@@ -13,7 +12,7 @@ from tlx.data.splits import Labels, Splits
 
 def image_splits(
     load: Callable[[int], Image.Image],
-    targets: Sequence[Any],
+    targets: Sequence[object],
     labels: Labels,
     *,
     draw: Draw,

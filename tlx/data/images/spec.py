@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, final
+from typing import ClassVar, Self, final
 
 from tlx.data.inputs import plain_of, replaced
 
@@ -31,10 +31,10 @@ class ImageSpec:
     crop_pct: float
     crop_mode: str = "center"
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """See the protocol Spec."""
         return plain_of(self)
 
-    def kept(self, plain: Mapping[str, Any]) -> Self:
+    def kept(self, plain: Mapping[str, object]) -> Self:
         """See the protocol Spec."""
         return replaced(self, plain)

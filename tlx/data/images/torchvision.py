@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack, final
+from typing import Protocol, Unpack, final
 
 import torchvision as vision
 from PIL import Image
@@ -34,12 +34,21 @@ FILES = ("samples", "_samples", "_image_files", "_images")
 OURS = frozenset({"root", "train", "split", "download", "transform", "target_transform"})
 
 
+class Indexed(Protocol):
+    """A set as torchvision gives it."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> tuple[object, object]:
+        """Image and target."""
+
+
 @final
 @dataclass(frozen=True)
 class SetImages:
     """The images of one of torchvision's sets, upright and in RGB."""
 
-    items: Any
+    items: Indexed
 
     def __call__(self, place: int) -> Image.Image:
         """The image at a place."""
@@ -65,7 +74,7 @@ def torchvision(
     name: str,
     root: str = "data",
     download: bool = True,
-    kwargs: dict[str, Any] | None = None,
+    kwargs: dict[str, object] | None = None,
     val_fraction: Portion = 0.1,
     test_fraction: Portion = 0.2,
     flips: bool = True,
@@ -112,7 +121,9 @@ def torchvision(
     )
 
 
-def _opened(name: str, root: Path, *, download: bool, given: Mapping[str, Any]) -> dict[str, Any]:
+def _opened(
+    name: str, root: Path, *, download: bool, given: Mapping[str, object]
+) -> dict[str, Indexed]:
     """The set's splits as torchvision gives them.
 
     Raises:
@@ -127,7 +138,7 @@ def _opened(name: str, root: Path, *, download: bool, given: Mapping[str, Any]) 
                 f"dataset.kwargs: {name} takes no {key!r} here; it takes "
                 f"{', '.join(free) or 'none'}"
             )
-    common: dict[str, Any] = dict(given)
+    common: dict[str, object] = dict(given)
     if "root" in allowed:
         common["root"] = str(root)
     if "download" in allowed:
@@ -141,7 +152,7 @@ def _opened(name: str, root: Path, *, download: bool, given: Mapping[str, Any]) 
     return {"train": _made(made, common)}
 
 
-def _parameters(made: Any) -> tuple[frozenset[str], bool]:
+def _parameters(made: type) -> tuple[frozenset[str], bool]:
     """Names of a class's parameters, those of its parents where it passes them on."""
     names: set[str] = set()
     for parent in inspect.getmro(made):
@@ -154,7 +165,7 @@ def _parameters(made: Any) -> tuple[frozenset[str], bool]:
     return frozenset(names), True
 
 
-def _by_split(made: Any, common: Mapping[str, Any]) -> dict[str, Any]:
+def _by_split(made: type, common: Mapping[str, object]) -> dict[str, Indexed]:
     found = {}
     for split, values in TORCHVISION.items():
         for value in values:
@@ -175,9 +186,10 @@ class _UnknownSplit(ValueError):
     """A set has no split of this name."""
 
 
-def _made(made: Any, arguments: Mapping[str, Any]) -> Any:
+def _made(made: type, arguments: Mapping[str, object]) -> Indexed:
     try:
-        return made(**arguments)
+        items: Indexed = made(**arguments)
+        return items
     except ValueError as error:
         if "for argument split" in str(error):
             raise _UnknownSplit(str(error)) from None
@@ -189,12 +201,12 @@ def _made(made: Any, arguments: Mapping[str, Any]) -> Any:
         ) from error
 
 
-def _names(items: Any) -> list[str]:
+def _names(items: Indexed) -> list[str]:
     found = getattr(items, "classes", None) or getattr(items, "categories", None) or ()
     return [entry if isinstance(entry, str) else " ".join(entry) for entry in found]
 
 
-def _targets(name: str, items: Any) -> list[int]:
+def _targets(name: str, items: Indexed) -> list[int]:
     """Class indices, without decoding images where the set knows them; checked by a sample.
 
     Raises:
@@ -217,11 +229,12 @@ def _targets(name: str, items: Any) -> list[int]:
     return targets
 
 
-def _agree(items: Any, targets: Sequence[int]) -> bool:
+def _agree(items: Indexed, targets: Sequence[int]) -> bool:
     return all(_whole([items[i][1]]) == [targets[i]] for i in sample(len(items))[::8])
 
 
-def _whole(values: Sequence[Any]) -> list[int]:
+def _whole(values: Sequence[object]) -> list[int]:
     """The values as integers; empty if any is none."""
     found = [value.item() if hasattr(value, "item") else value for value in values]
-    return [int(v) for v in found] if all(isinstance(v, int | bool) for v in found) else []
+    whole = [int(v) for v in found if isinstance(v, int | bool)]
+    return whole if len(whole) == len(found) else []

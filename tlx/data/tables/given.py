@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from tlx.data.decoding import refuse_empty
 from tlx.data.listed import quoted
@@ -16,7 +16,20 @@ from tlx.data.tables.separated import Column, SeparatedTable
 from tlx.data.tree import visible_files
 
 LOG = logging.getLogger(__name__)
-Config = Mapping[str, Any]
+Config = Mapping[str, object]
+Usual = TypeVar("Usual", str, None)
+
+
+def word_of(dataset: Config, key: str, usual: Usual) -> str | Usual:
+    """An option that is a word, or what it is where nobody says so."""
+    value = dataset.get(key)
+    return value if isinstance(value, str) else usual
+
+
+def column_of(dataset: Config, key: str, usual: Usual) -> Column | Usual:
+    """An option that is a column, by name or position, or what it is where nobody says so."""
+    value = dataset.get(key)
+    return value if isinstance(value, str | int) else usual
 
 
 def formats_of(dataset: Config) -> dict[str, str]:
@@ -38,8 +51,9 @@ def formats_of(dataset: Config) -> dict[str, str]:
 def endings_named(dataset: Config) -> set[str]:
     """Endings of the tables that the run's options name."""
     names = [dataset["path"]] if dataset.get("path") else [dataset.get(key) for key in SPLITS]
-    if not dataset.get("path") and isinstance(dataset.get("extra"), Mapping):
-        names += dataset["extra"].values()
+    extra = dataset.get("extra")
+    if not dataset.get("path") and isinstance(extra, Mapping):
+        names += extra.values()
     return {Path(name).suffix.lower() for name in names if isinstance(name, str) and name}
 
 
@@ -77,17 +91,17 @@ def of_folder(
 def read_table(file: Path, dataset: Config, named: Mapping[str, Column]) -> SeparatedTable:
     """A table by the run's options, which need not have labels."""
     label = dataset.get("label_column")
-    labels = [label] if isinstance(label, str | int | None) else list(label)
+    labels = label if isinstance(label, list) else [label]
     usual = [*labels, dataset.get("split_column")]
     names = [c for c in (*named.values(), *usual) if isinstance(c, str) and c != "split"]
     header = dataset.get("header")
     table = text_rows.read(
         file,
         format=formats_of(dataset)[file.suffix.lower()],
-        header=bool(names) if header is None else header,
-        quoting=dataset.get("quoting", "standard"),
-        encoding=dataset.get("encoding", "utf-8"),
-        delimiter=dataset.get("delimiter"),
+        header=bool(names if header is None else header),
+        quoting=word_of(dataset, "quoting", "standard"),
+        encoding=word_of(dataset, "encoding", "utf-8"),
+        delimiter=word_of(dataset, "delimiter", None),
         wanted=list(named.values()),
     )
     places = [place_of(table, argument, column) for argument, column in named.items()]
@@ -115,12 +129,14 @@ def cells_of(
     for number, contents in table.rows:
         place = f"{table.path}:{number}"
         odd = next((c for c in contents if not isinstance(c, str | None)), None)
+        texts = [content.strip() if isinstance(content, str) else "" for content in contents]
         if odd is not None:
             wrong.append(f"{place}: {odd!r} is no {names[0].partition('_')[0]}")
-        elif not all(content and content.strip() for content in contents):
+        elif not all(texts):
             empty.append(place)
         else:
-            cells.append((place, [content.strip() for content in contents]))
+            cells.append((place, texts))
     total = len(table.rows) + len(table.wrong)
-    refuse_empty(empty, wrong, on_empty=dataset.get("on_empty", "error"), total=total, noun="line")
+    on_empty = word_of(dataset, "on_empty", "error")
+    refuse_empty(empty, wrong, on_empty=on_empty, total=total, noun="line")
     return cells

@@ -161,6 +161,7 @@ class Sheet:
             split = split_names.split_of(cell, self.cells) or ""
         group = fields[places["group_column"]] if "group_column" in places else ""
         odd = next((c for c in contents if not isinstance(c, str | None)), None)
+        texts = [content.strip() if isinstance(content, str) else "" for content in contents]
         if table.delimiter and [str(name).strip() for name in fields] == table.columns:
             self.wrong.append(f"{where}: the names of the columns once more")
         elif not split:
@@ -169,7 +170,7 @@ class Sheet:
             )
         elif odd is not None:
             self.wrong.append(f"{where}: {odd!r} is no {'path' if self.paths else 'text'}")
-        elif not all(content and content.strip() for content in contents):
+        elif not all(texts):
             (self.wrong if self.paths else self.empty).append(
                 f"{where}: no path" if self.paths else where
             )
@@ -185,13 +186,13 @@ class Sheet:
             width = len(self.items[0].label)
             self.wrong.append(f"{where}: {len(label)} numbers, others have {width}")
         else:
-            first, *second = [content.strip() for content in contents]
+            first, *second = texts
             if self.paths:
                 first = Path(first).as_posix()
             content = (first, second[0]) if second else first
             self.items.append(Item(where, split, content, label, str(group).strip()))
 
-    def _why(self, given: Any) -> str:
+    def _why(self, given: object) -> str:
         """What to do where a label that stands for none is one."""
         parts = given.split(self.separator) if isinstance(given, str) else []
         word = next((part.strip() for part in parts if part.strip() in self.missing), None)
@@ -355,14 +356,14 @@ def _usual(name: str) -> bool:
     return not USUAL_NAMES.isdisjoint({name.lower(), *map(str.lower, parts)})
 
 
-def _counted(fields: Sequence[Any]) -> bool:
+def _counted(fields: Sequence[object]) -> bool:
     """Whether fields are 0, 1, 2, … with or without a column of an index before them."""
     index = 1 if fields[0] == "" else 0
     counted = [str(place) for place in range(len(fields) - index)]
     return len(counted) > 1 and list(fields[index:]) == counted
 
 
-def _renamed(label: Any, names: Mapping[str, str]) -> Any:
+def _renamed(label: str | tuple[str, ...], names: Mapping[str, str]) -> str | tuple[str, ...]:
     if isinstance(label, str):
         return names.get(label, label)
     return tuple(names.get(each, each) for each in label)

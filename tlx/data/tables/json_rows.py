@@ -5,12 +5,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tlx.data.decoding import lines_of
 from tlx.data.tables.separated import SeparatedTable
 
-Numbered = tuple[int, dict[str, Any]]
+Numbered = tuple[int, dict[str, object]]
 
 
 def rows(path: Path, text: str) -> SeparatedTable:
@@ -59,7 +58,7 @@ def lines(path: Path, text: str) -> SeparatedTable:
     return _table(path, held, wrong)
 
 
-def whole(path: Path, value: Any) -> SeparatedTable:
+def whole(path: Path, value: object) -> SeparatedTable:
     """The rows of one value: a list of objects, or an object that holds one; or columns.
 
     Columns are lists of one length, or, as pandas writes them, objects with the same keys. Rows
@@ -79,7 +78,7 @@ def whole(path: Path, value: Any) -> SeparatedTable:
     return _table(path, held, wrong)
 
 
-def _items(path: Path, value: Any) -> Sequence[Any]:
+def _items(path: Path, value: object) -> Sequence[object]:
     """The objects of the rows of one value that is no list."""
     fields = value if isinstance(value, dict) else {}
     lists = [key for key, held in fields.items() if _objects(held)]
@@ -88,7 +87,7 @@ def _items(path: Path, value: Any) -> Sequence[Any]:
         cells = zip(*fields.values(), strict=True)
         return [dict(zip(fields, each, strict=True)) for each in cells]
     if len(lists) == 1:
-        items: list[Any] = fields[lists[0]]
+        items: list[object] = fields[lists[0]]
         return items
     if len(lists) > 1:
         raise ValueError(f"{path} holds several lists of objects: {', '.join(lists)}; part them")
@@ -104,11 +103,11 @@ def _items(path: Path, value: Any) -> Sequence[Any]:
     )
 
 
-def _objects(value: Any) -> bool:
+def _objects(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str) -> object:
     """A value of JSON.
 
     Raises:
@@ -119,7 +118,7 @@ def _parsed(text: str) -> Any:
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """An object of JSON; of a key that is there twice, Python keeps the last without a word."""
     held = dict(pairs)
     if len(held) < len(pairs):
@@ -139,7 +138,7 @@ def _table(path: Path, held: Sequence[Numbered], wrong: Sequence[str]) -> Separa
 # -- fields within fields -------------------------------------------------------------------------
 
 
-def reached(table: SeparatedTable, names: Sequence[Any]) -> SeparatedTable:
+def reached(table: SeparatedTable, names: Sequence[object]) -> SeparatedTable:
     """A table with further columns for names that are ways to inner fields, as `data.text`.
 
     Args:
@@ -147,8 +146,8 @@ def reached(table: SeparatedTable, names: Sequence[Any]) -> SeparatedTable:
         names: of columns; those that the table has, and positions, are left alone.
     """
     columns, rows = list(table.columns or ()), table.rows
-    for name in dict.fromkeys(names):
-        first, dot, rest = name.partition(".") if isinstance(name, str) else ("", "", "")
+    for name in dict.fromkeys(each for each in names if isinstance(each, str)):
+        first, dot, rest = name.partition(".")
         if name in columns or not dot or columns.count(first) != 1:
             continue
         place, keys = columns.index(first), rest.split(".")
@@ -162,7 +161,7 @@ def reached(table: SeparatedTable, names: Sequence[Any]) -> SeparatedTable:
     return replace(table, columns=columns, width=len(columns), rows=rows)
 
 
-def _inner(value: Any, keys: Sequence[str]) -> Any:
+def _inner(value: object, keys: Sequence[str]) -> object:
     """What a value holds below some keys, of lists positions; None: nothing.
 
     >>> _inner({"a": [{"b": 1}]}, ["a", "0", "b"]), _inner({"a": 1}, ["a", "b"])

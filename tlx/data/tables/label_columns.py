@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from tlx.data.tables.items import place_of
 from tlx.data.tables.separated import Column, Row, SeparatedTable
@@ -34,7 +33,7 @@ def joined(
     wrong = list(table.wrong)
     for number, fields in table.rows:
         cells = [fields[place] for place in places]
-        label: Any = cells
+        label: object = cells
         if kind != "real":
             odd = next((i for i, cell in enumerate(cells) if _bit(cell) is None), None)
             held = [name for name, cell in zip(names, cells, strict=True) if _bit(cell)]
@@ -54,7 +53,7 @@ def joined(
     return replace(table, columns=there, width=width, rows=rows, wrong=wrong), name
 
 
-def _bit(cell: Any) -> bool | None:
+def _bit(cell: object) -> bool | None:
     """Whether a cell is 1; None where it is neither 1 nor 0."""
     text = str(cell).strip()
     return True if text in ONES else False if text in ZEROS else None

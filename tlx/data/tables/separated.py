@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tlx.data.decoding import lines_of
 
@@ -16,7 +15,7 @@ LOG = logging.getLogger(__name__)
 
 Column = str | int
 """Its name, or its position from 0."""
-Row = tuple[int, Sequence[Any]]
+Row = tuple[int, Sequence[object]]
 """Line, counted from 1, and its fields; in Parquet the row."""
 
 NAMED = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Literal, final
 
 from tlx.base.ranges import Range
 from tlx.data import split_names
@@ -90,7 +90,7 @@ class TableItems:
 
     items: Sequence[Item]
     labels: Labels
-    targets: Sequence[Any]
+    targets: Sequence[object]
     by_split: Mapping[str, Sequence[int]]
     empty: Sequence[str] = field(default=())
 

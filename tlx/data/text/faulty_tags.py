@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from tlx.data.text.columns import Columns
 from tlx.methods import tags
@@ -36,7 +36,7 @@ def problems(file: Columns, scheme: Scheme, *, on_fault: OnFault) -> Iterator[st
                 yield f"{file.path}:{sentence.lines[fault.place]}: {fault.message}"
 
 
-def notes(files: Mapping[str, Columns], scheme: Scheme) -> dict[str, Any]:
+def notes(files: Mapping[str, Columns], scheme: Scheme) -> dict[str, object]:
     """For the record: words whose tags do not say the entities that are read; a warning if any.
 
     Args:
@@ -44,7 +44,7 @@ def notes(files: Mapping[str, Columns], scheme: Scheme) -> dict[str, Any]:
         scheme: of all tags.
     """
     words, count = 0, 0
-    places: list[dict[str, Any]] = []
+    places: list[dict[str, object]] = []
     for split, file in files.items():
         for sentence in file.sentences:
             words += len(sentence.tags)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 from tlx.data.decoding import OnEmpty, check_on_empty, decoded, refuse_empty
 from tlx.data.draw import Draw
@@ -28,7 +28,7 @@ class TextFiles:
     length_buckets: bool = True
     medium: Medium = MEDIUM
 
-    def read(self, listed: Mapping[str, Listed]) -> tuple[dict[str, Pool], dict[str, Any]]:
+    def read(self, listed: Mapping[str, Listed]) -> tuple[dict[str, Pool], dict[str, list[str]]]:
         """The texts, one a file; what is in another encoding, or empty, is told all at once."""
         check_on_empty(self.on_empty)
         pools: dict[str, Pool] = {}
@@ -55,7 +55,7 @@ class TextFiles:
         return pools, {"empty": empty} if empty else {}
 
     def splits(
-        self, pools: Mapping[str, Pool], labels: Labels, *, draw: Draw, notes: Mapping[str, Any]
+        self, pools: Mapping[str, Pool], labels: Labels, *, draw: Draw, notes: Mapping[str, object]
     ) -> Splits:
         """The splits of a source of texts."""
         return from_texts(pools, labels, draw=draw, length_buckets=self.length_buckets, notes=notes)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tlx.base import sealed
 from tlx.data.decoding import decoded, lines_of, refuse_empty
@@ -11,11 +12,13 @@ from tlx.data.listed import refuse_lines
 from tlx.data.tables.given import (
     Config,
     cells_of,
+    column_of,
     endings_named,
     formats_of,
     of_folder,
     read_table,
     there,
+    word_of,
 )
 from tlx.data.tables.rows import FORMATS, LATE
 from tlx.data.tables.separated import Column
@@ -84,7 +87,7 @@ class TextFileReader:
     @property
     def encoding(self) -> str:
         """Of files."""
-        return str(self.dataset.get("encoding", "utf-8"))
+        return word_of(self.dataset, "encoding", "utf-8")
 
     @property
     def ending(self) -> str | None:
@@ -95,7 +98,7 @@ class TextFileReader:
     @property
     def pair(self) -> Column | None:
         """Column of the second text, where the network reads pairs."""
-        return self.dataset.get("pair_column")
+        return column_of(self.dataset, "pair_column", None)
 
     def read(self, given: str | Path, place: int) -> Iterator[Given]:
         """The texts of one input, the so-manieth."""
@@ -142,12 +145,12 @@ class TextFileReader:
     def _whole(self, file: Path) -> Iterator[Given]:
         text = decoded(file, self.encoding)
         empty = [] if text.strip() else [str(file)]
-        refuse_empty(empty, [], on_empty=self.dataset.get("on_empty", "error"), total=1)
+        refuse_empty(empty, [], on_empty=word_of(self.dataset, "on_empty", "error"), total=1)
         if not empty:
             yield self._of(str(file), text)
 
     def _table(self, file: Path) -> Iterator[Given]:
-        named: dict[str, Column] = {"text_column": self.dataset.get("text_column", "text")}
+        named: dict[str, Column] = {"text_column": column_of(self.dataset, "text_column", "text")}
         if self.pair is not None:
             named["pair_column"] = self.pair
         table = read_table(file, self.dataset, named)
@@ -157,7 +160,7 @@ class TextFileReader:
 
     def _form(self) -> Format:
         keys = ("word_column", "tag_column", "separator")
-        named = {key: self.dataset[key] for key in keys if key in self.dataset}
+        named: dict[str, Any] = {key: self.dataset[key] for key in keys if key in self.dataset}
         return Format(**named, encoding=self.encoding) if self.source == "conll" else Format()
 
     def _tagged(self, file: Path) -> bool:

@@ -20,7 +20,7 @@ from tlx.data.items import Pool
 from tlx.data.splits import Padding, Sample, Split, Splits, raw_of
 from tlx.data.text import token_files
 from tlx.data.text.masking import Masking
-from tlx.data.text.spec import TextSpec
+from tlx.data.text.spec import Text, TextSpec
 from tlx.data.text.tokenise import Tokens, tells_all, tokenised
 from tlx.data.text.windows import Windows, windows
 from tlx.methods.spelling import learn
@@ -122,7 +122,12 @@ class TextInputs:
         return {**inputs, "token_type_ids": ids} if spec.type_ids else inputs
 
     def read(
-        self, spec: TextSpec, given: Iterable[Any], *, dataset: Mapping[str, Any], folder: Path
+        self,
+        spec: TextSpec,
+        given: Iterable[str | Path],
+        *,
+        dataset: Mapping[str, object],
+        folder: Path,
     ) -> "Tokenised":
         """Files, folders and tables of texts; what names no file is a text itself."""
         from tlx.data.text import given as texts
@@ -137,11 +142,11 @@ class TextInputs:
         _warn({"those given": tokens.counts(spec)}, spec)
         return Tokenised(raw=raw, tokens=tokens)
 
-    def shown(self, raw: Any) -> str:
+    def shown(self, raw: Text) -> str:
         """The beginning of a text."""
         return excerpt(raw)
 
-    def columns(self, raw: Any) -> Mapping[str, str]:
+    def columns(self, raw: Text) -> Mapping[str, str]:
         """A text: words with blanks between, of a pair both."""
         if isinstance(raw, tuple):
             return {"text": raw[0], "pair": raw[1]}
@@ -194,7 +199,7 @@ def _ready(split: Split, spec: TextSpec, *, evaluated: bool) -> "Tokenised | Win
     return WindowedText(raw=split, tokens=tokens, windows=cut)
 
 
-def _inputs(split: Split) -> list[Any]:
+def _inputs(split: Split) -> list[Text]:
     raw = raw_of(split)
     return [raw[index]["input"] for index in range(len(raw))]
 
@@ -229,7 +234,7 @@ class Tokenised:
         return self.raw.ids
 
     @property
-    def targets(self) -> Sequence[Any]:
+    def targets(self) -> Sequence[object]:
         """Those of the raw split."""
         return self.raw.targets
 
@@ -279,7 +284,7 @@ class WindowedText:
         return [f"{texts[text]}/{number}" for text, number in self.windows.names]
 
     @property
-    def targets(self) -> Sequence[Any]:
+    def targets(self) -> Sequence[object]:
         """None: what is asked is the text itself."""
         return [None] * len(self.windows)
 
@@ -329,7 +334,7 @@ class TextEncoder:
         inputs["input_ids"], labels = self.masking(inputs["input_ids"], sample["id"])
         return {**sample, "input": inputs, "target": {**sample["target"], "labels": labels}}
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         """All of its parts; its samples' tokens follow from the texts and the spec."""
         return {**vars(self), "spec": self.spec.plain()}
 

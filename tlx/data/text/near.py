@@ -4,17 +4,18 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
+
+from tlx.data.text.spec import Text
 
 BESIDE_WORDS = re.compile(r"[\W_]")
 
 
-def near_texts(texts: Sequence[Any]) -> Iterator[tuple[int, int, bool]]:
+def near_texts(texts: Sequence[Text]) -> Iterator[tuple[int, int, bool]]:
     """Positions of texts that are nearly the same, the first of all before each other one.
 
     Of equal texts only the first counts.
     """
-    firsts: dict[str, dict[Any, int]] = defaultdict(dict)
+    firsts: dict[str, dict[Text | tuple[str, ...], int]] = defaultdict(dict)
     for place, text in enumerate(texts):
         if common := normalised(text).strip("\0"):
             firsts[common].setdefault(tuple(text) if isinstance(text, list) else text, place)
@@ -23,7 +24,7 @@ def near_texts(texts: Sequence[Any]) -> Iterator[tuple[int, int, bool]]:
         yield from ((first, other, False) for other in others)
 
 
-def normalised(text: Any) -> str:
+def normalised(text: Text) -> str:
     """A text, a pair of texts or the words of one without case, blanks and punctuation.
 
     >>> normalised("It's  LATE."), normalised("a + b"), normalised(["A", "b"])

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, final
+from typing import ClassVar, Self, final
 
 from tlx.data.inputs import plain_of, replaced
 
@@ -61,10 +61,10 @@ class TextSpec:
         """Whether padding comes first."""
         return self.padding_side == "left"
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """See the protocol Spec."""
         return plain_of(self)
 
-    def kept(self, plain: Mapping[str, Any]) -> Self:
+    def kept(self, plain: Mapping[str, object]) -> Self:
         """See the protocol Spec; runs before 0.2.0 began windows otherwise, and charged nothing."""
         return replaced(self, {"begins": False, "spelling": None, **plain})

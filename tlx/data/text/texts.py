@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from tlx.data.divide import divide
 from tlx.data.draw import Draw
@@ -16,7 +15,7 @@ from tlx.data.text.spec import Text
 MEDIUM = Medium("text", "a text", near_texts, "but for case, blanks and punctuation")
 
 
-def text_pool(ids: Sequence[str], inputs: Sequence[Text], targets: Sequence[Any]) -> Pool:
+def text_pool(ids: Sequence[str], inputs: Sequence[Text], targets: Sequence[object]) -> Pool:
     """Texts with their targets, and keys computed."""
     return Pool(ids, targets, [text_key(text) for text in inputs], inputs, marks=inputs)
 
@@ -36,7 +35,7 @@ def from_texts(
     *,
     draw: Draw,
     length_buckets: bool = True,
-    notes: Mapping[str, Any] | None = None,
+    notes: Mapping[str, object] | None = None,
     source: str | None = None,
 ) -> Splits:
     """The Splits of a source of texts; they are tokenised when a backbone's spec is known.

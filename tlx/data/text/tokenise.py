@@ -12,7 +12,7 @@ import torch
 from tokenizers import Encoding, Tokenizer, pre_tokenizers
 from torch import Tensor
 
-from tlx.data.text.spec import TextSpec
+from tlx.data.text.spec import Text, TextSpec
 from tlx.methods.spelling import Spelling
 
 AT_ONCE = 2000
@@ -120,7 +120,7 @@ class Tokens:
         }
 
 
-def tokenised(inputs: Sequence[Any], spec: TextSpec) -> Tokens:
+def tokenised(inputs: Sequence[Text], spec: TextSpec) -> Tokens:
     """The tokens of texts, pairs of texts, or lists of words.
 
     Args:
@@ -236,7 +236,7 @@ def _cost(words: Sequence[str], spelling: Spelling) -> int:
 
 
 def _encodings(
-    tokenizer: Tokenizer, inputs: Sequence[Any], spec: TextSpec
+    tokenizer: Tokenizer, inputs: Sequence[Text], spec: TextSpec
 ) -> Iterator[tuple[Any, Encoding]]:
     words = spec.unit == "word"
     spaced = words and "ByteLevel" in json.dumps(json.loads(spec.tokenizer)["pre_tokenizer"])

@@ -6,7 +6,7 @@ Shapes: T tokens.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -50,13 +50,13 @@ class Windows:
         more = len(self.before) + len(self.after)
         return [end - start + more for _, start, end, _ in self.places]
 
-    def of(self, index: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def of(self, index: int) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Inputs and target of a window; of masked models the labels are yet to be chosen."""
         text, start, end, first = self.places[index]
         # with no token before the text, its first token is read and never asked
         late = int(self.causal and not self.before)
         own = (first + late, end + late)
-        target: dict[str, Any] = {
+        target: dict[str, object] = {
             "characters": float(self._part("characters", text, *own).sum()),
             "words": float(self._part("word_starts", text, *own).sum()),
             "spelled": 0.0,
