@@ -3,16 +3,14 @@
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from tlx.config import schema
 from tlx.config.keys import GROUPS, value_at
+from tlx.config.nodes import Node, mapping, node_at, sequence, texts
 from tlx.config.overrides import parsed, quoted
 
 BASES = {"one_at_a_time": "base", "leave_one_out": "all", "add_one_in": "none"}
 """Design to the name of the arm that its others differ from."""
-
-Spec = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -27,40 +25,43 @@ class Arm:
 
     name: str
     overrides: tuple[str, ...]
-    factors: Mapping[str, Any] = field(default_factory=dict)
+    factors: Node = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Level:
     """One value of a factor, or the label of several overrides."""
 
-    value: Any
+    value: object
     overrides: tuple[str, ...]
 
 
-def design_of(study: Spec) -> str:
+def design_of(study: Node) -> str:
     """The study's design: as stated, else `grid` where only factors are given, else `arms`."""
     stated = study.get("design")
     return str(stated) if stated else "grid" if study.get("factors") else "arms"
 
 
-def levels(key: str, spec: Any) -> list[Level]:
+def levels(key: str, spec: object) -> list[Level]:
     """The levels of a factor, whose spec is a list of values or a mapping of labels to overrides.
 
     Raises:
+        TypeError: it is neither.
         ValueError: a value cannot be written as an override.
     """
     if isinstance(spec, Mapping):
-        return [Level(label, tuple(lines)) for label, lines in spec.items()]
+        return [Level(label, texts(lines)) for label, lines in spec.items()]
+    if not isinstance(spec, list | tuple):
+        raise TypeError(f"{key}: {spec!r} is no list and no mapping")
     return [Level(value, (f"{key}={quoted(value)}",)) for value in spec]
 
 
 def expand(
-    study: Spec,
-    config: Mapping[str, Any],
+    study: Node,
+    config: Node,
     given: Sequence[str] = (),
     *,
-    choices: Mapping[str, Any] | None = None,
+    choices: Node | None = None,
 ) -> list[Arm]:
     """The arms of a study whose node has been checked; none for a search.
 
@@ -71,11 +72,12 @@ def expand(
         choices: group to option, where that is known better than from `given`.
 
     Raises:
+        TypeError: a factor has neither a list nor a mapping.
         ValueError: a factor's value cannot be written as an override.
     """
-    design, factors = design_of(study), study.get("factors") or {}
+    design, factors = design_of(study), node_at(study, "factors")
     if design == "arms":
-        return [Arm(name, tuple(lines)) for name, lines in (study.get("arms") or {}).items()]
+        return [Arm(name, texts(lines)) for name, lines in node_at(study, "arms").items()]
     if design == "search":
         return []
     if design in {"leave_one_out", "add_one_in"}:
@@ -105,7 +107,7 @@ class NameStyle:
         reserved: names that no level may have.
     """
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], reserved: Iterable[str] = ()) -> None:
+    def __init__(self, rows: Sequence[Node], reserved: Iterable[str] = ()) -> None:
         self.rows = rows
         keys = list(dict.fromkeys(key for row in rows for key in row))
         last = [key.rpartition(".")[2] for key in keys]
@@ -121,16 +123,16 @@ class NameStyle:
         clash = set().union(*(k for w, k in words.items() if len(k) > 1 or w in set(reserved)))
         self._alone = {key for key in keys if key in GROUPS} - clash
 
-    def level(self, key: str, value: Any) -> str:
+    def level(self, key: str, value: object) -> str:
         """One level: `lp_ft`, `labels_per_class=10`."""
         return shown(value) if key in self._alone else f"{self._short[key]}={shown(value)}"
 
-    def name(self, levels_of: Mapping[str, Any]) -> str:
+    def name(self, levels_of: Node) -> str:
         """An arm's name: its levels in a row."""
         return ", ".join(self.level(key, value) for key, value in levels_of.items()) or "base"
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A level in a reader's words.
 
     >>> [shown(v) for v in (None, True, 0.002, ["ema", "l2_sp"], [])]
@@ -141,9 +143,7 @@ def shown(value: Any) -> str:
     return value if isinstance(value, str) else quoted(value)
 
 
-def _one_at_a_time(
-    found: Mapping[str, list[Level]], config: Mapping[str, Any], choices: Mapping[str, Any]
-) -> list[Arm]:
+def _one_at_a_time(found: Mapping[str, list[Level]], config: Node, choices: Node) -> list[Arm]:
     """Arm `base`, then an arm for each level that the base does not have."""
     base = {key: _base_level(key, of, config, choices) for key, of in found.items()}
     others = [(key, level) for key, of in found.items() for level in of if level.value != base[key]]
@@ -155,12 +155,10 @@ def _one_at_a_time(
     return made
 
 
-def _base_level(
-    key: str, of: list[Level], config: Mapping[str, Any], choices: Mapping[str, Any]
-) -> Any:
+def _base_level(key: str, of: list[Level], config: Node, choices: Node) -> object:
     """What the base has of a factor; `base` where its levels are labels that no value can tell."""
     if key in schema.LIST_GROUPS:
-        now: Any = list(config.get(key) or {})
+        now = list(node_at(config, key))
         for level in of:
             value = level.value
             items = [] if value in (None, "none") else value if isinstance(value, list) else [value]
@@ -177,9 +175,10 @@ def _base_level(
     return value_at(config, key)
 
 
-def _by_element(design: str, factors: Mapping[str, Any], config: Mapping[str, Any]) -> list[Arm]:
+def _by_element(design: str, factors: Node, config: Node) -> list[Arm]:
     """The base with one element of its lists taken away, or with none of them but one."""
-    names = [(key, str(name)) for key, spec in factors.items() for name in spec]
+    lists = {key: sequence(spec) or mapping(spec) for key, spec in factors.items()}
+    names = [(key, str(name)) for key, elements in lists.items() for name in elements]
     leaving = design == "leave_one_out"
     every = [name for _, name in names]
     made = []
@@ -195,9 +194,7 @@ def _by_element(design: str, factors: Mapping[str, Any], config: Mapping[str, An
     return made
 
 
-def _taken_away(
-    gone: list[tuple[str, str]], factors: Mapping[str, Any], config: Mapping[str, Any]
-) -> Iterator[str]:
+def _taken_away(gone: list[tuple[str, str]], factors: Node, config: Node) -> Iterator[str]:
     """Overrides without which the named elements of the base's lists are gone."""
     for key, spec in factors.items():
         names = [name for of, name in gone if of == key]
@@ -207,14 +204,13 @@ def _taken_away(
         if isinstance(value, Mapping):
             yield from (f"~{key}.{name}" for name in names)
         else:
-            yield f"{key}={quoted([item for item in value or [] if str(item) not in names])}"
+            yield f"{key}={quoted([item for item in sequence(value) if str(item) not in names])}"
 
 
-def _labelled(one: tuple[str, str] | None, factors: Mapping[str, Any]) -> tuple[str, ...]:
-    spec = factors[one[0]] if one else None
-    return tuple(spec[one[1]]) if one and isinstance(spec, Mapping) else ()
+def _labelled(one: tuple[str, str] | None, factors: Node) -> tuple[str, ...]:
+    return texts(mapping(factors[one[0]]).get(one[1])) if one else ()
 
 
-def _chosen(given: Sequence[str]) -> dict[str, Any]:
+def _chosen(given: Sequence[str]) -> dict[str, object]:
     read = [parsed(text) for text in given]
     return {one.key_or_group: one.value() for one in read if one.key_or_group in GROUPS}

@@ -6,11 +6,10 @@ which changes it was trained, so that no reader takes one meaning for the other.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-Node = Mapping[str, Any]
+from tlx.config.nodes import Node, leaf, node_at, sequence, target_of
 
 
 @dataclass(frozen=True)
@@ -44,16 +43,13 @@ UNEQUAL = frozenset(
 """Tasks whose items weigh differently, and what mixes a whole batch."""
 
 
-def _target(node: Any) -> str:
-    return str(node.get("_target_")) if isinstance(node, Mapping) else ""
-
-
 def _accumulates_unequal_weights(config: Node) -> bool:
     """Whether a batch comes in parts, and its items may weigh differently, or are mixed."""
-    if config["trainer"].get("accumulate") == 1:
+    if node_at(config, "trainer").get("accumulate") == 1:
         return False
-    weights = config["task"].get("class_weights") or [1.0]
-    used = {_target(node) for node in (config["task"], *config["augmentation"].values())}
+    task = node_at(config, "task")
+    weights = sequence(task.get("class_weights")) or [1.0]
+    used = {target_of(node) for node in (task, *node_at(config, "augmentation").values())}
     own = any(not target.startswith("tlx.") for target in used)  # nobody knows what they weigh
     unequal = any(weight != weights[0] for weight in weights)
     return own or unequal or not used.isdisjoint(UNEQUAL)
@@ -66,8 +62,8 @@ SEVERAL_STAGES = frozenset({"lp_ft", "gradual", "chain_thaw", "freeze_unfreeze",
 
 def _best_of_last_stage(config: Node) -> bool:
     """Whether the best is looked for in one stage of several that there are, or may be."""
-    node = config.get("freeze_strategy") or {}
-    target = str(node.get("_target_"))
+    node = node_at(config, "freeze_strategy")
+    target = target_of(node)
     if config.get("select_from") != "last_stage":
         return False
     if not target.startswith("tlx."):
@@ -89,14 +85,9 @@ NO_BEGINNING = (
 """How names on the hub begin whose tokenizers put nothing before a text: they keep their ids."""
 
 
-def _leaf(node: Any) -> str:
-    """Last part of a node's target."""
-    return str(node.get("_target_", "")).rpartition(".")[2] if isinstance(node, Mapping) else ""
-
-
 def _causal_text(config: Node) -> bool:
-    task = config.get("task")
-    return _leaf(task) == "language_modeling" and task.get("objective") == "causal"  # type: ignore[union-attr]
+    task = node_at(config, "task")
+    return leaf(task) == "language_modeling" and task.get("objective") == "causal"
 
 
 def _begins_texts(config: Node) -> bool:
@@ -105,11 +96,10 @@ def _begins_texts(config: Node) -> bool:
     A kind of network (a bare name that starts from random weights, or from a run) learns its
     vocabulary, which puts none there.
     """
-    trunk = config.get("backbone")
-    if not isinstance(trunk, Mapping) or _leaf(trunk) != "transformers":
-        return False
+    trunk = node_at(config, "backbone")
     known = str(trunk.get("name") or "").startswith(NO_BEGINNING)
-    return _causal_text(config) and not _is_kind(trunk) and not known
+    foreign = leaf(trunk) == "transformers" and not _is_kind(trunk) and not known
+    return foreign and _causal_text(config)
 
 
 def _is_kind(trunk: Node) -> bool:
@@ -120,9 +110,9 @@ def _is_kind(trunk: Node) -> bool:
 
 def _chooses_a_penalty(config: Node) -> bool:
     """Whether a linear head is solved for several penalties, of which validation chooses."""
-    optimizer = config.get("optimizer") or {}
-    of_lbfgs = _target(optimizer) == "tlx.training.optimizers.lbfgs"
-    return of_lbfgs and len(optimizer.get("penalties") or ()) > 1
+    optimizer = node_at(config, "optimizer")
+    of_lbfgs = target_of(optimizer) == "tlx.training.optimizers.lbfgs"
+    return of_lbfgs and len(sequence(optimizer.get("penalties"))) > 1
 
 
 SPELLS = 1000
@@ -135,16 +125,17 @@ def _may_not_know(config: Node) -> bool:
     Vocabularies that spell are counted where they are small: others know nearly all of a text, and
     keep their ids.
     """
-    trunk = config.get("backbone")
-    if not isinstance(trunk, Mapping) or not _causal_text(config):
-        return False
+    trunk = node_at(config, "backbone")
     kind = trunk.get("vocabulary")
-    if _leaf(trunk) == "transformers" and trunk.get("init") == "hub":
+    if not _causal_text(config):
+        return False
+    if leaf(trunk) == "transformers" and trunk.get("init") == "hub":
         return False  # the network's own
     if kind in ("words", "identifiers", "whitespace"):
         return True
     few = isinstance(size := trunk.get("vocabulary_size"), int) and size < SPELLS
-    return kind in ("characters", "wordpiece") and (few or trunk.get("least_count", 1) > 1)
+    rare = isinstance(least := trunk.get("least_count"), int) and least > 1
+    return kind in ("characters", "wordpiece") and (few or rare)
 
 
 NECK_IN_TOP_GROUP = re.compile(
@@ -165,13 +156,13 @@ BLIND_TO_GROUPS = frozenset(
 
 def _counts_neck(config: Node) -> bool:
     """`last_k`, or `freeze_first_k` up to the top, of a network that may have a neck of its own."""
-    strategy, trunk = config.get("freeze_strategy") or {}, config.get("backbone") or {}
-    node = str(strategy.get("_target_"))
-    if node not in (f"{STRATEGIES}last_k", f"{STRATEGIES}freeze_first_k"):
+    strategy, trunk = node_at(config, "freeze_strategy"), node_at(config, "backbone")
+    target = target_of(strategy)
+    if target not in (f"{STRATEGIES}last_k", f"{STRATEGIES}freeze_first_k"):
         return False
-    if node.endswith("freeze_first_k") and strategy.get("k") == 1:
+    if target.endswith("freeze_first_k") and strategy.get("k") == 1:
         return False  # freezes the stem of any network
-    name, kind = str(trunk.get("name")), _leaf(trunk)
+    name, kind = str(trunk.get("name")), leaf(trunk)
     if kind == "awd_lstm":
         return trunk.get("pooling") == "attention"
     if kind == "transformers":
@@ -182,12 +173,10 @@ def _counts_neck(config: Node) -> bool:
 
 def _regrouped(config: Node) -> bool:
     """A network with other layer groups than before, and something that counts them."""
-    name = str((config.get("backbone") or {}).get("name")).lower()
-    target = str((config.get("freeze_strategy") or {}).get("_target_"))
-    blind = (
-        target.startswith(STRATEGIES) and _leaf(config.get("freeze_strategy")) in BLIND_TO_GROUPS
-    )
-    decays = (config.get("optimizer") or {}).get("layer_decay", 1.0) != 1.0
+    name = str(node_at(config, "backbone").get("name")).lower()
+    strategy = node_at(config, "freeze_strategy")
+    blind = target_of(strategy).startswith(STRATEGIES) and leaf(strategy) in BLIND_TO_GROUPS
+    decays = node_at(config, "optimizer").get("layer_decay", 1.0) != 1.0
     return bool(REGROUPED.search(name)) and (decays or not blind)
 
 
@@ -199,15 +188,15 @@ NAMED_SINCE = re.compile(
 
 def _finds_files_of_corpora(config: Node) -> bool:
     """Such a training file, named, in a folder where val or test may now be found."""
-    data = config.get("dataset") or {}
+    data = node_at(config, "dataset")
     train = str(data.get("train") or "").replace("\\", "/").rpartition("/")[2]
     unnamed = data.get("val") is None or data.get("test") is None
     found = data.get("root") is not None and unnamed and bool(NAMED_SINCE.match(train))
-    return _leaf(data) == "conll" and found
+    return leaf(data) == "conll" and found
 
 
 def _drops_copies(config: Node) -> bool:
-    return (config.get("dataset") or {}).get("drop_duplicates") is True
+    return node_at(config, "dataset").get("drop_duplicates") is True
 
 
 def _learns_words(config: Node) -> bool:
@@ -215,8 +204,9 @@ def _learns_words(config: Node) -> bool:
 
     tlx's own texts are English; what starts from a run takes its vocabulary over.
     """
-    trunk, kind = config.get("backbone") or {}, _leaf(config.get("backbone"))
-    if _target(config.get("dataset")) == "tlx.data.text.stdlib.docs.stdlib_docs":
+    trunk = node_at(config, "backbone")
+    kind = leaf(trunk)
+    if target_of(config.get("dataset")) == "tlx.data.text.stdlib.docs.stdlib_docs":
         return False
     if kind == "tfidf":
         return True
@@ -241,11 +231,11 @@ NO_DECODER = re.compile(
 
 def _classifies_with_a_decoder(config: Node) -> bool:
     """One vector a text from a decoder's last token, with a head that is trained step by step."""
-    trunk, task = config.get("backbone"), _target(config.get("task"))
-    if not isinstance(trunk, Mapping) or _leaf(trunk) != "transformers" or task in TOKEN_TASKS:
+    trunk = node_at(config, "backbone")
+    if leaf(trunk) != "transformers" or target_of(config.get("task")) in TOKEN_TASKS:
         return False
-    solved = _target(config.get("optimizer")) == "tlx.training.optimizers.lbfgs"
-    normed = "head_norm" in (config.get("regularization") or {})
+    solved = target_of(config.get("optimizer")) == "tlx.training.optimizers.lbfgs"
+    normed = "head_norm" in node_at(config, "regularization")
     if solved or normed or trunk.get("pooling", "auto") not in ("auto", "last"):
         return False
     return not NO_DECODER.search(str(trunk.get("name")).lower())

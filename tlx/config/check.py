@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from tlx.base import secrecy
 from tlx.config import defaults, files, limits, schema, signatures
 from tlx.config.allowed import Allowed
+from tlx.config.nodes import Node, node_at, sequence
 from tlx.config.places import list_group_options, targets_by_group
 from tlx.config.plugins import plugins
 from tlx.config.problems import CheckError, Problem
@@ -17,7 +17,6 @@ from tlx.config.types import Misfit, conform, shown
 
 __all__ = ["CheckError", "Problem", "allowed_targets", "check", "may_import", "require"]
 
-Node = Mapping[str, Any]
 KINDS = ("local", "slurm", "ray")
 """Of tlx's own executors."""
 HYDRA_KEYS = ("_partial_", "_args_", "_recursive_", "_convert_", "_mode_", "_call_")
@@ -117,15 +116,14 @@ def _schema_nodes(config: Node) -> Iterator[Problem]:
             yield Problem(key, f"is {shown(node)}; give a mapping")
 
 
-def target_nodes(config: Node) -> Iterator[tuple[str, str, Any]]:
+def target_nodes(config: Node) -> Iterator[tuple[str, str, object]]:
     """Group, place and node of everything that is to be a call."""
     for group in schema.TARGET_GROUPS:
         if isinstance(config.get(group), Mapping):
             yield group, group, config[group]
     for group in schema.LIST_GROUPS:
-        entries = config.get(group)
-        if isinstance(entries, Mapping):
-            yield from ((group, f"{group}.{key}", node) for key, node in entries.items())
+        for key, node in node_at(config, group).items():
+            yield group, f"{group}.{key}", node
 
 
 def _target_nodes(config: Node, settings: Settings) -> Iterator[Problem]:
@@ -149,7 +147,7 @@ def _target_nodes(config: Node, settings: Settings) -> Iterator[Problem]:
                 f"{target!r} is not allowed; tlx calls only what its own option files name, "
                 "and what allow_targets lists in your settings file, or in the tlx.toml of the "
                 "project that you are in",
-                nearest(str(target), allowed.listed(), cutoff=0.75),
+                nearest(target, allowed.listed(), cutoff=0.75),
             )
             continue
         name = place.rpartition(".")[2]
@@ -212,14 +210,13 @@ def _values(prefix: str, node: Node, found: Signature) -> Iterator[Problem]:
 
 def _required(prefix: str, node: Node, found: Signature) -> Iterator[Problem]:
     for name, parameter in found.parameters.items():
-        if node.get(name) == schema.MISSING or (parameter.required and name not in node):
+        if node.get(name, schema.MISSING if parameter.required else None) == schema.MISSING:
             yield Problem(f"{prefix}{name}", f"must be given: {prefix}{name}=…")
 
 
 def _executor(config: Node, settings: Settings) -> Iterator[Problem]:
     """A kind of executor that there is not."""
-    node = config.get("executor")
-    kind = node.get("kind", KINDS[0]) if isinstance(node, Mapping) else KINDS[0]
+    kind = node_at(config, "executor").get("kind", KINDS[0])
     if isinstance(kind, str) and kind not in KINDS and kind not in settings.allow_targets:
         yield Problem(
             "executor.kind",
@@ -260,12 +257,8 @@ def _secrets(config: Node) -> Iterator[Problem]:
         )
 
 
-def _walk(node: Any, prefix: str) -> Iterator[tuple[str, str, Any]]:
-    items: Any = ()
-    if isinstance(node, Mapping):
-        items = node.items()
-    elif isinstance(node, list | tuple):
-        items = enumerate(node)
+def _walk(node: object, prefix: str) -> Iterator[tuple[str, str, object]]:
+    items = node.items() if isinstance(node, Mapping) else enumerate(sequence(node))
     for key, value in items:
         place = f"{prefix}.{key}" if prefix else str(key)
         yield place, str(key), value

@@ -7,18 +7,18 @@ edited strategy is trained anew and does not go by the figures of the one before
 
 import ast
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from tlx.config import project, signatures
 from tlx.config.check import target_nodes
+from tlx.config.nodes import Node, target_of
 
 WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def components(config: Mapping[str, Any]) -> dict[str, str]:
+def components(config: Node) -> dict[str, str]:
     """A config's functions of the project that one is in, each with the hash of its code.
 
     Comments, docstrings and layout do not count. What counts is the module and all modules of the
@@ -27,7 +27,7 @@ def components(config: Mapping[str, Any]) -> dict[str, str]:
     work = project.current()
     if work is None:
         return {}
-    targets = {str(node.get("_target_")) for _, _, node in target_nodes(config)}
+    targets = {target_of(node) for _, _, node in target_nodes(config)} - {""}
     modules = {target: target.rpartition(".")[0] for target in sorted(targets)}
     return {
         target: _digest(module, work.root)
@@ -65,7 +65,7 @@ def _imported(tree: ast.Module, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _plain(node: Any) -> str:
+def _plain(node: object) -> str:
     """A syntax tree as text that every version of Python writes alike, without docstrings.
 
     `ast.dump` shows more fields with every version.

@@ -4,7 +4,6 @@ import copy
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 # importing these two registers the options that Hydra's own defaults name
 import hydra._internal.core_plugins.basic_launcher
@@ -33,8 +32,8 @@ from tlx.config.problems import CheckError, Problem
 from tlx.config.source import GroupsSource, one_line
 from tlx.config.suggest import nearest
 
-Config = dict[str, Any]
-Choices = dict[str, Any]
+Config = dict[str, object]
+Choices = dict[str, object]
 
 
 def compose(

@@ -9,14 +9,13 @@ import importlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from tlx.config.near_paths import beside
+from tlx.config.nodes import Node, node_at, target_of
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant
 from tlx.data import split_files, split_folders, split_names
 
-Node = Mapping[str, Any]
 TWO_CLASSES = "at least 2 classes are needed"
 """To train; a finished run can be judged on one."""
 
@@ -40,9 +39,9 @@ EVALUATION = ("val", "test", "extra", "source_text")
 """Keys of what is not trained on."""
 
 
-def paths_of(target: object) -> Mapping[str, str]:
+def paths_of(target: str) -> Mapping[str, str]:
     """Keys of a source that name files or folders -> what each must be."""
-    if not isinstance(target, str):
+    if not target:
         return {}
     module, _, function = target.rpartition(".")
     stated = constant(module, "PATHS")
@@ -55,9 +54,11 @@ def paths_of(target: object) -> Mapping[str, str]:
 def places(target: str, values: Node) -> dict[str, str]:
     """What a dataset names outside of other folders that it names: key -> path."""
     return {
-        key: values[key]
+        key: path
         for key, kind in paths_of(target).items()
-        if isinstance(values.get(key), str) and kind != WORD and not kind.endswith("below root")
+        if isinstance(path := values.get(key), str)
+        and kind != WORD
+        and not kind.endswith("below root")
     }
 
 
@@ -66,13 +67,11 @@ def origin(target: str) -> tuple[str, ...]:
     return tuple(key for key in paths_of(target) if key not in EVALUATION)
 
 
-def check(dataset: Any) -> Iterator[Problem]:
+def check(dataset: Node) -> Iterator[Problem]:
     """Problems of the files and folders that a dataset names."""
-    if not isinstance(dataset, Mapping):
-        return
     names = list(_extra(dataset))
     yield from names
-    kinds, root = paths_of(dataset.get("_target_")), dataset.get("root")
+    kinds, root = paths_of(target_of(dataset)), dataset.get("root")
     folder = Path(root).expanduser() if isinstance(root, str) else None
     if root == "???":
         return
@@ -124,13 +123,11 @@ def _one_of(dataset: Node) -> Iterator[Problem]:
         )
 
 
-def _named(dataset: Node) -> dict[str, Any]:
+def _named(dataset: Node) -> dict[str, object]:
     """Key -> what the dataset says of each of its splits and further sets."""
-    extra = dataset.get("extra")
-    further = extra.items() if isinstance(extra, Mapping) else ()
     return {
         **{key: dataset.get(key, key) for key in split_names.SPLITS},
-        **{f"extra.{key}": name for key, name in further},
+        **{f"extra.{key}": name for key, name in node_at(dataset, "extra").items()},
     }
 
 
@@ -145,7 +142,7 @@ def _files(dataset: Node, folder: Path | None) -> Iterator[Problem]:
             there = near and os.path.relpath(near, base)
             yield Problem(f"dataset.{key}", f"{path} is no file", there)
     if dataset.get("train") is None:
-        yield from _unnamed(str(dataset.get("_target_")), folder)
+        yield from _unnamed(target_of(dataset), folder)
 
 
 def _unnamed(target: str, folder: Path | None) -> Iterator[Problem]:
@@ -208,12 +205,9 @@ def _train_table(folder: Path) -> bool:
 
 def _classes(dataset: Node, folder: Path) -> Iterator[Problem]:
     """Fewer than two class folders, or an evaluation folder that is named and is not there."""
-    named = {key: dataset.get(key, key) for key in split_names.SPLITS}
-    extra = dataset.get("extra")
-    further = dict(extra.items()) if isinstance(extra, Mapping) else {}
     wrong = [
         (key, folder / str(name))
-        for key, name in [*named.items(), *((f"extra.{k}", v) for k, v in further.items())]
+        for key, name in _named(dataset).items()
         if name is not None and name != key and not (folder / str(name)).is_dir()
     ]
     for key, path in wrong:
@@ -221,7 +215,10 @@ def _classes(dataset: Node, folder: Path) -> Iterator[Problem]:
     if wrong:
         return
     try:
-        base = split_folders.find(folder, named, further).folders["train"]
+        named = {key: dataset.get(key, key) for key in split_names.SPLITS}
+        splits = {key: None if name is None else str(name) for key, name in named.items()}
+        further = {key: str(name) for key, name in node_at(dataset, "extra").items()}
+        base = split_folders.find(folder, splits, further).folders["train"]
     except ValueError as error:
         yield Problem("dataset.root", str(error))
         return
@@ -253,7 +250,7 @@ def _namebeside(path: Path) -> str | None:
     return Path(near).name if near else None
 
 
-def _missing(place: str, name: Any, *, folders: bool = False) -> Iterator[Problem]:
+def _missing(place: str, name: object, *, folders: bool = False) -> Iterator[Problem]:
     """A file that is not there, or a folder where only a file will do."""
     if not isinstance(name, str) or name == "???":
         return

@@ -7,15 +7,14 @@ and one that was given keeps its id.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 from tlx.config.keys import value_at
+from tlx.config.nodes import Node, node_at
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant
 
 AUTO = "auto"
-
-Node = Mapping[str, Any]
 
 
 @final
@@ -23,7 +22,7 @@ Node = Mapping[str, Any]
 class Derived:
     """A value, and where it comes from, in a few words."""
 
-    value: Any
+    value: object
     source: str
 
 
@@ -40,7 +39,7 @@ class Rule:
 
     place: str
     derive: Callable[[Node], Derived | None]
-    before: Any = AUTO
+    before: object = AUTO
 
 
 def _norm_stats(config: Node) -> Derived:
@@ -61,7 +60,7 @@ RULES: tuple[Rule, ...] = (Rule("frozen.norm_stats", _norm_stats, before="follow
 class Resolved:
     """A config without `auto`, and of each value that was derived where it comes from."""
 
-    config: dict[str, Any]
+    config: dict[str, object]
     sources: Mapping[str, str]
 
 
@@ -74,7 +73,7 @@ def resolved(config: Node, rules: Sequence[Rule] | None = None) -> Resolved:
         derived = rule.derive(config)
         if derived is not None:
             group, _, key = rule.place.partition(".")
-            done[group] = {**done[group], key: derived.value}
+            done[group] = {**node_at(done, group), key: derived.value}
             sources[rule.place] = derived.source
     return Resolved(done, sources)
 
@@ -86,6 +85,6 @@ def check(config: Node) -> Iterator[Problem]:
             yield Problem(rule.place, "is auto, and nothing here says what that is; give a value")
 
 
-def first_default(place: str, default: Any) -> Any:
+def first_default(place: str, default: object) -> object:
     """The default that ids leave out of a key, whose default today is given."""
     return next((rule.before for rule in RULES if rule.place == place), default)

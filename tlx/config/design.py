@@ -2,14 +2,16 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from tlx.config import schema
 from tlx.config.arms import Arm, design_of, expand
 from tlx.config.check import check
 from tlx.config.identity import essence
 from tlx.config.keys import exists
 from tlx.config.limits import metrics_of
+from tlx.config.nodes import Node
 from tlx.config.overrides import key_of, quoted
 from tlx.config.places import EXPERIMENT
 from tlx.config.problems import CheckError, Problem
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Arm", "Cell", "StudyPlan", "candidates", "cells", "default_metric", "expand", "plan"]
 
-Config = dict[str, Any]
 SEARCH = "search"
 """The only arm of a search."""
 
@@ -43,8 +44,8 @@ class Cell:
     candidate: str
     seed: int
     overrides: tuple[str, ...]
-    factors: Mapping[str, Any]
-    config: Config
+    factors: Node
+    config: Mapping[str, Any]
     fold: int | str | None = None
 
 
@@ -74,8 +75,8 @@ class StudyPlan:
     baseline: str | None
     metric: str
     seeds: tuple[int, ...]
-    factors: Mapping[str, tuple[Any, ...]]
-    tuned: Mapping[str, tuple[Any, ...]]
+    factors: Mapping[str, tuple[object, ...]]
+    tuned: Mapping[str, tuple[object, ...]]
     claims: tuple[str, ...]
     question: str | None
     cells: tuple[Cell, ...]
@@ -108,8 +109,9 @@ def plan(overrides: Sequence[str], composer: "Composer") -> StudyPlan:
         raise CheckError(wrong)
     design = design_of(study)
     arms = expand(study, config, overrides, choices=composer.choices(overrides))
+    stated = _stated(study)
     line = _line(overrides, composer)
-    made = _cells(line, arms or [Arm(SEARCH, ())], study, composer, known=found)
+    made = _cells(line, arms or [Arm(SEARCH, ())], stated, composer, known=found)
     if design == "one_at_a_time":
         arms = _less_base(arms, made)
     factors = {arm.name: arm.factors for arm in arms} or {SEARCH: {}}
@@ -117,15 +119,15 @@ def plan(overrides: Sequence[str], composer: "Composer") -> StudyPlan:
     return StudyPlan(
         design=design,
         arms=tuple(arms),
-        baseline=_baseline(study, [arm.name for arm in arms]),
-        metric=study.get("metric") or default_metric(config),
-        seeds=tuple(study["seeds"]),
+        baseline=_baseline(stated.baseline, [arm.name for arm in arms]),
+        metric=stated.metric or default_metric(config),
+        seeds=tuple(stated.seeds),
         factors=levels_of(arms),
-        tuned={key: tuple(values) for key, values in (study.get("tune") or {}).items()},
-        claims=tuple(study.get("claims") or ()),
-        question=study.get("question"),
-        folds=folds_of(study),
-        max_seeds=(study.get("sequential") or {}).get("max_seeds"),
+        tuned={key: tuple(values) for key, values in (stated.tune or {}).items()},
+        claims=tuple(stated.claims or ()),
+        question=stated.question,
+        folds=folds_of(stated.folds),
+        max_seeds=(stated.sequential or {}).get("max_seeds"),
         cells=tuple(
             replace(cell, factors=factors[cell.arm], config={**cell.config, "group": group})
             for cell in made
@@ -142,13 +144,18 @@ def at_seed(cell: Cell, seed: int, composer: "Composer") -> Cell:
     return replace(cell, seed=seed, overrides=line, config=config)
 
 
-def folds_of(study: Mapping[str, Any]) -> tuple[int | str, ...]:
+def _stated(study: Node) -> schema.StudyConfig:
+    """A study's node that has been checked."""
+    values: dict[str, Any] = {field.name: study[field.name] for field in fields(schema.StudyConfig)}
+    return schema.StudyConfig(**values)
+
+
+def folds_of(stated: int | Sequence[str] | None) -> tuple[int | str, ...]:
     """The parts of the data, each of which is the test once: numbers from 0, or names of groups.
 
-    >>> folds_of({"folds": 3}), folds_of({"folds": ["ann", "bob"]}), folds_of({})
+    >>> folds_of(3), folds_of(["ann", "bob"]), folds_of(None)
     ((0, 1, 2), ('ann', 'bob'), ())
     """
-    stated = study.get("folds")
     return tuple(range(stated)) if isinstance(stated, int) else tuple(stated or ())
 
 
@@ -160,15 +167,15 @@ def _fold_lines(fold: int | str | None, folds: Sequence[int | str]) -> tuple[str
     return (f"dataset.folds={count}", f"dataset.fold={quoted(fold)}")
 
 
-def _baseline(study: Mapping[str, Any], arms: Sequence[str]) -> str | None:
-    baseline = study.get("baseline") or next(iter(arms), None)
+def _baseline(stated: str | None, arms: Sequence[str]) -> str | None:
+    baseline = stated or next(iter(arms), None)
     if arms and baseline not in arms:
         message = f"{baseline!r} is the same as {arms[0]!r}; there are {listed(arms)}"
         raise CheckError([Problem("study.baseline", message, arms[0])])
     return baseline
 
 
-def candidates(tune: Mapping[str, Sequence[Any]]) -> list[tuple[str, ...]]:
+def candidates(tune: Mapping[str, Sequence[object]]) -> list[tuple[str, ...]]:
     """The combinations of tuned values, each as overrides; one empty one where nothing is tuned.
 
     >>> candidates({"optimizer.lr": [0.1, 0.2]})
@@ -178,16 +185,16 @@ def candidates(tune: Mapping[str, Sequence[Any]]) -> list[tuple[str, ...]]:
     return list(itertools.product(*choices))
 
 
-def default_metric(config: Mapping[str, Any]) -> str:
+def default_metric(config: Node) -> str:
     """The monitored metric on `test`: the config's, else the task's own."""
     monitor = config.get("monitor")
     name = str(monitor).rpartition("/")[2] if monitor else next(iter(metrics_of(config)), "loss")
     return f"test/{name}"
 
 
-def levels_of(arms: Sequence[Arm]) -> dict[str, tuple[Any, ...]]:
+def levels_of(arms: Sequence[Arm]) -> dict[str, tuple[object, ...]]:
     """Factor's key to the levels that the arms have, in the order in which they come up."""
-    found: dict[str, list[Any]] = {}
+    found: dict[str, list[object]] = {}
     for arm in arms:
         for key, value in arm.factors.items():
             levels = found.setdefault(key, [])
@@ -225,7 +232,7 @@ def _experiment(overrides: Sequence[str]) -> str | None:
 def _cells(
     line: Sequence[str],
     arms: Sequence[Arm],
-    study: Mapping[str, Any],
+    study: schema.StudyConfig,
     composer: "Composer",
     *,
     known: Sequence[Problem],
@@ -233,10 +240,10 @@ def _cells(
     """Seed by seed; those of the first seed are checked, the others differ in nothing else."""
     made: list[Cell] = []
     problems: dict[str, list[Problem]] = {arm.name: [] for arm in arms}
-    first, tuned = study["seeds"][0], _tuned(line, arms, study.get("tune") or {}, composer)
+    first, tuned = study.seeds[0], _tuned(line, arms, study.tune or {}, composer)
     tries = [(arm, candidate) for arm in arms for candidate in tuned[arm.name]]
-    folds = folds_of(study)
-    rounds = itertools.product(study["seeds"], folds or (None,))
+    folds = folds_of(study.folds)
+    rounds = itertools.product(study.seeds, folds or (None,))
     for (seed, fold), (arm, candidate) in itertools.product(rounds, tries):
         given = (*line, *arm.overrides, *candidate, *_fold_lines(fold, folds), f"seed={seed}")
         try:
@@ -265,7 +272,7 @@ def _cells(
 def _tuned(
     line: Sequence[str],
     arms: Sequence[Arm],
-    tune: Mapping[str, Sequence[Any]],
+    tune: Mapping[str, Sequence[object]],
     composer: "Composer",
 ) -> dict[str, list[tuple[str, ...]]]:
     """Each arm's candidates, of the keys that it has: an exact probe has no learning rate.
@@ -275,7 +282,7 @@ def _tuned(
     """
     if not tune:
         return {arm.name: candidates({}) for arm in arms}
-    found: dict[str, Mapping[str, Sequence[Any]]] = {}
+    found: dict[str, Mapping[str, Sequence[object]]] = {}
     for arm in arms:
         try:
             config = composer.compose((*line, *arm.overrides), check=False)
@@ -290,7 +297,7 @@ def _tuned(
 
 def _less_base(arms: list[Arm], made: Sequence[Cell]) -> list[Arm]:
     """Arms without those that train the base itself, whose levels are the base's own then."""
-    first: dict[str, Config] = {}
+    first: dict[str, Node] = {}
     for cell in made:
         first.setdefault(cell.arm, cell.config)
     base = essence(first[arms[0].name])

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
@@ -31,7 +30,7 @@ def guarded() -> Iterator[None]:
     before = BaseContainer._resolvers[READER]
     allowed = (*HARMLESS, *sorted(load_settings().allow_environment))
 
-    def read(key: str, *default: Any) -> Any:
+    def read(key: str, *default: object) -> object:
         if not any(fnmatchcase(key, pattern) for pattern in allowed):
             raise NotAllowed(
                 f"${{oc.env:{key}}} is refused: what it holds would be written and logged; "

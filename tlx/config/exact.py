@@ -1,18 +1,16 @@
 """What goes with a probe that is solved rather than trained, as far as the config can tell."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from tlx.config.keys import is_number
+from tlx.config.keys import is_number, value_at
+from tlx.config.nodes import Node, node_at, target_of
 from tlx.config.problems import Problem
 from tlx.config.solving import solves
-
-Node = Mapping[str, Any]
 
 KEPT = frozenset({"label_smoothing"})
 """Regularization that is part of the loss; what else there is acts on steps, or on the trunk."""
 
-ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
+ONLY: dict[str, tuple[tuple[object, ...], str]] = {
     "freeze_strategy._target_": (
         ("tlx.methods.strategies.linear_probe",),
         "it solves a linear head on frozen features: choose freeze_strategy=linear_probe",
@@ -42,13 +40,11 @@ ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
 
 def check(config: Node) -> Iterator[Problem]:
     """Problems of a config whose optimizer solves; none of another's."""
-    node = config.get("optimizer")
-    if not (isinstance(node, Mapping) and solves(node.get("_target_"))):
+    if not solves(target_of(config.get("optimizer"))):
         return
     for place, (allowed, why) in ONLY.items():
         group, _, key = place.partition(".")
-        node = config.get(group)
-        given = node.get(key, allowed[0]) if key and isinstance(node, Mapping) else node
+        given = value_at(config, place)
         if given is not None and given not in allowed:
             value = str(given).rpartition(".")[2] if key == "_target_" else given
             yield Problem(group if key == "_target_" else place, f"is {value}; of lbfgs: {why}")
@@ -58,8 +54,9 @@ def check(config: Node) -> Iterator[Problem]:
 
 def _lists(config: Node) -> Iterator[Problem]:
     for group, kept in (("augmentation", frozenset()), ("regularization", KEPT)):
-        others = [name for name in config.get(group) or {} if name not in kept]
-        left = [name for name in config.get(group) or {} if name in kept]
+        names = node_at(config, group)
+        others = [name for name in names if name not in kept]
+        left = [name for name in names if name in kept]
         fix = f"give {group}=[{','.join(left)}]"
         for name in others:
             why = "features are computed once"
@@ -71,7 +68,7 @@ def _lists(config: Node) -> Iterator[Problem]:
 
 
 def _penalties(config: Node) -> Iterator[Problem]:
-    given = config["optimizer"].get("penalties")
+    given = value_at(config, "optimizer.penalties")
     if not isinstance(given, list) or not all(is_number(each) for each in given):
         return
     if not given or len(set(given)) < len(given):

@@ -3,18 +3,18 @@
 import pickletools
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from tlx.backbones.weights import kinds as weight_kinds
 from tlx.base import bounds
 from tlx.config import data_paths
 from tlx.config.near_paths import beside
+from tlx.config.nodes import Node, node_at
 from tlx.config.problems import Problem
 from tlx.config.suggest import listed, nearest
 
-Node = Mapping[str, Any]
 HARMLESS = re.compile(
     r"collections (OrderedDict|Counter|defaultdict)"
     r"|torch\._utils _rebuild_\w+"
@@ -36,14 +36,14 @@ No bytearray: 34 bytes ask for gigabytes of it.
 def check(config: Node) -> list[Problem]:
     """Problems of the files and folders that a config names."""
     return [
-        *_weights(config.get("backbone")),
+        *_weights(node_at(config, "backbone")),
         *_without_file(config),
-        *data_paths.check(config.get("dataset")),
+        *data_paths.check(node_at(config, "dataset")),
     ]
 
 
-def _weights(backbone: Any) -> Iterator[Problem]:
-    init = backbone.get("init", "hub") if isinstance(backbone, Mapping) else "hub"
+def _weights(backbone: Node) -> Iterator[Problem]:
+    init = backbone.get("init", "hub")
     if not isinstance(init, str) or init in {"hub", "none", "???"}:
         return
     place = "backbone.init"
@@ -86,11 +86,10 @@ def _packed(path: Path) -> str:
 
 def _without_file(config: Node) -> Iterator[Problem]:
     """Keys on what a weights file holds, where the weights come from none."""
-    backbone = config.get("backbone")
-    if not isinstance(backbone, Mapping):
-        return
+    backbone = node_at(config, "backbone")
     init, name = backbone.get("init", "hub"), str(backbone.get("name", ""))
-    if init not in {"hub", "none"} or (init == "hub" and name.startswith("local-dir:")):
+    local = init == "hub" and name.startswith("local-dir:")
+    if not backbone or init not in ("hub", "none") or local:
         return
     for key in ("rename", "head_names"):
         if backbone.get(key):

@@ -5,16 +5,14 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any
 
 from tlx.base.secrecy import masked
 from tlx.config import changes, defaults, moved, schema
-from tlx.config.check import schema_signature, target_nodes
+from tlx.config.check import schema_signature
 from tlx.config.components import components
+from tlx.config.nodes import Node, leaf, mapping, node_at, target_of
 from tlx.config.signatures import OPAQUE, Signature, signature
 from tlx.config.types import Misfit, conform
-
-Node = Mapping[str, Any]
 
 IDENTITY_VERSION = 1
 """Raised whenever a default changes, so that old and new runs do not share an id."""
@@ -53,7 +51,7 @@ EXCLUDED = (
 """
 
 
-def normalise(config: Node) -> dict[str, Any]:
+def normalise(config: Node) -> dict[str, object]:
     """The config with numbers and words as annotations want them, and defaults written out.
 
     `freeze_strategy=scratch` means `backbone.init=none`, and `auto` what `defaults` derives. What
@@ -67,30 +65,22 @@ def derived(config: Node) -> Mapping[str, str]:
     return defaults.resolved(_filled(config)).sources
 
 
-def _filled(config: Node) -> dict[str, Any]:
+def _filled(config: Node) -> dict[str, object]:
     """The config with every default that stands in a signature."""
     config = moved.current(config)
-    done = {**config, **_completed(config, schema_signature("Config"), fill=True)}
+    done = {**config, **_completed(config, schema_signature("Config"))}
     for key, name in schema.NODES.items():
         node = done.get(key)
         if isinstance(node, Mapping) or (key not in done and key not in schema.OPTIONAL):
-            done[key] = _completed(node or {}, schema_signature(name), fill=True)
+            done[key] = _completed(mapping(node), schema_signature(name))
     for group in schema.LIST_GROUPS:
-        entries = done.get(group)
-        done[group] = dict(entries) if isinstance(entries, Mapping) else (entries or {})
-    for group, place, node in list(target_nodes(done)):
-        found = _signature(node)
-        if found is None:
-            continue
-        full = _completed(node, found, fill=True)
-        if group in schema.LIST_GROUPS:
-            done[group][place.partition(".")[2]] = full
-        else:
-            done[group] = full
-    if _leaf(done.get("freeze_strategy")) == "scratch" and isinstance(
-        done.get("backbone"), Mapping
-    ):
-        done["backbone"] = {**done["backbone"], "init": "none"}
+        entries = done.get(group) or {}
+        if isinstance(entries, Mapping):
+            entries = {key: _call(node) for key, node in entries.items()}
+        done[group] = entries
+    done |= {group: _call(done[group]) for group in schema.TARGET_GROUPS if group in done}
+    if leaf(done.get("freeze_strategy")) == "scratch" and "backbone" in done:
+        done["backbone"] = {**node_at(done, "backbone"), "init": "none"}
     # no part of the id, and shown wherever the run is
     done |= {key: masked(done[key]) for key in ("name", "group", "arm", "tags") if key in done}
     return done
@@ -106,38 +96,36 @@ def run_id(config: Node) -> str:
 
 def normalised_id(full: Node) -> str:
     """The same for a config that is normalised."""
-    words = [_title(full.get(group)) for group in ("dataset", "backbone", "freeze_strategy")]
+    words = [_title(node_at(full, group)) for group in ("dataset", "backbone", "freeze_strategy")]
     text = json.dumps(_essence(full), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     return "-".join([*words, f"s{full['seed']}", digest])
 
 
-def essence(config: Node) -> dict[str, Any]:
+def essence(config: Node) -> dict[str, object]:
     """What is hashed: the normalised config less what is excluded and what is at its default."""
     return _essence(normalise(config))
 
 
-def _essence(full: Node) -> dict[str, Any]:
+def _essence(full: Node) -> dict[str, object]:
     kept = {k: v for k, v in full.items() if k not in (*schema_signature("Config").parameters,)}
     kept |= _less_defaults(full, schema_signature("Config"), only_fields=True)
-    for key, name in schema.NODES.items():
-        if isinstance(full.get(key), Mapping):
-            kept[key] = _less_defaults(full[key], schema_signature(name), prefix=f"{key}.")
-    for group, place, node in target_nodes(full):
-        found = _signature(node)
-        less = _less_defaults(node, found, prefix=f"{place}.") if found else dict(node)
-        if isinstance(node.get("_target_"), str):
-            less["_target_"] = moved.first(node["_target_"])
-        if group in schema.LIST_GROUPS:
-            kept[group] = {**kept[group], place.partition(".")[2]: less}
-        else:
-            kept[group] = less
+    for key, node in full.items():
+        if not isinstance(node, Mapping):
+            continue
+        if key in schema.NODES:
+            of_node = schema_signature(schema.NODES[key])
+            kept[key] = _less_defaults(node, of_node, prefix=f"{key}.")
+        elif key in schema.TARGET_GROUPS:
+            kept[key] = _said(node, key)
+        elif key in schema.LIST_GROUPS:
+            kept[key] = {name: _said(mapping(one), f"{key}.{name}") for name, one in node.items()}
     for place in EXCLUDED:
         head, _, tail = place.partition(".")
         if not tail:
             kept.pop(head, None)
-        elif isinstance(kept.get(head), Mapping):
-            kept[head] = {k: v for k, v in kept[head].items() if k != tail}
+        elif head in kept:
+            kept[head] = {k: v for k, v in node_at(kept, head).items() if k != tail}
     # an empty node says nothing, whether it is written or not
     kept = {key: value for key, value in kept.items() if value not in ({}, None)}
     essence = {"identity_version": IDENTITY_VERSION, **{k: _plain(v) for k, v in kept.items()}}
@@ -148,13 +136,22 @@ def _essence(full: Node) -> dict[str, Any]:
     return essence
 
 
-def _signature(node: Any) -> Signature | None:
-    target = node.get("_target_") if isinstance(node, Mapping) else None
-    return signature(target) if isinstance(target, str) else None
+def _call(node: object) -> object:
+    """A node that is a call, with the defaults of its function; any other as it is."""
+    found = signature(target_of(node))
+    return _completed(mapping(node), found) if found else node
 
 
-def _completed(node: Node, found: Signature, *, fill: bool) -> dict[str, Any]:
-    done: dict[str, Any] = {}
+def _said(node: Node, place: str) -> dict[str, object]:
+    """What a call says that is not at its default, under the name that its function had first."""
+    target = target_of(node)
+    found = signature(target)
+    less = _less_defaults(node, found, prefix=f"{place}.") if found else dict(node)
+    return {**less, "_target_": moved.first(target)} if target else less
+
+
+def _completed(node: Node, found: Signature) -> dict[str, object]:
+    done: dict[str, object] = {}
     for key, value in node.items():
         parameter = found.parameters.get(str(key))
         done[key] = value
@@ -163,16 +160,15 @@ def _completed(node: Node, found: Signature, *, fill: bool) -> dict[str, Any]:
                 done[key] = conform(value, parameter.annotation, found.aliases)
             except Misfit:
                 continue
-    if fill:
-        for name, parameter in found.parameters.items():
-            if name not in done and not parameter.required and parameter.default is not OPAQUE:
-                done[name] = _listed(parameter.default)
+    for name, parameter in found.parameters.items():
+        if name not in done and not parameter.required and parameter.default is not OPAQUE:
+            done[name] = _listed(parameter.default)
     return done
 
 
 def _less_defaults(
     node: Node, found: Signature, *, prefix: str = "", only_fields: bool = False
-) -> dict[str, Any]:
+) -> dict[str, object]:
     kept = {}
     for key, value in node.items():
         parameter = found.parameters.get(str(key))
@@ -186,15 +182,15 @@ def _less_defaults(
     return kept
 
 
-def _same(value: Any, default: Any) -> bool:
+def _same(value: object, default: object) -> bool:
     return default is not OPAQUE and _plain(value) == _plain(default)
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: object) -> object:
     return [_listed(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """A value in one spelling: 1, 1.0 and 1e0 are equal, tuples are lists, keys are text."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
@@ -205,15 +201,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _leaf(node: Any) -> str:
-    target = node.get("_target_") if isinstance(node, Mapping) else None
-    return str(target).rpartition(".")[2] if target else "none"
-
-
-def _title(node: Any) -> str:
+def _title(node: Node) -> str:
     """A node's word in the id: the name it gives, of a folder its last; else its function's."""
-    name = node.get("name") if isinstance(node, Mapping) else None
+    name = node.get("name")
     if isinstance(name, str) and name.startswith(("/", "~", ".")):
         name = PurePath(name).name
-    text = name.partition(".")[0] if isinstance(name, str) and name else _leaf(node)
+    text = name.partition(".")[0] if isinstance(name, str) and name else leaf(node)
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:40] or "none"

@@ -2,23 +2,22 @@
 
 from collections.abc import Iterator, Mapping
 from numbers import Real
-from typing import Any
+from typing import TypeGuard
 
 from tlx.config import schema
+from tlx.config.nodes import Node, mapping, target_of
 from tlx.config.signatures import signature
 from tlx.config.suggest import nearest
 
 GROUPS = (*schema.TARGET_GROUPS, *schema.LIST_GROUPS, *schema.SCHEMA_GROUPS)
 """Every group whose option an override may choose."""
 
-Node = Mapping[str, Any]
 
-
-def value_at(config: Node, key: str) -> Any:
+def value_at(config: Node, key: str) -> object:
     """The value of a dotted key, or None."""
-    node: Any = config
+    node: object = config
     for part in key.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
+        node = mapping(node).get(part)
     return node
 
 
@@ -26,18 +25,14 @@ def exists(key: str, config: Node) -> bool:
     """Whether a dotted key is there, is a group, or may be given to the function that is named."""
     if key in GROUPS:
         return True
-    node: Any = config
     *parents, last = key.split(".")
-    for part in parents:
-        if not isinstance(node, Mapping) or part not in node:
-            return False
-        node = node[part]
+    node = value_at(config, ".".join(parents)) if parents else config
     if not isinstance(node, Mapping):
         return False
     if last in node:
         return True
-    if target := node.get("_target_"):
-        found = signature(str(target))
+    if target := target_of(node):
+        found = signature(target)
         return found is not None and last in found.parameters
     # a free mapping, such as `backbone.kwargs`
     return len(parents) > 1
@@ -61,6 +56,6 @@ def _keys(node: Node, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is an int or a float, and no bool."""
     return isinstance(value, Real) and not isinstance(value, bool)

@@ -1,17 +1,17 @@
 """Ranges of single values, and rules between values, that the config alone can tell."""
 
 import fnmatch
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from tlx.config import exact, modality, study
 from tlx.config.keys import is_number
+from tlx.config.nodes import Node, node_at, sequence, target_of
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant
 from tlx.config.suggest import listed, nearest
 
-Node = Mapping[str, Any]
 Range = tuple[Callable[[float], bool], str]
 
 ABOVE_0: Range = (lambda x: 0 < x < float("inf"), "above 0")
@@ -118,15 +118,15 @@ def check(config: Node) -> list[Problem]:
         *_budget(config),
         *_devices(config),
         *_metrics(config),
-        *_patterns(config.get("freeze_strategy"), "freeze_strategy"),
-        *_ends(config.get("freeze_strategy"), "freeze_strategy"),
+        *_patterns(node_at(config, "freeze_strategy"), "freeze_strategy"),
+        *_ends(node_at(config, "freeze_strategy"), "freeze_strategy"),
         *modality.check(config),
         *exact.check(config),
         *study.check(config, metrics_of(config)),
     ]
 
 
-def _ranges(node: Any, place: str) -> Iterator[Problem]:
+def _ranges(node: object, place: str) -> Iterator[Problem]:
     if isinstance(node, Mapping):
         for key, value in node.items():
             yield from _ranges(value, f"{place}.{key}" if place else str(key))
@@ -163,10 +163,11 @@ def _devices(config: Node) -> Iterator[Problem]:
     trainer = config.get("trainer")
     if not isinstance(trainer, Mapping):
         return
-    counts = {key: trainer.get(key, 1) for key in ("devices", "nodes", "accumulate")}
+    given = [trainer.get(key, 1) for key in ("devices", "nodes", "accumulate")]
     batch = trainer.get("batch_size", 32)
-    if all(isinstance(v, int) and v > 0 for v in (*counts.values(), batch)):
-        parts = counts["devices"] * counts["nodes"] * counts["accumulate"]
+    counts = [v for v in given if isinstance(v, int) and v > 0]
+    if len(counts) == len(given) and isinstance(batch, int) and batch > 0:
+        parts = math.prod(counts)
         if batch % parts:
             better = max(parts, round(batch / parts) * parts)
             yield Problem(
@@ -175,7 +176,7 @@ def _devices(config: Node) -> Iterator[Problem]:
                 f"into devices × nodes × accumulate = {parts} equal parts",
                 str(better),
             )
-        if parts == counts["accumulate"] and trainer.get("strategy") == "fsdp":
+        if parts == counts[-1] and trainer.get("strategy") == "fsdp":
             yield Problem(
                 "trainer.strategy", "fsdp shares weights between devices, and there is one", "auto"
             )
@@ -186,11 +187,7 @@ def _devices(config: Node) -> Iterator[Problem]:
 
 def metrics_of(config: Node) -> dict[str, str]:
     """The task's metrics and their direction, read from its module without importing it."""
-    node = config.get("task")
-    target = node.get("_target_") if isinstance(node, Mapping) else None
-    if not isinstance(target, str):
-        return {}
-    names = constant(target.rpartition(".")[0], "METRICS")
+    names = constant(target_of(config.get("task")).rpartition(".")[0], "METRICS")
     return names if isinstance(names, dict) else {}
 
 
@@ -215,21 +212,16 @@ def _metrics(config: Node) -> Iterator[Problem]:
         )
 
 
-def _patterns(node: Any, place: str) -> Iterator[Problem]:
-    if not isinstance(node, Mapping) or "patterns" not in node:
-        return
-    patterns = node["patterns"]
-    for pattern in patterns if isinstance(patterns, list | tuple) else ():
+def _patterns(node: Node, place: str) -> Iterator[Problem]:
+    for pattern in sequence(node.get("patterns")):
         try:
             re.compile(str(pattern))
         except re.error as error:
             yield Problem(f"{place}.patterns", f"{pattern!r} is no regular expression: {error}")
 
 
-def _ends(node: Any, place: str) -> Iterator[Problem]:
+def _ends(node: Node, place: str) -> Iterator[Problem]:
     """A stage's end that is given in two units."""
-    if not isinstance(node, Mapping):
-        return
     given: dict[str, list[str]] = {}
     for key, value in node.items():
         subject, _, unit = str(key).rpartition("_")

@@ -1,48 +1,42 @@
 """Whether backbone, data and augmentations are about the same kind of thing."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from tlx.config.nodes import Node, node_at, target_of
 from tlx.config.problems import Problem
 from tlx.config.signatures import PACKAGE, constant
 
-Node = Mapping[str, Any]
 ANY = "any"
 """What a module says that is about anything."""
 
 
-def modality(target: object) -> str | None:
+def modality(target: str) -> str | None:
     """What a function is about, as its module says in a literal `MODALITY`.
 
     None: about anything, or nothing is said.
     """
-    word = constant(target.rpartition(".")[0], "MODALITY") if isinstance(target, str) else None
+    word = constant(target.rpartition(".")[0], "MODALITY")
     return word if isinstance(word, str) and word != ANY else None
 
 
 def check(config: Node) -> Iterator[Problem]:
     """Problems of options that are about something else than the data."""
-    data = _of(config.get("dataset"))
+    data = modality(target_of(config.get("dataset")))
     if data is None:
         return
-    trunk = _of(config.get("backbone"))
+    trunk = modality(target_of(config.get("backbone")))
     if trunk not in (None, data):
         yield Problem(
             "backbone",
             f"reads {_many(trunk)}, and the data is {_many(data)}; choose a backbone of "
             f"{_many(data)} (tlx list backbone), or other data (tlx list dataset)",
         )
-    augmentations = config.get("augmentation")
-    for name, node in augmentations.items() if isinstance(augmentations, Mapping) else ():
-        of = _of(node)
+    for name, node in node_at(config, "augmentation").items():
+        of = modality(target_of(node))
         if of not in (None, data):
             yield Problem(
                 f"augmentation.{name}", f"is for {_many(of)}, and the data is {_many(data)}"
             )
-
-
-def _of(node: Any) -> str | None:
-    return modality(node.get("_target_")) if isinstance(node, Mapping) else None
 
 
 def _many(word: str | None) -> str:

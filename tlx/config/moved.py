@@ -5,7 +5,8 @@ that moves keeps its first name in ids, and configs that were written before are
 """
 
 from collections.abc import Mapping
-from typing import Any
+
+from tlx.config.nodes import Node
 
 FIRST: Mapping[str, str] = {
     "tlx.backbones.text.recurrent": "tlx.backbones.recurrent",
@@ -45,12 +46,12 @@ def today(target: str) -> str:
     return _renamed(target, _TODAY)
 
 
-def current(config: Mapping[str, Any]) -> dict[str, Any]:
+def current(config: Node) -> dict[str, object]:
     """A config, or a part of one, with each `_target_` under today's name."""
     return {key: _current(key, value) for key, value in config.items()}
 
 
-def _current(key: str, value: Any) -> Any:
+def _current(key: str, value: object) -> object:
     if isinstance(value, Mapping):
         return current(value)
     return today(value) if key == "_target_" and isinstance(value, str) else value

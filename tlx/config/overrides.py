@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
 from hydra._internal.grammar.utils import escape_special_characters
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -55,7 +54,7 @@ def key_of(text: str) -> str:
     return text.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
-def quoted(value: Any) -> str:
+def quoted(value: object) -> str:
     """A value as the part after `=` of an override that gives exactly this value.
 
     >>> [quoted(v) for v in (None, 1e-05, "lp_ft", "a, b", ["x", True], {"p": "1"})]
@@ -90,7 +89,7 @@ def _quoted_text(text: str) -> str:
     return QuotedString(literal, Quote.single).with_quotes()
 
 
-def _key(key: Any) -> str:
+def _key(key: object) -> str:
     text = escape_special_characters(key) if isinstance(key, str) else quoted(key)
     try:
         value = parsed(f"x={{{text}:1}}").value()
@@ -101,7 +100,7 @@ def _key(key: Any) -> str:
     return text
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: object, other: object) -> bool:
     if isinstance(one, float) and isinstance(other, float) and math.isnan(one):
         return math.isnan(other)
     return type(one) is type(other) and bool(one == other)

@@ -9,6 +9,7 @@ from typing import Any, Self, final
 
 from tlx.config import schema
 from tlx.config.identity import normalise, normalised_id
+from tlx.config.nodes import Node
 
 
 @final
@@ -25,9 +26,9 @@ class Option:
     arguments: Mapping[str, Any]
 
     @classmethod
-    def of(cls, node: Mapping[str, Any]) -> Self:
+    def of(cls, node: Node) -> Self:
         """The option that a node of a config describes."""
-        return cls(node["_target_"], {k: v for k, v in node.items() if k != "_target_"})
+        return cls(str(node["_target_"]), {k: v for k, v in node.items() if k != "_target_"})
 
     @property
     def function(self) -> str:
@@ -39,7 +40,7 @@ class Option:
         """The module that the function is defined in."""
         return self.target.rpartition(".")[0]
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: str, default: object = None) -> Any:
         """An argument, or the default where the function has none of this name."""
         return self.arguments.get(name, default)
 
@@ -72,19 +73,19 @@ class Run(schema.Config):
         """The run's name: see `identity.run_id`."""
         return normalised_id(self.plain)
 
-    def changed(self, **nodes: Any) -> "Run":
+    def changed(self, **nodes: object) -> "Run":
         """The run with other values of top-level keys."""
         return typed({**self.plain, **nodes})
 
 
-def typed(config: Mapping[str, Any]) -> Run:
+def typed(config: Node) -> Run:
     """A config that was checked, or frozen in a run's folder, as a typed run.
 
     Raises:
         KeyError: a group is missing.
         TypeError: a node is no mapping.
     """
-    plain = normalise(config)
+    plain: Mapping[str, Any] = normalise(config)
     values = {field.name: plain[field.name] for field in fields(schema.Config)}
     for group in schema.TARGET_GROUPS:
         values[group] = Option.of(plain[group])

@@ -13,10 +13,10 @@ from tlx.config import project
 from tlx.config.problems import CheckError, Problem
 
 PACKAGE = Path(__file__).resolve().parent.parent
-REQUIRED: Any = object()
+REQUIRED = object()
 """Default of a parameter that has none."""
 
-OPAQUE: Any = object()
+OPAQUE = object()
 """Default that is not a literal: it exists, but cannot be read."""
 
 
@@ -26,7 +26,7 @@ class Parameter:
 
     name: str
     annotation: ast.expr | None
-    default: Any
+    default: object
 
     @property
     def required(self) -> bool:
@@ -156,7 +156,7 @@ def tree(path: Path) -> ast.Module:
         ) from None
 
 
-def _literal(node: ast.expr | None) -> Any:
+def _literal(node: ast.expr | None) -> object:
     if node is None:
         return REQUIRED
     try:

@@ -7,9 +7,9 @@ gives, of those whose steps many heads can take as one, the function that makes 
 from tlx.config.signatures import constant
 
 
-def solves(target: object) -> bool:
+def solves(target: str) -> bool:
     """Whether an optimizer, by its dotted name, is one that solves."""
-    module, _, name = str(target).rpartition(".")
+    module, _, name = target.rpartition(".")
     return name in (constant(module, "SOLVES") or ())
 
 

@@ -2,11 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -71,7 +70,7 @@ class GroupsSource(ConfigSource):
         return self._place(config_path.removesuffix(".yaml") + ".yaml")
 
 
-def _from_top(entry: Any) -> Any:
+def _from_top(entry: object) -> object:
     """`override /task: X` in a group's file, as Hydra wants it: the group of the top level."""
     if not isinstance(entry, dict):
         return entry
@@ -81,7 +80,7 @@ def _from_top(entry: Any) -> Any:
     }
 
 
-def _parse(text: str, file: Path) -> Any:
+def _parse(text: str, file: Path) -> DictConfig | ListConfig:
     try:
         bounds.require_yaml(text, str(file))
         return OmegaConf.create(text) if text.strip() else OmegaConf.create({})

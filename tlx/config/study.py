@@ -1,20 +1,19 @@
 """What is wrong with a study's node: its design, factors, tuned keys, baseline and claims."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from hydra.errors import HydraException
 
 from tlx.config import schema, vocabularies
 from tlx.config.arms import Level, design_of, expand, levels
 from tlx.config.keys import GROUPS, exists, is_number, nearest_key, value_at
+from tlx.config.nodes import Node, node_at, target_of, texts
 from tlx.config.overrides import key_of, parsed
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant, signature
 from tlx.config.suggest import listed, nearest
 from tlx.results.grammar import parse
 
-Node = Mapping[str, Any]
 LEAST, MOST = 3, 100
 """Of `study.sequential.max_seeds`."""
 OWN_KEYS = {
@@ -53,14 +52,14 @@ def _vocabularies(study: Node, config: Node, metrics: Mapping[str, str]) -> Iter
     arms = vocabularies.keys_of([text for _, lines in _setters(study) for text in lines])
     for place, figure, varied in (
         ("study.metric", metric, arms),
-        ("monitor", monitor, {str(key) for key in study.get("tune") or ()}),
+        ("monitor", monitor, set(node_at(study, "tune"))),
     ):
         found = vocabularies.problem(place, figure, varied=varied, config=config)
         if found is not None:
             yield found
 
 
-def _seeds(seeds: Any) -> Iterator[Problem]:
+def _seeds(seeds: object) -> Iterator[Problem]:
     if not isinstance(seeds, list | tuple):
         return
     if not seeds:
@@ -111,32 +110,33 @@ def _folds(study: Node, config: Node) -> Iterator[Problem]:
             "cannot be given where values are chosen: what validates in one fold is tested in "
             "another; choose first, without folds",
         )
-    dataset = config.get("dataset")
-    target = dataset.get("_target_") if isinstance(dataset, Mapping) else None
-    takes = signature(target) if isinstance(target, str) else None
+    dataset = node_at(config, "dataset")
+    target = target_of(dataset)
+    takes = signature(target)
     if takes is not None and not {"folds", "fold"} <= takes.parameters.keys():
         yield Problem(place, f"{target} does not divide its data in folds; choose other data")
-    elif isinstance(dataset, Mapping) and dataset.get("folds") is not None:
+    elif dataset.get("folds") is not None:
         yield Problem("dataset.folds", f"{place} gives it to each run; leave it out here")
 
 
 def _splits(study: Node, config: Node) -> list[str] | None:
     """The evaluation splits that there will be; None where the config does not tell."""
-    dataset = config.get("dataset")
-    target = str(dataset.get("_target_")) if isinstance(dataset, Mapping) else ""
+    dataset = node_at(config, "dataset")
+    target = target_of(dataset)
     varied = {key_of(text) for _, lines in _setters(study) for text in lines}
     module, _, name = target.rpartition(".")
     made = (constant(module, "EXTRA") or {}).get(name, ())
     keys = made if isinstance(made, Mapping) else ()
     changing = {"dataset", "dataset.extra", *(f"dataset.{key}" for key in keys)}
-    if not isinstance(dataset, Mapping) or not target.startswith("tlx.") or varied & changing:
+    if not target.startswith("tlx.") or varied & changing:
         return None
     given = [split for key in keys if dataset.get(key) is not None for split in made[key]]
-    return ["test", "val", *(given if keys else made), *map(str, dataset.get("extra") or ())]
+    extra = dataset.get("extra")
+    return ["test", "val", *(given if keys else made), *(node_at(dataset, "extra") or texts(extra))]
 
 
 def _metric(
-    metric: Any,
+    metric: object,
     names: Mapping[str, str],
     splits: list[str] | None,
     place: str = "study.metric",
@@ -179,23 +179,21 @@ def _design(study: Node) -> Iterator[Problem]:
 
 
 def _arms(study: Node) -> Iterator[Problem]:
-    arms = study.get("arms")
-    if not isinstance(arms, Mapping) or design_of(study) != "arms":
-        return
+    arms = node_at(study, "arms") if design_of(study) == "arms" else {}
     before: dict[tuple[str, ...], str] = {}
-    for name, lines in arms.items():
-        place = f"study.arms.{name}"
-        if not isinstance(lines, list | tuple):
+    for name, spec in arms.items():
+        if not isinstance(spec, list | tuple):
             continue
+        place, lines = f"study.arms.{name}", texts(spec)
         yield from _lines(lines, place)
-        other = before.setdefault(tuple(lines), str(name))
+        other = before.setdefault(lines, name)
         if other != name:
             yield Problem(place, f"is the same as arm {other!r}: {list(lines)}")
 
 
-def _lines(lines: Sequence[Any], place: str) -> Iterator[Problem]:
+def _lines(lines: Sequence[str], place: str) -> Iterator[Problem]:
     """Overrides that cannot be read, or that set what the study sets."""
-    for text in map(str, lines):
+    for text in lines:
         try:
             parsed(text)
         except HydraException:
@@ -207,49 +205,48 @@ def _lines(lines: Sequence[Any], place: str) -> Iterator[Problem]:
 
 
 def _factors(study: Node, config: Node) -> Iterator[Problem]:
-    factors, design = study.get("factors"), design_of(study)
-    if not isinstance(factors, Mapping) or design == "arms":
+    factors, design = node_at(study, "factors"), design_of(study)
+    if design == "arms":
         return
     counts = {}
     for key, spec in factors.items():
         place = f"study.factors.{key}"
         if not isinstance(spec, Mapping | list | tuple):
             continue
-        counts[str(key)] = len(spec)
+        counts[key] = len(spec)
         if not spec:
             yield Problem(place, "has no level")
         if isinstance(spec, Mapping):
             for label, lines in spec.items():
-                if isinstance(lines, list | tuple):
-                    yield from _lines(lines, f"{place}.{label}")
+                yield from _lines(texts(lines), f"{place}.{label}")
         else:
-            yield from _key(str(key), place, config, study)
+            yield from _key(key, place, config, study)
         if isinstance(spec, Mapping) or design not in {"leave_one_out", "add_one_in"}:
-            yield from _levels(str(key), spec, place)
+            yield from _levels(key, spec, place)
         else:
-            yield from _elements(str(key), spec, place, config)
+            yield from _elements(key, spec, place, config)
     if design == "paired" and len(set(counts.values())) > 1:
         told = ", ".join(f"{key} has {n}" for key, n in counts.items())
         yield Problem("study.factors", f"paired factors have equally many levels; {told}")
 
 
-def _levels(key: str, spec: Any, place: str) -> Iterator[Problem]:
+def _levels(key: str, spec: object, place: str) -> Iterator[Problem]:
     """Levels that cannot be written as overrides, or that are given twice."""
     try:
         found = levels(key, spec)
     except ValueError as error:
         yield Problem(place, str(error))
         return
-    before: dict[Any, Level] = {}
+    before: dict[object, Level] = {}
     for level in found:
-        same = is_number(level.value) and not isinstance(spec, Mapping)
-        other = before.setdefault(float(level.value) if same else level.overrides, level)
+        number = is_number(level.value) and not isinstance(spec, Mapping)
+        other = before.setdefault(level.value if number else level.overrides, level)
         if other is not level:
             message = f"{other.value!r} and {level.value!r} are the same level"
             yield Problem(place, message)
 
 
-def _elements(key: str, spec: Sequence[Any], place: str, config: Node) -> Iterator[Problem]:
+def _elements(key: str, spec: Sequence[object], place: str, config: Node) -> Iterator[Problem]:
     """Elements that are to be taken away and are not there, or are named twice."""
     here = value_at(config, key)
     if not isinstance(here, Mapping | list | tuple):
@@ -268,30 +265,29 @@ def _elements(key: str, spec: Sequence[Any], place: str, config: Node) -> Iterat
 
 
 def _tune(study: Node, config: Node) -> Iterator[Problem]:
-    tune = study.get("tune")
-    for key, values in tune.items() if isinstance(tune, Mapping) else ():
+    for key, values in node_at(study, "tune").items():
         place = f"study.tune.{key}"
         if not isinstance(values, list | tuple):
             continue
         if not values:
             yield Problem(place, "has no value to choose from")
-        yield from _levels(str(key), values, place)
-        yield from _key(str(key), place, config, study)
+        yield from _levels(key, values, place)
+        yield from _key(key, place, config, study)
         setters = [who for who, lines in _setters(study) if key in map(key_of, lines)]
         if setters:
             message = f"{setters[0]} sets {key} too; tune it or set it, not both"
             yield Problem(place, message)
 
 
-def _setters(study: Node) -> Iterator[tuple[str, list[str]]]:
+def _setters(study: Node) -> Iterator[tuple[str, Sequence[str]]]:
     """What sets keys, in words, and the overrides by which it does."""
-    for name, lines in (study.get("arms") or {}).items():
-        yield f"arm {name!r}", list(map(str, lines))
-    for key, spec in (study.get("factors") or {}).items():
+    for name, lines in node_at(study, "arms").items():
+        yield f"arm {name!r}", texts(lines)
+    for key, spec in node_at(study, "factors").items():
         if isinstance(spec, Mapping):
-            yield from ((f"factor {key!r}", list(map(str, lines))) for lines in spec.values())
+            yield from ((f"factor {key!r}", texts(lines)) for lines in spec.values())
         else:
-            yield f"factor {key!r}", [str(key)]
+            yield f"factor {key!r}", [key]
 
 
 def _key(key: str, place: str, config: Node, study: Node) -> Iterator[Problem]:
@@ -312,16 +308,14 @@ def _names(
     study: Node, config: Node, metrics: Mapping[str, str], splits: list[str] | None
 ) -> Iterator[Problem]:
     """A baseline or claims about arms that there are not."""
-    baseline, claims = study.get("baseline"), study.get("claims") or ()
+    baseline = study.get("baseline")
     if design_of(study) == "search":
-        for key in (
-            key for key, given in {"baseline": baseline, "claims": claims}.items() if given
-        ):
+        for key in filter(study.get, ("baseline", "claims")):
             yield Problem(f"study.{key}", "means nothing with design=search, which has no arms")
         return
     try:
         arms = [arm.name for arm in expand(study, config)]
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError):
         return  # what is no mapping or list has its own problem already
     if any(not arm.strip() for arm in arms):
         yield Problem("study.arms", "has an arm without a name")
@@ -332,9 +326,9 @@ def _names(
         near = nearest(str(baseline), arms)
         yield Problem("study.baseline", f"{baseline!r} is no arm; there are {listed(arms)}", near)
     own = str(study.get("metric") or "test/loss")
-    for text in claims:
+    for text in texts(study.get("claims")):
         try:
-            claim = parse(str(text), arms=arms, metric=own)
+            claim = parse(text, arms=arms, metric=own)
         except ValueError as error:
             yield Problem("study.claims", str(error))
             continue

@@ -1,7 +1,7 @@
 """Several values in one line, `freeze_strategy=full,lp_ft 'seed=range(5)'`, as Hydra has them."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -66,7 +66,7 @@ def _problems(override: Override, composer: "Composer") -> Iterator[Problem]:
                 yield problem
 
 
-def factors(overrides: Sequence[str], lines: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+def factors(overrides: Sequence[str], lines: Sequence[Sequence[str]]) -> list[dict[str, object]]:
     """For each expanded line, the keys that the overrides sweep and the values that it has.
 
     Args:
@@ -75,7 +75,7 @@ def factors(overrides: Sequence[str], lines: Sequence[Sequence[str]]) -> list[di
     """
     elements = {one.get_key_element(): one for one in map(parsed, overrides)}
     keys = {name: one.key_or_group for name, one in elements.items() if one.is_sweep_override()}
-    found = []
+    found: list[dict[str, object]] = []
     for line in lines:
         read = [parsed(text) for text in line]
         values = {one.get_key_element(): one.value() for one in read}
@@ -110,7 +110,7 @@ def plan(overrides: Sequence[str], composer: "Composer") -> StudyPlan:
     )
 
 
-def _arms(rows: Sequence[dict[str, Any]], lines: Sequence[Sequence[str]]) -> list[Arm]:
+def _arms(rows: Sequence[dict[str, object]], lines: Sequence[Sequence[str]]) -> list[Arm]:
     """The arm of each line; lines that differ in their seed alone have the same."""
     distinct: dict[str, list[Level]] = {}
     for row, line in zip(rows, lines, strict=True):
@@ -131,15 +131,18 @@ def _cells(lines: Sequence[Sequence[str]], arms: Sequence[Arm], composer: "Compo
             continue
         if config.get("study") is not None:
             raise CheckError([_is_study()])
-        cell = Cell(
-            arm=arm.name,
-            candidate="",
-            seed=config["seed"],
-            overrides=tuple(line),
-            factors=arm.factors,
-            config=config,
+        seed = config["seed"]
+        assert isinstance(seed, int)  # as was checked
+        made.append(
+            Cell(
+                arm=arm.name,
+                candidate="",
+                seed=seed,
+                overrides=tuple(line),
+                factors=arm.factors,
+                config=config,
+            )
         )
-        made.append(cell)
     if found := told(problems):
         raise CheckError(found)
     return made

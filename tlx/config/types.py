@@ -4,7 +4,6 @@ import ast
 import copy
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from tlx.base.ranges import Range
 from tlx.config.suggest import nearest
@@ -28,7 +27,7 @@ class OutOfRange(Misfit):
     """A number of the right type, but not in the range that is said beside it."""
 
 
-def conform(value: Any, annotation: ast.expr | None, aliases: Aliases) -> Any:
+def conform(value: object, annotation: ast.expr | None, aliases: Aliases) -> object:
     """The value as the annotation wants it: `1` for a float is 1.0, `off` for a choice is "off".
 
     Raises:
@@ -83,7 +82,7 @@ def described(annotation: ast.expr, aliases: Aliases) -> str:
     return text.replace("None", "null").replace(" | ", " or ").replace("Literal", "one of ")
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value with its type, as a message shows it."""
     if value is None:
         return "null"
@@ -114,16 +113,12 @@ def _parts(node: ast.expr) -> list[ast.expr]:
     return list(inner.elts) if isinstance(inner, ast.Tuple) else [inner]
 
 
-def _one_of(value: Any, node: ast.expr, aliases: Aliases) -> Any:
-    members: list[ast.expr] = []
-    if isinstance(node, ast.BinOp):
-        members = [node.left, node.right]
-    else:
-        members = _parts(node)
-        if _name(node) == "Optional":
-            members.append(ast.Constant(None))
+def _one_of(value: object, node: ast.expr, aliases: Aliases) -> object:
+    members = [node.left, node.right] if isinstance(node, ast.BinOp) else _parts(node)
+    if _name(node) == "Optional":
+        members.append(ast.Constant(None))
     misfits: list[Misfit] = []
-    fitting: list[Any] = []
+    fitting: list[object] = []
     for member in members:
         try:
             fitting.append(conform(value, member, aliases))
@@ -139,7 +134,7 @@ def _one_of(value: Any, node: ast.expr, aliases: Aliases) -> Any:
     raise Misfit(f"is {shown(value)}; give {described(node, aliases)}", suggestion)
 
 
-def _ranged(value: Any, node: ast.expr, aliases: Aliases) -> Any:
+def _ranged(value: object, node: ast.expr, aliases: Aliases) -> object:
     """A value of what is annotated, whose numbers are in the range that is said beside it."""
     inner, *said = _parts(node)
     fitting = conform(value, inner, aliases)
@@ -166,11 +161,9 @@ def _range(node: ast.expr) -> Range | None:
         ) from error
 
 
-def _numbers(value: Any) -> Iterator[float]:
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for item in value:
+def _numbers(value: object) -> Iterator[float]:
+    if isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
             yield from _numbers(item)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield value
@@ -190,7 +183,7 @@ def _bare(node: ast.expr) -> ast.expr:
     return bare
 
 
-def _choice(value: Any, node: ast.expr) -> Any:
+def _choice(value: object, node: ast.expr) -> object:
     choices = [ast.literal_eval(part) for part in _parts(node)]
     if any(value == c and type(value) is type(c) for c in choices):
         return value
@@ -205,7 +198,7 @@ def _choice(value: Any, node: ast.expr) -> Any:
     raise Misfit(message, nearest(str(value), names))
 
 
-def _scalar(value: Any, name: str) -> Any:
+def _scalar(value: object, name: str) -> object:
     if name == "bool":
         if isinstance(value, bool):
             return value
@@ -227,7 +220,7 @@ def _scalar(value: Any, name: str) -> Any:
     raise Misfit(f"is {shown(value)}; give {name}", suggestion)
 
 
-def _sequence(value: Any, node: ast.expr, aliases: Aliases) -> Any:
+def _sequence(value: object, node: ast.expr, aliases: Aliases) -> object:
     if not isinstance(value, list | tuple):
         hint = f"[{value}]" if isinstance(value, str | int | float) else None
         raise Misfit(f"is {shown(value)}; give a list, {described(node, aliases)}", hint)
@@ -239,7 +232,7 @@ def _sequence(value: Any, node: ast.expr, aliases: Aliases) -> Any:
     return [conform(v, kind, aliases) for v, kind in zip(value, kinds, strict=True)]
 
 
-def _mapping(value: Any, node: ast.expr, aliases: Aliases) -> Any:
+def _mapping(value: object, node: ast.expr, aliases: Aliases) -> object:
     if not isinstance(value, Mapping):
         raise Misfit(f"is {shown(value)}; give a mapping, {described(node, aliases)}")
     parts = _parts(node)

@@ -1,8 +1,8 @@
 """Figures of language models that cannot compare vocabularies."""
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
+from tlx.config.nodes import Node, leaf, node_at
 from tlx.config.overrides import key_of
 from tlx.config.problems import Problem
 
@@ -18,9 +18,7 @@ PER_TOKEN = ("perplexity", "loss", "accuracy")
 PER_TEXT = "bits_per_character"
 
 
-def problem(
-    place: str, figure: Any, *, varied: Collection[str], config: Mapping[str, Any]
-) -> Problem | None:
+def problem(place: str, figure: object, *, varied: Collection[str], config: Node) -> Problem | None:
     """What is wrong with a figure that chooses between vocabularies; None: nothing.
 
     A figure per token is the better, the less a token tells: fewer words, or mere characters. One
@@ -32,10 +30,9 @@ def problem(
         varied: keys whose values are compared.
         config: normalised.
     """
-    node = config.get("task")
-    target = str(node.get("_target_")) if isinstance(node, Mapping) else ""
+    node = node_at(config, "task")
     split, _, name = str(figure).rpartition("/")
-    if not isinstance(node, Mapping) or not target.endswith(".language_modeling"):
+    if leaf(node) != "language_modeling":
         return None
     if name in (*PER_TOKEN, PER_TEXT, "word_perplexity") and LOWERCASE in varied:
         return Problem(
@@ -43,7 +40,7 @@ def problem(
             f"{figure!r} is of another text where {LOWERCASE} differs, one without capitals; leave "
             f"{LOWERCASE} out",
         )
-    learns = node.get("objective") == "causal" and _learns(config.get("backbone"))
+    learns = node.get("objective") == "causal" and _learns(node_at(config, "backbone"))
     keys = sorted((VOCABULARY | LEARNT if learns else VOCABULARY) & {*varied})
     if not keys or name not in PER_TOKEN:
         return None
@@ -56,11 +53,11 @@ def problem(
     return Problem(place, message, f"{split or 'val'}/{PER_TEXT}")
 
 
-def _learns(trunk: Any) -> bool:
+def _learns(trunk: Node) -> bool:
     """Whether a vocabulary is learnt of the training texts, and is none of letters alone."""
-    if not isinstance(trunk, Mapping) or trunk.get("vocabulary") == "characters":
+    if not trunk or trunk.get("vocabulary") == "characters":
         return False
-    if not str(trunk.get("_target_")).endswith(".transformers"):
+    if leaf(trunk) != "transformers":
         return True
     name = str(trunk.get("name") or "")
     return trunk.get("init") == "none" and "/" not in name and not name.startswith(("~", "."))

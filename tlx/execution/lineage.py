@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tlx.config.compose import compose
+from tlx.config.nodes import node_at
 from tlx.config.run import Run, typed
 from tlx.execution import runs
 from tlx.results import reading, record
@@ -87,10 +88,9 @@ class Locator:
                 f"backbone.init=experiment:{text} names a study of several runs; say which one, "
                 f"as in 'backbone.init=\"experiment:{text} freeze_strategy=full seed=0\"'"
             )
-        for key in ("runs_dir", "executor", "logger"):
-            parent[key] = run.plain[key]
-        for key in INHERITED:
-            parent["trainer"][key] = run.plain["trainer"][key]
+        parent |= {key: run.plain[key] for key in ("runs_dir", "executor", "logger")}
+        inherited = {key: run.plain["trainer"][key] for key in INHERITED}
+        parent["trainer"] = {**node_at(parent, "trainer"), **inherited}
         return self.locate(typed(parent), waiting=waiting)
 
     def _of_run(self, name: str, run: Run, *, waiting: tuple[str, ...]) -> Located:

@@ -12,6 +12,7 @@ from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
 from tlx.config.data_paths import TWO_CLASSES, origin
 from tlx.config.identity import normalise
+from tlx.config.nodes import node_at
 from tlx.config.run import Option, Run
 from tlx.data.divide import whole
 from tlx.data.relabel import relabelled
@@ -186,7 +187,7 @@ def _on_other_data(run: Run, overrides: list[str], *, config_dir: str | None) ->
         dataset = {**run.plain["dataset"], **OmegaConf.to_container(changes)["dataset"]}  # type: ignore[index,call-overload,dict-item]
     trunk = {**run.plain["backbone"], "init": "none"}
     made = normalise({**run.plain, "dataset": dataset, "backbone": trunk})
-    limited = _limited(Option.of(made["dataset"]), own=run.dataset, keys=keys)
+    limited = _limited(Option.of(node_at(made, "dataset")), own=run.dataset, keys=keys)
     made["dataset"] = {"_target_": limited.target, **limited.arguments}
     if problems := [each for each in check(made) if TWO_CLASSES not in str(each)]:
         raise CheckError(problems)
