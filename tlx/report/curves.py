@@ -4,7 +4,6 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -151,10 +150,10 @@ def _variant(
     seeds: Mapping[str, Sequence[Curve]],
     note: str,
 ) -> Variant:
-    traces: list[Mapping[str, Any]] = []
+    traces: list[Mapping[str, object]] = []
     for arm, (steps, means, lows, highs, n) in found.items():
         style = styles[arm]
-        common: dict[str, Any] = {"meta": {"arm": arm}, "type": "scatter", "mode": "lines"}
+        common: dict[str, object] = {"meta": {"arm": arm}, "type": "scatter", "mode": "lines"}
         if n >= BAND_FROM:
             around = np.concatenate([highs, lows[::-1]]).tolist()
             traces.append(
@@ -186,7 +185,7 @@ def _variant(
     return Variant(key=(column,), traces=traces, layout=layout, caption=f"{counts}. {note}")
 
 
-def _boundaries(arm: str, style: Style, records: Sequence[Record]) -> list[Mapping[str, Any]]:
+def _boundaries(arm: str, style: Style, records: Sequence[Record]) -> list[Mapping[str, object]]:
     """A dotted line where a stage begins, at its median step over seeds."""
     starts: dict[str, list[int]] = {}
     for record in records:

@@ -88,7 +88,14 @@ class StudyView:
     chosen: Mapping[str, str]
     unnoted: str = ""
     damaged: set[Path] = field(default_factory=set, compare=False)
-    cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    cache: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, key: object, make: Callable[[], T]) -> T:
+        """What is made of the study, made once."""
+        if key not in self.cache:
+            self.cache[key] = make()
+        made: T = self.cache[key]
+        return made
 
     @property
     def split(self) -> str:
@@ -164,35 +171,32 @@ class StudyView:
 
     def values(self, metric: str) -> Mapping[str, Sequence[float]]:
         """Each arm's figure, one a seed of the manifest; as `table.values`, kept for later."""
-        kept: dict[str, Mapping[str, Sequence[float]]] = self.cache.setdefault("values", {})
-        if metric not in kept:
-            kept[metric] = {arm: self._values(arm, metric) for arm in self.arms}
-        return kept[metric]
+        return self.once(
+            ("values", metric), lambda: {arm: self._values(arm, metric) for arm in self.arms}
+        )
 
     def summaries(self, metric: str) -> Sequence[ArmSummary]:
         """Every arm's figure over seeds, `test/accuracy` say."""
-        kept: dict[str, Sequence[ArmSummary]] = self.cache.setdefault("summaries", {})
-        if metric not in kept:
-            values = self.values(metric)
-            kept[metric] = [self._summary(arm, values[arm]) for arm in self.arms]
-        return kept[metric]
+        return self.once(
+            ("summaries", metric),
+            lambda: [self._summary(arm, values) for arm, values in self.values(metric).items()],
+        )
 
     def differences(self, metric: str) -> Sequence[Difference]:
         """Every arm less the baseline; empty without a baseline."""
-        base = self.manifest.baseline
+        return self.once(("differences", metric), lambda: self._differences(metric))
+
+    def _differences(self, metric: str) -> list[Difference]:
+        base, values = self.manifest.baseline, self.values(metric)
         if base is None or base not in self.picked:
             return []
-        kept: dict[str, Sequence[Difference]] = self.cache.setdefault("differences", {})
-        if metric not in kept:
-            values = self.values(metric)
-            others = [arm for arm in self.arms if arm != base]
-            found = [stats.compare(values[arm], values[base]) for arm in others]
-            corrected = stats.holm([item.p for item in found])
-            kept[metric] = [
-                Difference(arm=arm, comparison=item, p_holm=p)
-                for arm, item, p in zip(others, found, corrected, strict=True)
-            ]
-        return kept[metric]
+        others = [arm for arm in self.arms if arm != base]
+        found = [stats.compare(values[arm], values[base]) for arm in others]
+        corrected = stats.holm([item.p for item in found])
+        return [
+            Difference(arm=arm, comparison=item, p_holm=p)
+            for arm, item, p in zip(others, found, corrected, strict=True)
+        ]
 
     def _values(self, arm: str, metric: str) -> Sequence[float]:
         found = table.of_seeds(self.picked[arm], self.records, metric=metric)
@@ -267,13 +271,13 @@ def shows(record: Record, view: str, *, of_old: Collection[str] = ()) -> bool:
     return record.task in of_old if record.views is None else view in record.views
 
 
-def provenance(study: StudyView, run: str) -> Mapping[str, Any]:
+def provenance(study: StudyView, run: str) -> Mapping[str, object]:
     """What provenance.json of a run says; empty where it is missing or damaged."""
     path = study.runs_dir / run / "provenance.json"
     return sound(study, _provenance, path, nothing={})
 
 
-def _provenance(path: Path) -> Mapping[str, Any]:
+def _provenance(path: Path) -> Mapping[str, object]:
     sealed.check(path)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

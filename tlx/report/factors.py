@@ -1,7 +1,6 @@
 """Factors: the effect of each level, labels per class, ranks over datasets."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from tlx.report.data import ArmSummary, StudyView
 from tlx.report.figure import (
@@ -172,7 +171,7 @@ def _series(
     return {name: sorted(points, key=lambda point: point[0]) for name, points in kept}
 
 
-def _labels(name: str, place: int, points: Sequence[tuple[float, Interval]]) -> dict[str, Any]:
+def _labels(name: str, place: int, points: Sequence[tuple[float, Interval]]) -> dict[str, object]:
     mine = style(place)
     items = [interval for _, interval in points]
     return {

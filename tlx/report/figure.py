@@ -9,10 +9,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tlx.report.data import LABELS, StudyView
 from tlx.report.numbers import compact, log_ticks, shorten
+from tlx.results.stats import Interval
 
 COLOURS = 8
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down", "cross")
@@ -34,8 +34,8 @@ class Variant:
     """
 
     key: tuple[str, ...]
-    traces: Sequence[Mapping[str, Any]]
-    layout: Mapping[str, Any]
+    traces: Sequence[Mapping[str, object]]
+    layout: Mapping[str, object]
     caption: str = ""
 
 
@@ -82,7 +82,7 @@ class Style:
         return GLYPHS[self.symbol]
 
     @property
-    def marker(self) -> dict[str, Any]:
+    def marker(self) -> dict[str, object]:
         """For plotly."""
         return {"color": self.token(), "symbol": self.symbol, "size": 8}
 
@@ -123,17 +123,17 @@ def labels_key(study: StudyView) -> str | None:
     return next((key for key in study.manifest.factors if key.split(".")[-1] == LABELS), None)
 
 
-def series_of(factors: Mapping[str, Any], left_out: str) -> str:
+def series_of(factors: Mapping[str, object], left_out: str) -> str:
     """Levels of all factors but one, as one name."""
     return ", ".join(str(value) for key, value in factors.items() if key != left_out) or "all"
 
 
-def safe(text: Any, length: int = 40) -> str:
+def safe(text: object, length: int = 40) -> str:
     """A text for plotly, which reads tags in it: escaped, its middle left out where it is long."""
     return html.escape(shorten(" ".join(str(text).split()), length), quote=False)
 
 
-def titled(text: str) -> dict[str, Any]:
+def titled(text: str) -> dict[str, object]:
     """An axis with a title."""
     return {"title": {"text": safe(text, 60)}, "automargin": True}
 
@@ -151,7 +151,7 @@ def dumped(figure: Figure) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def lean(value: Any) -> Any:
+def lean(value: object) -> object:
     """The same in plain containers, numbers with five digits, none for what is not finite."""
     if isinstance(value, Mapping):
         return {key: lean(item) for key, item in value.items()}
@@ -162,7 +162,7 @@ def lean(value: Any) -> Any:
     return value
 
 
-def log_axis(title: str, values: Sequence[float]) -> dict[str, Any]:
+def log_axis(title: str, values: Sequence[float]) -> dict[str, object]:
     """A logarithmic axis for positive values, with ticks that can be read."""
     low, high = min(values) / 1.25, max(values) * 1.25
     ticks = log_ticks(low, high)
@@ -173,7 +173,7 @@ def log_axis(title: str, values: Sequence[float]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def errors(values: Sequence[Any]) -> dict[str, Any]:
+def errors(values: Sequence[Interval]) -> dict[str, object]:
     """Bars of intervals, up and down."""
     return {
         "type": "data",

@@ -1,7 +1,6 @@
 """The table of folds: each arm over all items, with intervals that do not take folds for seeds."""
 
 import math
-from typing import Any
 
 from tlx.report.data import StudyView
 from tlx.report.formats import Column, Table
@@ -39,10 +38,10 @@ def table(study: StudyView) -> Table | None:
             Column(key="difference", label=label, kind="delta", digits=digits),
             Column(key="p", label="p", kind="p"),
         ]
-    rows: list[list[Any]] = []
+    rows: list[list[object]] = []
     for each in found:
         there = {fold: value for fold, value in each.by_fold.items() if not math.isnan(value)}
-        row: list[Any] = [each.arm, each.interval]
+        row: list[object] = [each.arm, each.interval]
         for end in (min, max):
             fold = end(there, key=there.__getitem__) if there else None
             row.append(None if fold is None else f"{fold}: {plain(there[fold], digits)}")

@@ -4,9 +4,9 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tlx.report import numbers
+from tlx.results.stats import Interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,8 @@ class Table:
         name: of its files.
         title: of its caption.
         columns: in order.
-        rows: a value a column; None where there is none; intervals have `value`, `low`, `high`,
-            `n`.
+        rows: a value a column; None where there is none; in `interval` and `delta` an `Interval`,
+            in `share` a pair.
         note: what a reader must know, n above all.
         marked: whether the first column names arms, which get their mark.
         prose: whether it is of use in a paper.
@@ -58,13 +58,13 @@ class Table:
     name: str
     title: str
     columns: Sequence[Column]
-    rows: Sequence[Sequence[Any]]
+    rows: Sequence[Sequence[object]]
     note: str = ""
     marked: bool = True
     prose: bool = True
 
 
-_SIMPLE: dict[str, Callable[[Any], str]] = {
+_SIMPLE: dict[str, Callable[[object], str]] = {
     "count": numbers.count,
     "p": numbers.p_value,
     "seconds": numbers.seconds,
@@ -74,34 +74,34 @@ _SIMPLE: dict[str, Callable[[Any], str]] = {
 }
 
 
-def parts(column: Column, value: Any) -> tuple[str, str]:
+def parts(column: Column, value: object) -> tuple[str, str]:
     """A value as text, and the small print behind it (its interval)."""
     if value is None:
         return numbers.NONE, ""
-    if column.kind in ("interval", "delta"):
+    if isinstance(value, Interval):
         signed = column.kind == "delta"
         detail = numbers.bracket(value.low, value.high, column.digits, signed=signed)
         if column.with_n:
             detail = f"{detail} n={value.n}".strip()
         head = None if math.isnan(value.value) and value.n == 0 else value.value
         return numbers.plain(head, column.digits, signed=signed), detail
-    if column.kind == "share":
+    if isinstance(value, tuple):
         return (str(value[0]) if value[0] == value[1] else f"{value[0]} of {value[1]}"), ""
-    if column.kind == "number":
+    if column.kind == "number" and isinstance(value, int | float):
         return numbers.plain(value, column.digits), ""
     return _SIMPLE.get(column.kind, str)(value), ""
 
 
-def text(column: Column, value: Any) -> str:
+def text(column: Column, value: object) -> str:
     """A value as one text."""
     return " ".join(part for part in parts(column, value) if part)
 
 
-def sort_key(column: Column, value: Any) -> float | str | None:
+def sort_key(value: object) -> float | str | None:
     """What a value is sorted by; None sorts last."""
-    if column.kind in ("interval", "delta"):
-        value = None if value is None else value.value
-    elif column.kind == "share" and value is not None:
+    if isinstance(value, Interval):
+        value = value.value
+    elif isinstance(value, tuple):
         value = value[0]
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None

@@ -1,7 +1,6 @@
 """Heatmaps of classes, with a name a cell."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from tlx.report.figure import safe
 
@@ -9,9 +8,11 @@ MOST_CLASSES = 50
 """Classes that one heatmap draws."""
 
 
-def heatmap(rows: Sequence[Any], x: Sequence[str], y: Sequence[str], name: str) -> dict[str, Any]:
+def heatmap(
+    rows: Sequence[object], x: Sequence[str], y: Sequence[str], name: str
+) -> dict[str, object]:
     """A trace of rows of numbers; `name` is what a number is."""
-    trace: dict[str, Any] = {
+    trace: dict[str, object] = {
         "type": "heatmap", "z": rows, "x": [*range(len(x))], "y": [*range(len(y))],
         "colorscale": "@scale", "xgap": 1, "ygap": 1,
         "colorbar": {"thickness": 12, "outlinewidth": 0, "tickfont": {"size": 11}},
@@ -22,7 +23,7 @@ def heatmap(rows: Sequence[Any], x: Sequence[str], y: Sequence[str], name: str) 
     return trace
 
 
-def square(x: Sequence[str], y: Sequence[str]) -> dict[str, Any]:
+def square(x: Sequence[str], y: Sequence[str]) -> dict[str, dict[str, object]]:
     """Axes with a name a cell; numbers stand below, since shortened names may coincide."""
     across = {"tickvals": [*range(len(x))], "ticktext": list(x), "range": [-0.5, len(x) - 0.5]}
     down = {"tickvals": [*range(len(y))], "ticktext": list(y), "range": [len(y) - 0.5, -0.5]}

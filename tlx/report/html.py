@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from tlx.base import durable
 from tlx.report import factors, formats, sections
@@ -15,6 +14,7 @@ from tlx.report.data import StudyView
 from tlx.report.figure import Figure, dumped, styles
 from tlx.report.formats import Table
 from tlx.report.numbers import finite
+from tlx.results.stats import Interval
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -115,16 +115,16 @@ def _folded(table: Table, row: Sequence[HtmlCell]) -> list[HtmlCell]:
     ]
 
 
-def _best(table: Table, place: int) -> Any:
+def _best(table: Table, place: int) -> Interval | None:
     """The best value of a column of intervals; None where none is to stand out."""
     better = table.columns[place].better
-    there = [row[place] for row in table.rows if better and finite(row[place].value)]
-    if not there:
-        return None
-    return (max if better == "max" else min)(there, key=lambda item: item.value)
+    there = [row[place] for row in table.rows] if better else []
+    intervals = [item for item in there if isinstance(item, Interval) and finite(item.value)]
+    best = max if better == "max" else min
+    return best(intervals, key=lambda item: item.value, default=None)
 
 
-def _cell(column: formats.Column, value: Any, best: bool) -> HtmlCell:
+def _cell(column: formats.Column, value: object, best: bool) -> HtmlCell:
     text, detail = formats.parts(column, value)
     if column.kind in ("interval", "delta"):
         cls = "right stack best" if best else "right stack"
@@ -132,7 +132,7 @@ def _cell(column: formats.Column, value: Any, best: bool) -> HtmlCell:
         cls = "right"
     else:
         cls = "prose" if len(text) > 48 and column.kind == "text" else _WRAPPED.get(column.kind, "")
-    sort = formats.sort_key(column, value)
+    sort = formats.sort_key(value)
     return HtmlCell(text=text, detail=detail, sort=sort, kind=column.kind, cls=cls)
 
 

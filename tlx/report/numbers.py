@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TypeGuard
 
 MINUS = "−"
 NONE = "–"
 
 
-def finite(value: Any) -> bool:
+def finite(value: object) -> TypeGuard[float]:
     """Whether it is a number that is neither NaN nor infinite."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 
@@ -30,7 +30,7 @@ def decimals(spreads: Iterable[float], values: Iterable[float] = ()) -> int:
     return min(6, max(0, 2 - math.floor(math.log10(max(sizes))))) if sizes else 3
 
 
-def plain(value: Any, digits: int = 3, *, signed: bool = False) -> str:
+def plain(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
     """A number with so many decimals and a true minus sign; `NaN` and `–` (none) in words.
 
     >>> plain(-0.0123), plain(0.5, 2, signed=True), plain(None), plain(float("nan"))
@@ -78,7 +78,7 @@ def bracket(low: float, high: float, digits: int = 3, *, signed: bool = False) -
     return f"[{plain(low, digits, signed=signed)}, {plain(high, digits, signed=signed)}]"
 
 
-def p_value(p: Any) -> str:
+def p_value(p: object) -> str:
     """A p-value, `<0.001` at the least.
 
     >>> p_value(0.00012), p_value(0.0312), p_value(0.4567)
@@ -89,7 +89,7 @@ def p_value(p: Any) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
-def seconds(value: Any) -> str:
+def seconds(value: object) -> str:
     """A duration.
 
     >>> seconds(4.26), seconds(75), seconds(7260), seconds(-0.4)
@@ -106,7 +106,7 @@ def seconds(value: Any) -> str:
     return f"{int(value) // 3600:,} h {int(value) % 3600 // 60:02d} min"
 
 
-def size(value: Any) -> str:
+def size(value: object) -> str:
     """Bytes in the unit that suits them.
 
     >>> size(1_413_439_488)
@@ -120,7 +120,7 @@ def size(value: Any) -> str:
     return f"{value:.0f} B"
 
 
-def count(value: Any) -> str:
+def count(value: object) -> str:
     """A whole number with thousands apart; means of them rounded."""
     return f"{value:,.0f}" if finite(value) else NONE
 

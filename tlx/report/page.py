@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tlx.report.figure import Figure
 from tlx.report.formats import Table
@@ -32,15 +31,23 @@ class Listing:
     closed: str = ""
 
 
-def listed(table: Table, *, many: bool, **options: Any) -> Listing:
+def listed(
+    table: Table,
+    *,
+    many: bool,
+    heading: str = "",
+    closed: str = "",
+    endings: tuple[str, ...] = (),
+) -> Listing:
     """A table as the page lists it; of a study with many runs only the beginning."""
-    chosen: dict[str, Any] = {
-        "heading": table.title.partition(": ")[2],
-        "most": SHORTENED if many else LONGEST,
-        "marked": table.marked,
-        "endings": ("csv", "md", "tex") if table.prose else ("csv",),
-    }
-    return Listing(table=table, **{**chosen, **options})
+    return Listing(
+        table=table,
+        most=SHORTENED if many else LONGEST,
+        marked=table.marked,
+        heading=heading or table.title.partition(": ")[2],
+        endings=endings or (("csv", "md", "tex") if table.prose else ("csv",)),
+        closed=closed,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Figures that compare arms: differences to the baseline, trade-offs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
 from tlx.report import numbers, tables, tables_runs
 from tlx.report.data import ArmSummary, Difference, StudyView
@@ -9,6 +9,7 @@ from tlx.report.figure import MOST_ARMS, Figure, Style, Variant, errors, log_axi
 from tlx.results.record import Record
 from tlx.results.stats import Interval
 
+T = TypeVar("T")
 FOREST = 40
 ZERO = {"zeroline": True, "zerolinewidth": 2, "rangemode": "tozero"}
 COSTS: Mapping[str, tuple[str, Callable[[Record], float | None]]] = {
@@ -34,7 +35,7 @@ def forest(study: StudyView, styles: Mapping[str, Style]) -> Figure | None:
     if not variants:
         return None
     better = "right" if study.better(study.metric) == "max" else "left"
-    rows = max(len(v.layout["yaxis"]["tickvals"]) for v in variants)
+    rows = max(len(v.traces) for v in variants)
     return Figure(
         name="forest",
         title=f"Difference to {base}",
@@ -90,8 +91,9 @@ def tradeoff(study: StudyView, styles: Mapping[str, Style]) -> Figure | None:
     found, note = fewer(study, found, 10 * MOST_ARMS, worth(study))
     variants = []
     for name, (label, cost) in COSTS.items():
-        costs = {s.arm: tables_runs.mean(cost(r) for r in study.finished(s.arm)) for s in found}
-        drawn = [s for s in found if costs[s.arm]]
+        means = {s.arm: tables_runs.mean(cost(r) for r in study.finished(s.arm)) for s in found}
+        costs = {arm: mean for arm, mean in means.items() if mean}
+        drawn = [s for s in found if s.arm in costs]
         if drawn:
             variants.append(_tradeoff(study, styles, drawn, costs, name, label, note))
     if not variants:
@@ -115,7 +117,7 @@ def _tradeoff(
     study: StudyView,
     styles: Mapping[str, Style],
     found: Sequence[ArmSummary],
-    costs: Mapping[str, Any],
+    costs: Mapping[str, float],
     name: str,
     label: str,
     note: str,
@@ -144,12 +146,12 @@ def _tradeoff(
 
 def fewer(
     study: StudyView,
-    items: Sequence[Any],
+    items: Sequence[T],
     most: int,
-    worth: Any,
+    worth: Callable[[T], float],
     *,
     which: str = "the best and the baseline",
-) -> tuple[list[Any], str]:
+) -> tuple[list[T], str]:
     """The `most` items of the greatest worth in their order, and a sentence on the others."""
     if len(items) <= most:
         return list(items), ""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from tlx.report import trials
 from tlx.report.data import MANY_RUNS, StudyView
@@ -60,22 +60,28 @@ def parallel(items: Sequence[TrialView], goals: Mapping[str, str]) -> Figure:
     )
 
 
-def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Upright:
     """A vertical axis: where each value lies on it, between 0 and 1, and its ticks."""
+
+    name: str
+    places: Sequence[float | None]
+    ticks: Sequence[tuple[float, str]]
+
+
+def _axis(name: str, values: Sequence[object]) -> Upright:
     there = [value for value in values if value is not None]
-    if there and all(finite(value) and not isinstance(value, bool) for value in there):
-        return {"name": name, **_numeric(values)}
+    numbers = [value for value in there if finite(value) and not isinstance(value, bool)]
+    if there and len(numbers) == len(there):
+        return _numeric(name, [value if finite(value) else None for value in values])
     texts = [None if value is None else str(value) for value in values]
     levels = sorted({text for text in texts if text is not None})
     place = {level: (i + 0.5) / len(levels) for i, level in enumerate(levels)}
-    return {
-        "name": name,
-        "places": [None if text is None else place[text] for text in texts],
-        "ticks": [(place[level], level) for level in levels],
-    }
+    places = [None if text is None else place[text] for text in texts]
+    return Upright(name, places, [(place[level], level) for level in levels])
 
 
-def _numeric(values: Sequence[float | None]) -> dict[str, Any]:
+def _numeric(name: str, values: Sequence[float | None]) -> Upright:
     """Places and ticks of numbers; logarithmic where they span a decade, few get a tick each."""
     levels = sorted({float(value) for value in values if value is not None})
     low, high = levels[0], levels[-1]
@@ -94,12 +100,12 @@ def _numeric(values: Sequence[float | None]) -> dict[str, Any]:
     for height, text in [(place(level), compact(level, 4)) for level in (low, high, *levels)]:
         if all(abs(height - other) >= CLOSEST and text != seen for other, seen in ticks):
             ticks.append((height, text))
-    return {"places": [None if v is None else place(v) for v in values], "ticks": ticks}
+    return Upright(name, [None if v is None else place(v) for v in values], ticks)
 
 
 def _lines(
-    items: Sequence[TrialView], axes: Sequence[Mapping[str, Any]], goal: int, mode: str
-) -> list[dict[str, Any]]:
+    items: Sequence[TrialView], axes: Sequence[Upright], goal: int, mode: str
+) -> list[dict[str, object]]:
     order = sorted(range(len(items)), key=lambda i: items[i].values[goal], reverse=mode == "min")
     traces = []
     for shade in range(SHADES):  # the best last, hence on top
@@ -110,7 +116,7 @@ def _lines(
         for index in part:
             for place, axis in enumerate(axes):
                 x.append(place)
-                y.append(axis["places"][index])
+                y.append(axis.places[index])
                 text.append(_described(items[index]))
             x.append(None)
             y.append(None)
@@ -130,20 +136,20 @@ def _described(item: TrialView) -> str:
     return f"trial {item.number}: {values} (n={item.n})"
 
 
-def _layout(axes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _layout(axes: Sequence[Upright]) -> dict[str, object]:
     lines, notes = [], []
     for place, axis in enumerate(axes):
         lines.append(
             {"type": "line", "x0": place, "x1": place, "y0": 0, "y1": 1, "layer": "below",
              "line": {"color": "@soft", "width": 1}}
         )  # fmt: skip
-        for height, text in axis["ticks"]:
+        for height, text in axis.ticks:
             notes.append(
                 {"x": place, "y": height, "text": safe(text, 14), "showarrow": False,
                  "xanchor": "right", "xshift": -5, "bgcolor": "@bg/0.8", "borderpad": 1,
                  "font": {"size": 11, "color": "@text"}}
             )  # fmt: skip
-    names = [safe(short(axis["name"]), 20) for axis in axes]
+    names = [safe(short(axis.name), 20) for axis in axes]
     return {
         "xaxis": {"tickvals": [*range(len(axes))], "ticktext": names, "showgrid": False,
                   "side": "top", "tickangle": 0, "fixedrange": True,

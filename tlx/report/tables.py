@@ -1,9 +1,8 @@
 """The tables of results: by arm, by split, against the baseline, and the verdicts."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from tlx.report.data import ArmSummary, StudyView
+from tlx.report.data import ArmSummary, Difference, StudyView
 from tlx.report.formats import Column, Table
 from tlx.report.numbers import counted, decimals, finite, known, span
 from tlx.results.stats import Interval
@@ -37,7 +36,7 @@ def main(study: StudyView, *, split: str = "", name: str = "main") -> Table:
         ]
     rows = []
     for item in summaries:
-        row: list[Any] = [item.arm, item.interval, known(item.sd)]
+        row: list[object] = [item.arm, item.interval, known(item.sd)]
         row.append((item.interval.n, item.planned))
         row += [study.chosen[item.arm]] if study.manifest.tuned else []
         if differences:
@@ -65,7 +64,7 @@ def by_split(study: StudyView) -> Table:
 
 def differences(study: StudyView) -> Table | None:
     """Paired differences to the baseline on every evaluation split; None without a baseline."""
-    rows: list[list[Any]] = []
+    rows: list[list[object]] = []
     spreads = []
     for split in study.splits:
         for item in study.differences(f"{split}/{study.metric}"):
@@ -99,7 +98,7 @@ def differences(study: StudyView) -> Table | None:
 def figures(study: StudyView) -> Table:
     """Every figure of every arm on every split, `val` too."""
     splits = list(dict.fromkeys(name for r in study.records.values() for name in r.splits))
-    rows: list[list[Any]] = []
+    rows: list[list[object]] = []
     for split in splits:
         for metric in study.metrics:
             for item in study.summaries(f"{split}/{metric}"):
@@ -156,7 +155,7 @@ def value_column(study: StudyView, split: str, digits: int, *, name: bool = True
     )
 
 
-def difference(found: Any) -> Interval:
+def difference(found: Difference) -> Interval:
     """A paired difference as an interval."""
     item = found.comparison
     return Interval(value=item.difference, low=item.low, high=item.high, n=item.n)

@@ -3,8 +3,8 @@
 import argparse
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
+from tlx.config.nodes import mapping, texts
 from tlx.report import data, kept_stages, reuse
 from tlx.report.data import MANY_RUNS, StudyView
 from tlx.report.formats import Column, Table
@@ -202,16 +202,16 @@ def first_line(record: Record) -> str:
     return lines[0] if lines else "no reason recorded"
 
 
-def _origin(facts: Mapping[str, Any]) -> list[Any]:
+def _origin(facts: Mapping[str, object]) -> list[object]:
     """Commit, machine and start, as far as they are known."""
-    code, machine = facts.get("code") or {}, facts.get("hardware") or {}
+    code, machine = mapping(facts.get("code")), mapping(facts.get("hardware"))
     sha = str(code.get("sha", ""))[:10]
     if sha and code.get("dirty"):
         sha += " + changes"
     parts = [machine.get("system"), machine.get("machine")]
     if machine.get("cores"):
         parts.append(f"{machine['cores']} cores")
-    gpus = machine.get("gpus") or []
+    gpus = texts(machine.get("gpus"))
     parts += [f"{gpus.count(name)} × {name}" for name in dict.fromkeys(gpus)]
     described = ", ".join(str(part) for part in parts if part)
     return [sha or None, described or None, str(facts.get("started", ""))[:16] or None]
@@ -221,7 +221,7 @@ def _unreadable(study: StudyView, run: str) -> str:
     return next((text for text in study.problems if run in text), "its record cannot be read")
 
 
-def _of_run(record: Record | None) -> list[Any]:
+def _of_run(record: Record | None) -> list[object]:
     if record is None:
         return [None] * 6
     return [

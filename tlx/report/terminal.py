@@ -3,7 +3,7 @@
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tlx.report import data, formats, kept_stages, reuse, tables, tables_runs, trials
 from tlx.report.data import StudyView
@@ -206,7 +206,7 @@ def _problems(console: "Console", table: Table) -> None:
     from rich.text import Text
 
     names = [column.key for column in table.columns]
-    found: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in table.rows]
+    found: list[dict[str, object]] = [dict(zip(names, row, strict=True)) for row in table.rows]
     loud = [line for line in found if line["status"] not in SILENT]
     for line in loud[:MOST_ROWS]:
         status = (f"{line['status']} ", "red")

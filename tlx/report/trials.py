@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tlx.base import secrecy
 from tlx.report.data import StudyView
@@ -15,6 +15,9 @@ from tlx.report.numbers import decimals, known
 from tlx.results.manifest import PlannedRun
 from tlx.results.record import Record
 from tlx.results.stats import summary
+
+if TYPE_CHECKING:
+    import optuna
 
 SEARCH = "search"
 
@@ -33,7 +36,7 @@ class TrialView:
     """
 
     number: int
-    params: Mapping[str, Any]
+    params: Mapping[str, object]
     values: tuple[float, ...]
     n: int
     planned: int
@@ -86,7 +89,7 @@ def _trial(
     )
 
 
-def params(run: PlannedRun) -> dict[str, Any]:
+def params(run: PlannedRun) -> dict[str, object]:
     """A run's parameters: its factors, else the overrides of its candidate, as numbers if so."""
     if run.factors:
         return {
@@ -199,7 +202,7 @@ def importances(study: StudyView) -> tuple[str, dict[str, dict[str, float]], str
     return "PED-ANOVA", shares, ""
 
 
-def _opened(storage: str, name: str) -> Any:
+def _opened(storage: str, name: str) -> "optuna.Study":
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -212,7 +215,7 @@ def _opened(storage: str, name: str) -> Any:
     return optuna.load_study(study_name=name, storage=JournalStorage(JournalFileBackend(storage)))
 
 
-def _shares(found: Any, place: int, mode: str) -> dict[str, float]:
+def _shares(found: "optuna.Study", place: int, mode: str) -> dict[str, float]:
     """Importances for a good value of one objective; the evaluator takes low ones for good."""
     import optuna
 
@@ -227,7 +230,7 @@ def _shares(found: Any, place: int, mode: str) -> dict[str, float]:
     return shares
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> int | float | str:
     for kind in (int, float):
         try:
             return kind(text)

@@ -41,13 +41,14 @@ class View(Protocol):
 
 def views_of(study: StudyView) -> dict[str, View]:
     """A study's views by the last part of their names: tlx's, then those of somebody's tasks."""
-    if "views" not in study.cache:
-        named = dict.fromkeys(name for r in study.records.values() for name in r.views or ())
-        others = [name for name in named if name not in OWN]
-        modules = [f"{views.__name__}.{name}" for name in OWN]
-        modules += [name for name in others if _importable(name)]
-        study.cache["views"] = {name.rpartition(".")[2]: import_module(name) for name in modules}
-    return cast(dict[str, View], study.cache["views"])
+    return study.once("views", lambda: _views(study))
+
+
+def _views(study: StudyView) -> dict[str, View]:
+    named = dict.fromkeys(name for r in study.records.values() for name in r.views or ())
+    modules = [f"{views.__name__}.{name}" for name in OWN]
+    modules += [name for name in named if name not in OWN and _importable(name)]
+    return {name.rpartition(".")[2]: cast(View, import_module(name)) for name in modules}
 
 
 def _importable(name: str) -> bool:
@@ -68,9 +69,7 @@ def tables(study: StudyView) -> dict[str, Table]:
     Raises:
         ValueError: a table's name is none of its view's.
     """
-    if "view_tables" not in study.cache:
-        study.cache["view_tables"] = {table.name: table for table in _tables(study)}
-    return cast(dict[str, Table], study.cache["view_tables"])
+    return study.once("view_tables", lambda: {table.name: table for table in _tables(study)})
 
 
 def _tables(study: StudyView) -> Iterator[Table]:

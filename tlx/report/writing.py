@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from tlx.base import durable
 from tlx.report.formats import Column, Table, text
+from tlx.results.stats import Interval
 
 ENDINGS = (".csv", ".md", ".tex", ".parquet")
 LONG = 50
@@ -90,7 +90,7 @@ def _guarded(cell: str) -> str:
     return f"{{}}{cell}" if cell.startswith(("[", "*")) else cell  # `\\ [` would take a length
 
 
-def flat(table: Table) -> tuple[list[str], list[list[Any]]]:
+def flat(table: Table) -> tuple[list[str], list[list[object]]]:
     """Names and rows of plain values: an interval takes four columns, a share two."""
     names: list[str] = []
     for column in table.columns:
@@ -111,13 +111,12 @@ _ENDS = {
 }
 
 
-def _flat(column: Column, value: Any) -> Sequence[Any]:
-    if column.kind in ("interval", "delta"):
-        empty = value is None
-        return [None] * 4 if empty else [value.value, value.low, value.high, value.n]
-    if column.kind == "share":
-        return [None, None] if value is None else value
-    return [value]
+def _flat(column: Column, value: object) -> Sequence[object]:
+    if isinstance(value, Interval):
+        return [value.value, value.low, value.high, value.n]
+    if isinstance(value, tuple):
+        return value
+    return [value] * len(_ENDS.get(column.kind, ("",)))
 
 
 def write(folder: Path, table: Table, *, study: str) -> list[Path]:
@@ -158,7 +157,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\n")
 """How texts begin that a spreadsheet would compute instead of show."""
 
 
-def _csv(value: Any) -> Any:
+def _csv(value: object) -> object:
     """A cell of a table that people open: texts of the data that begin as a formula get a quote."""
     if isinstance(value, float) and math.isnan(value):
         return "nan"
@@ -177,7 +176,7 @@ def _number(text: str) -> bool:
     return True
 
 
-def _parquet(path: Path, names: list[str], rows: list[list[Any]]) -> list[Path]:
+def _parquet(path: Path, names: list[str], rows: list[list[object]]) -> list[Path]:
     try:
         import pyarrow
         from pyarrow import parquet

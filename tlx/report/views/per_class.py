@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tlx.config.nodes import sequence
 from tlx.report.arms_shown import MOST_SPLITS, arms_drawn, on_split
 from tlx.report.data import StudyView
 from tlx.report.figure import Figure, Style, Variant, safe
@@ -30,7 +31,7 @@ def figures(study: StudyView, styles: Mapping[str, Style]) -> list[Figure]:
             variants += _per_class(tables, split, key, note)
     if not variants:
         return []
-    first = variants[0].traces[0]
+    classes = len(sequence(variants[0].traces[0]["x"]))
     made = Figure(
         name="per-class",
         title="Figures by class",
@@ -38,7 +39,7 @@ def figures(study: StudyView, styles: Mapping[str, Style]) -> list[Figure]:
         variants=variants,
         dims=("Split", "Figure"),
         height=150 + 30 * len(arms),
-        wide=26 * len(first["x"]) if len(first["x"]) > 14 else 0,
+        wide=26 * classes if classes > 14 else 0,
     )
     return [made]
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from tlx.report.arms_shown import arms_listed, predictions_of
 from tlx.report.data import StudyView, sound
@@ -15,21 +15,29 @@ PART = "Predictions"
 SAMPLES = "samples.json"
 
 
+class Sample(TypedDict):
+    """A prompt, and what was written after it, each way of writing by its name."""
+
+    prompt: str
+    continuations: dict[str, str]
+
+
 def tables(study: StudyView) -> list[Table]:
     """What one run of each arm wrote."""
     arms, note = arms_listed(study)
-    rows: list[list[Any]] = []
-    ways: dict[str, None] = {}
+    found: list[tuple[str, Sample]] = []
     for arm in arms:
-        nothing: list[dict[str, Any]] = []
+        nothing: list[Sample] = []
         places = (predictions_of(study, run) for run in study.finished(arm))
         files = (sound(study, read_samples, each, nothing=nothing) for each in places)
-        for sample in next((each for each in files if each), []):
-            ways |= dict.fromkeys(sample["continuations"])
-            rows.append([arm, sample["prompt"], sample["continuations"]])
-    if not rows:
+        found += [(arm, sample) for sample in next((each for each in files if each), [])]
+    if not found:
         return []
-    rows = [[*row, *(written.get(way) for way in ways)] for *row, written in rows]
+    ways = dict.fromkeys(way for _, sample in found for way in sample["continuations"])
+    rows = [
+        [arm, sample["prompt"], *(sample["continuations"].get(way) for way in ways)]
+        for arm, sample in found
+    ]
     columns = [
         Column(key="arm", label="Arm"),
         Column(key="prompt", label="Prompt", kind="passage"),
@@ -46,7 +54,7 @@ def figures(study: StudyView, styles: Mapping[str, Style]) -> list[Figure]:
     return []
 
 
-def read_samples(folder: Path) -> list[dict[str, Any]]:
+def read_samples(folder: Path) -> list[Sample]:
     """What a language model wrote; nothing where there is no such file.
 
     Raises:
@@ -56,7 +64,7 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     with predictions.reading(path):
-        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        found: list[Sample] = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(found, list) or not all(
             isinstance(each, dict) and {"prompt", "continuations"} <= each.keys() for each in found
         ):
