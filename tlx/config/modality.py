@@ -10,12 +10,12 @@ ANY = "any"
 """What a module says that is about anything."""
 
 
-def modality(target: str) -> str | None:
+def modality(target: object) -> str | None:
     """What a function is about, as its module says in a literal `MODALITY`.
 
     None: about anything, or nothing is said.
     """
-    word = constant(target.rpartition(".")[0], "MODALITY")
+    word = constant(str(target).rpartition(".")[0], "MODALITY")
     return word if isinstance(word, str) and word != ANY else None
 
 
