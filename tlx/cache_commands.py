@@ -8,8 +8,8 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
+from tlx.config.nodes import mapping, texts
 from tlx.frozen import entries
 from tlx.frozen.entries import Entry, StoreError
 
@@ -118,14 +118,14 @@ def _line(entry: Entry) -> str:
     return f"{size}  {entry.path.name}  {entry.items:8} items  last used {when}"
 
 
-def _facts(identity: Mapping[str, Any]) -> str:
+def _facts(identity: Mapping[str, object]) -> str:
     """What rows depend on, in one line."""
     if not identity:
         return f"{entries.FACTS} is damaged"
-    shape = "×".join(map(str, identity["shape"])) or "1"
-    facts = [f"{name}={_plain(value)}" for name, value in identity["facts"].items()]
+    shape = "×".join(texts(identity["shape"])) or "1"
+    facts = [f"{name}={_plain(value)}" for name, value in mapping(identity["facts"]).items()]
     return ", ".join([*facts, f"rows {shape} {identity['dtype']}"])
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

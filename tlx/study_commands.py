@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from tlx.base import disk, interrupts
 from tlx.base.secrecy import masked
 from tlx.base.shown import Lines
+from tlx.config.nodes import Node
 from tlx.config.run import Option, typed
 from tlx.execution import rehearsal
 from tlx.results import manifest as manifests
@@ -26,13 +27,16 @@ from tlx.sweeps.driver import Driver
 from tlx.sweeps.slurm_task import SUBMITTED
 from tlx.sweeps.studies import CANCEL, PlannedStudy, drive, study
 
+if TYPE_CHECKING:
+    from tlx.report.formats import Table
+
 INTERRUPTED = interrupts.STATUS
 
 IN_WANDB = ("claims", "main", "splits", "differences", "effects", "entities", "trials", "cost")
 """Tables that W&B shows; those that hold texts of the data stay here."""
 
 
-def train(args: argparse.Namespace, *, config: Mapping[str, Any] | None = None) -> int:
+def train(args: argparse.Namespace, *, config: Node | None = None) -> int:
     """Trains what is missing of a study, and prints its report."""
     made = study(
         args.overrides, config_dir=args.config_dir, multirun=args.multirun, force=args.force
@@ -71,7 +75,7 @@ def _failures(driver: Driver) -> int:
     return int(bool(states["failed"] or states["blocked"]))
 
 
-def _check(made: PlannedStudy, config: Mapping[str, Any] | None) -> int:
+def _check(made: PlannedStudy, config: Node | None) -> int:
     notes = rehearsal.rehearse((cell.arm, typed(cell.config)) for cell in made.plan.cells)
     if config is not None:
         print(yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True).rstrip())
@@ -88,7 +92,7 @@ def _dry_run(made: PlannedStudy) -> int:
     if made.space is not None:
         known = manifests.read(made.folder) if (made.folder / manifests.FILE).is_file() else None
         begun = len({run.trial for run in known.runs}) if known else 0
-        print(f"a search of {made.space.node['trials']} trials, {begun} of them begun")
+        print(f"a search of {made.space.node.trials} trials, {begun} of them begun")
     for task in made.tasks:
         status = reading.status_of(task.found.folder) or "missing"
         counts[status] += 1
@@ -149,7 +153,7 @@ def _show_report(
     print(f"report: {built.html}")
 
 
-def _log_summary(option: Option, folder: Path, tables: Mapping[str, Any]) -> None:
+def _log_summary(option: Option, folder: Path, tables: "Mapping[str, Table]") -> None:
     """Shows a study's tables in W&B, as a run of its own in the study's group."""
     from tlx.building.calls import instantiate
     from tlx.report import writing

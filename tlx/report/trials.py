@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlx.base import secrecy
+from tlx.config.nodes import sequence
 from tlx.report.data import StudyView
 from tlx.report.formats import Column, Table
-from tlx.report.numbers import decimals, known
+from tlx.report.numbers import decimals, finite, known
+from tlx.results import table as runs_table
 from tlx.results.manifest import PlannedRun
-from tlx.results.record import Record
 from tlx.results.stats import summary
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class TrialView:
 
 def objectives(study: StudyView) -> dict[str, str]:
     """Objective -> `max` or `min`; the primary figure where the manifest names none."""
-    given = study.manifest.search.get("objectives") or {}
-    pairs = given.items() if isinstance(given, Mapping) else given
+    given = study.manifest.search.get("objectives")
+    pairs = given.items() if isinstance(given, Mapping) else map(sequence, sequence(given))
     found = {str(name): str(mode) for name, mode in pairs}
     return found or {study.manifest.metric: study.manifest.mode}
 
@@ -72,8 +73,9 @@ def _trial(
     study: StudyView, number: int, runs: Sequence[PlannedRun], names: Sequence[str]
 ) -> TrialView:
     records = [study.records.get(run.run) for run in runs]
-    figures = [[objective(record, name) for name in names] for record in records]
-    whole = [row for row in figures if all(math.isfinite(value) for value in row)]
+    figures = [[runs_table.objective(record, name) for name in names] for record in records]
+    there = [[value for value in row if finite(value)] for row in figures]
+    whole = [row for row in there if len(row) == len(names)]
     statuses = [record.status if record else "missing" for record in records]
     ended = next((status for status in statuses if status != "finished"), "finished")
     if ended == "finished" and len(whole) < len(runs):
@@ -98,22 +100,6 @@ def params(run: PlannedRun) -> dict[str, object]:
         }
     pairs = (part.partition("=") for part in run.candidate.split() if "=" in part)
     return {key.lstrip("+"): _value(text) for key, _, text in pairs}
-
-
-def objective(record: Record | None, name: str) -> float:
-    """A finished run's figure, `val/accuracy`, `parameters/trainable`, `wall_s`; else NaN."""
-    if record is None or record.status != "finished":
-        return math.nan
-    split, _, metric = name.rpartition("/")
-    if split in record.splits:
-        found = record.splits[split].metrics.get(metric)
-        return found.value if found else math.nan
-    if split == "parameters":
-        return float(getattr(record.parameters, metric, math.nan))
-    if record.selected is not None and record.selected.monitor == name:
-        return record.selected.value
-    value = getattr(record, name, None) if not split else None
-    return float(value) if isinstance(value, (int, float)) else math.nan
 
 
 def best(study: StudyView, items: Sequence[TrialView]) -> list[TrialView]:

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from tlx.results.manifest import Manifest
 from tlx.results.record import Record
@@ -39,8 +38,8 @@ class Effect:
     """
 
     factor: str
-    level: Any
-    baseline: Any
+    level: object
+    baseline: object
     mean: float
     runs: int
     planned: int
@@ -103,7 +102,7 @@ def _figures(
     return found
 
 
-def _key(value: Any) -> str:
+def _key(value: object) -> str:
     """Equal for what is equal once a manifest went through JSON (a tuple and a list, say)."""
     return json.dumps(value, sort_keys=True, default=str)
 
@@ -120,8 +119,8 @@ def _shared(figures: Figures, keys: Iterable[str]) -> list[Cell]:
 
 def _effect(
     factor: str,
-    level: Any,
-    baseline: Any,
+    level: object,
+    baseline: object,
     figures: Figures,
     cells: list[Cell],
     seeds: tuple[int, ...],

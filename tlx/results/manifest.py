@@ -58,7 +58,7 @@ class PlannedRun:
     seed: int
     candidate: str = field(default="", metadata=LATER)
     overrides: tuple[str, ...] = field(default=(), metadata=LATER)
-    factors: Mapping[str, Any] = field(default_factory=dict, metadata=LATER)
+    factors: Mapping[str, object] = field(default_factory=dict, metadata=LATER)
     trial: int | None = field(default=None, metadata=LATER)
     fold: int | str | None = field(default=None, metadata=LATER)
 
@@ -118,13 +118,13 @@ class Manifest:
     claims: tuple[str, ...]
     seeds: tuple[int, ...]
     arms: tuple[str, ...]
-    factors: Mapping[str, tuple[Any, ...]]
-    tuned: Mapping[str, tuple[Any, ...]]
+    factors: Mapping[str, tuple[object, ...]]
+    tuned: Mapping[str, tuple[object, ...]]
     runs: tuple[PlannedRun, ...]
     parents: tuple[str, ...]
     command: tuple[str, ...]
     created: str
-    search: Mapping[str, Any] = field(default_factory=dict, metadata=LATER)
+    search: Mapping[str, object] = field(default_factory=dict, metadata=LATER)
     sequential: Mapping[str, int] = field(default_factory=dict, metadata=LATER)
     looks: tuple[Look, ...] = field(default=(), metadata=LATER)
     folds: tuple[int | str, ...] = field(default=(), metadata=LATER)

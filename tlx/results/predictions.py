@@ -4,7 +4,6 @@ import contextlib
 import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from tlx.base import durable, sealed
 from tlx.base.cells import Columns, cell, cells
@@ -13,7 +12,7 @@ ITEM = "text"
 """Column of what an item is, where a line of text shows it."""
 
 
-def write(path: Path, ids: Iterable[Any], columns: Columns) -> None:
+def write(path: Path, ids: Iterable[object], columns: Columns) -> None:
     """Writes a line an item: its id, then what the columns hold.
 
     Args:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from tlx.base.version import __version__
 
@@ -30,7 +29,7 @@ def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     return found
 
 
-def git_state(folder: Path) -> dict[str, Any]:
+def git_state(folder: Path) -> dict[str, object]:
     """Commit and uncommitted difference of the checkout that `folder` lies in; {} outside one."""
     sha = _git(folder, "rev-parse", "HEAD")
     if sha is None:
@@ -57,9 +56,9 @@ def _git(folder: Path, *args: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> dict[str, object]:
     """Processor, cores, memory and accelerators (asks torch only where it is already loaded)."""
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "machine": platform.machine(),
         "system": platform.system(),
         "cores": os.cpu_count(),

@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tlx.results import record
 from tlx.results.record import (
@@ -23,7 +23,8 @@ from tlx.results.record import (
     Value,
 )
 
-_KEYS = {
+T = TypeVar("T")
+_KEYS: dict[type, frozenset[str]] = {
     kind: frozenset(item.name for item in dataclasses.fields(kind))
     for kind in (Record, SplitRecord, StageRecord, Parameters, Selected, Value)
 }
@@ -35,7 +36,7 @@ _NUMBERS = (float, int)
 _LISTS = ("stages", "lineage", "fused_with")
 
 
-def _plain(hint: Any) -> tuple[type, ...]:
+def _plain(hint: object) -> tuple[type, ...]:
     """The types in JSON of a field that holds one value, or a mapping; empty for any other."""
     parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     known = {float: _NUMBERS, int: (int,), str: (str,), bool: (bool,), type(None): (type(None),)}
@@ -44,7 +45,7 @@ def _plain(hint: Any) -> tuple[type, ...]:
     return (dict,) if typing.get_origin(hint) is Mapping else ()
 
 
-_PLAIN = {
+_PLAIN: dict[type, dict[str, tuple[type, ...]]] = {
     kind: {
         name: kinds for name, hint in typing.get_type_hints(kind).items() if (kinds := _plain(hint))
     }
@@ -150,8 +151,7 @@ def _quick(data: dict[str, Any]) -> Record:
     data["lineage"], data["fused_with"] = tuple(data["lineage"]), tuple(data["fused_with"])
     if data.get("views") is not None:
         data["views"] = tuple(data["views"])
-    made: Record = _made(Record, data)
-    return made
+    return _made(Record, data)
 
 
 def _split(data: dict[str, Any]) -> SplitRecord:
@@ -159,8 +159,7 @@ def _split(data: dict[str, Any]) -> SplitRecord:
     data["per_class"] = tuple(data["per_class"])
     if data["confusion"] is not None:
         data["confusion"] = tuple(map(tuple, data["confusion"]))
-    made: SplitRecord = _made(SplitRecord, data)
-    return made
+    return _made(SplitRecord, data)
 
 
 def _value(data: Mapping[str, Any]) -> Value:
@@ -171,7 +170,7 @@ def _value(data: Mapping[str, Any]) -> Value:
     return Value(value=float(value), low=float(low), high=float(high), n=n)
 
 
-def _made(kind: Any, data: dict[str, Any]) -> Any:
+def _made(kind: type[T], data: dict[str, Any]) -> T:
     keys = data.keys()
     if keys != _KEYS[kind] and not _NEEDED[kind] <= keys <= _KEYS[kind]:
         raise KeyError

@@ -61,11 +61,11 @@ class SplitRecord:
 
     n: int
     metrics: Mapping[str, Value] = field(default_factory=dict)
-    per_class: tuple[Mapping[str, Any], ...] = ()
+    per_class: tuple[Mapping[str, object], ...] = ()
     confusion: tuple[tuple[int, ...], ...] | None = None
     calibration: Mapping[str, Any] = field(default_factory=dict)
     invalid: int = 0
-    views: Mapping[str, Any] = field(default_factory=dict, metadata=LATER)
+    views: Mapping[str, object] = field(default_factory=dict, metadata=LATER)
 
 
 DECODED = "input"
@@ -193,7 +193,7 @@ class Record:
     lineage: tuple[str, ...] = ()
     fused_with: tuple[str, ...] = ()
     cached: bool = False
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, object] = field(default_factory=dict)
     error: str | None = None
     views: tuple[str, ...] | None = field(default=None, metadata=LATER)
     files: Mapping[str, str] = field(default_factory=dict, metadata=LATER)
@@ -354,7 +354,7 @@ def _text(value: Any, line: str) -> str:
     )
 
 
-def _part(value: Any, place: str, line: str) -> str:
+def _part(value: object, place: str, line: str) -> str:
     try:
         return _text(value, line)
     except _Refused as refused:
@@ -362,7 +362,7 @@ def _part(value: Any, place: str, line: str) -> str:
         raise
 
 
-def typed(kind: Any, value: Any, place: str) -> Any:
+def typed(kind: Any, value: object, place: str) -> Any:
     """Plain data as an annotation says.
 
     Raises:
@@ -377,7 +377,7 @@ def typed(kind: Any, value: Any, place: str) -> Any:
         return tuple(typed(arguments[0], v, f"{place}[{i}]") for i, v in enumerate(value))
     if origin is Mapping and isinstance(value, dict):
         return {k: typed(arguments[1], v, f"{place}.{k}") for k, v in value.items()}
-    if kind is Any:
+    if kind in (Any, object):
         return _revive(value)
     if kind is float and not isinstance(value, bool):
         value = _revive(value)
@@ -391,7 +391,7 @@ def typed(kind: Any, value: Any, place: str) -> Any:
 _hints = functools.cache(typing.get_type_hints)
 
 
-def _build_dataclass(kind: Any, value: Any, place: str) -> Any:
+def _build_dataclass(kind: Any, value: object, place: str) -> object:
     if not isinstance(value, dict):
         raise RecordError(f"{place}: an object is expected, not {value!r}")
     hints = _hints(kind)
@@ -404,7 +404,7 @@ def _build_dataclass(kind: Any, value: Any, place: str) -> Any:
     return kind(**{key: typed(hints[key], value[key], f"{place}.{key}") for key in value})
 
 
-def _revive(value: Any) -> Any:
+def _revive(value: object) -> object:
     if isinstance(value, dict):
         if value.keys() == {"$float"}:
             return float(value["$float"])

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tlx.results import kept_weights
 from tlx.results.manifest import Manifest, PlannedRun
@@ -184,6 +184,24 @@ def figure(record: Record | None, *, metric: str) -> float:
     return math.nan if found is None else found.value
 
 
+def objective(record: Record | None, name: str) -> float | None:
+    """A run's figure, `val/accuracy`, `parameters/trainable`, `wall_s`; NaN where it has not ended.
+
+    None: a finished run does not have it.
+    """
+    if record is None or record.status != "finished":
+        return math.nan
+    split, _, metric = name.rpartition("/")
+    value: object = None
+    if split in record.splits and metric in record.splits[split].metrics:
+        value = record.splits[split].metrics[metric].value
+    elif record.selected is not None and record.selected.monitor == name:
+        value = record.selected.value
+    elif split in ("parameters", ""):
+        value = getattr(record.parameters if split else record, metric, None)
+    return float(value) if isinstance(value, int | float) else None
+
+
 def splits(records: Mapping[str, Record]) -> list[str]:
     """Names of all splits that runs were evaluated on, in the order in which they appear."""
     return list(dict.fromkeys(name for record in records.values() for name in record.splits))
@@ -203,8 +221,8 @@ def runs_table(runs_dir: Path | str, *, manifest: Manifest | None = None) -> "pa
     lines = _all(Path(runs_dir)) if manifest is None else [_planned(run) for run in manifest.runs]
     places: dict[str, list[int]] = {}
     for place, line in enumerate(lines):
-        places.setdefault(line["run"], []).append(place)
-    figures: list[tuple[Any, ...]] = []
+        places.setdefault(str(line["run"]), []).append(place)
+    figures: list[tuple[object, ...]] = []
     problems = []
     for name, found in read_many(os.path.join(runs_dir, run) for run in places):
         for place in places[name]:
@@ -215,7 +233,7 @@ def runs_table(runs_dir: Path | str, *, manifest: Manifest | None = None) -> "pa
     return _frame(lines, figures, problems)
 
 
-def _all(runs_dir: Path) -> list[dict[str, Any]]:
+def _all(runs_dir: Path) -> list[dict[str, object]]:
     return [{"run": name} for name in sorted(p.parent.name for p in runs_dir.glob(f"*/{FILE}"))]
 
 
@@ -247,13 +265,13 @@ def _meanings(found: Record) -> Mapping[str, bool]:
     return known if isinstance(known, Mapping) else {}
 
 
-def _planned(run: PlannedRun) -> dict[str, Any]:
+def _planned(run: PlannedRun) -> dict[str, object]:
     factors = {f"{FACTOR}{key}": value for key, value in run.factors.items()}
     line = {"run": run.run, "arm": run.arm, "seed": run.seed}
     return {**line, "candidate": run.candidate, "trial": run.trial, **factors}
 
 
-def _line(found: Record | RecordError | None) -> dict[str, Any]:
+def _line(found: Record | RecordError | None) -> dict[str, object]:
     if not isinstance(found, Record):
         return {"status": MISSING if found is None else UNREADABLE}
     parameters, selected, kept = found.parameters, found.selected, kept_weights.of(found)
@@ -274,8 +292,8 @@ def _line(found: Record | RecordError | None) -> dict[str, Any]:
     }
 
 
-def _figures(found: Record | RecordError | None) -> Iterable[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = []
+def _figures(found: Record | RecordError | None) -> Iterable[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
     if isinstance(found, Record):
         for split, item in found.splits.items():
             for metric, v in item.metrics.items():
@@ -284,7 +302,7 @@ def _figures(found: Record | RecordError | None) -> Iterable[tuple[Any, ...]]:
 
 
 def _frame(
-    lines: list[dict[str, Any]], figures: list[tuple[Any, ...]], problems: list[str]
+    lines: list[dict[str, object]], figures: list[tuple[object, ...]], problems: list[str]
 ) -> "pandas.DataFrame":
     import pandas  # slow to import
 
@@ -308,7 +326,7 @@ def _frame(
     return table
 
 
-def _levels(levels: list[Any]) -> list[Any]:
+def _levels(levels: list[object]) -> list[object]:
     kinds = {type(level) for level in levels if level is not None}
     if kinds <= {int, float} or kinds <= {bool}:
         return levels

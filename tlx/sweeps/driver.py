@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Literal, final
 
 from tlx.base import sealed
 from tlx.base.interrupts import Asked
@@ -54,7 +54,7 @@ class Pending:
     state: State = "waiting"
     reason: str | None = None
     fresh: bool = False
-    search: Mapping[str, Any] | None = None
+    search: Mapping[str, object] | None = None
     alone: bool = False
     restarts: int = 0
     reached: int = -1

@@ -180,7 +180,7 @@ class LocalExecutor:
             if self.server.poll() is not None:
                 raise runs.RunError("the process that forks the runs did not start, see above")
 
-    def _say(self, **message: Any) -> None:
+    def _say(self, **message: object) -> None:
         assert self.server is not None
         assert self.server.stdin is not None
         self.server.stdin.write(json.dumps(message).encode() + b"\n")

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from tlx.base import secrecy
+from tlx.config.schema import SearchConfig
 from tlx.execution import leases
 from tlx.sweeps import search_claims, search_samplers, spaces
 from tlx.sweeps.search_runs import SearchError, Trial, damage_told, planned, value_of
@@ -51,7 +52,7 @@ class Search:
         *,
         name: str,
         storage: str,
-        space: Mapping[str, Any],
+        space: Mapping[str, object],
         objectives: Sequence[tuple[str, str]],
         budget: int,
         sampler: str = "tpe",
@@ -202,7 +203,7 @@ class Search:
                 self.study.tell(trial.number, state=TrialState.FAIL)
         return state
 
-    def hook(self, trial: Trial, *, seed_index: int) -> dict[str, Any]:
+    def hook(self, trial: Trial, *, seed_index: int) -> dict[str, object]:
         """What `search.json` in the folder of one of a trial's runs says, for its pruner.
 
         Args:
@@ -358,12 +359,12 @@ def _state(trial: "FrozenTrial") -> str:
 
 
 def opened(
-    node: Mapping[str, Any], *, name: str, folder: Path, monitor: tuple[str, str], base: str
+    node: SearchConfig, *, name: str, folder: Path, monitor: tuple[str, str], base: str
 ) -> Search:
     """The search that a config's `search` node describes.
 
     Args:
-        node: fields of `tlx.config.schema.SearchConfig`, complete.
+        node: checked.
         name: of the study.
         folder: of the study, where the journal lies unless a storage is given.
         monitor: objective where none is given, `("val/accuracy", "max")`.
@@ -373,21 +374,26 @@ def opened(
         CheckError: the space is wrong.
         SearchError: a search of this name tries something else.
     """
-    pruner = {"name": node["pruner"]}
-    if node["pruner"] != "none":
-        pruner |= {key: node[key] for key in ("min_resource", "max_resource", "reduction_factor")}
-        pruner |= {"startup_trials": node["pruner_startup_trials"], "warmup": node["pruner_warmup"]}
+    pruning: dict[str, int | None] = {}
+    if node.pruner != "none":
+        pruning = {
+            "min_resource": node.min_resource,
+            "max_resource": node.max_resource,
+            "reduction_factor": node.reduction_factor,
+            "startup_trials": node.pruner_startup_trials,
+            "warmup": node.pruner_warmup,
+        }
     return Search(
         name=name,
-        storage=node["storage"] or str(folder / JOURNAL),
-        space=node["space"],
-        objectives=list((node["objectives"] or dict([monitor])).items()),
-        budget=node["trials"],
-        sampler=node["sampler"],
-        sampler_options={key: node[key] for key in ("startup_trials", "popsize")},
-        pruner=pruner.pop("name"),
-        pruner_options=pruner,
-        seed=node["seed"],
-        max_failed=node["max_failed"],
+        storage=node.storage or str(folder / JOURNAL),
+        space=node.space or {},
+        objectives=list((node.objectives or dict([monitor])).items()),
+        budget=node.trials,
+        sampler=node.sampler,
+        sampler_options={"startup_trials": node.startup_trials, "popsize": node.popsize},
+        pruner=node.pruner,
+        pruner_options=pruning,
+        seed=node.seed,
+        max_failed=node.max_failed,
         base=base,
     )

@@ -158,7 +158,7 @@ class Postgres:
         """Removes it."""
         self._do("DELETE FROM tlx_workers WHERE worker = :worker", worker=worker)
 
-    def _do(self, command: str, **values: Any) -> list[Any]:
+    def _do(self, command: str, **values: object) -> list[Any]:
         import sqlalchemy as sa
 
         with self.engine.begin() as connection:

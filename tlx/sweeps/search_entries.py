@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 
 from tlx.config.identity import EXCLUDED
+from tlx.config.nodes import Node
 from tlx.config.problems import Problem
 from tlx.config.suggest import nearest
 
@@ -109,7 +110,7 @@ def _exact(value: Any) -> str:
     return value if read.value() == value else quoted
 
 
-def read(space: Mapping[str, Any]) -> tuple[dict[str, Entry], list[Problem]]:
+def read(space: Node) -> tuple[dict[str, Entry], list[Problem]]:
     """Key to what it may be, and what is wrong with the others."""
     found: dict[str, Entry] = {}
     wrong: list[Problem] = []
@@ -134,7 +135,7 @@ def _check_key(key: str, found: Mapping[str, Entry]) -> None:
         raise _Wrong("cannot change what a run finds out, and is no part of its id; leave it out")
 
 
-def _entry(key: str, value: Any) -> Entry:
+def _entry(key: str, value: object) -> Entry:
     if isinstance(value, str):
         return _from_text(key, value)
     if isinstance(value, Mapping):
@@ -146,7 +147,7 @@ def _entry(key: str, value: Any) -> Entry:
 
 def _from_text(key: str, text: str) -> Entry:
     try:
-        sweep: Any = OverridesParser.create().parse_override(f"{key}={text}").value()
+        sweep: object = OverridesParser.create().parse_override(f"{key}={text}").value()
     except HydraException as error:
         reason = str(error).strip().partition("\n")[0]
         raise _Wrong(f"{text!r} cannot be read ({reason}); give {EXAMPLE}") from None
@@ -185,7 +186,7 @@ def _from_range(sweep: RangeSweep, text: str, *, log: bool) -> Entry:
     return _numbers(float(low), float(high), whole=False, log=log, step=float(abs(step)))
 
 
-def _from_mapping(value: Mapping[str, Any]) -> Entry:
+def _from_mapping(value: Node) -> Entry:
     kind = value.get("type")
     if kind not in TYPES:
         near = nearest(str(kind), TYPES) if kind else None
@@ -208,7 +209,7 @@ def _from_mapping(value: Mapping[str, Any]) -> Entry:
     return _numbers(low, high, whole=whole, log=log, step=step)
 
 
-def _number(value: Mapping[str, Any], name: str, *, whole: bool) -> Number:
+def _number(value: Node, name: str, *, whole: bool) -> Number:
     given = value.get(name)
     kind = "int" if whole else "float"
     try:  # YAML reads 1e-5 as text

@@ -1,9 +1,9 @@
 """What is wrong with a search before it starts, told without importing Optuna."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 from urllib.parse import urlsplit
 
+from tlx.config.nodes import Node, node_at
 from tlx.config.problems import Problem
 from tlx.config.suggest import listed, nearest
 from tlx.sweeps import spaces
@@ -25,7 +25,7 @@ SQL = ("postgresql+psycopg", "sqlite")
 MODES = ("max", "min")
 
 
-def problems(search: Mapping[str, Any], *, metrics: Mapping[str, str]) -> list[Problem]:
+def problems(search: Node, *, metrics: Mapping[str, str]) -> list[Problem]:
     """All that a `search` node says and cannot be done.
 
     Args:
@@ -38,7 +38,7 @@ def problems(search: Mapping[str, Any], *, metrics: Mapping[str, str]) -> list[P
     found = [*spaces.problems(space)]
     if not space:
         found.append(Problem("search.space", f"is empty; give keys, each with {EXAMPLE}"))
-    objectives = search.get("objectives") or {}
+    objectives = node_at(search, "objectives")
     return [
         *found,
         *_objectives(objectives, metrics),
@@ -48,7 +48,7 @@ def problems(search: Mapping[str, Any], *, metrics: Mapping[str, str]) -> list[P
     ]
 
 
-def _objectives(objectives: Mapping[str, Any], metrics: Mapping[str, str]) -> Iterator[Problem]:
+def _objectives(objectives: Node, metrics: Mapping[str, str]) -> Iterator[Problem]:
     known = [*(f"val/{name}" for name in metrics), *RUN_FIGURES]
     for figure, mode in objectives.items():
         place = f"search.objectives.{figure}"
@@ -72,7 +72,7 @@ def _objectives(objectives: Mapping[str, Any], metrics: Mapping[str, str]) -> It
             yield Problem(place, f"is better at its {metrics[metric]}, not {mode}", metrics[metric])
 
 
-def _combined(search: Mapping[str, Any], objectives: Mapping[str, Any]) -> Iterator[Problem]:
+def _combined(search: Node, objectives: Node) -> Iterator[Problem]:
     sampler, pruner = search.get("sampler", "tpe"), search.get("pruner", "none")
     for key, value, options in (("sampler", sampler, SAMPLERS), ("pruner", pruner, PRUNERS)):
         if value not in options:
@@ -95,7 +95,7 @@ def _combined(search: Mapping[str, Any], objectives: Mapping[str, Any]) -> Itera
         )
 
 
-def _grid(search: Mapping[str, Any], space: Mapping[str, Any]) -> Iterator[Problem]:
+def _grid(search: Node, space: Node) -> Iterator[Problem]:
     if search.get("sampler") != "grid":
         return
     for key, entry in spaces.entries(space).items():
@@ -107,8 +107,8 @@ def _grid(search: Mapping[str, Any], space: Mapping[str, Any]) -> Iterator[Probl
             )
 
 
-def _storage(storage: Any) -> Iterator[Problem]:
-    if storage is None or not isinstance(storage, str):
+def _storage(storage: object) -> Iterator[Problem]:
+    if not isinstance(storage, str):
         return
     if "://" not in storage:
         if not storage.endswith(".journal"):

@@ -4,9 +4,10 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from tlx.execution import runs
+from tlx.results import table
+from tlx.results.record import Record
 from tlx.sweeps import spaces
 
 
@@ -44,7 +45,7 @@ class Trial:
     """
 
     number: int
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
     resumed: bool = False
 
     @property
@@ -62,11 +63,11 @@ def planned(trial: Trial, *, base: Sequence[str], seeds: Sequence[int]) -> list[
     return [[*base, *trial.overrides, f"seed={seed}"] for seed in seeds]
 
 
-def value_of(records: Sequence[Any], objectives: Sequence[tuple[str, str]]) -> tuple[float, ...]:
+def value_of(records: Sequence[Record], objectives: Sequence[tuple[str, str]]) -> tuple[float, ...]:
     """The objectives' values of a trial: means over its runs; NaN where a run lacks one.
 
     Args:
-        records: of its runs, one a seed (`tlx.results.record.Record`).
+        records: of its runs, one a seed.
         objectives: figures and their directions.
 
     Raises:
@@ -79,24 +80,11 @@ def value_of(records: Sequence[Any], objectives: Sequence[tuple[str, str]]) -> t
     return tuple(values)
 
 
-def _figure(record: Any, figure: str) -> float:
-    if record.status != "finished":
-        return math.nan
-    group, _, name = figure.partition("/")
-    value: Any = None
-    if group == "val":
-        split = record.splits.get("val")
-        if split is not None and name in split.metrics:
-            value = split.metrics[name].value
-        elif record.selected is not None and record.selected.monitor == figure:
-            value = record.selected.value
-    elif group == "parameters" and record.parameters is not None:
-        value = getattr(record.parameters, name, None)
-    elif not name:
-        value = getattr(record, figure, None)
-    if not isinstance(value, int | float):
+def _figure(record: Record, figure: str) -> float:
+    value = table.objective(record, figure)
+    if value is None:
         raise SearchError(
             f"objective {figure!r} is not in the record of {record.run}; name one of its val "
             "metrics, as val/NAME, or a figure of the run, like parameters/trainable"
         )
-    return float(value)
+    return value

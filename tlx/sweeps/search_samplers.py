@@ -5,9 +5,9 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tlx.sweeps.search_entries import Entry
+from tlx.sweeps.search_entries import Entry, Number
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -75,13 +75,13 @@ def own_seed(seed: int, number: int) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-def grid(space: Mapping[str, Entry]) -> dict[str, list[Any]]:
+def grid(space: Mapping[str, Entry]) -> dict[str, list[Number | str]]:
     """Key to all its values.
 
     Raises:
         ValueError: a key's values have no end.
     """
-    found: dict[str, list[Any]] = {}
+    found: dict[str, list[Number | str]] = {}
     for key, entry in space.items():
         values = entry.values()
         if values is None:

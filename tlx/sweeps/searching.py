@@ -16,6 +16,7 @@ from tlx.config.identity import essence, normalise
 from tlx.config.limits import metrics_of
 from tlx.config.problems import Problem
 from tlx.config.run import typed
+from tlx.config.schema import SearchConfig
 from tlx.execution.lineage import Located, Locator, known
 from tlx.results.manifest import PlannedRun
 from tlx.results.reading import status_of
@@ -32,7 +33,7 @@ class Space:
     Attributes:
         study: its name.
         line: overrides that all trials share.
-        node: of the config, complete.
+        node: of the config.
         seeds: of a trial's runs.
         config: what all trials share, composed.
         changes: marks of the changes of meaning that concern some trials.
@@ -43,7 +44,7 @@ class Space:
 
     study: str
     line: tuple[str, ...]
-    node: Mapping[str, Any]
+    node: SearchConfig
     seeds: tuple[int, ...]
     config: Mapping[str, Any]
     metric: str
@@ -113,18 +114,19 @@ def space(
     Raises:
         CheckError: the node is missing or wrong.
     """
-    node = config.get("search")
-    if not isinstance(node, Mapping):
+    given = config.get("search")
+    if not isinstance(given, Mapping):
         problem = Problem("search", "is missing: choose how to search, search=tpe", "search=tpe")
         raise CheckError([problem])
-    if wrong := search_rules.problems(node, metrics=metrics_of(config)):
+    if wrong := search_rules.problems(given, metrics=metrics_of(config)):
         raise CheckError(wrong)
-    own = tuple(seeds[: node["seeds_per_trial"]])
-    if len(own) < node["seeds_per_trial"]:
+    node = SearchConfig(**given)
+    own = tuple(seeds[: node.seeds_per_trial])
+    if len(own) < node.seeds_per_trial:
         raise CheckError(
             [Problem("search.seeds_per_trial", f"is more than study.seeds has: {list(seeds)}")]
         )
-    examples = list(spaces.examples(node["space"]))
+    examples = list(spaces.examples(node.space or {}))
     marks: set[str] = set()
     for overrides in examples:
         marks.update(changes.marks(normalise(composer.compose([*line, *overrides]))))
@@ -133,7 +135,7 @@ def space(
     varied = vocabularies.keys_of([text for overrides in examples for text in overrides])
     told = [
         vocabularies.problem("search.objectives", figure, varied=varied, config=config)
-        for figure in node["objectives"] or [made.monitor[0]]
+        for figure in node.objectives or [made.monitor[0]]
     ]
     if unfit := [problem for problem in told if problem is not None]:
         raise CheckError(unfit)
@@ -183,9 +185,9 @@ class Trials:
     def _is_free(self, number: int) -> bool:
         """Whether what a trial is drawn from is known before those before it have ended."""
         node = self.space.node
-        if node["sampler"] in {"random", "qmc", "grid"}:
+        if node.sampler in {"random", "qmc", "grid"}:
             return True
-        return node["sampler"] in {"tpe", "gp"} and number < node["startup_trials"]
+        return node.sampler in {"tpe", "gp"} and number < node.startup_trials
 
     def _begin(self, trial: Trial) -> list[Pending]:
         """The first runs of a trial; none where its values do not compose, which is told."""
@@ -202,7 +204,7 @@ class Trials:
             metric = self.search.objectives[0][0]
             tasks.append(Pending(place, title, run.overrides, metric=metric, search=hook))
         ids = [task.run for task in tasks]
-        begun = tasks[:1] if self.space.node["pruner"] != "none" else tasks
+        begun = tasks[:1] if self.space.node.pruner != "none" else tasks
         self.open[trial.number] = Open(trial, ids, set(ids), tasks[len(begun) :])
         return begun
 

@@ -5,7 +5,6 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tlx.config import schema
 from tlx.execution import runs
@@ -73,7 +72,7 @@ def check(node: schema.ExecutorConfig) -> None:
         )
 
 
-def _one_line(place: str, value: Any) -> None:
+def _one_line(place: str, value: object) -> None:
     if isinstance(value, str) and not value.isprintable():
         raise runs.RunError(f"{place}={value!r} must be one line of text")
 
@@ -96,7 +95,7 @@ def needs(job: Job, node: schema.ExecutorConfig) -> Needs:
 
 def parameters(
     node: schema.ExecutorConfig, needs: Needs, *, name: str, code: Path | None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What submitit's Slurm executor is told."""
     given = {
         "job_name": name,

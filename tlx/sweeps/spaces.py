@@ -12,8 +12,9 @@ A choice may be any value of an override (a list, an option of a group); it is k
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tlx.config.nodes import Node
 from tlx.config.problems import CheckError, Problem
 from tlx.sweeps.search_entries import Choices, Entry, read
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 
-def parse(space: Mapping[str, Any]) -> "dict[str, BaseDistribution]":
+def parse(space: Node) -> "dict[str, BaseDistribution]":
     """Key to Optuna's distribution.
 
     Args:
@@ -53,7 +54,7 @@ def distributions(found: "Mapping[str, Entry]") -> "dict[str, BaseDistribution]"
     return made
 
 
-def entries(space: Mapping[str, Any]) -> dict[str, Entry]:
+def entries(space: Node) -> dict[str, Entry]:
     """Key to what it may be.
 
     Raises:
@@ -65,12 +66,12 @@ def entries(space: Mapping[str, Any]) -> dict[str, Entry]:
     return found
 
 
-def problems(space: Mapping[str, Any], *, place: str = "search.space") -> list[Problem]:
+def problems(space: Node, *, place: str = "search.space") -> list[Problem]:
     """What is wrong with a space; nothing heavy is imported."""
     return [Problem(f"{place}.{p.place}", p.message, p.suggestion) for p in read(space)[1]]
 
 
-def examples(space: Mapping[str, Any]) -> list[list[str]]:
+def examples(space: Node) -> list[list[str]]:
     """Lines of overrides that hold every choice and both ends of every range at least once.
 
     A study checks them before it starts, so that a wrong end is told at once.
@@ -89,6 +90,6 @@ def examples(space: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def override(key: str, value: Any) -> str:
+def override(key: str, value: object) -> str:
     """A drawn value as an override: numbers as Python writes them, choices as they were given."""
     return f"{key}={value}" if isinstance(value, str) else f"{key}={value!r}"

@@ -15,7 +15,7 @@ import selectors
 import signal
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from tlx.base.secrecy import masked_text
 from tlx.config.places import targets_by_group
@@ -61,7 +61,7 @@ def _preload() -> None:
 class Server:
     """Forks, and tells which children ended."""
 
-    def __init__(self, answers: Any) -> None:
+    def __init__(self, answers: TextIO) -> None:
         """Watches for requests and for children that end."""
         self.answers = answers
         self.jobs: dict[int, int] = {}
@@ -118,7 +118,7 @@ class Server:
             if job is not None:
                 self.say(ended=job, status=os.waitstatus_to_exitcode(status))
 
-    def say(self, **message: Any) -> None:
+    def say(self, **message: object) -> None:
         """One line to the driver."""
         self.answers.write(json.dumps(message) + "\n")
 
