@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tlx.config.nodes import mapping, texts
+from tlx.base.nodes import mapping, texts
 from tlx.frozen import entries
 from tlx.frozen.entries import Entry, StoreError
 

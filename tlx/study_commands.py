@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import yaml
 
 from tlx.base import disk, interrupts
+from tlx.base.nodes import Node
 from tlx.base.secrecy import masked
 from tlx.base.shown import Lines
-from tlx.config.nodes import Node
 from tlx.config.run import Option, typed
 from tlx.execution import rehearsal
 from tlx.results import manifest as manifests

@@ -11,7 +11,7 @@ from report import synthetic
 from tlx.report import data, reuse, tables_runs, terminal
 from tlx.report.build import build
 from tlx.results import record
-from tlx.training.reuse.stored import Inputs
+from tlx.training.reuse.stored import Decoded
 
 SHARED_OF_ARMS = {"computed", "reused", "saved_s", "fused", "fused_jobs"}
 SHARED_OF_RUNS = {"boundary", "computed", "reused", "saved_s", "fused_with"}
@@ -70,7 +70,7 @@ def test_decoded_inputs_are_not_called_activations_of_frozen_parts(shared):
     both = reuse.sentences(replace(shared, records=one))
     assert "20 of 25 runs trained from stored activations of frozen parts: 800 were" in both
     assert "1 of 25 runs trained from stored inputs" in both
-    assert Inputs((), torch.float32).boundary == record.DECODED
+    assert Decoded((), torch.float32).boundary == record.DECODED
 
 
 @pytest.mark.parametrize("left", [1, 3, 10])

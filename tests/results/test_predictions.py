@@ -8,7 +8,7 @@ import random
 import pytest
 
 from tlx.base.cells import Named, Ranked, rows
-from tlx.data.text.texts import LONGEST_EXCERPT, excerpt
+from tlx.data.text.inputs import LONGEST_EXCERPT, excerpt
 from tlx.results import predictions
 
 TRICKY = [

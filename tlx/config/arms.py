@@ -4,9 +4,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tlx.base.nodes import Node, mapping, node_at, sequence, texts
 from tlx.config import schema
 from tlx.config.keys import GROUPS, value_at
-from tlx.config.nodes import Node, mapping, node_at, sequence, texts
 from tlx.config.overrides import parsed, quoted
 
 BASES = {"one_at_a_time": "base", "leave_one_out": "all", "add_one_in": "none"}

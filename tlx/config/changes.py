@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tlx.config.nodes import Node, leaf, node_at, sequence, target_of
+from tlx.base.nodes import Node, leaf, node_at, sequence, target_of
 
 
 @dataclass(frozen=True)

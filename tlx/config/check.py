@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 from tlx.base import secrecy
+from tlx.base.nodes import Node, node_at, sequence
 from tlx.config import defaults, files, limits, schema, signatures
 from tlx.config.allowed import Allowed
-from tlx.config.nodes import Node, node_at, sequence
 from tlx.config.places import list_group_options, targets_by_group
 from tlx.config.plugins import plugins
 from tlx.config.problems import CheckError, Problem

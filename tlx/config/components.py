@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from tlx.base.nodes import Node, target_of
 from tlx.config import project, signatures
 from tlx.config.check import target_nodes
-from tlx.config.nodes import Node, target_of
 
 WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

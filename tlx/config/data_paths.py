@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tlx.base.nodes import Node, node_at, target_of
 from tlx.config.near_paths import beside
-from tlx.config.nodes import Node, node_at, target_of
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant
 from tlx.data import split_files, split_folders, split_names

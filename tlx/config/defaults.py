@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from tlx.base.nodes import Node, node_at
 from tlx.config.keys import value_at
-from tlx.config.nodes import Node, node_at
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from tlx.base.nodes import Node
 from tlx.config import schema
 from tlx.config.arms import Arm, design_of, expand
 from tlx.config.check import check
 from tlx.config.identity import essence
 from tlx.config.keys import exists
 from tlx.config.limits import metrics_of
-from tlx.config.nodes import Node
 from tlx.config.overrides import key_of, quoted
 from tlx.config.places import EXPERIMENT
 from tlx.config.problems import CheckError, Problem

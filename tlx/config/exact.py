@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from tlx.base.nodes import Node, node_at, target_of
 from tlx.config.keys import is_number, value_at
-from tlx.config.nodes import Node, node_at, target_of
 from tlx.config.problems import Problem
 from tlx.config.solving import solves
 

@@ -9,9 +9,9 @@ from typing import IO
 
 from tlx.backbones.weights import kinds as weight_kinds
 from tlx.base import bounds
+from tlx.base.nodes import Node, node_at
 from tlx.config import data_paths
 from tlx.config.near_paths import beside
-from tlx.config.nodes import Node, node_at
 from tlx.config.problems import Problem
 from tlx.config.suggest import listed, nearest
 

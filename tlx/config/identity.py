@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePath
 
+from tlx.base.nodes import Node, leaf, mapping, node_at, target_of
 from tlx.base.secrecy import masked
 from tlx.config import changes, defaults, moved, schema
 from tlx.config.check import schema_signature
 from tlx.config.components import components
-from tlx.config.nodes import Node, leaf, mapping, node_at, target_of
 from tlx.config.signatures import OPAQUE, Signature, signature
 from tlx.config.types import Misfit, conform
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from numbers import Real
 from typing import TypeGuard
 
+from tlx.base.nodes import Node, mapping, target_of
 from tlx.config import schema
-from tlx.config.nodes import Node, mapping, target_of
 from tlx.config.signatures import signature
 from tlx.config.suggest import nearest
 

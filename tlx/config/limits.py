@@ -5,9 +5,9 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 
+from tlx.base.nodes import Node, node_at, sequence, target_of
 from tlx.config import exact, modality, study
 from tlx.config.keys import is_number
-from tlx.config.nodes import Node, node_at, sequence, target_of
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant
 from tlx.config.suggest import listed, nearest

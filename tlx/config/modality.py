@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tlx.config.nodes import Node, node_at, target_of
+from tlx.base.nodes import Node, node_at, target_of
 from tlx.config.problems import Problem
 from tlx.config.signatures import PACKAGE, constant
 

@@ -6,7 +6,7 @@ that moves keeps its first name in ids, and configs that were written before are
 
 from collections.abc import Mapping
 
-from tlx.config.nodes import Node
+from tlx.base.nodes import Node
 
 FIRST: Mapping[str, str] = {
     "tlx.backbones.text.recurrent": "tlx.backbones.recurrent",

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self, final
 
+from tlx.base.nodes import Node
 from tlx.config import schema
 from tlx.config.identity import normalise, normalised_id
-from tlx.config.nodes import Node
 
 
 @final

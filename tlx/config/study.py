@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hydra.errors import HydraException
 
+from tlx.base.nodes import Node, node_at, target_of, texts
 from tlx.config import schema, vocabularies
 from tlx.config.arms import Level, design_of, expand, levels
 from tlx.config.keys import GROUPS, exists, is_number, nearest_key, value_at
-from tlx.config.nodes import Node, node_at, target_of, texts
 from tlx.config.overrides import key_of, parsed
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant, signature

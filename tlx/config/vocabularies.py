@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from tlx.config.nodes import Node, leaf, node_at
+from tlx.base.nodes import Node, leaf, node_at
 from tlx.config.overrides import key_of
 from tlx.config.problems import Problem
 

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from tlx.base.nodes import node_at
 from tlx.config.compose import compose
-from tlx.config.nodes import node_at
 from tlx.config.run import Run, typed
 from tlx.execution import runs
 from tlx.results import reading, record

@@ -4,7 +4,7 @@ import argparse
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
-from tlx.config.nodes import mapping, texts
+from tlx.base.nodes import mapping, texts
 from tlx.report import data, kept_stages, reuse
 from tlx.report.data import MANY_RUNS, StudyView
 from tlx.report.formats import Column, Table

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlx.base import secrecy
-from tlx.config.nodes import sequence
+from tlx.base.nodes import sequence
 from tlx.report.data import StudyView
 from tlx.report.formats import Column, Table
 from tlx.report.numbers import decimals, finite, known

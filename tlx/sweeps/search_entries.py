@@ -18,8 +18,8 @@ from hydra.core.override_parser.types import (
 )
 from hydra.errors import HydraException
 
+from tlx.base.nodes import Node
 from tlx.config.identity import EXCLUDED
-from tlx.config.nodes import Node
 from tlx.config.problems import Problem
 from tlx.config.suggest import nearest
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-from tlx.config.nodes import Node, node_at
+from tlx.base.nodes import Node, node_at
 from tlx.config.problems import Problem
 from tlx.config.suggest import listed, nearest
 from tlx.sweeps import spaces

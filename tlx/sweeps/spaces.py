@@ -14,7 +14,7 @@ A choice may be any value of an override (a list, an option of a group); it is k
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tlx.config.nodes import Node
+from tlx.base.nodes import Node
 from tlx.config.problems import CheckError, Problem
 from tlx.sweeps.search_entries import Choices, Entry, read
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from tlx.base.nodes import node_at
 from tlx.building.calls import ready, splits
 from tlx.config.check import CheckError, check
 from tlx.config.compose import compose
 from tlx.config.data_paths import TWO_CLASSES, origin
 from tlx.config.identity import normalise
-from tlx.config.nodes import node_at
 from tlx.config.run import Option, Run
 from tlx.data.divide import whole
 from tlx.data.relabel import relabelled

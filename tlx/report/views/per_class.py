@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tlx.config.nodes import sequence
+from tlx.base.nodes import sequence
 from tlx.report.arms_shown import MOST_SPLITS, arms_drawn, on_split
 from tlx.report.data import StudyView
 from tlx.report.figure import Figure, Style, Variant, safe
