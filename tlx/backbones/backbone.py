@@ -60,8 +60,8 @@ class Wanted:
     """
 
     features: str = POOLED
-    corpus: Callable[[], Iterable[Any]] | None = None
-    kept: Mapping[str, Any] | None = None
+    corpus: Callable[[], Iterable[str]] | None = None
+    kept: Mapping[str, object] | None = None
 
 
 DEFAULT = Wanted()
@@ -115,7 +115,7 @@ class Backbone:
     head_bias: bool = True
     lm_head: Callable[[], nn.Module] | None = None
     notes: tuple[str, ...] = ()
-    account: Mapping[str, Any] = field(default_factory=dict)
+    account: Mapping[str, object] = field(default_factory=dict)
     file_heads: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     noted: Noted | None = None
     sparse: Callable[[Iterable[Any]], csr_array] | None = None

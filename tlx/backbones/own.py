@@ -72,7 +72,7 @@ def wrapped(
 class Pooled:
     """Takes what a module returns for the features of whole items."""
 
-    def __call__(self, module: nn.Module, inputs: Any) -> Features:
+    def __call__(self, module: nn.Module, inputs: object) -> Features:
         """The features of a batch.
 
         Raises:

@@ -57,7 +57,7 @@ def adapted(
     seed: int,
     targets: str | None = None,
     layers: int | None = None,
-    **options: Any,
+    **options: object,
 ) -> Backbone:
     """The backbone with adapters in its network (a mutator of the network).
 
@@ -107,12 +107,13 @@ def peft_config(made: Adapters, module: nn.Module) -> Any:
 
     options = made.options
     layers = [module.get_submodule(name) for name in made.layers]
-    common: dict[str, Any] = {
-        "target_modules": _pattern(made.layers),
-        "fan_in_fan_out": any(isinstance(layer, Conv1D) for layer in layers),
-    }
+    target, turned = _pattern(made.layers), any(isinstance(layer, Conv1D) for layer in layers)
     if made.kind == "ia3":
-        return IA3Config(feedforward_modules=_pattern(made.narrowing), **common)
+        return IA3Config(
+            feedforward_modules=_pattern(made.narrowing),
+            target_modules=target,
+            fan_in_fan_out=turned,
+        )
     if made.kind == "vera":
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Specified to not save vera_A and vera_B")
@@ -121,14 +122,16 @@ def peft_config(made: Adapters, module: nn.Module) -> Any:
                 vera_dropout=options["dropout"],
                 projection_prng_key=made.seed,
                 save_projection=False,  # megabytes a layer; the seed tells them
-                **common,
+                target_modules=target,
+                fan_in_fan_out=turned,
             )
     return LoraConfig(
         r=options["r"],
         lora_alpha=options["alpha"],
         lora_dropout=options["dropout"],
         use_dora=made.kind == "dora",
-        **common,
+        target_modules=target,
+        fan_in_fan_out=turned,
     )
 
 
@@ -261,7 +264,7 @@ def _layer(parameter: str, layers: Sequence[str]) -> str:
     return next(layer for layer in layers if parameter.startswith(f"{layer}."))
 
 
-def as_facts(made: Adapters) -> dict[str, Any]:
+def as_facts(made: Adapters) -> dict[str, object]:
     """What a backbone's `export` states of adapters; see `of_facts`."""
     lists = {"layers": list(made.layers), "narrowing": list(made.narrowing)}
     return {"kind": made.kind, **lists, "seed": made.seed, "options": dict(made.options)}

@@ -3,7 +3,6 @@
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -182,7 +181,7 @@ def _called(trunk: Backbone, names: Sequence[str]) -> set[str]:
     return called
 
 
-def _example(trunk: Backbone) -> Any:
+def _example(trunk: Backbone) -> object:
     """Two items of input, on the network's device."""
     device = next(trunk.module.parameters()).device
     return inputs_of(trunk.reads).example(trunk.reads, items=2, device=device)

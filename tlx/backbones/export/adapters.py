@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tlx.backbones.adapters import peft as adapters
 from tlx.backbones.backbone import POOLED
-from tlx.backbones.export.networks import ExportError, full_network, timm_names
+from tlx.backbones.export.networks import ExportError, full_network, options_of, timm_names
 from tlx.backbones.export.texts import HEAD, HEAD_FILE, TRUNK, config_of, form_of, misread
 from tlx.backbones.timm import heads as timm_heads
 from tlx.backbones.transformers import prompts
@@ -52,7 +52,7 @@ def export_adapters(
     state: Mapping[str, Tensor],
     folder: str | Path,
     *,
-    facts: Mapping[str, Any],
+    facts: Mapping[str, object],
     class_names: Sequence[str],
     reads: Spec,
 ) -> Path:
@@ -104,7 +104,7 @@ def export_adapters(
 
 def _base(
     plain: Mapping[str, Tensor],
-    facts: Mapping[str, Any],
+    facts: Mapping[str, object],
     class_names: Sequence[str],
     reads: Spec,
     *,
@@ -112,7 +112,7 @@ def _base(
 ) -> Base:
     """The network; without its head where `why` says so, or there is no place for one."""
     if facts["source"] == "timm":
-        name, options = str(facts["name"]), dict(facts.get("kwargs", {}))
+        name, options = str(facts["name"]), options_of(facts)
         full = full_network(name, options, len(class_names))
         named = timm_names(plain, full, name)
         beside = {n: t for n, t in named.items() if f"{BACKBONE}{n}" not in plain}
@@ -151,7 +151,7 @@ def _base(
     return Base(network, TRUNK, inside, _owner(rest), code, why)
 
 
-def _origin(facts: Mapping[str, Any]) -> str:
+def _origin(facts: Mapping[str, object]) -> str:
     """By what the network is known that the adapters go onto."""
     return str(facts.get("base", facts["name"]))
 
@@ -207,7 +207,7 @@ def _load(
         raise ExportError(f"the library's network has no {', '.join(unknown[:5])}")
 
 
-def _write_readme(folder: Path, facts: Mapping[str, Any], base: Base) -> None:
+def _write_readme(folder: Path, facts: Mapping[str, object], base: Base) -> None:
     (folder / "README.md").write_text(
         f"# Adapters of {facts['name']}\n\nWritten by tlx. They load onto the weights that the run "
         f"started from, by peft:\n\n```python\n{base.code}\n\nfrom peft import PeftModel\n\n"

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import timm as timm_lib
 import torch
 from torch import Tensor, nn
 
 from tlx.backbones.timm import heads as timm_heads
+from tlx.backbones.timm.networks import create
 from tlx.backbones.weights import files as weights
 from tlx.data.images.spec import ImageSpec
 from tlx.data.inputs import Spec
@@ -27,7 +27,7 @@ def export(
     state: Mapping[str, Tensor],
     folder: str | Path,
     *,
-    facts: Mapping[str, Any],
+    facts: Mapping[str, object],
     class_names: Sequence[str],
     reads: Spec,
     onnx: bool = False,
@@ -57,7 +57,7 @@ def export(
     assert isinstance(reads, ImageSpec)
     if onnx:
         _check_onnx()
-    name, options = str(facts["name"]), dict(facts.get("kwargs", {}))
+    name, options = str(facts["name"]), options_of(facts)
     full = full_network(name, options, len(class_names))
     named = timm_names(state, full, name)
     _check_outputs(state, named, name, options, reads)
@@ -83,7 +83,7 @@ def export(
 def _export_text(
     state: Mapping[str, Tensor],
     folder: Path,
-    facts: Mapping[str, Any],
+    facts: Mapping[str, object],
     class_names: Sequence[str],
     reads: Spec,
     *,
@@ -100,7 +100,7 @@ def _export_text(
         raise ExportError(str(error)) from error
 
 
-def overlay(folder: str | Path) -> dict[str, Any]:
+def overlay(folder: str | Path) -> dict[str, object]:
     """What `timm.create_model(..., pretrained_cfg_overlay=…)` needs to load an exported folder.
 
     The number of classes must be told too: timm drops a classifier that differs from the
@@ -110,7 +110,7 @@ def overlay(folder: str | Path) -> dict[str, Any]:
     return {"file": str(Path(folder) / "model.safetensors"), **_overlay(config["pretrained_cfg"])}
 
 
-def _overlay(cfg: Mapping[str, Any]) -> dict[str, Any]:
+def _overlay(cfg: Mapping[str, Any]) -> dict[str, object]:
     return {
         "num_classes": cfg["num_classes"],
         **{key: tuple(cfg[key]) for key in ("input_size", "mean", "std")},
@@ -119,10 +119,15 @@ def _overlay(cfg: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def full_network(name: str, options: Mapping[str, Any], classes: int) -> nn.Module:
+def options_of(facts: Mapping[str, Any]) -> dict[str, object]:
+    """Arguments of the model of timm that a backbone's `export` states."""
+    return dict(facts.get("kwargs", {}))
+
+
+def full_network(name: str, options: Mapping[str, object], classes: int) -> nn.Module:
     """The network of timm with a classifier, on the meta device."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        module: nn.Module = timm_lib.create_model(name, num_classes=classes, **options)
+        module = create(name, num_classes=classes, **options)
     return module
 
 
@@ -158,7 +163,7 @@ def _check_outputs(
     state: Mapping[str, Tensor],
     named: Mapping[str, Tensor],
     name: str,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     reads: ImageSpec,
 ) -> None:
     """Tries a network whose classifier is more than one linear layer.
@@ -171,8 +176,8 @@ def _check_outputs(
         return
     weight, bias = (state[key] for key in HEAD)
     with torch.random.fork_rng(devices=[]):
-        full = timm_lib.create_model(name, num_classes=len(weight), **options)
-        trunk = timm_lib.create_model(name, num_classes=0, **options)
+        full = create(name, num_classes=len(weight), **options)
+        trunk = create(name, num_classes=0, **options)
         images = torch.randn(2, *reads.size)
     full.load_state_dict(named)
     trunk.load_state_dict({key: named[key] for key in named.keys() - beside.keys()})
@@ -188,12 +193,12 @@ def _check_outputs(
 
 def _config(
     full: nn.Module,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     class_names: Sequence[str],
     reads: ImageSpec,
 ) -> dict[str, Any]:
     """The config.json of timm, as `local-dir:` and the Hugging Face hub read it."""
-    cfg: dict[str, Any] = dict(getattr(full, "pretrained_cfg", {}))
+    cfg: dict[str, object] = dict(getattr(full, "pretrained_cfg", {}))
     keep = ("fixed_input_size", "min_input_size", "pool_size", "first_conv", "classifier")
     return {
         "architecture": cfg["architecture"],
@@ -216,7 +221,9 @@ def _config(
     }
 
 
-def _readme(name: str, options: Mapping[str, Any], cfg: Mapping[str, Any], reads: ImageSpec) -> str:
+def _readme(
+    name: str, options: Mapping[str, object], cfg: Mapping[str, object], reads: ImageSpec
+) -> str:
     arguments = "".join(f", {key}={value!r}" for key, value in sorted(options.items()))
     told = ", ".join(f"{key}={value!r}" for key, value in _overlay(cfg).items())
     return (
@@ -241,14 +248,14 @@ def _check_onnx() -> None:
 
 def _write_onnx(
     name: str,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     named: Mapping[str, Tensor],
     path: Path,
     *,
     classes: int,
     size: Sequence[int],
 ) -> None:
-    module = timm_lib.create_model(name, num_classes=classes, exportable=True, **options)
+    module = create(name, num_classes=classes, exportable=True, **options)
     module.load_state_dict(named)
     example = torch.zeros(2, *size)
     torch.onnx.export(

@@ -19,7 +19,7 @@ def export_own(
     folder: Path,
     *,
     function: str,
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, object],
     label_names: Sequence[str],
     reads: Spec,
 ) -> Path:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import Tokenizer
@@ -15,6 +15,8 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
@@ -23,6 +25,9 @@ from tlx.backbones.transformers.language_heads import is_causal
 from tlx.backbones.transformers.sources import quiet
 from tlx.backbones.weights import files as weights
 from tlx.data.text.spec import TextSpec
+
+if TYPE_CHECKING:
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 TRUNK, HEAD, LINEAR = "backbone.model.", "head.", ("head.linear.weight", "head.linear.bias")
 HEAD_FILE = "head.safetensors"
@@ -38,7 +43,7 @@ def export_text(
     state: Mapping[str, Tensor],
     folder: Path,
     *,
-    facts: Mapping[str, Any],
+    facts: Mapping[str, object],
     class_names: Sequence[str],
     reads: TextSpec,
 ) -> Path:
@@ -76,7 +81,9 @@ def export_text(
     )
 
 
-def config_of(facts: Mapping[str, Any], class_names: Sequence[str], reads: TextSpec) -> Any:
+def config_of(
+    facts: Mapping[str, Any], class_names: Sequence[str], reads: TextSpec
+) -> PreTrainedConfig:
     """The library's config, with the labels."""
     stated = dict(facts["config"])
     config = AutoConfig.for_model(stated.pop("model_type"), **stated)
@@ -90,17 +97,15 @@ def config_of(facts: Mapping[str, Any], class_names: Sequence[str], reads: TextS
 
 def form_of(
     state: Mapping[str, Tensor],
-    config: Any,
-    facts: Mapping[str, Any],
+    config: PreTrainedConfig,
+    facts: Mapping[str, object],
     reads: TextSpec,
-) -> tuple[Any, dict[str, Tensor], str]:
+) -> "tuple[type[_BaseAutoModelClass], dict[str, Tensor], str]":
     """The library's class, the state under its names, and why there is none, if so."""
     unit = reads.unit
-    if unit == "token":
-        kind: Any = AutoModelForCausalLM if is_causal(config) else AutoModelForMaskedLM
-    else:
-        kind = AutoModelForTokenClassification
-        kind = kind if unit == "word" else AutoModelForSequenceClassification
+    language = AutoModelForCausalLM if is_causal(config) else AutoModelForMaskedLM
+    word, whole = AutoModelForTokenClassification, AutoModelForSequenceClassification
+    kind: type[_BaseAutoModelClass] = {"token": language, "word": word}.get(unit, whole)
     with torch.random.fork_rng(devices=[]), torch.device("meta"), quiet():
         try:
             full = kind.from_config(config)
@@ -155,7 +160,7 @@ def _classifier(full: nn.Module, prefix: str) -> tuple[str, tuple[str, ...]]:
     return (owner, parts) if parts in (("bias", "weight"), ("weight",)) else ("", ())
 
 
-def misread(full: Any, facts: Mapping[str, Any], reads: TextSpec) -> str:
+def misread(full: PreTrainedModel, facts: Mapping[str, object], reads: TextSpec) -> str:
     """Whether the library's classifier reads its trunk otherwise than the run did; tried on tokens.
 
     A name tells nothing: LayoutLM's classifier reads a pooler, which its trunk has for other runs.
@@ -175,7 +180,7 @@ def misread(full: Any, facts: Mapping[str, Any], reads: TextSpec) -> str:
         if facts["pooler"]:
             pooled = out.pooler_output
         else:
-            pooled = POOLINGS[facts["pooling"]](out.last_hidden_state, mask.bool())
+            pooled = POOLINGS[str(facts["pooling"])](out.last_hidden_state, mask.bool())
         owner, _ = _classifier(full, full.base_model_prefix)
         ours = full.get_submodule(owner)(pooled)
     if torch.allclose(logits, ours, rtol=1e-3, atol=1e-4 * float(ours.abs().max())):
@@ -195,7 +200,7 @@ def _load(full: nn.Module, named: Mapping[str, Tensor]) -> str:
     return f"it differs in {', '.join(misfits[:5])}" if misfits else ""
 
 
-def _save_parts(state: Mapping[str, Tensor], config: Any, folder: Path) -> None:
+def _save_parts(state: Mapping[str, Tensor], config: PreTrainedConfig, folder: Path) -> None:
     """Writes the trunk as AutoModel loads it, and everything else."""
     trunk = {n.removeprefix(TRUNK): t for n, t in state.items() if n.startswith(TRUNK)}
     model = AutoModel.from_config(config, dtype=torch.float32)
@@ -207,7 +212,7 @@ def _save_parts(state: Mapping[str, Tensor], config: Any, folder: Path) -> None:
     weights.write(rest, folder / HEAD_FILE, metadata={"labels": json.dumps(config.id2label)})
 
 
-def _save_tokenizer(reads: TextSpec, config: Any, folder: Path) -> None:
+def _save_tokenizer(reads: TextSpec, config: PreTrainedConfig, folder: Path) -> None:
     tokenizer = Tokenizer.from_str(reads.tokenizer)
     ids = {"pad_token": reads.pad_id, "mask_token": reads.mask_id}
     ids |= {"eos_token": reads.eos_id, "unk_token": reads.unknown_id}
@@ -222,7 +227,7 @@ def _save_tokenizer(reads: TextSpec, config: Any, folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def _write_readme(folder: Path, kind: str, facts: Mapping[str, Any]) -> None:
+def _write_readme(folder: Path, kind: str, facts: Mapping[str, object]) -> None:
     (folder / "README.md").write_text(
         f"# {facts['name']}, fine-tuned\n\nWritten by tlx. Loads into plain transformers, from the "
         "folder:\n\n```python\n"

@@ -185,7 +185,7 @@ def tokens(module: nn.Module, inputs: Inputs) -> Features:
     return Features(tokens=module(inputs), mask=inputs["attention_mask"].bool())
 
 
-def features_of(unit: str) -> Callable[[nn.Module, Any], Features]:
+def features_of(unit: str) -> Callable[[nn.Module, Inputs], Features]:
     """The function that fills the features of a unit."""
     return {"pooled": pooled, "word": words, "token": tokens}[unit]
 

@@ -1,7 +1,7 @@
 """Noise on the embeddings of tokens, as a forward hook."""
 
 import math
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class _Noise:
     def __init__(self, network: nn.Module, alpha: float) -> None:
         self.network, self.alpha = network, alpha
 
-    def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    def __call__(self, module: nn.Module, args: object, output: Tensor) -> Tensor:
         if not self.network.training:
             return output
         most = self.alpha / math.sqrt(output.shape[1] * output.shape[2])

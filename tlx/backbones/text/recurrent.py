@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -83,12 +83,10 @@ def awd_lstm(
         kept,
         wanted.corpus,
         new_words=new_words,
-        learning={
-            "kind": vocabulary,
-            "size": vocabulary_size,
-            "lowercase": lowercase,
-            "least_count": least_count,
-        },
+        least_count=least_count,
+        learn=functools.partial(
+            vocabularies.learn, kind=vocabulary, size=vocabulary_size, lowercase=lowercase
+        ),
     )
     special = vocabularies.special_ids(final_tokenizer, {})
     # a parent's rows are loaded before new ones are added
@@ -130,7 +128,8 @@ def _tokenizer(
     texts: Callable[[], Iterable[str]] | None,
     *,
     new_words: int,
-    learning: dict[str, Any],
+    least_count: int,
+    learn: Callable[..., str],
 ) -> str:
     """The parent's vocabulary, grown where that is wished; else one that is learnt."""
     if kept is not None and new_words == 0:
@@ -143,9 +142,9 @@ def _tokenizer(
             )
         texts = list  # structure only
     if kept is None:
-        return vocabularies.learn(texts, **learning, causal=True)
+        return learn(texts, least_count=least_count, causal=True)
     size = vocabularies.size_of(kept) + new_words
-    return vocabularies.grown(kept, texts(), size=size, least_count=learning["least_count"])
+    return vocabularies.grown(kept, texts(), size=size, least_count=least_count)
 
 
 def _check(init: str, sizes: dict[str, int]) -> None:

@@ -90,7 +90,7 @@ def tfidf(
     )
 
 
-def pooled(module: nn.Module, inputs: Any) -> Features:
+def pooled(module: nn.Module, inputs: object) -> Features:
     """Features of a batch of texts."""
     return Features(pooled=module(inputs))
 
@@ -102,11 +102,11 @@ def _sparse(module: "Tfidf", inputs: Iterable[Any]) -> csr_array:
 def _noted(
     module: "Tfidf",
     notes: Mapping[str, Any],
-    splits: Mapping[str, Any],
+    splits: Mapping[str, object],
     *,
     special: tuple[int, ...],
     id_: int | None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The notes, where all words are unknown that are no term, and not the tokenizer's alone."""
 
     def unknown(split: Any) -> int:
@@ -185,7 +185,7 @@ class Tfidf(nn.Module):
         made.data /= np.repeat(length_N, np.diff(made.indptr))
         return made.astype(np.float32)
 
-    def forward(self, inputs: Any) -> Tensor:
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Vectors [N, F] of `input_ids` and `attention_mask` [N, T]."""
         ids_NT = inputs["input_ids"].masked_fill(~inputs["attention_mask"].bool(), 0)
         codes_NC = self._codes(ids_NT)

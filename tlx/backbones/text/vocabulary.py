@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from tokenizers import (
@@ -169,7 +168,7 @@ def size_of(tokenizer: str) -> int:
     return 1 + max(Tokenizer.from_str(tokenizer).get_vocab(with_added_tokens=True).values())
 
 
-def special_ids(tokenizer: str, known: Mapping[str, Any]) -> Ids:
+def special_ids(tokenizer: str, known: Mapping[str, object]) -> Ids:
     """Ids of the special tokens.
 
     Args:

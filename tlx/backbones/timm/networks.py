@@ -3,7 +3,7 @@
 import difflib
 import fnmatch
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ MODALITY = "image"
 
 RATES = ("drop_rate", "drop_path_rate")
 MOST_BUILT = 16
+create: Callable[..., nn.Module] = timm_lib.create_model
+"""A network of timm by its name and the arguments of its model."""
+
 _BUILT: dict[str, nn.Module] = {}
 PROBED_SIZES = (28, 32, 48, 64, 75, 80, 96, 112, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)
 
@@ -118,10 +121,10 @@ def _registered(name: str) -> Stated:
 def _form(
     name: str,
     origin: Stated,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     full: nn.Module,
     size: tuple[int, int, int],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The name and the arguments by which plain timm builds the network, wherever it is from."""
     if not stated.is_sourced(name):
         return {"name": name, "kwargs": dict(options)}
@@ -130,7 +133,7 @@ def _form(
     form = {**ours, **options}
     if size[0] != 3:
         form["in_chans"] = size[0]
-    cfg: Mapping[str, Any] = getattr(full, "pretrained_cfg", {})
+    cfg: Mapping[str, object] = getattr(full, "pretrained_cfg", {})
     if cfg.get("fixed_input_size") and _takes(full, "img_size"):
         # which timm takes from the folder's config, where it is not stated as an argument
         form.setdefault("img_size", list(size[1:]) if size[1] != size[2] else size[1])
@@ -143,7 +146,7 @@ def pooled(module: nn.Module, inputs: Tensor) -> Features:
     return Features(pooled=module(inputs))
 
 
-def least_image_size(name: str, kwargs: Mapping[str, Any] | None = None) -> int:
+def least_image_size(name: str, kwargs: Mapping[str, object] | None = None) -> int:
     """The smallest of a ladder of square sizes that the network can process.
 
     Tried on the meta device, so that it costs no weights; inception_v3 gives 75.
@@ -161,7 +164,7 @@ def least_image_size(name: str, kwargs: Mapping[str, Any] | None = None) -> int:
 
 
 def _start(
-    name: str, init: str, full: nn.Module, options: Mapping[str, Any], rules: KeyRules
+    name: str, init: str, full: nn.Module, options: Mapping[str, object], rules: KeyRules
 ) -> tuple[nn.Module, weights.LoadReport | None]:
     """The network with its starting weights, and what became of a file's."""
     if init.startswith(("run:", "experiment:")):
@@ -177,7 +180,7 @@ def _start(
             f"backbone.init={init!r} is no file; allowed: hub, none, run:ID, experiment:NAME, "
             "or a file of safetensors or torch"
         )
-    module: nn.Module = timm_lib.create_model(name, num_classes=0, **options)
+    module = create(name, num_classes=0, **options)
     if folder is not None:
         return module, weights.load(module, stated.weights_in(folder), rules=rules)
     if init != "none":
@@ -185,15 +188,15 @@ def _start(
     return module, None
 
 
-def _channels(name: str, kwargs: Mapping[str, Any]) -> int:
+def _channels(name: str, kwargs: Mapping[str, object]) -> int:
     """Channels of the input that the network has where none are asked for."""
     if not stated.is_sourced(name):
         return 3
     return int(_data_config(_on_meta(name, **kwargs))["input_size"][0])
 
 
-def _from_hub(name: str, full: nn.Module, options: Mapping[str, Any]) -> nn.Module:
-    cfg: Mapping[str, Any] = getattr(full, "pretrained_cfg", {})
+def _from_hub(name: str, full: nn.Module, options: Mapping[str, object]) -> nn.Module:
+    cfg: Mapping[str, object] = getattr(full, "pretrained_cfg", {})
     if not any(cfg.get(key) for key in ("url", "hf_hub_id", "file", "state_dict")):
         tags = timm_lib.list_pretrained(name.partition(".")[0] + ".*")
         raise ValueError(
@@ -202,15 +205,13 @@ def _from_hub(name: str, full: nn.Module, options: Mapping[str, Any]) -> nn.Modu
         )
     with weights.hub_or_cache() if cfg.get("hf_hub_id") else nullcontext("") as silence:
         try:
-            module: nn.Module = timm_lib.create_model(
-                name, num_classes=0, pretrained=True, **options
-            )
+            module = create(name, num_classes=0, pretrained=True, **options)
         except (OSError, RuntimeError) as error:
             raise _not_fetched(name, cfg, error, silence) from error
     return module
 
 
-def _not_fetched(name: str, cfg: Mapping[str, Any], error: Exception, silence: str) -> Exception:
+def _not_fetched(name: str, cfg: Mapping[str, object], error: Exception, silence: str) -> Exception:
     hub_id = cfg.get("hf_hub_id") or name
     reason = str(error).strip().splitlines()[:1] or ["no reason given"]
     # what is in the cache may be at fault as well
@@ -258,8 +259,8 @@ def _check_numbers(
 
 
 def _options(
-    name: str, image_size: int | None, in_chans: int, kwargs: dict[str, Any]
-) -> dict[str, Any]:
+    name: str, image_size: int | None, in_chans: int, kwargs: dict[str, object]
+) -> dict[str, object]:
     """What timm's `create_model` is given besides name, classes, weights and drop rates."""
     for key in stated.OURS:
         if key in kwargs:
@@ -284,7 +285,7 @@ def _options(
     return options
 
 
-def _on_meta(name: str, **options: Any) -> nn.Module:
+def _on_meta(name: str, **options: object) -> nn.Module:
     """The network without memory for its weights: structure, and a check of the arguments.
 
     Built once for the same arguments, since a run asks several times: it may not be changed.
@@ -297,10 +298,10 @@ def _on_meta(name: str, **options: Any) -> nn.Module:
     return _BUILT[key]
 
 
-def _build_on_meta(name: str, options: Mapping[str, Any]) -> nn.Module:
+def _build_on_meta(name: str, options: Mapping[str, object]) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            module: nn.Module = timm_lib.create_model(name, **options)
+            module = create(name, **options)
     except TypeError as error:
         for key in options:
             if f"'{key}'" in str(error):
@@ -339,7 +340,9 @@ def _input_size(module: nn.Module, image_size: int | None, in_chans: int) -> tup
     return (in_chans, image_size or height, image_size or width)
 
 
-def _probe(name: str, options: Mapping[str, Any], size: tuple[int, int, int]) -> torch.Size | None:
+def _probe(
+    name: str, options: Mapping[str, object], size: tuple[int, int, int]
+) -> torch.Size | None:
     """Shape of the features of two images of that size; None where it cannot be computed."""
     try:
         module = _on_meta(name, num_classes=0, **options).eval()
@@ -350,7 +353,7 @@ def _probe(name: str, options: Mapping[str, Any], size: tuple[int, int, int]) ->
     return out.shape if isinstance(out, Tensor) else None
 
 
-def _checked_dim(name: str, options: Mapping[str, Any], size: tuple[int, int, int]) -> int:
+def _checked_dim(name: str, options: Mapping[str, object], size: tuple[int, int, int]) -> int:
     """Width of the pooled features, seen on the meta device at the size that will be used."""
     shape = _probe(name, options, size)
     if shape is None:

@@ -8,11 +8,11 @@ import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from tlx.backbones.text import network as text
 from tlx.backbones.transformers import trunks
@@ -88,7 +88,7 @@ def evidence(design: trunks.Design) -> Evidence:
     return _KNOWN[key]
 
 
-def of_itself(network: text.TextNetwork, config: Any) -> Evidence:
+def of_itself(network: text.TextNetwork, config: PreTrainedConfig) -> Evidence:
     """What a network itself shows, where no small copy can be made of it; it is left as it was."""
     training, device = network.training, next(network.parameters()).device
     try:
@@ -127,7 +127,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip()[:200]}"
 
 
-def _copy(config: Any, most: Mapping[str, int] | None) -> Any:
+def _copy(config: PreTrainedConfig, most: Mapping[str, int] | None) -> PreTrainedConfig:
     """The config of a copy, with these as most of its sizes; None: with the network's widths."""
     numbers = {
         name: value
@@ -149,7 +149,7 @@ def _copy(config: Any, most: Mapping[str, int] | None) -> Any:
     return small
 
 
-def _shorten(config: Any) -> None:
+def _shorten(config: PreTrainedConfig) -> None:
     """Takes layers away from a config, and what it says of them (a mutator)."""
     spans = getattr(config, "attention_window", None)
     if isinstance(spans, list):
@@ -166,7 +166,7 @@ def _shorten(config: Any) -> None:
             setattr(config, name, value[:LAYERS])
 
 
-def _narrowed(name: str, value: int, config: Any, most: Mapping[str, int]) -> int:
+def _narrowed(name: str, value: int, config: PreTrainedConfig, most: Mapping[str, int]) -> int:
     """A size of the copy, from that of the network."""
     if any(word in name for word in UNTOUCHED):
         return value
@@ -193,7 +193,7 @@ def _drawn(network: text.TextNetwork) -> text.TextNetwork:
     return network.eval()
 
 
-def _tried(network: text.TextNetwork, config: Any) -> Evidence:
+def _tried(network: text.TextNetwork, config: PreTrainedConfig) -> Evidence:
     """What the copy does with a text, with another end of it, and in a longer batch.
 
     Raises:
@@ -223,7 +223,7 @@ def _tried(network: text.TextNetwork, config: Any) -> Evidence:
     return Evidence(_same(changed[:, :CHANGED], states[:, :CHANGED]), tuple(sides))
 
 
-def _first_word(config: Any) -> int:
+def _first_word(config: PreTrainedConfig) -> int:
     """Id of the first of some tokens that are no special ones, the highest there are."""
     special = [
         value

@@ -15,7 +15,7 @@ FLASH, FLASH_PACKAGE = "flash_attention_2", "flash_attn"
 UNSET = (None, "")
 
 
-def require(config: Any, asked: Any, *, name: str) -> None:
+def require(config: object, asked: object, *, name: str) -> None:
     """Passes a config, and what `backbone.kwargs` asks for, without code from elsewhere.
 
     The library reads a name like `org/repo` as a repository of compiled code, loads it and runs it;
@@ -57,7 +57,7 @@ def require(config: Any, asked: Any, *, name: str) -> None:
         )
 
 
-def _implementations(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def _implementations(config: Any, prefix: str) -> Iterator[tuple[str, object]]:
     """Places and values of implementations in a config, its parts included."""
     entries = dict(vars(config)) if isinstance(config, PreTrainedConfig) else dict(config)
     for key, value in entries.items():
@@ -67,5 +67,5 @@ def _implementations(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _implementations(value, f"{prefix}{key}.")
 
 
-def _values(value: Any) -> list[Any]:
+def _values(value: object) -> list[object]:
     return list(value.values()) if isinstance(value, Mapping) else [value]

@@ -3,8 +3,14 @@
 import logging
 from typing import Any, final
 
+import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -45,7 +51,7 @@ class PassedStates(nn.Module):
         """Itself: OPT's head asks the trunk's decoder."""
         return self
 
-    def forward(self, *_args: Any, inputs_embeds: Tensor, **_others: Any) -> States:
+    def forward(self, *_args: object, inputs_embeds: Tensor, **_others: object) -> States:
         """The states as a trunk's output."""
         return States(last_hidden_state=inputs_embeds)
 
@@ -67,7 +73,7 @@ class LibraryHead(nn.Module):
         return logits
 
 
-def is_causal(config: Any) -> bool:
+def is_causal(config: PreTrainedConfig) -> bool:
     """Whether a network's head is a causal one: of what has no masked head in the library it is.
 
     That the network then reads left to right is no consequence: see
@@ -77,7 +83,9 @@ def is_causal(config: Any) -> bool:
     return decoder or config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
-def language_head(trunk: nn.Module, config: Any, source: WeightsSource | None) -> LibraryHead:
+def language_head(
+    trunk: nn.Module, config: PreTrainedConfig, source: WeightsSource | None
+) -> LibraryHead:
     """The head that the library puts on such a trunk: causal for decoders, masked for encoders.
 
     Args:
@@ -114,7 +122,7 @@ def language_head(trunk: nn.Module, config: Any, source: WeightsSource | None) -
     return LibraryHead(_without_trunk(full, trunk).train())
 
 
-def _without_trunk(full: Any, trunk: Any) -> nn.Module:
+def _without_trunk(full: PreTrainedModel, trunk: Any) -> nn.Module:
     """The language model with its trunk and what it shares with it taken out (a mutator)."""
     output = full.get_output_embeddings()
     tied = output.weight is full.get_input_embeddings().weight
@@ -137,5 +145,5 @@ def _name_once(model: nn.Module, *, keep: TiedLinear) -> None:
                 delattr(module, name)
 
 
-def _type_of(module: nn.Module) -> Any:
+def _type_of(module: nn.Module) -> torch.dtype:
     return next(module.parameters()).dtype

@@ -58,7 +58,7 @@ class Prompt(nn.Module):
         embeddings: Tensor = model.get_input_embeddings()(ids)
         return {"inputs_embeds": torch.cat([virtual.to(embeddings.dtype), embeddings], dim=1)}
 
-    def _cache(self, virtual: Tensor) -> Any:
+    def _cache(self, virtual: Tensor) -> object:
         """Keys and values, [2, N, H, V, K] a layer, from [N, V, 2 L H K], in peft's order."""
         from transformers import DynamicCache
 

@@ -3,14 +3,14 @@
 import difflib
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import RepositoryNotFoundError, StrictDataclassError
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.utils import logging as hf_logging
 
@@ -91,7 +91,9 @@ def source_of(name: str, init: str) -> WeightsSource:
     return WeightsSource(name, "hub")
 
 
-def config_of(source: WeightsSource, kwargs: Mapping[str, Any], *, tokenizer: str | None) -> Any:
+def config_of(
+    source: WeightsSource, kwargs: Mapping[str, object], *, tokenizer: str | None
+) -> PreTrainedConfig:
     """The network's config.
 
     Args:
@@ -214,7 +216,7 @@ def _not_fetched(source: WeightsSource, what: str, error: OSError, silence: str)
 
 
 @contextmanager
-def built_by_library(config: Any) -> Iterator[None]:
+def built_by_library(config: PreTrainedConfig) -> Iterator[None]:
     """Turns what the library raises of a config into an error that names the network.
 
     Raises:
@@ -243,7 +245,7 @@ def quiet() -> Iterator[None]:
             hf_logging.enable_progress_bar()
 
 
-def _check_keys(config: Any, changes: Mapping[str, Any]) -> None:
+def _check_keys(config: PreTrainedConfig, changes: Mapping[str, object]) -> None:
     for key in changes:
         if not hasattr(config, key) and not _read_by_model(config, key):
             raise ValueError(
@@ -252,14 +254,14 @@ def _check_keys(config: Any, changes: Mapping[str, Any]) -> None:
             )
 
 
-def _read_by_model(config: Any, key: str) -> bool:
+def _read_by_model(config: PreTrainedConfig, key: str) -> bool:
     """Whether the network reads an entry that its config does not declare, as DeBERTa's do."""
     kind: Any = AutoModel._model_mapping[type(config)]
     kind = kind[0] if isinstance(kind, tuple) else kind
     return f'"{key}"' in inspect.getsource(sys.modules[kind.__module__])
 
 
-def _ids(tokenizer: str) -> dict[str, Any]:
+def _ids(tokenizer: str) -> dict[str, object]:
     """Entries of a new config that must agree with the vocabulary."""
     special = vocabulary.special_ids(tokenizer, {})
     return {
@@ -270,7 +272,7 @@ def _ids(tokenizer: str) -> dict[str, Any]:
     }
 
 
-def _nearest(name: str, known: Any) -> str:
+def _nearest(name: str, known: Iterable[str]) -> str:
     found = difflib.get_close_matches(name, list(known), n=3, cutoff=0.4)
     return " or ".join(found) or f"one like {KNOWN[0]}"
 

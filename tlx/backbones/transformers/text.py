@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from transformers import PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from tlx.backbones.backbone import DEFAULT, Backbone, Wanted
@@ -88,8 +89,10 @@ def transformers(
     _check_init(init)
     unit, tokenizer = wanted.features, vocabularies.of_kept(wanted)
     if tokenizer is None:
-        learning = {"kind": vocabulary, "size": vocabulary_size, "lowercase": lowercase}
-        tokenizer = _tokenizer(source, init, wanted.corpus, learning)
+        learn = functools.partial(
+            vocabularies.learn, kind=vocabulary, size=vocabulary_size, lowercase=lowercase
+        )
+        tokenizer = _tokenizer(source, init, wanted.corpus, learn)
     config = config_of(source, kwargs or {}, tokenizer=tokenizer)
     _set_dropout(config, dropout)
     design = trunks.Design(
@@ -157,7 +160,7 @@ def _tokenizer(
     source: WeightsSource,
     init: str,
     texts: Callable[[], Iterable[str]] | None,
-    learning: dict[str, Any],
+    learn: Callable[..., str],
 ) -> str:
     """The parent run's tokenizer, else the name's own, else one learnt from the texts."""
     kept = vocabularies.of_run(init) if init not in {"hub", "none"} else None
@@ -174,10 +177,10 @@ def _tokenizer(
             )
         texts = list  # structure only
     causal = source.name not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    return vocabularies.learn(texts, **learning, causal=causal)
+    return learn(texts, causal=causal)
 
 
-def _pooling(pooling: str, config: Any, name: str) -> str:
+def _pooling(pooling: str, config: PreTrainedConfig, name: str) -> str:
     causal = is_causal(config)
     if pooling == "cls" and causal:
         seen = evidences.evidence(trunks.Design(config, "token", "last", None))
@@ -236,7 +239,7 @@ def _with_weights(network: text.TextNetwork, design: trunks.Design) -> text.Text
         return trunks.built(design)
 
 
-def _check_sparse(config: Any, max_length: int, name: str) -> None:
+def _check_sparse(config: PreTrainedConfig, max_length: int, name: str) -> None:
     """Refuses BigBird's random blocks, which short texts, as those of `evidence`, never meet.
 
     Raises:
@@ -255,7 +258,7 @@ def _check_sparse(config: Any, max_length: int, name: str) -> None:
         )
 
 
-def _set_dropout(config: Any, rate: float | None) -> None:
+def _set_dropout(config: PreTrainedConfig, rate: float | None) -> None:
     """Sets every rate of dropout of a config (a mutator)."""
     if rate is None:
         return
@@ -299,7 +302,7 @@ def _reads(
     )
 
 
-def _max_length(config: Any, first_position: int, wanted: int | None) -> int:
+def _max_length(config: PreTrainedConfig, first_position: int, wanted: int | None) -> int:
     positions = getattr(config, "max_position_embeddings", None)
     most = positions - first_position if isinstance(positions, int) and positions > 0 else None
     if wanted is None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedConfig
 
 from tlx.backbones.text import network as text
 from tlx.backbones.transformers import stacks
@@ -53,7 +53,7 @@ class Design:
         attention: implementation of attention; None: the library's choice.
     """
 
-    config: Any
+    config: PreTrainedConfig
     unit: str
     pooling: str
     attention: str | None
@@ -106,7 +106,7 @@ def started(
 def built(design: Design, source: WeightsSource | None = None) -> text.TextNetwork:
     """A trunk with random weights, or with those of a source."""
     config = design.config
-    options: dict[str, Any] = {"dtype": torch.float32}
+    options: dict[str, object] = {"dtype": torch.float32}
     if design.attention is not None:
         options["attn_implementation"] = design.attention
     kind: type = type(config)
@@ -145,7 +145,7 @@ def run(
     before = 0 if prompt is None else prompt.tokens
     mask = nn.functional.pad(inputs["attention_mask"].long(), (before, 0), value=1)
     ids = inputs["input_ids"]
-    given: dict[str, Any] = {"input_ids": ids} if prompt is None else prompt.given(model, ids)
+    given: dict[str, object] = {"input_ids": ids} if prompt is None else prompt.given(model, ids)
     length = mask.shape[1] if "inputs_embeds" in given else ids.shape[1]
     given["attention_mask"] = mask
     if "token_type_ids" in takes and "token_type_ids" in inputs:
@@ -202,12 +202,14 @@ def state_width(config: Any) -> int:
     return int(getattr(config, "word_embed_proj_dim", None) or config.hidden_size)
 
 
-def takes_types(config: Any) -> bool:
+def takes_types(config: PreTrainedConfig) -> bool:
     """Whether the network tells first and second texts apart by token types."""
     return int(getattr(config, "type_vocab_size", 0) or 0) > 1
 
 
-def _pretrained(config: Any, source: WeightsSource, options: Mapping[str, Any]) -> nn.Module:
+def _pretrained(
+    config: PreTrainedConfig, source: WeightsSource, options: Mapping[str, object]
+) -> nn.Module:
     model, said = AutoModel.from_pretrained(
         source.name, config=config, trust_remote_code=False, output_loading_info=True, **options
     )
@@ -262,7 +264,7 @@ def _bias(design: Design) -> bool:
     return len(beside) != 1 or not min(beside).endswith(".weight")
 
 
-def _taken(model: nn.Module, config: Any) -> tuple[str, ...]:
+def _taken(model: nn.Module, config: PreTrainedConfig) -> tuple[str, ...]:
     """The optional arguments that a network takes and needs."""
     known = inspect.signature(model.forward).parameters
     wanted = {

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -79,7 +78,7 @@ class LoadReport:
     heads: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
-    def account(self) -> dict[str, Any]:
+    def account(self) -> dict[str, object]:
         """Every key of the file and of the network, plain, for the record."""
         rules: dict[str, list[str]] = {}
         for name, rule in self.reasons.items():
@@ -201,7 +200,7 @@ def _merged(module: nn.Module, state: State, metadata: Mapping[str, str], path: 
         raise ValueError(f"{error}; choose the same backbone.name") from error
 
 
-def save_trunk(module: nn.Module, path: str | Path, *, metadata: Mapping[str, Any]) -> None:
+def save_trunk(module: nn.Module, path: str | Path, *, metadata: Mapping[str, object]) -> None:
     """Writes the network's weights, atomically, so that `load` can check where they belong.
 
     Args:
@@ -236,11 +235,11 @@ def content_id(source: nn.Module | str | Path) -> str:
     return digest.hexdigest()
 
 
-def trunk_facts(path: str | Path) -> dict[str, Any]:
+def trunk_facts(path: str | Path) -> dict[str, object]:
     """What `save_trunk` was told about a file; empty for files of other origin."""
     with safe_open(str(path), framework="pt") as file:
         metadata = file.metadata() or {}
-    facts: dict[str, Any] = json.loads(metadata.get("facts", "{}"))
+    facts: dict[str, object] = json.loads(metadata.get("facts", "{}"))
     return facts
 
 
@@ -324,7 +323,7 @@ def _once(state: State) -> Iterator[Tensor]:
     yield from {(t.data_ptr(), t.shape): t for t in state.values()}.values()
 
 
-def _holds_tensors(value: Any) -> bool:
+def _holds_tensors(value: object) -> bool:
     """Whether a value is no tensor, and has some in it, however deep."""
     left = [] if isinstance(value, Tensor) else [value]
     known: set[int] = set()  # a few lists in one another may stand for any number of them
@@ -342,7 +341,7 @@ def _holds_tensors(value: Any) -> bool:
     return False
 
 
-def _unpickled(path: Path) -> Any:
+def _unpickled(path: Path) -> object:
     """A torch file's content, by the reader that executes nothing."""
     bounds.require_unpacked(path)
     try:
@@ -362,8 +361,8 @@ def _unpickled(path: Path) -> Any:
 
 
 def _unwrapped(
-    content: Any, known: frozenset[int] | set[int] = frozenset(), *, depth: int = 0
-) -> tuple[Mapping[Any, Any], str]:
+    content: object, known: frozenset[int] | set[int] = frozenset(), *, depth: int = 0
+) -> tuple[Mapping[object, object], str]:
     """The mapping of names to tensors in a file's content, and the keys that lead to it.
 
     Where several may be meant, the content itself, which its reader then refuses.
@@ -393,7 +392,7 @@ def _unwrapped(
     return found[0] if len(found) == 1 else (content, "")
 
 
-def _has_tensors(content: Mapping[Any, Any]) -> bool:
+def _has_tensors(content: Mapping[object, object]) -> bool:
     return any(isinstance(value, Tensor) for value in content.values())
 
 

@@ -39,9 +39,9 @@ class Stated:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     architecture: str = ""
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, object] = field(default_factory=dict)
 
-    def arguments_of(self, architecture: str) -> dict[str, Any]:
+    def arguments_of(self, architecture: str) -> dict[str, object]:
         """Arguments that shape a network of this architecture: none that tlx sets, no dropout.
 
         Dropout is of the training that made the weights, and is asked for anew.
@@ -151,7 +151,7 @@ def _timm_config(path: Path) -> Stated:
     return _of_config(content, str(path)) if "architecture" in content else Stated()
 
 
-def _of_config(content: Mapping[str, Any], place: str) -> Stated:
+def _of_config(content: Mapping[str, object], place: str) -> Stated:
     """Of a mapping in the form of timm's config.json."""
     inner = content.get("pretrained_cfg")
     cfg = {**content, **(inner if isinstance(inner, dict) else {})}
@@ -178,7 +178,7 @@ def _preprocessor(path: Path) -> Stated:
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, object]:
     try:
         content = bounds.read_json(path)
     except (OSError, ValueError):
@@ -186,7 +186,7 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
