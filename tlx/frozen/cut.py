@@ -1,7 +1,7 @@
 """A network in two parts: `prefix`, up to the stored activation, and `suffix`, from it on."""
 
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -58,7 +58,7 @@ class Cut:
     needs_inputs: bool
     network: Network = field(repr=False)
     parts: tuple[str, ...] = field(repr=False)
-    template: Any = field(repr=False)
+    template: object = field(repr=False)
     stubs: Stubs = field(repr=False)
     whole: bool = False
     copies: bool = field(default=False, repr=False)
@@ -78,7 +78,7 @@ class Cut:
         """Whether what is stored is the backbone's output, one tensor: the head alone is above."""
         return self.names == ("backbone",) and self.packing.is_plain
 
-    def prefix(self, inputs: Any) -> Tensor:
+    def prefix(self, inputs: object) -> Tensor:
         """The activation [N, ...] at the boundary, without gradient; nothing above is computed.
 
         Args:
@@ -87,12 +87,12 @@ class Cut:
         with torch.no_grad():
             return self.activation(inputs)
 
-    def activation(self, inputs: Any) -> Tensor:
+    def activation(self, inputs: object) -> Tensor:
         """What `prefix` gives, with a gradient if something below the boundary trains."""
         outputs = reached(self.network, self.names, inputs)
         return self.packing.pack(outputs, nested.count(inputs))
 
-    def suffix(self, stored: Tensor, *, inputs: Any = None) -> Outcome:
+    def suffix(self, stored: Tensor, *, inputs: object = None) -> Outcome:
         """What `network.with_features` gives, computed from the boundary on, with gradients.
 
         Args:
@@ -112,7 +112,7 @@ class Cut:
             stored, below = stored.clone(), nested.mapped(torch.clone, below)
         return self.run(stored, below, self.stubs)
 
-    def stand_in(self, count: int) -> Any:
+    def stand_in(self, count: int) -> object:
         """Inputs of `count` items for what is left to run below, where it does not matter which."""
         # of one item as a rule: its few operations then cost nothing, whatever the batch
         return nested.repeated(self.template, count, count=1) if self.whole else self.template
@@ -130,7 +130,7 @@ class Cut:
         at = f"{self.boundary}\n{features}"
         return computed_with(self.network, at=at, modules=self.parts, tensors=self.state_names)
 
-    def run(self, stored: Tensor, below: Any, stubs: Stubs) -> Outcome:
+    def run(self, stored: Tensor, below: object, stubs: Stubs) -> Outcome:
         """The network from `stored` on, with these stubs below; may work in place.
 
         Args:
@@ -146,5 +146,5 @@ class Cut:
             return self.network.with_features(below)
 
 
-def _giving(output: Any) -> Forward:
+def _giving(output: object) -> Forward:
     return lambda *args, **kwargs: output

@@ -12,7 +12,7 @@ argued but proved, on the batch, and with NaN for all that is below the boundary
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import nn
@@ -37,7 +37,7 @@ SPARES_MORE = 0.1
 FAILURES = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
-def find(network: Network, inputs: Any) -> Cut:
+def find(network: Network, inputs: object) -> Cut:
     """The network cut as high as the stage allows, proved on a batch; the network stays as it is.
 
     Costs about eight passes over the batch, and a few more for each boundary that is refused: 8 to
@@ -77,7 +77,7 @@ def find(network: Network, inputs: Any) -> Cut:
     raise NoCut(f"{why}, and none of {len(search.refused)} boundaries below holds{highest}")
 
 
-def holds(cut: Cut, inputs: Any) -> bool:
+def holds(cut: Cut, inputs: object) -> bool:
     """Whether a cut gives on other inputs, of another length say, what the network gives."""
     network = cut.network
     with restored(network), torch.no_grad():
@@ -108,7 +108,7 @@ class _Search:
     """
 
     network: Network
-    inputs: Any
+    inputs: object
     trace: tracing.Trace
     starts: Mapping[nn.Module, int]
     live: int

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from tlx.frozen import segments
 from tlx.frozen.segments import DamagedSegment
@@ -67,14 +67,14 @@ class Entry:
     """
 
     path: Path
-    facts: Mapping[str, Any]
+    facts: Mapping[str, object]
     items: int
     bytes: int
     used: float
     in_use: bool
 
 
-def identity(facts: Mapping[str, Any], *, shape: Sequence[int], dtype: str) -> dict[str, Any]:
+def identity(facts: Mapping[str, object], *, shape: Sequence[int], dtype: str) -> dict[str, object]:
     """All that rows depend on, as plain JSON data."""
     format = {"shape": list(shape), "dtype": dtype, "byteorder": sys.byteorder}
     whole = {"facts": dict(facts), **format, "format": segments.FORMAT}
@@ -83,12 +83,12 @@ def identity(facts: Mapping[str, Any], *, shape: Sequence[int], dtype: str) -> d
     return plain
 
 
-def key_of(identity: Mapping[str, Any]) -> str:
+def key_of(identity: Mapping[str, object]) -> str:
     """The name of the folder for rows that depend on this."""
     return hashlib.sha256(segments.canonical(identity).encode()).hexdigest()[:24]
 
 
-def read_identity(path: Path) -> dict[str, Any]:
+def read_identity(path: Path) -> dict[str, object]:
     """What `facts.json` says.
 
     Raises:
@@ -199,7 +199,7 @@ def _entry(path: Path) -> Entry:
     for header in segments.headers(path):
         with suppress(DamagedSegment):
             items.update(segments.read(header).keys)
-    facts: Mapping[str, Any] = {}
+    facts: Mapping[str, object] = {}
     with suppress(DamagedSegment):
         facts = read_identity(path)
     alone = _alone(path)

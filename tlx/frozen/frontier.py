@@ -6,7 +6,7 @@ residual stream beside a branch), no output of one module has all that is read a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,9 @@ def of_one(call: Call) -> Boundary:
     return Boundary((call,), ((0,),))
 
 
-def frontier(network: Network, inputs: Any, calls: Sequence[Call], *, live: int) -> Boundary | None:
+def frontier(
+    network: Network, inputs: object, calls: Sequence[Call], *, live: int
+) -> Boundary | None:
     """The frozen outputs, among calls that end before a tick, that are read by anything else.
 
     Each is replaced by a leaf of autograd's graph; those that the graph of the result still
@@ -62,7 +64,7 @@ def frontier(network: Network, inputs: Any, calls: Sequence[Call], *, live: int)
     may = {call.module: call for call in candidates(calls, live)}
     leaves: dict[int, tuple[Call, int, Tensor]] = {}
 
-    def mark(module: nn.Module, args: Any, output: Any) -> Any:
+    def mark(module: nn.Module, args: object, output: object) -> object:
         call, tensors = may[module], list(nested.tensors(output))
         if rows_of(tensors, items // 2) != call.rows:
             return output
@@ -95,11 +97,11 @@ def frontier(network: Network, inputs: Any, calls: Sequence[Call], *, live: int)
 
 def _leaves_below(tensors: Sequence[Tensor]) -> set[int]:
     """Identities of the leaves that autograd's graph of the tensors reaches."""
-    waiting: list[Any] = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+    waiting = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
     seen, leaves = set(waiting), set()
     while waiting:
         node = waiting.pop()
-        if hasattr(node, "variable"):
+        if hasattr(node, "variable"):  # only the node that collects a leaf's gradient has it
             leaves.add(id(node.variable))
         for following, _ in node.next_functions:
             if following is not None and following not in seen:

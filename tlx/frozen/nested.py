@@ -2,13 +2,12 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
+def tensors(value: object) -> Iterator[Tensor]:
     """Tensors inside tuples, lists and mappings, in order."""
     if isinstance(value, Tensor):
         yield value
@@ -20,7 +19,7 @@ def tensors(value: Any) -> Iterator[Tensor]:
             yield from tensors(part)
 
 
-def mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+def mapped(function: Callable[[Tensor], Tensor], value: object) -> object:
     """The same nesting with other tensors."""
     if isinstance(value, Tensor):
         return function(value)
@@ -31,21 +30,22 @@ def mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
         return new
     if isinstance(value, list | tuple):
         parts = [mapped(function, part) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        # a NamedTuple's class takes its parts one by one
+        return value._make(parts) if hasattr(value, "_make") else type(value)(parts)
     return value
 
 
-def count(inputs: Any) -> int:
+def count(inputs: object) -> int:
     """Number of items: the first dimension of the first tensor."""
     return next((len(tensor) for tensor in tensors(inputs) if tensor.ndim), 0)
 
 
-def items(inputs: Any, part: slice, count: int) -> Any:
+def items(inputs: object, part: slice, count: int) -> object:
     """Some items of a batch; a tensor that is not of `count` items is for all of them."""
     return mapped(lambda t: t[part] if t.ndim and len(t) == count else t, inputs)
 
 
-def repeated(value: Any, times: int, *, count: int) -> Any:
+def repeated(value: object, times: int, *, count: int) -> object:
     """Tensors of `count` items, or of some rows for each, repeated item by item; others as copies.
 
     >>> repeated(torch.tensor([1, 2]), 2, count=1)
@@ -59,7 +59,7 @@ def repeated(value: Any, times: int, *, count: int) -> Any:
     return mapped(longer, value)
 
 
-def differ(inputs: Any, count: int) -> bool:
+def differ(inputs: object, count: int) -> bool:
     """Whether the batch of `count` items holds two that are not equal."""
     each = [tensor for tensor in tensors(inputs) if tensor.ndim and len(tensor) == count]
     return any(not torch.equal(t, t[:1].expand_as(t)) for t in each)

@@ -7,7 +7,7 @@ each of the N, item by item: [N k, ...] is [N, k, ...] here.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ class Packing:
         rows: that an item has in each stored tensor, k.
     """
 
-    outputs: tuple[Any, ...]
+    outputs: tuple[object, ...]
     places: tuple[int | None, ...]
     shapes: tuple[tuple[int, ...], ...]
     rows: tuple[int, ...]
@@ -50,7 +50,7 @@ class Packing:
         """Whether it is one module's output, one tensor with one row an item."""
         return len(self.outputs) == 1 and isinstance(self.outputs[0], Tensor) and self.rows == (1,)
 
-    def pack(self, outputs: Sequence[Any], count: int) -> Tensor:
+    def pack(self, outputs: Sequence[object], count: int) -> Tensor:
         """Rows [N, ...] of N = `count` items from what each module gave for them."""
         stored: dict[int, Tensor] = {}
         for place, tensor in zip(self.places, nested.tensors(list(outputs)), strict=True):
@@ -63,7 +63,7 @@ class Packing:
         start = 2 if self._side_by_side else 1
         return torch.cat([_flat(tensor, start) for tensor in each], dim=start)
 
-    def unpack(self, rows: Tensor) -> list[Any]:
+    def unpack(self, rows: Tensor) -> list[object]:
         """What each module is taken to give, from rows [N, ...]."""
         each = [
             tensor if k == 1 else tensor.flatten(0, 1)
@@ -101,7 +101,7 @@ class Packing:
 
 
 def packing_of(
-    outputs: Sequence[Any], *, used: Sequence[int], rows: Mapping[int, int], count: int
+    outputs: Sequence[object], *, used: Sequence[int], rows: Mapping[int, int], count: int
 ) -> Packing:
     """How to store what some modules gave for `count` items.
 

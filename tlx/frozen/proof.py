@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from tlx.frozen.restoring import Watched, restored
 from tlx.frozen.stubs import Forward
 
 
-def proved(cut: Cut, inputs: Any, expected: Outcome) -> Cut:
+def proved(cut: Cut, inputs: object, expected: Outcome) -> Cut:
     """The cut, if it holds on the batch; to be called where the network is put back.
 
     Equal values alone would not do: a branch that starts at zero (LoRA, a layer scale, the last
@@ -48,7 +47,7 @@ def proved(cut: Cut, inputs: Any, expected: Outcome) -> Cut:
     return replace(cut, copies=writes)
 
 
-def _still_activation(cut: Cut, inputs: Any) -> Tensor:
+def _still_activation(cut: Cut, inputs: object) -> Tensor:
     """The batch's activation in the stage's modes, the same for all random numbers and training."""
     watched = Watched(cut.network)
     before, buffers = watched.state(), [b.clone() for b in cut.network.buffers()]
@@ -82,7 +81,7 @@ def _trained_away(network: nn.Module) -> Iterator[None]:
             parameter.data = value
 
 
-def _check_items_apart(cut: Cut, inputs: Any, stored: Tensor) -> None:
+def _check_items_apart(cut: Cut, inputs: object, stored: Tensor) -> None:
     """An item's activation depends on no other item: by halves, and beside an item of NaN."""
     count = len(stored)
     halves = (slice(0, count // 2), slice(count // 2, count))

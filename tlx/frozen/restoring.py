@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -18,15 +18,15 @@ class Watched:
         self._buffers = [module._buffers for module in network.modules() if module._buffers]
         self._devices = _devices(network)
 
-    def state(self) -> tuple[Any, ...]:
+    def state(self) -> tuple[object, ...]:
         """Compares equal to an earlier one if nothing was drawn or changed since."""
         held = [b for owned in self._buffers for b in owned.values() if b is not None]
         drawn = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self._devices)]
-        legacy: Any = np.random.get_state(legacy=True)
+        _, key, *rest = np.random.get_state(legacy=True)
         return (
             [(id(buffer), buffer._version) for buffer in held],
             [numbers.numpy().tobytes() for numbers in drawn],
-            (legacy[1].tobytes(), legacy[2:]),
+            (np.asarray(key).tobytes(), rest),
             random.getstate(),
         )
 

@@ -5,6 +5,7 @@ is written last: without it there is no segment, whenever its writer was killed.
 imports torch, so that `tlx cache` starts at once.
 """
 
+import io
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from tlx.base import durable
 from tlx.base.version import __version__
@@ -70,7 +71,7 @@ class Segment:
         return self.row_bytes * len(self.keys)
 
 
-def canonical(value: Any) -> str:
+def canonical(value: object) -> str:
     """JSON in which equal values are equal texts."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -148,7 +149,7 @@ def _version(path: Path) -> tuple[str, int, int, int]:
     return str(path), status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _fill(file: Any, buffer: memoryview) -> int:
+def _fill(file: io.FileIO, buffer: memoryview) -> int:
     filled = 0
     while filled < len(buffer) and (count := file.readinto(buffer[filled:])):
         filled += count
@@ -213,7 +214,7 @@ class Writer:
         os.fsync(self._file.fileno())
         self._file.close()
         os.replace(self._temporary, self._header.with_suffix(".bin"))
-        content: Mapping[str, Any] = {
+        content = {
             "format": FORMAT,
             "tlx": __version__,
             **self._what,

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -88,7 +88,7 @@ class Store:
 
     def rows(
         self,
-        facts: Mapping[str, Any],
+        facts: Mapping[str, object],
         keys: Sequence[str],
         *,
         shape: Sequence[int],
@@ -136,7 +136,7 @@ class Store:
             raise
 
     def _complete(
-        self, wanted: _Wanted, identity: Mapping[str, Any], *, compute: Compute, say: Say
+        self, wanted: _Wanted, identity: Mapping[str, object], *, compute: Compute, say: Say
     ) -> tuple[_Holdings, int]:
         """Adds what is missing, as the entry's only writer; another may just have done it."""
         segments.sweep(wanted.entry)

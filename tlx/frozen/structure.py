@@ -5,7 +5,6 @@ import functools
 import hashlib
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +47,7 @@ def computed_with(
     return digest.hexdigest()
 
 
-def _plain(value: Any) -> str | None:
+def _plain(value: object) -> str | None:
     """A text for what can be a hyper-parameter, the same in every process; None for the rest."""
     if value is None or isinstance(value, str | int | float | complex | enum.Enum | torch.dtype):
         return repr(value)

@@ -7,7 +7,7 @@ gives what the module gave for one item, so that the few operations between stub
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from tlx.frozen import nested
 from tlx.frozen.tracing import Call
 from tlx.tasks.task import Network
 
-Forward = Callable[..., Any]
+Forward = Callable[..., object]
 Stubs = Sequence[tuple[nn.Module, Forward]]
 
 
@@ -66,12 +66,12 @@ def _is_frozen(module: nn.Module) -> bool:
 
 
 def recorded(
-    network: Network, boundary: Sequence[str], modules: Sequence[nn.Module], template: Any
-) -> tuple[dict[nn.Module, tuple[Any, int]], list[Any]]:
+    network: Network, boundary: Sequence[str], modules: Sequence[nn.Module], template: object
+) -> tuple[dict[nn.Module, tuple[object, int]], list[object]]:
     """What the modules gave for the template, with the items of their input; the boundary's too."""
-    outputs: dict[nn.Module, tuple[Any, int]] = {}
+    outputs: dict[nn.Module, tuple[object, int]] = {}
 
-    def keep(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def keep(module: nn.Module, args: object, kwargs: object, output: object) -> None:
         outputs[module] = nested.mapped(torch.clone, output), nested.count((args, kwargs))
 
     handles = [module.register_forward_hook(keep, with_kwargs=True) for module in modules]
@@ -95,10 +95,10 @@ class Replay:
             many, the output is repeated as often. 0: never.
     """
 
-    output: Any
+    output: object
     items: int
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         """The output, once or repeated."""
         times = nested.count((args, kwargs)) // self.items if self.items else 1
         if times <= 1:
@@ -106,7 +106,7 @@ class Replay:
         return nested.repeated(self.output, times, count=self.items)
 
 
-def through(*args: Any, **kwargs: Any) -> Tensor:
+def through(*args: object, **kwargs: object) -> Tensor:
     """The first tensor among the arguments."""
     return next(nested.tensors((args, kwargs)))
 
@@ -132,12 +132,12 @@ class _Reached(BaseException):
     """Breaks off a forward pass; no `except Exception` of a network may catch it."""
 
 
-def reached(network: Network, boundary: Sequence[str], inputs: Any) -> list[Any]:
+def reached(network: Network, boundary: Sequence[str], inputs: object) -> list[object]:
     """The outputs of the modules named `boundary`; the forward pass is broken off at the last."""
-    outputs: dict[nn.Module, Any] = {}
+    outputs: dict[nn.Module, object] = {}
     modules = [network.get_submodule(name) for name in boundary]
 
-    def stop(module: nn.Module, args: Any, output: Any) -> None:
+    def stop(module: nn.Module, args: object, output: object) -> None:
         outputs[module] = output
         if len(outputs) == len(modules):
             raise _Reached

@@ -7,7 +7,7 @@ and without anything that trains having a part in it: autograd tells.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -54,13 +54,13 @@ class Trace:
         self._watched = Watched(network)
         self._state = self._watched.state()
 
-    def start(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def start(self, module: nn.Module, args: object, kwargs: object) -> None:
         """Notes that a call begins: a hook, before the forward."""
         self._tick()
         passed = [(tensor, tensor._version) for tensor in nested.tensors((args, kwargs))]
         self._open.append((module, self._clock, passed))
 
-    def end(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def end(self, module: nn.Module, args: object, kwargs: object, output: object) -> None:
         """Notes that a call ends, and what it gave: a hook, after the forward."""
         self._tick()
         opened, start, passed = self._open.pop()
@@ -71,20 +71,20 @@ class Trace:
         # what is handed on is an activation of the module that made it
         handed_on = [any(out is t and t._version == old for t, old in passed) for out in outputs]
         rows = () if all(handed_on) else rows_of(outputs, self._items)
-        one = isinstance(output, Tensor)
+        one = output if isinstance(output, Tensor) else None
         self.calls.append(
             Call(
                 module=module,
                 start=start,
                 end=self._clock,
                 rows=rows,
-                plain=one and rows == (1,),
+                plain=one is not None and rows == (1,),
                 live=any(tensor.requires_grad for tensor in outputs),
                 takes_floats=first is not None and first.is_floating_point(),
-                keeps_shape=one
-                and output.is_floating_point()
+                keeps_shape=one is not None
+                and one.is_floating_point()
                 and first is not None
-                and nested.like(output, first),
+                and nested.like(one, first),
             )
         )
 
@@ -102,7 +102,7 @@ def rows_of(outputs: Sequence[Tensor], items: int) -> tuple[int, ...]:
     return tuple(len(tensor) // items for tensor in outputs) if all(map(len, outputs)) else ()
 
 
-def traced(network: Network, inputs: Any, count: int) -> Trace:
+def traced(network: Network, inputs: object, count: int) -> Trace:
     """One forward pass over a batch of `count` items, in the modes that the network is in."""
     trace = Trace(network, count)
     handles = []

@@ -9,10 +9,10 @@ goes on need not find it anew; it is no part of the run's id, for it does not ch
 import gc
 import json
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Literal, TypeVar, final
 
 import torch
 from torch import nn
@@ -22,6 +22,7 @@ from tlx.base import durable
 from tlx.data.splits import Batch
 from tlx.frozen import nested
 
+T = TypeVar("T")
 OnOom = Literal["halve", "error"]
 
 FILE = "parts.json"
@@ -151,7 +152,7 @@ class AtOnce:
         self.halves = True
         self.items: int | None = None
 
-    def outputs(self, run: Callable[[Any], Any], batch: Batch) -> Iterator[tuple[Any, Batch]]:
+    def outputs(self, run: Callable[[object], T], batch: Batch) -> Iterator[tuple[T, Batch]]:
         """What `run` makes of a batch's inputs, and the batch; part by part where it has to be.
 
         Raises:
@@ -181,12 +182,10 @@ class AtOnce:
         return {} if self.items is None else {"evaluated_at_once": self.items}
 
 
-def divided(batch: Mapping[str, Any], items: int) -> Sequence[dict[str, Any]]:
+def divided(batch: Batch, items: int) -> Sequence[Batch]:
     """A batch in parts of so many items, the last maybe of fewer."""
     count = len(batch["index"])
     if items >= count:
         return [dict(batch)]
-    return [
-        nested.items(dict(batch), slice(start, start + items), count)
-        for start in range(0, count, items)
-    ]
+    parts = [slice(start, start + items) for start in range(0, count, items)]
+    return [{k: nested.items(v, part, count) for k, v in batch.items()} for part in parts]
