@@ -56,8 +56,8 @@ def test_a_plateau_hands_its_rest_to_the_next_stage(tmp_path: Path) -> None:
         optimizer=nothing, lr=0.0,
     )  # fmt: skip
     first, second = progress.stages
-    assert (first["ended_by"], first["end"]) == ("plateau", 12)
-    assert (second["ended_by"], second["start"], second["end"]) == ("budget", 12, 40)
+    assert (first.ended_by, first.end) == ("plateau", 12)
+    assert (second.ended_by, second.start, second.end) == ("budget", 12, 40)
 
 
 def test_early_stopping_ends_the_run_and_patience_starts_anew(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_early_stopping_ends_the_run_and_patience_starts_anew(tmp_path: Path) ->
         lr=0.0, early_stopping=Stopping(patience=3, min_delta=0.0),
     )  # fmt: skip
     # Two validations in the first stage, the second waiting; anew in the second: 1 + 3 more.
-    assert [s["ended_by"] for s in progress.stages] == ["budget", "early_stopping"]
+    assert [s.ended_by for s in progress.stages] == ["budget", "early_stopping"]
     assert progress.step == 8 + 4 * 4
 
 
@@ -235,7 +235,7 @@ def test_early_stopping_in_a_stage_keeps_the_best_of_that_stage() -> None:
             course.select(value)
             course.decide(value)
         course.leave_stage({"w": 1})
-    assert [stage["ended_by"] for stage in course.progress.stages] == ["budget", "early_stopping"]
+    assert [stage.ended_by for stage in course.progress.stages] == ["budget", "early_stopping"]
     assert (course.progress.best_step, course.progress.best_value) == (16, 0.6)
 
 

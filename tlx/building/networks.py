@@ -69,7 +69,7 @@ def _before_surgery(
     if corpus is not None:
         reads = inputs_of(reads).learn(reads, corpus)
     # a solved head and a normed one have a bias
-    asked = "bias" in effects.arguments("head")
+    asked = "bias" in effects.arguments(lambda part: part.head)
     bias = trunk.head_bias or solves(run.optimizer.target) or asked
     trunk = replace(trunk, reads=reads, head_bias=bias)
     trunk = with_adapters(trunk, run.freeze_strategy, seed=run.seed)
@@ -94,7 +94,7 @@ def _trunk(
 ) -> Backbone:
     """The network without its head; what it refuses is named by the option that asks for it."""
     takes = signature(option.target)
-    asked = effects.arguments("backbone")
+    asked = effects.arguments(lambda part: part.backbone)
     arguments = {name: value for name, (_, value) in asked.items()}
     try:
         for key in arguments:
@@ -163,7 +163,7 @@ def with_adapters(trunk: Backbone, strategy: Option, *, seed: int) -> Backbone:
 def new_head(run: Run, task: Task, trunk: Backbone, *, effects: Regularization) -> nn.Module:
     """A head drawn from a run's seed."""
     torch.manual_seed(run.seed + 1)
-    _, dropout = effects.arguments("head").get("dropout", ("", 0.0))
+    _, dropout = effects.arguments(lambda part: part.head).get("dropout", ("", 0.0))
     return task.head(trunk, dropout=dropout)
 
 

@@ -31,7 +31,7 @@ def resume(member: Member, *, unusual: Collection[str]) -> int:
     # an average of weights, or a later stage: nothing that a stack has
     if payload["average"] is not None or payload["progress"]["stage"]:
         raise CannotFuse(f"{path} is of another kind of run")
-    member.course.progress = Progress(**payload["progress"])
+    member.course.progress = Progress.load(payload["progress"])
     member.course.progress.resumes += 1
     member.head.load_state_dict(_head_of(payload["network"]))
     member.carried = payload["optimizer"]
@@ -67,8 +67,9 @@ def save(
     """
     folder, progress = member.entrant.folder / "checkpoints", member.course.progress
     if member.best is not None and progress.best_step is not None:
-        payload = {"network": _state(network, member, member.best), "value": progress.best_value}
-        checkpoints.save(folder, progress.best_step, payload, tag="best", keep=1, unusual=unusual)
+        weights = _state(network, member, member.best)
+        best: checkpoints.Payload = {"network": weights, "value": progress.best_value}
+        checkpoints.save(folder, progress.best_step, best, tag="best", keep=1, unusual=unusual)
     checkpoints.save(
         folder,
         progress.step,

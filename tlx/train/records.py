@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from tlx.config import changes
 from tlx.config.signatures import constant
-from tlx.results.record import Parameters, Record, Selected, SplitRecord, StageRecord, Value
+from tlx.results.record import Parameters, Record, Selected, SplitRecord, Value
 from tlx.tasks.task import Report
 from tlx.training.engine.course import Progress
 from tlx.training.engine.fit import peak_memory_bytes
@@ -27,10 +26,7 @@ def record_of(
     """The record of a run that has been trained and evaluated."""
     run = plan.run
     facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    keep = {f.name for f in fields(StageRecord)}
-    stages = tuple(
-        StageRecord(**{k: v for k, v in stage.items() if k in keep}) for stage in progress.stages
-    )
+    stages = tuple(progress.stages)
     trained = {name for span in plan.spans for name in span.stage.trains}
     sizes = {name: p.numel() for name, p in plan.model.network.named_parameters()}
     train_s = sum(stage.wall_s for stage in stages)
@@ -77,13 +73,13 @@ def _selected(plan: Plan, progress: Progress, reports: Mapping[str, Report]) -> 
     value, step = progress.best_value, progress.best_step
     if selection.final == "last" and reports:  # other ranks report nothing
         value, step = reports["val"]["metrics"][selection.metric]["value"], progress.step
-    place = max(i for i, stage in enumerate(progress.stages) if stage["start"] < step)
+    place = max(i for i, stage in enumerate(progress.stages) if stage.start < step)
     return Selected(
         monitor=f"val/{selection.metric}",
         mode=selection.mode,
         value=value,
         step=step,
-        stage=progress.stages[place]["name"],
+        stage=progress.stages[place].name,
         last_stage=place == len(plan.spans) - 1,
     )
 

@@ -1,7 +1,7 @@
 """Collecting what metrics need of each item, across batches and ranks."""
 
 import math
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -10,6 +10,8 @@ from torch import Tensor
 from tlx.data.splits import IGNORED, Batch
 from tlx.tasks.task import Collected, Task
 from tlx.tasks.together import on_cpu
+
+T = TypeVar("T")
 
 
 class Collector:
@@ -30,8 +32,8 @@ class Collector:
         mine = _concatenate(self.parts)
         self.parts = []
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            gathered: list[Any] | None = (
-                [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+            gathered: list[Collected] | None = (
+                [{}] * dist.get_world_size() if dist.get_rank() == 0 else None
             )
             dist.gather_object(mine, gathered)
             if gathered is None:
@@ -62,7 +64,7 @@ def _alike(tensors: list[Tensor]) -> list[Tensor]:
     return made
 
 
-def broadcast(value: Any) -> Any:
+def broadcast(value: T) -> T:
     """Rank 0's value on every rank."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         box = [value]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, final
+from typing import TYPE_CHECKING, ClassVar, TypeVar, final
 
 from torch import Tensor, nn
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what is built for --check needs no trainer, which is slow t
 P = TypeVar("P", bound="EffectPart")
 V = TypeVar("V", bound="_Value")
 D = TypeVar("D")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -192,8 +193,8 @@ class Arguments(EffectPart):
 
     alone: ClassVar[bool] = False
 
-    backbone: Mapping[str, Any] = field(default_factory=dict)
-    head: Mapping[str, Any] = field(default_factory=dict)
+    backbone: Mapping[str, object] = field(default_factory=dict)
+    head: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises ValueError where a head takes no such argument."""
@@ -309,8 +310,8 @@ class Regularization:
             names = list(self.of(type(part)))
             if part.alone and len(names) > 1:
                 raise _both(names, type(part).__name__.lower())
-        for owner in ("backbone", "head"):
-            self.arguments(owner)
+        self.arguments(lambda part: part.backbone)
+        self.arguments(lambda part: part.head)
 
     def __iter__(self) -> Iterator[tuple[str, EffectPart]]:
         """Yields option and part."""
@@ -329,15 +330,18 @@ class Regularization:
         part = self.only(kind)
         return default if part is None else part.value
 
-    def arguments(self, owner: str) -> dict[str, tuple[str, Any]]:
-        """Arguments of the `backbone` or the `head`: name -> option and value.
+    def arguments(self, of: Callable[[Arguments], Mapping[str, T]]) -> dict[str, tuple[str, T]]:
+        """Arguments that options give the backbone, or the head: name -> option and value.
+
+        Args:
+            of: which of the two.
 
         Raises:
             ValueError: two options give the same one.
         """
-        given: dict[str, tuple[str, Any]] = {}
+        given: dict[str, tuple[str, T]] = {}
         for option, part in self.of(Arguments).items():
-            for name, value in getattr(part, owner).items():
+            for name, value in of(part).items():
                 if name in given:
                     raise _both([given[name][0], option], name)
                 given[name] = option, value

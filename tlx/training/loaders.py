@@ -8,7 +8,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, TypedDict, TypeVar, final
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -18,8 +18,23 @@ from tlx.data.splits import Batch, Encode, Sample, Split
 from tlx.data.targets import Targets
 from tlx.methods.order import Order, sample_seed
 
+if TYPE_CHECKING:
+    from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+B = TypeVar("B")
+
 Position = tuple[int, int]
 """(index in the split, epoch)"""
+
+MakeInputs = Callable[[Sequence[object]], object]
+"""Makes the inputs of a batch of those of its items."""
+
+
+class Loading(TypedDict):
+    """How loaders load: in how many processes, and whether memory is pinned."""
+
+    workers: int
+    pin: bool
 
 
 @dataclass
@@ -124,7 +139,7 @@ class Collate:
         targets: make those of a batch.
     """
 
-    inputs: Callable[[Sequence[Any]], Any]
+    inputs: MakeInputs
     targets: Targets
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
@@ -158,7 +173,7 @@ class InSteps:
 
     def __iter__(self) -> Iterator[Batch]:
         """Yields a pass of the loader."""
-        batches: StepBatches = self.parts.batch_sampler  # type: ignore[assignment]
+        batches = batches_of(self.parts, StepBatches)
         step = batches.cursor.step
         whole: list[Batch] = []
         ready: deque[Batch] = deque()
@@ -172,12 +187,12 @@ class InSteps:
         yield from ready
 
     @property
-    def _iterator(self) -> Any:
+    def _iterator(self) -> "_BaseDataLoaderIter | None":
         """By which Lightning ends a loader's workers after a stage."""
         return self.parts._iterator
 
     @_iterator.setter
-    def _iterator(self, value: Any) -> None:
+    def _iterator(self, value: "_BaseDataLoaderIter | None") -> None:
         self.parts._iterator = value
 
 
@@ -185,11 +200,18 @@ def _serve_parent(number: int) -> None:
     interrupts.obey_parent_only()
 
 
+def batches_of(data: "DataLoader[Batch]", kind: type[B]) -> B:
+    """The sampler of a loader's batches, which is of a kind."""
+    sampler = data.batch_sampler
+    assert isinstance(sampler, kind)
+    return sampler
+
+
 def loader(
     dataset: Encoded,
     batches: Iterable[list[Position]],
     *,
-    collate: Callable[[Sequence[Any]], Any],
+    collate: MakeInputs,
     workers: int,
     pin: bool,
 ) -> "DataLoader[Batch]":

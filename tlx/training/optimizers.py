@@ -4,7 +4,7 @@
 `group_scales` and the training loop read them from the same node, the optimizers ignore them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from tlx.frozen.rules import AdamW, Sgd
 
-ParamGroups = list[dict[str, Any]]
+ParamGroups = list[dict[str, object]]
 
 SOLVES = ("lbfgs",)
 """Those that solve for a linear head instead of stepping towards it."""
@@ -22,7 +22,7 @@ STACKS = {"adamw": "adamw_of_a_stack", "sgd": "sgd_of_a_stack"}
 """Those whose steps the heads of many runs can take as one, to what makes a run's part of them."""
 
 
-def can_fuse(groups: Iterable[dict[str, Any]]) -> bool:
+def can_fuse(groups: Iterable[Mapping[str, Any]]) -> bool:
     """Whether torch's fused kernels take all parameters: floating point, on CPU or CUDA."""
     return all(
         p.is_floating_point() and p.device.type in {"cpu", "cuda"}

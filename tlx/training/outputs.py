@@ -1,7 +1,6 @@
 """Outputs of a network over batches, without a trainer."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 
@@ -42,7 +41,7 @@ def outputs(
     return collected
 
 
-def _to(value: Any, device: torch.device) -> Any:
+def _to(value: object, device: torch.device) -> object:
     if isinstance(value, torch.Tensor):
         return value.to(device)
     if isinstance(value, Mapping):

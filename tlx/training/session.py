@@ -5,16 +5,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Protocol, final
 
 import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader
 
 from tlx.config.run import Run
 from tlx.config.schema import Trainer
 from tlx.data.augment import IN_STEP, Augmentation
 from tlx.data.inputs import Spec
-from tlx.data.splits import Split, Splits
+from tlx.data.splits import Batch, Encode, Split, Splits
 from tlx.frozen.store import Store
 from tlx.methods.order import Order
 from tlx.methods.stages import Span
@@ -27,7 +28,15 @@ from tlx.training.engine.memory import AtOnce
 from tlx.training.engine.module import Recipe, TransferModule
 from tlx.training.engine.patience import Patience
 from tlx.training.engine.trainer import make_trainer
-from tlx.training.loaders import Encoded, EvalBatches, RankShare, StepBatches, loader
+from tlx.training.loaders import (
+    Encoded,
+    EvalBatches,
+    Loading,
+    MakeInputs,
+    RankShare,
+    StepBatches,
+    loader,
+)
 from tlx.training.logs.progress import Display
 from tlx.training.logs.run_logger import RunLogger
 from tlx.training.outputs import outputs
@@ -116,7 +125,7 @@ class Plan:
             **({} if self.references is None else self.references.identity()),
         }
 
-    def train_loader(self, share: RankShare) -> Any:
+    def train_loader(self, share: RankShare) -> "DataLoader[Batch]":
         """The training loader of one rank."""
         encode = self._encoder()
         batches = StepBatches(self.order, accumulate=self.run.trainer.accumulate, share=share)
@@ -126,10 +135,9 @@ class Plan:
             targets=self.model.task.targets,
             seed=self.run.seed if draws(encode) else None,
         )
-        loading = loading_of(self.run.trainer)
-        return loader(dataset, batches, collate=self._collate, **loading)
+        return loader(dataset, batches, collate=self._collate, **loading_of(self.run.trainer))
 
-    def eval_loader(self, split: Split, share: RankShare) -> Any:
+    def eval_loader(self, split: Split, share: RankShare) -> "DataLoader[Batch]":
         """The loader of one rank over an evaluation split (or train, without augmentation)."""
         return encoded_loader(self.run.trainer, self.splits, self.model, split, share)
 
@@ -166,13 +174,13 @@ class Plan:
             padding=self.splits.inputs.padding(reads),
         )
 
-    def _encoder(self) -> Any:
+    def _encoder(self) -> Encode:
         """The encoder of training, with what augments an item by itself."""
         augments = [each for each in self.augmentations if each.kind not in IN_STEP]
         return self.splits.inputs.encoder(self.model.backbone.reads, augments, train=True)
 
     @property
-    def _collate(self) -> Callable[[Sequence[Any]], Any]:
+    def _collate(self) -> MakeInputs:
         """Makes the inputs of a batch."""
         return partial(self.splits.inputs.collate, self.model.backbone.reads)
 
@@ -276,11 +284,11 @@ class Session:
         return torch.device("cuda", torch.cuda.current_device())
 
     @property
-    def recalibrate(self) -> Callable[[], Iterator[Any]] | None:
+    def recalibrate(self) -> Callable[[], Iterator[object]] | None:
         """Gives inputs to measure batch norm on anew, where the config wants that."""
         return self._inputs if self.plan.run.frozen.norm_stats == "recalibrate" else None
 
-    def _inputs(self) -> Iterator[Any]:
+    def _inputs(self) -> Iterator[object]:
         """All inputs of training, on every rank."""
         for batch in self.plan.eval_loader(self.plan.splits.train, RankShare()):
             yield batch["input"]
@@ -315,7 +323,7 @@ def lengths_of(data: Splits, split: Split, reads: Spec) -> Sequence[int] | None:
 
 def encoded_loader(
     trainer: Trainer, data: Splits, model: Model, split: Split, share: RankShare
-) -> Any:
+) -> "DataLoader[Batch]":
     """A loader over a split in order, without augmentation."""
     reads, batch = model.backbone.reads, math.ceil(trainer.eval_batch_size / share.world)
     lengths = lengths_of(data, split, reads)
@@ -326,7 +334,7 @@ def encoded_loader(
     return loader(dataset, batches, collate=collate, **loading_of(trainer))
 
 
-def loading_of(trainer: Trainer) -> dict[str, Any]:
-    """How loaders load: their processes, and whether memory is pinned."""
+def loading_of(trainer: Trainer) -> Loading:
+    """How the loaders of a run load."""
     on_gpu = trainer.accelerator != "cpu" and torch.cuda.is_available()
     return {"workers": trainer.workers, "pin": on_gpu}

@@ -6,7 +6,6 @@ item is enough where a layer still sees several positions of it, and where it ta
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +101,7 @@ def _layers(network: nn.Module) -> dict[str, _BatchNorm]:
     return {name: m for name, m in network.named_modules() if isinstance(m, _BatchNorm)}
 
 
-def _of_one_value(network: Network, one: Any) -> dict[str, nn.Module]:
+def _of_one_value(network: Network, one: object) -> dict[str, nn.Module]:
     """The backbone's batch norms that see one value a channel of one item.
 
     A head's own norm is not among them: it passes over the statistics of one item.

@@ -13,10 +13,11 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Literal, TypedDict, final
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +27,35 @@ from tlx.base import disk, durable
 logger = logging.getLogger(__name__)
 
 Tag = Literal["last", "best"]
-Payload = dict[str, Any]
 PLAIN = (bool, int, float, str, bytes, type(None))
 NAME = re.compile(
     r"(?P<tag>last|best)-(?P<serial>\d{6,})-step(?P<step>\d{10,})-(?P<digest>[0-9a-f]{16})\.pt"
 )
 TEMPORARY = ".tmp-"
+
+
+class Payload(TypedDict, total=False):
+    """What a checkpoint holds: those tagged `best` network and value, the others all else.
+
+    Attributes:
+        network: what may differ from the starting weights, by name.
+        value: of the monitored figure.
+        identity: what a run that goes on must agree on.
+        progress: fields of `Progress`.
+        optimizer: its state by parameter name.
+        scaler: state of the gradient scaler.
+        average: state of averaged weights.
+        since_logged: step of the last row of the training log, and sums since.
+    """
+
+    network: Mapping[str, Tensor]
+    value: float | None
+    identity: Mapping[str, str]
+    progress: Mapping[str, Any]
+    optimizer: Mapping[str, Mapping[str, Any]]
+    scaler: dict[str, object] | None
+    average: Mapping[str, object] | None
+    since_logged: tuple[int, dict[str, Tensor]]
 
 
 class NotFinite(ValueError):
@@ -98,7 +122,7 @@ def save(
         stale.unlink(missing_ok=True)  # left by a process that was killed here
     serial = 1 + max((found.serial for found in found_in(folder)), default=0)
     temporary = folder / f"{TEMPORARY}{tag}-{os.getpid()}"
-    with disk.writing(folder, needs=lambda: sum(map(_bytes_of, payload.values()))):
+    with disk.writing(folder, needs=lambda: _bytes_of(payload)):
         try:
             digest = _write(temporary, payload)
             path = folder / f"{tag}-{serial:06d}-step{step:010d}-{digest}.pt"
@@ -188,19 +212,19 @@ def found_in(folder: Path | str, *, tag: Tag | None = None) -> list[Checkpoint]:
     return sorted(found, key=lambda checkpoint: -checkpoint.serial)
 
 
-def check_plain(value: Any, *, place: str) -> None:
+def check_plain(value: object, *, place: str) -> None:
     """Raises TypeError, with the place, at whatever is neither a tensor nor a plain container.
 
     Exact types count: a NumPy number is a `float` too, but safe loading refuses it.
     """
     if type(value) in (*PLAIN, Tensor, nn.Parameter):
         return
-    if type(value) is dict or type(value).__name__ == "OrderedDict":
+    if isinstance(value, dict) and type(value) in (dict, OrderedDict):
         for key, item in value.items():
             if type(key) not in (str, int):
                 raise TypeError(f"{place}: key {key!r} is neither str nor int")
             check_plain(item, place=f"{place}[{key!r}]")
-    elif type(value) in (list, tuple):
+    elif isinstance(value, list | tuple) and type(value) in (list, tuple):
         for index, item in enumerate(value):
             check_plain(item, place=f"{place}[{index}]")
     else:
@@ -211,7 +235,7 @@ def check_plain(value: Any, *, place: str) -> None:
         )
 
 
-def not_finite(value: Any, *, unusual: Collection[str] = (), place: str = "") -> str | None:
+def not_finite(value: object, *, unusual: Collection[str] = (), place: str = "") -> str | None:
     """The place of the first tensor that holds NaN or an infinity; None where all are finite.
 
     Extremes are looked at, which takes one pass and no memory: a sixth of the time of a hash.
@@ -225,9 +249,9 @@ def not_finite(value: Any, *, unusual: Collection[str] = (), place: str = "") ->
     'network.weight'
     """
     if isinstance(value, dict):
-        items: Any = ((str(key), item) for key, item in value.items() if key not in unusual)
+        items = [(str(key), item) for key, item in value.items() if key not in unusual]
     elif isinstance(value, list | tuple):
-        items = ((str(index), item) for index, item in enumerate(value))
+        items = [(str(index), item) for index, item in enumerate(value)]
     elif isinstance(value, Tensor) and value.numel() and value.is_floating_point():
         wide = value.float() if value.element_size() == 1 else value
         low, high = wide.detach().aminmax()  # which are NaN where one is
@@ -251,7 +275,7 @@ class _HashingFile:
         self._hash = hashlib.sha256()
         self._error: OSError | None = None
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes) -> int:
         view = memoryview(data).cast("B")
         if self._error is None:
             self._hash.update(view)
@@ -277,7 +301,7 @@ class _HashingFile:
         return self._hash.hexdigest()[:16]
 
 
-def _bytes_of(value: Any) -> int:
+def _bytes_of(value: object) -> int:
     """Of the tensors in a part of a payload; all else is small."""
     if isinstance(value, Tensor):
         return value.nbytes

@@ -1,11 +1,12 @@
 """Where a run stands in its budget, and what its validations decide."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, final
+from dataclasses import dataclass, field, fields
+from typing import Any, TypedDict, final
 
 from tlx.methods.stages import Span
 from tlx.methods.stopping import Plateau
+from tlx.results.record import StageRecord
 from tlx.training.effects import Stopping
 
 
@@ -50,6 +51,22 @@ class Selection:
     early_stopping: Stopping | None = None
 
 
+class Served(TypedDict, total=False):
+    """What a stage took from the store: fields of its record; none where it took nothing.
+
+    Attributes:
+        boundary: of what is stored.
+        computed: activations that were computed for it.
+        reused: those that were there.
+        saved_s: seconds of computing that it was spared.
+    """
+
+    boundary: str
+    computed: int
+    reused: int
+    saved_s: float
+
+
 @dataclass
 class Progress:
     """All that a run must remember besides weights; plain values, saved in each checkpoint."""
@@ -61,14 +78,21 @@ class Progress:
     best_value: float | None = None
     best_step: int | None = None
     last_value: float | None = None
-    plateau: dict[str, Any] = field(default_factory=dict)
-    early: dict[str, Any] = field(default_factory=dict)
-    stages: list[dict[str, Any]] = field(default_factory=list)
-    reuse: dict[str, Any] = field(default_factory=dict)
-    notes: dict[str, Any] = field(default_factory=dict)
+    plateau: dict[str, object] = field(default_factory=dict)
+    early: dict[str, object] = field(default_factory=dict)
+    stages: list[StageRecord] = field(default_factory=list)
+    reuse: Served = field(default_factory=Served)
+    notes: dict[str, object] = field(default_factory=dict)
     stage_wall_s: float = 0.0
     wall_s: float = 0.0
     resumes: int = 0
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> "Progress":
+        """From `asdict` of another, which a checkpoint held."""
+        known = {field.name for field in fields(StageRecord)}  # older checkpoints say more
+        rows = [{k: v for k, v in row.items() if k in known} for row in state["stages"]]
+        return cls(**{**state, "stages": [StageRecord(**row) for row in rows]})
 
 
 @final
@@ -157,18 +181,17 @@ class Course:
         progress, span = self.progress, self.span
         steps = progress.step - progress.stage_start
         progress.stages.append(
-            {
-                "name": span.stage.name,
-                "start": progress.stage_start,
-                "end": progress.step,
-                "planned_end": span.end,
-                "ended_by": progress.stage_over,
-                "trainable": sum(n for name, n in sizes.items() if name in span.stage.trains),
-                "total": sum(sizes.values()),
-                "wall_s": progress.stage_wall_s,
-                "samples_per_s": steps * self.pace.batch_size / max(progress.stage_wall_s, 1e-9),
+            StageRecord(
+                name=span.stage.name,
+                start=progress.stage_start,
+                end=progress.step,
+                ended_by=progress.stage_over,
+                trainable=sum(n for name, n in sizes.items() if name in span.stage.trains),
+                total=sum(sizes.values()),
+                wall_s=progress.stage_wall_s,
+                samples_per_s=steps * self.pace.batch_size / max(progress.stage_wall_s, 1e-9),
                 **progress.reuse,
-            }
+            )
         )
         run_over = progress.stage_over == "early_stopping"
         progress.stage = len(self.spans) if run_over else progress.stage + 1
@@ -180,7 +203,7 @@ class Course:
 
 
 def _rule(
-    patience: int | None, min_delta: float, mode: str, state: dict[str, Any]
+    patience: int | None, min_delta: float, mode: str, state: dict[str, object]
 ) -> Plateau | None:
     if patience is None:
         return None

@@ -3,19 +3,19 @@
 import logging
 import resource
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers.logger import Logger
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from tlx.base.ends import Interrupted
 from tlx.base.interrupts import REQUESTS
+from tlx.data.splits import Batch
 from tlx.methods import freezing
 from tlx.methods.averaging import Average
 from tlx.methods.stages import Span
@@ -23,17 +23,17 @@ from tlx.tasks.task import Collected
 from tlx.training.collect import broadcast
 from tlx.training.effects import Averaging
 from tlx.training.engine import checkpoints, sharding
-from tlx.training.engine.checkpoints import Tag
+from tlx.training.engine.checkpoints import Payload, Tag
 from tlx.training.engine.course import Course, Pace, Progress, Selection
 from tlx.training.engine.divergence import REMEDY, Diverged, Losses, unusual
 from tlx.training.engine.halving import Halving
 from tlx.training.engine.memory import NO_UPDATE, OnOom, TooLarge
-from tlx.training.engine.module import TransferModule, state_by_name
+from tlx.training.engine.module import States, TransferModule, state_by_name
 from tlx.training.engine.referee import Pruner, Referee
 from tlx.training.engine.restart import choose
 from tlx.training.engine.sharding import on_cpu
 from tlx.training.engine.signals import StopFlag
-from tlx.training.loaders import InSteps, StepBatches
+from tlx.training.loaders import InSteps, StepBatches, batches_of
 from tlx.training.logs.progress import Display
 from tlx.training.logs.run_logger import RunLogger
 from tlx.training.reuse.repeated import store_references
@@ -49,13 +49,13 @@ def fit(
     spans: Sequence[Span],
     pace: Pace,
     selection: Selection,
-    train_loader: "DataLoader[Any]",
-    val_loader: "DataLoader[Any]",
+    train_loader: "DataLoader[Batch]",
+    val_loader: "DataLoader[Batch]",
     folder: Path,
     identity: Mapping[str, str],
     display: Display,
     averaging: Averaging | None = None,
-    recalibrate: Callable[[], Any] | None = None,
+    recalibrate: Callable[[], Iterable[object]] | None = None,
     pruner: Pruner | None = None,
     reuse: Reuse | None = None,
     on_oom: OnOom = "error",
@@ -95,7 +95,7 @@ def fit(
         identity=identity,
         display=display,
         averaging=averaging,
-        batches=train_loader.batch_sampler,  # type: ignore[arg-type]
+        batches=batches_of(train_loader, StepBatches),
         pruner=pruner,
         reuse=reuse,
         on_oom=on_oom,
@@ -109,9 +109,9 @@ def fit(
             REQUESTS.heed()  # what came after a stage's last look
             if not conductor.progress.stage_over:
                 conductor.enter_stage(recalibrate)
-                train, val = conductor.choose_loaders(train_loader, val_loader)
-                if module.recipe.accumulate > 1:
-                    train = InSteps(train, module.settle)
+                parts, val = conductor.choose_loaders(train_loader, val_loader)
+                apart = module.recipe.accumulate > 1
+                train = InSteps(parts, module.settle) if apart else parts
                 try:
                     trainer.fit(module, train, val)
                 except RuntimeError as error:
@@ -170,8 +170,8 @@ class Conductor(pl.Callback):
             say=display.line,
         )
         self.stop = StopFlag()
-        self.carried: dict[str, dict[str, Any]] = {}
-        self.scaler: dict[str, Any] | None = None
+        self.carried: States = {}
+        self.scaler: dict[str, object] | None = None
         self.gathers = False
         self.losses = Losses(module)
         self.unusual = unusual(module.network)
@@ -208,7 +208,7 @@ class Conductor(pl.Callback):
                 f"{path} belongs to {payload['identity']}, this run is {self.identity}; "
                 "the data or the starting weights changed: start anew with --force"
             )
-        self.course.progress = Progress(**payload["progress"])
+        self.course.progress = Progress.load(payload["progress"])
         self.progress.resumes += 1
         sharding.load(self.module.network, payload["network"])
         self.module.step = self.progress.step
@@ -225,7 +225,7 @@ class Conductor(pl.Callback):
         self.display.line(f"resumed at step {self.progress.step} from {path.name}")
         return True
 
-    def enter_stage(self, recalibrate: Callable[[], Any] | None) -> None:
+    def enter_stage(self, recalibrate: Callable[[], Iterable[object]] | None) -> None:
         """Prepares the module, the loader and the counters for the current stage."""
         progress, span = self.progress, self.course.span
         fresh = progress.step == progress.stage_start
@@ -236,7 +236,9 @@ class Conductor(pl.Callback):
         log.debug("stage %s watches %s", span.stage.name, self.selection.metric)
         self._next_segment()
 
-    def choose_loaders(self, train_loader: Any, val_loader: Any) -> tuple[Any, Any]:
+    def choose_loaders(
+        self, train_loader: "DataLoader[Batch]", val_loader: "DataLoader[Batch]"
+    ) -> "tuple[DataLoader[Batch], DataLoader[Batch]]":
         """The loaders of the current stage: over stored activations where that is right."""
         if self.reuse is None:
             return train_loader, val_loader
@@ -309,7 +311,7 @@ class Conductor(pl.Callback):
         self.stop.restore()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object
     ) -> None:
         """Counts, averages, logs, saves, and heeds a request to stop."""
         if not self.module.count_batch():
@@ -366,12 +368,12 @@ class Conductor(pl.Callback):
 
     def _save_best(self, trainer: pl.Trainer, value: float | None) -> None:
         if trainer.is_global_zero or self.gathers:
-            payload = {"network": on_cpu(self._state()), "value": value}
+            payload: Payload = {"network": on_cpu(self._state()), "value": value}
         else:
             payload = {}
         self._write(trainer, payload, tag="best")
 
-    def _write(self, trainer: pl.Trainer, payload: dict[str, Any], *, tag: Tag) -> None:
+    def _write(self, trainer: pl.Trainer, payload: Payload, *, tag: Tag) -> None:
         """Writes a checkpoint, on rank 0; raises Diverged on every rank where it is not finite."""
         place = None
         if trainer.is_global_zero:
@@ -436,7 +438,7 @@ class Conductor(pl.Callback):
         if not trainer.is_global_zero and not self.gathers:
             self._write(trainer, {}, tag="last")
             return
-        payload = {
+        payload: Payload = {
             "identity": self.identity,
             "progress": asdict(progress),
             "network": on_cpu(self._state()),
@@ -448,16 +450,16 @@ class Conductor(pl.Callback):
         }
         self._write(trainer, payload, tag="last")
 
-    def _scaler_state(self, trainer: pl.Trainer) -> dict[str, Any] | None:
+    def _scaler_state(self, trainer: pl.Trainer) -> dict[str, object] | None:
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         return scaler.state_dict() if scaler is not None else None
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> dict[str, Tensor]:
         trains = {name for span in self.course.spans for name in span.stage.trains}
         weights_id = self.identity.get("weights", "none")
         return saved_state(self.module.network, trains, weights_id=weights_id)
 
-    def _carry(self, states: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _carry(self, states: States) -> States:
         """State that the next optimizer takes over: in the stage itself, always all of it."""
         carry = self.module.recipe.carry
         if carry == "all":
@@ -472,7 +474,9 @@ class Conductor(pl.Callback):
             raise Interrupted(f"stopped by a signal at step {self.progress.step}; saved")
 
 
-def saved_state(network: nn.Module, trains: Collection[str], *, weights_id: str) -> dict[str, Any]:
+def saved_state(
+    network: nn.Module, trains: Collection[str], *, weights_id: str
+) -> dict[str, Tensor]:
     """What a checkpoint holds of a network: all that may differ from the start.
 
     Args:
@@ -480,7 +484,7 @@ def saved_state(network: nn.Module, trains: Collection[str], *, weights_id: str)
         trains: names of parameters that train in some stage.
         weights_id: of the starting weights.
     """
-    state: dict[str, Any] = network.state_dict()
+    state: dict[str, Tensor] = network.state_dict()
     if weights_id == "none":
         return state  # random weights may be others under another version of a library
     frozen = freezing.never_trained(network, trains)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import pytorch_lightning as pl
 
@@ -53,7 +53,7 @@ class Halving(pl.Callback):
         self.module.forget_step(accumulate=parts)
         self.batches.accumulate = trainer.accumulate_grad_batches = parts
 
-    def notes(self) -> dict[str, Any]:
+    def notes(self) -> dict[str, object]:
         """What a record says of it."""
         return {"memory": asdict(self.division)} if self.division.halved_at else {}
 
@@ -95,22 +95,22 @@ class Halving(pl.Callback):
 
     # -- how far the step in hand is ----------------------------------------------------------
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_train_start(self, *_: object) -> None:
         """The first step's gradient is next."""
         self.at = "gradient"
 
-    def on_before_optimizer_step(self, *_: Any) -> None:
+    def on_before_optimizer_step(self, *_: object) -> None:
         """From here on weights may be half those of the next step."""
         self.at = "update"
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, *_: object) -> None:
         """Weights are those of a step."""
         self.at = "gradient"
 
-    def on_validation_end(self, *_: Any) -> None:
+    def on_validation_end(self, *_: object) -> None:
         """All is saved."""
         self.at = "gradient"
 
-    def on_train_end(self, *_: Any) -> None:
+    def on_train_end(self, *_: object) -> None:
         """There is no step in hand."""
         self.at = "nothing"

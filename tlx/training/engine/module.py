@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -34,6 +33,9 @@ from tlx.training.effects import (
 from tlx.training.engine import batch_norm, sharding
 from tlx.training.engine.memory import AtOnce
 from tlx.training.reuse.references import References
+
+States = Mapping[str, Mapping[str, object]]
+"""An optimizer's state of each parameter, by the parameter's name."""
 
 LOSS = "loss"
 """Figure of all that the task itself asks for."""
@@ -69,7 +71,7 @@ class Recipe:
     network: Network
     task: Task
     layout: Layout
-    optimizer: Callable[[list[dict[str, Any]]], Optimizer]
+    optimizer: Callable[[list[dict[str, object]]], Optimizer]
     schedule: Schedule
     lr: float
     effects: Regularization = field(default_factory=Regularization)
@@ -99,7 +101,7 @@ class TransferModule(pl.LightningModule):
         self.total_steps = total_steps
         self.step = 0
         self.span: Span | None = None
-        self.states: dict[str, dict[str, Any]] = {}
+        self.states: States = {}
         self.collector = Collector(recipe.task)
         self.sums: dict[str, Tensor] = {}
         self.losses: list[tuple[int, Tensor]] = []  # step and loss of each part, until looked at
@@ -116,7 +118,7 @@ class TransferModule(pl.LightningModule):
         self._micro = 0
         self._whole = torch.zeros(0)
 
-    def enter(self, span: Span, *, start: int, states: dict[str, dict[str, Any]]) -> None:
+    def enter(self, span: Span, *, start: int, states: States) -> None:
         """Freezes, thaws and sets modes for a stage that starts at step `start`.
 
         Args:
@@ -136,7 +138,7 @@ class TransferModule(pl.LightningModule):
         if self.recipe.compile:
             self._run = torch.compile(self.network.with_features)
 
-    def run_with(self, suffix: Callable[[Tensor], tuple[Features, Tensor]]) -> None:
+    def run_with(self, suffix: Callable[..., tuple[Features, Tensor]]) -> None:
         """Batches hold activations, of which `suffix` makes features and outputs (a mutator)."""
         self._run, self._stored = suffix, True
 
@@ -151,14 +153,14 @@ class TransferModule(pl.LightningModule):
             )
         return self
 
-    def param_groups(self) -> list[dict[str, Any]]:
+    def param_groups(self) -> list[dict[str, object]]:
         """The stage's parameter groups, each with `names`, `base_lr`, `anneal` and `lr`."""
         assert self.span is not None
         recipe, stage = self.recipe, self.span.stage
         spared = set(recipe.layout.no_decay)
         if recipe.effects.of(SparedTrunk):
             spared |= set(recipe.layout.names) - set(recipe.layout.head.parameters)
-        groups: list[dict[str, Any]] = []
+        groups: list[dict[str, object]] = []
         for anneal in sorted({stage.anneal.get(name, 0.0) for name in stage.trains}):
             trains = {n: s for n, s in stage.trains.items() if stage.anneal.get(n, 0.0) == anneal}
             made = freezing.param_groups(
@@ -292,7 +294,7 @@ class TransferModule(pl.LightningModule):
                 terms[name] = value if shares is None else value * shares[place]
         return terms
 
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+    def backward(self, loss: Tensor, *args: object, **kwargs: object) -> None:
         """The gradient of a step's loss, or what an update makes of it, in `.grad`."""
         if self._update is None:
             super().backward(loss, *args, **kwargs)
@@ -432,7 +434,7 @@ def mix_features(
     return replace(features, pooled=pooled), {**batch, "target": targets}
 
 
-def state_by_name(optimizer: Optimizer) -> dict[str, dict[str, Any]]:
+def state_by_name(optimizer: Optimizer) -> States:
     """The optimizer's state keyed by parameter name, from groups that carry `names`."""
     return {
         name: dict(optimizer.state[parameter])
@@ -442,7 +444,7 @@ def state_by_name(optimizer: Optimizer) -> dict[str, dict[str, Any]]:
     }
 
 
-def load_state(optimizer: Optimizer, states: Mapping[str, dict[str, Any]]) -> None:
+def load_state(optimizer: Optimizer, states: States) -> None:
     """Loads state by name into an optimizer (a mutator); names it does not have are left out."""
     named = [
         (name, parameter)

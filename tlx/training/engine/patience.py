@@ -2,7 +2,7 @@
 
 import time
 from datetime import timedelta
-from typing import Any, final
+from typing import final
 
 import pytorch_lightning as pl
 import torch.distributed as dist
@@ -43,7 +43,7 @@ class Patience(pl.Callback):
         self._begun = time.monotonic()
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Ends the measurement: what follows an evaluation, as a checkpoint, is a part of it."""
         if self._begun is not None and self.first_evaluation_s is None:

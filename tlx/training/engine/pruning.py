@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from tlx.base import secrecy
 
@@ -31,15 +31,34 @@ KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_coun
 log = logging.getLogger(__name__)
 
 
+class TrialFile(TypedDict):
+    """What `search.json` says.
+
+    Attributes:
+        storage: of the search.
+        study: its name in there.
+        trial: number of the trial.
+        seed_index: of the run; only a trial's first run, 0, is judged on its way.
+        metric: `val/` and the name of the figure.
+        pruner: arguments of `make_pruner`.
+    """
+
+    storage: str
+    study: str
+    trial: int
+    seed_index: int
+    metric: str
+    pruner: Mapping[str, Any]
+
+
 class Pruner:
     """Reports the validations of one run to its search."""
 
-    def __init__(self, settings: Mapping[str, Any], *, every: int) -> None:
+    def __init__(self, settings: TrialFile, *, every: int) -> None:
         """Opens the search.
 
         Args:
-            settings: what `search.json` says: storage, study, trial, metric, pruner (its name and
-                the arguments of `make_pruner`).
+            settings: what `search.json` says.
             every: steps between validations.
         """
         import optuna
@@ -104,7 +123,7 @@ def hook(folder: Path, *, every: int) -> Pruner | None:
     path = folder / FILE
     if not path.is_file():
         return None
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings: TrialFile = json.loads(path.read_text(encoding="utf-8"))
     if settings["seed_index"] != 0 or settings["pruner"]["name"] == "none":
         return None
     return Pruner(settings, every=every)
@@ -189,7 +208,7 @@ def _journal(path: Path) -> "JournalFileBackend":
         for Optuna cannot read past it.
         """
 
-        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        def append_logs(self, logs: list[dict[str, object]]) -> None:
             """Appends whole lines, durably."""
             lines = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in logs)
             with open(path, "r+b") as file:

@@ -1,10 +1,9 @@
 """Where a run goes on from, so that it ends with the weights of one that nobody disturbed."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 
@@ -53,8 +52,8 @@ def choose(
         unusual: names of tensors that may hold infinities.
     """
 
-    def reads_best(progress: Mapping[str, Any]) -> bool:
-        left = spans[progress["stage"] :]
+    def reads_best(stage: int) -> bool:
+        left = spans[stage:]
         return selection.final == "best" or any(span.stage.restore_best for span in left)
 
     found = _sound(folder, reads_best, unusual) if trainer.is_global_zero else None
@@ -65,12 +64,12 @@ def choose(
 
 
 def _sound(
-    folder: Path, reads_best: Callable[[Mapping[str, Any]], bool], unusual: Collection[str]
+    folder: Path, reads_best: Callable[[int], bool], unusual: Collection[str]
 ) -> Restart | None:
     for payload, path in checkpoints.sound(folder, tag="last", unusual=unusual):
         progress = payload["progress"]
         step = progress["best_step"]
-        if step is None or not reads_best(progress):
+        if step is None or not reads_best(progress["stage"]):
             return Restart(path, payload, best_lost=False)
         best = checkpoints.sound(folder, tag="best", step=step, unusual=unusual)
         if next(best, None) is not None:

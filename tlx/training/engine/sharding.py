@@ -1,7 +1,7 @@
 """Fully sharded parameters (FSDP2): shard a network, gather what is saved, place what is loaded."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +32,20 @@ def is_sharded(network: nn.Module) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in network.parameters())
 
 
-def on_cpu(state: Mapping[str, Any]) -> dict[str, Any]:
+@overload
+def on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+
+
+@overload
+def on_cpu(state: Mapping[str, object]) -> Mapping[str, object]: ...
+
+
+def on_cpu(state: Mapping[str, object]) -> Mapping[str, object]:
     """A state with whole tensors on the CPU, nested mappings included.
 
     Gathering is collective: with sharded tensors every rank must call it.
     """
-    done: dict[str, Any] = {}
+    done: dict[str, object] = {}
     for name, value in state.items():
         if isinstance(value, DTensor):
             done[name] = value.full_tensor().detach().cpu()
@@ -50,7 +58,7 @@ def on_cpu(state: Mapping[str, Any]) -> dict[str, Any]:
     return done
 
 
-def placed_like(value: Any, parameter: Tensor) -> Any:
+def placed_like(value: object, parameter: Tensor) -> object:
     """A whole tensor of a sharded parameter's shape, sharded alike; anything else as it is."""
     if not isinstance(parameter, DTensor) or not isinstance(value, Tensor):
         return value

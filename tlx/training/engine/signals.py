@@ -1,7 +1,5 @@
 """Stop requests in training: a signal sets a flag, training looks at it between steps."""
 
-from typing import Any
-
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
@@ -55,10 +53,10 @@ class StopFlag:
 class OwnSignals(pl.Callback):
     """Takes the signals back from Lightning, whose handler of SIGTERM talks to other ranks."""
 
-    def on_validation_start(self, *_: Any) -> None:
+    def on_validation_start(self, *_: object) -> None:
         """Lightning has just set its own."""
         REQUESTS.claim()
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_train_start(self, *_: object) -> None:
         """Lightning has just set its own."""
         REQUESTS.claim()

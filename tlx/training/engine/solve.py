@@ -8,8 +8,8 @@ Shapes: N items, D features, C outputs.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import final
 
 import pytorch_lightning as pl
 import torch
@@ -54,7 +54,7 @@ def solve(
     reuse: Reuse,
     display: Display,
     sparse: fixed.Vectors | None = None,
-    recalibrate: Callable[[], Any] | None = None,
+    recalibrate: Callable[[], Iterable[object]] | None = None,
 ) -> Progress:
     """Solves the head for each penalty, chooses on validation, and leaves the best in the module.
 
@@ -248,7 +248,7 @@ class _Path:
         self.loss, self.value_1 = solver_of(self.task), torch.tensor([math.nan], device=device)
         self.logged = time.monotonic()
 
-    def run(self, exact: Lbfgs) -> dict[str, Any]:
+    def run(self, exact: Lbfgs) -> dict[str, object]:
         """Solves and chooses, and leaves the head in the network (a mutator); notes on it."""
         problem = ProbeProblem(
             self.held.inputs(), self.gradient, outputs=self.head.linear.out_features

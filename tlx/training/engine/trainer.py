@@ -5,12 +5,12 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.strategies import Strategy
 
 from tlx.training.engine.signals import OwnSignals
 
@@ -36,9 +36,7 @@ def make_trainer(
     warnings.filterwarnings("ignore", module=r"lightning_fabric\..*")
     if accelerator == "auto":
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
-    plugins: list[Any] = []
-    if "SLURM_NTASKS" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
-        plugins.append(SLURMEnvironment(auto_requeue=False))
+    of_slurm = "SLURM_NTASKS" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
     if strategy == "auto" and devices * nodes > 1:
         strategy = "ddp"
     return pl.Trainer(
@@ -53,7 +51,7 @@ def make_trainer(
         benchmark=not deterministic,
         logger=list(loggers) or False,
         callbacks=[OwnSignals(), *callbacks],
-        plugins=plugins or None,
+        plugins=SLURMEnvironment(auto_requeue=False) if of_slurm else None,
         max_epochs=-1,
         num_sanity_val_steps=0,
         enable_checkpointing=False,
@@ -65,7 +63,7 @@ def make_trainer(
     )
 
 
-def _strategy(name: str, world: int) -> Any:
+def _strategy(name: str, world: int) -> str | Strategy:
     if name == "fsdp":
         from pytorch_lightning.strategies import ModelParallelStrategy
 

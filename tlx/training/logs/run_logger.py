@@ -4,7 +4,6 @@ from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
 
@@ -31,7 +30,7 @@ class RunInfo:
     group: str | None = None
     job_type: str = "train"
     tags: tuple[str, ...] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict)
 
 
 class RunLogger(Logger, ABC):
@@ -66,7 +65,7 @@ class RunLogger(Logger, ABC):
         """The run's folder."""
         return str(self.run.dir)
 
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, params: object, *args: object, **kwargs: object) -> None:
         """Nothing: the run's config is what is logged, once."""
 
     def resume(self, step: int | None) -> None:
@@ -83,7 +82,7 @@ class RunLogger(Logger, ABC):
     def log_view(self, key: str, make: Making, *, step: int | None = None) -> None:
         """Shows pictures, a matrix or a table, which a logger that shows none never makes."""
 
-    def log_summary(self, figures: Mapping[str, Any]) -> None:
+    def log_summary(self, figures: Mapping[str, object]) -> None:
         """Keeps final figures, flat names such as `test/accuracy`."""
 
     def finalize(self, status: str) -> None:

@@ -4,13 +4,13 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from tlx.data.splits import Splits
 from tlx.methods.stages import Span
+from tlx.results.record import Record, Value
 from tlx.training.effects import Decay, SparedTrunk
 from tlx.training.engine.course import Pace
 from tlx.training.engine.module import Recipe, TransferModule
@@ -91,11 +91,11 @@ def _decayed(recipe: Recipe, names: Sequence[str]) -> str:
     return f"{decay:g} ({part}/{len(names)})"
 
 
-def result(made: Any, folder: Path, *, kept: str = "") -> str:
+def result(made: Record, folder: Path, *, kept: str = "") -> str:
     """The final figures with their intervals, which weights they are of, and where everything is.
 
     Args:
-        made: a Record.
+        made: of the run.
         folder: of the run.
         kept: step and stage of the weights, in words.
     """
@@ -115,7 +115,7 @@ def result(made: Any, folder: Path, *, kept: str = "") -> str:
     return f"{_text(table, whole=True)}\n{pace}{weights}; everything is in {folder}"
 
 
-def _value(value: Any) -> str:
+def _value(value: Value) -> str:
     if math.isnan(value.low) and not math.isnan(value.value):
         return f"{value.value:.4g} [no interval]"
     if abs(value.value) >= 1e5:  # perplexity by word of a model of characters

@@ -12,13 +12,16 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, cast, final
+from typing import TYPE_CHECKING, Any, Literal, cast, final
 
 from pytorch_lightning.utilities import rank_zero_only
 
 from tlx.base.secrecy import masked, masked_text
 from tlx.base.shown import Lines, Making, Pictures, Shown
 from tlx.training.logs.run_logger import RunInfo, RunLogger
+
+if TYPE_CHECKING:
+    import wandb
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +48,12 @@ class WandbLogger(RunLogger):
         self._project, self._entity = project, entity
         self._mode = mode
         self._init_timeout_s = init_timeout_s
-        self._wandb_run: Any = None
+        self._wandb_run: wandb.Run | None = None
         self._started = False
         self._warned: set[str] = set()
 
     @property
-    def experiment(self) -> Any:
+    def experiment(self) -> "wandb.Run | None":
         """The W&B run, started where it is not; None on other ranks, disabled or after failure."""
         self._start()
         return self._wandb_run
@@ -68,11 +71,11 @@ class WandbLogger(RunLogger):
                 self._log({key: _charted(key, shown)}, step)
 
     @rank_zero_only
-    def log_summary(self, figures: Mapping[str, Any]) -> None:
+    def log_summary(self, figures: Mapping[str, object]) -> None:
         """Keeps final figures in the run's summary."""
         with self._harmless("log_summary"):
-            if self.experiment is not None:
-                self._wandb_run.summary.update(dict(figures))
+            if (run := self.experiment) is not None:
+                run.summary.update(dict(figures))
 
     @rank_zero_only
     def finish(self, status: str) -> None:
@@ -84,11 +87,11 @@ class WandbLogger(RunLogger):
                     _await_file(Path(self._wandb_run.settings.sync_file), FILE_TIMEOUT_S)
         self._wandb_run, self._started = None, True
 
-    def _log(self, figures: dict[str, Any], step: int | None) -> None:
+    def _log(self, figures: dict[str, object], step: int | None) -> None:
         with self._harmless("log"):
-            if self.experiment is not None:
+            if (run := self.experiment) is not None:
                 at = {} if step is None else {"step": step}
-                self._wandb_run.log({**figures, **at})
+                run.log({**figures, **at})
 
     @rank_zero_only
     def _start(self) -> None:
@@ -118,7 +121,7 @@ class WandbLogger(RunLogger):
             self._wandb_run.define_metric("step", hidden=True)
             self._wandb_run.define_metric("*", step_metric="step")
 
-    def _init(self, mode: Mode, timeout_s: float) -> Any:
+    def _init(self, mode: Mode, timeout_s: float) -> "wandb.Run":
         import wandb
 
         Path(self.run.dir).mkdir(parents=True, exist_ok=True)
@@ -168,7 +171,7 @@ class WandbLogger(RunLogger):
                 logger.warning("W&B %s failed: %s: %s", what, type(error).__name__, text)
 
 
-def _charted(key: str, shown: Shown) -> Any:
+def _charted(key: str, shown: Shown) -> object:
     """As W&B shows it."""
     import wandb
 
@@ -192,7 +195,7 @@ def _charted(key: str, shown: Shown) -> Any:
     )
 
 
-def _text_keys(value: Any) -> Any:
+def _text_keys(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(name): _text_keys(item) for name, item in value.items()}
     return [_text_keys(item) for item in value] if isinstance(value, list | tuple) else value
@@ -248,7 +251,7 @@ def _has_exit(path: Path) -> bool:
     return False
 
 
-def _mode(wanted: str, settings: Any, *, timeout_s: float) -> Mode:
+def _mode(wanted: str, settings: "wandb.Settings", *, timeout_s: float) -> Mode:
     """`online`, `offline` or `disabled`: what can be had of what is wanted."""
     if wanted == "auto":
         wanted = os.environ.get("WANDB_MODE", settings.mode)
@@ -265,7 +268,7 @@ def _mode(wanted: str, settings: Any, *, timeout_s: float) -> Mode:
     return cast(Mode, wanted)
 
 
-def _logged_in(settings: Any) -> bool:
+def _logged_in(settings: "wandb.Settings") -> bool:
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     if settings.api_key or settings.identity_token_file:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, final
+from typing import final
 
 THREADS = 8
 """fsync calls of so many files wait for the disk together; more gain nothing."""
@@ -32,14 +32,14 @@ class Writers:
         """Waits for what has been begun."""
         self._pool.shutdown()
 
-    def begin(self, job: Callable[..., object], *arguments: Any) -> "Future[object]":
+    def begin(self, job: Callable[..., object], *arguments: object) -> "Future[object]":
         """Begins a job as soon as there is room for it."""
         self._room.acquire()
         future: Future[object] = self._pool.submit(job, *arguments)
         future.add_done_callback(lambda _: self._room.release())
         return future
 
-    def all(self, job: Callable[..., object], *columns: Any) -> None:
+    def all(self, job: Callable[..., object], *columns: object) -> None:
         """Does a job for each of many arguments, in no particular order; raises what one raises."""
         begun = [self.begin(job, *arguments) for arguments in zip(*columns, strict=True)]
         for future in begun:

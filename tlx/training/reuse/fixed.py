@@ -5,7 +5,6 @@ Shapes: N items, D features, C outputs.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from scipy.sparse import csr_array
@@ -22,7 +21,7 @@ from tlx.training.reuse.source import Reuse
 from tlx.training.reuse.sparse import Sparse
 from tlx.training.reuse.transform import Transform
 
-Vectors = Callable[[Iterable[Any]], csr_array]
+Vectors = Callable[[Iterable[object]], csr_array]
 """The features of encoded inputs; see `Backbone.sparse`."""
 
 
@@ -118,7 +117,7 @@ def _sparse(reuse: Reuse, course: Course, vectors: Vectors, heed: Callable[[], N
     return fixed
 
 
-def _inputs(items: Encoded, heed: Callable[[], None]) -> Iterator[Any]:
+def _inputs(items: Encoded, heed: Callable[[], None]) -> Iterator[object]:
     """The input of each item, as the network would read it."""
     for index in range(len(items.split)):
         heed()

@@ -7,7 +7,7 @@ Shapes: N items, R numbers that are kept of each.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -70,7 +70,7 @@ class FrozenNetwork:
             raise StoreError(f"what takes its features cannot be told: {reason}") from None
         return f"{self.id()} {features}"
 
-    def of(self, inputs: Any) -> Referred:
+    def of(self, inputs: object) -> Referred:
         """What it gives for a batch of inputs, without gradient.
 
         Raises:
@@ -85,7 +85,7 @@ class FrozenNetwork:
             raise ValueError(f"a reference is asked for features.{missing[0]}, and has none")
         return Referred(Features(**{"mask": features.mask, **read}), outputs)
 
-    def prefix(self, inputs: Any) -> Tensor:
+    def prefix(self, inputs: object) -> Tensor:
         """Rows [N, R] of a batch of inputs; `referred` turns them back.
 
         Raises:

@@ -9,8 +9,9 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, final
+from typing import Protocol, final
 
 import pytorch_lightning as pl
 import torch
@@ -19,13 +20,24 @@ from torch.utils.data import DataLoader
 
 from tlx.data.splits import Batch, Padding, Split, Splits
 from tlx.frozen import cutting
-from tlx.frozen.cut import Cut, NoCut
+from tlx.frozen.cut import Cut, NoCut, Outcome
 from tlx.frozen.store import Store, StoredRows, StoreError
 from tlx.methods.order import sample_seed
 from tlx.training.collect import broadcast
 from tlx.training.engine import sharding
+from tlx.training.engine.course import Served
 from tlx.training.engine.module import TransferModule
-from tlx.training.loaders import Collate, Encoded, EvalBatches, Position, StepBatches, loader
+from tlx.training.loaders import (
+    Collate,
+    Encoded,
+    EvalBatches,
+    Loading,
+    MakeInputs,
+    Position,
+    StepBatches,
+    batches_of,
+    loader,
+)
 from tlx.training.reuse.stored import (
     STORED,
     Beside,
@@ -69,7 +81,7 @@ class Wishes:
     store: Store | None
     views: int = 0
     dtype: torch.dtype | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 class Storable(Protocol):
@@ -87,7 +99,7 @@ class Storable(Protocol):
     def dtype(self) -> torch.dtype:
         """Of a row."""
 
-    def prefix(self, inputs: Any) -> Tensor:
+    def prefix(self, inputs: object) -> Tensor:
         """Rows [N, ...] of inputs."""
 
 
@@ -119,10 +131,10 @@ class Reuse:
         training: Transform,
         evaluation: Transform,
         wishes: Wishes,
-        loading: Mapping[str, Any],
+        loading: Loading,
         batch_size: int,
         reads_inputs: bool = False,
-        collate: Callable[[Sequence[Any]], Any],
+        collate: MakeInputs,
         padding: Padding | None = None,
         say: Callable[[str], object] = log.info,
     ) -> None:
@@ -135,7 +147,7 @@ class Reuse:
             training: of the training split.
             evaluation: of all others.
             wishes: what the config says.
-            loading: `workers` and `pin` of loaders.
+            loading: how loaders load.
             batch_size: in which activations are computed.
             reads_inputs: whether something in training needs the inputs themselves.
             collate: makes the inputs of a batch.
@@ -144,10 +156,10 @@ class Reuse:
         """
         self.trainer, self.module, self.splits = trainer, module, splits
         self.training, self.evaluation = training, evaluation
-        self.wishes, self.loading, self.batch_size = wishes, dict(loading), batch_size
+        self.wishes, self.loading, self.batch_size = wishes, loading, batch_size
         self.reads_inputs, self.say = reads_inputs, say
         self._collate, self._padding = collate, padding
-        self._before: Mapping[str, Any] = {}
+        self._before: Served = {}
         self._computed, self._reused = 0, 0
         self._served: Counter[str] = Counter()
         self._cut: Cut | Decoded | None = None
@@ -161,7 +173,12 @@ class Reuse:
     # -- a stage ------------------------------------------------------------------------------
 
     def enter(
-        self, train_loader: Any, val_loader: Any, *, samples: int, before: Mapping[str, Any]
+        self,
+        train_loader: "DataLoader[Batch]",
+        val_loader: "DataLoader[Batch]",
+        *,
+        samples: int,
+        before: Served,
     ) -> Feed | None:
         """Loaders over activations for the stage that the module has entered, or None.
 
@@ -175,7 +192,7 @@ class Reuse:
         self.leave()
         self._before = before
         self._computed, self._reused, self._served = 0, 0, Counter()
-        batches: StepBatches = train_loader.batch_sampler
+        batches = batches_of(train_loader, StepBatches)
         references = self.module.references
         batches.views = 0 if references is None else references.views
         why = self.why_not()
@@ -195,10 +212,10 @@ class Reuse:
             self._cut = None
             return None
         if isinstance(self._cut, Cut):
-            self.module.run_with(self._suffix)
+            self.module.run_with(self._suffix_of(self._cut))
         wall_s = time.monotonic() - started
         train = self._loader(rows[0], self.splits.train, batches, views=batches.views)
-        val = self._loader(rows[1], self.splits.val, val_loader.batch_sampler)
+        val = self._loader(rows[1], self.splits.val, batches_of(val_loader, EvalBatches))
         return Feed(train, val, wall_s)
 
     def leave(self) -> None:
@@ -206,10 +223,10 @@ class Reuse:
         self._cut = None
         self.module.run_whole()
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Served:
         """What the stage took from the store, as its record tells it; empty for nothing."""
         if self._cut is None:
-            return dict(self._before)
+            return self._before
         spared = self._served["items"] - self._computed
         return {
             "boundary": self._cut.boundary,
@@ -248,7 +265,7 @@ class Reuse:
         """So many draws of a random augmentation are repeated; 0: it draws none, or anew."""
         return 0 if self.training.seed is None else self.wishes.views
 
-    def first_inputs(self, count: int) -> Any:
+    def first_inputs(self, count: int) -> object:
         """Inputs of the first training items, on the device."""
         dataset = self.encoded(self.splits.train, self.training)
         samples = [dataset[index, 0] for index in range(min(count, len(self.splits.train)))]
@@ -285,7 +302,7 @@ class Reuse:
         self._length, self._fixed = length, fixed
         return found
 
-    def _padded(self, found: Cut, inputs: Any) -> tuple[Padding, int]:
+    def _padded(self, found: Cut, inputs: object) -> tuple[Padding, int]:
         """How inputs are padded, and the longest of all, where activations are of their positions.
 
         Raises:
@@ -361,12 +378,17 @@ class Reuse:
         train = self.rows(self.splits.train, self.training, views=views)
         return [train, self.rows(self.splits.val, self.evaluation)]
 
-    def _suffix(self, stored: Any) -> Any:
-        assert isinstance(self._cut, Cut)
-        if not self._length:
-            return self._cut.suffix(stored.to(self._cut.dtype))
-        inputs = {name: value for name, value in stored.items() if name != STORED}
-        return self._cut.suffix(stored[STORED].to(self._cut.dtype), inputs=inputs)
+    def _suffix_of(self, cut: Cut) -> Callable[..., Outcome]:
+        """What lies above a boundary, as a function of what batches hold for their inputs."""
+
+        def of_rows(stored: Tensor) -> Outcome:
+            return cut.suffix(stored.to(cut.dtype))
+
+        def of_both(inputs: Mapping[str, Tensor]) -> Outcome:
+            below = {name: value for name, value in inputs.items() if name != STORED}
+            return cut.suffix(inputs[STORED].to(cut.dtype), inputs=below)
+
+        return of_both if self._length else of_rows
 
     def _shape(self) -> tuple[int, ...]:
         """Of a stored row."""
@@ -475,7 +497,7 @@ class Reuse:
         """Of a batch, as it is stored."""
         prefix, device = part.prefix, self.trainer.strategy.root_device
 
-        def run(inputs: Any) -> Tensor:
+        def run(inputs: object) -> Tensor:
             return prefix(placed(inputs, device)).cpu()
 
         with self.precision():
@@ -514,13 +536,13 @@ class Reuse:
         targets = self.module.recipe.task.targets
         return Encoded(split, transform.encode, targets=targets, seed=transform.seed)
 
-    def precision(self) -> Any:
+    def precision(self) -> AbstractContextManager[None]:
         """The context that networks run in."""
         return self.trainer.precision_plugin.forward_context()
 
     # -- evaluation ---------------------------------------------------------------------------
 
-    def evaluation_loader(self, split: Split, plain: Any) -> Any:
+    def evaluation_loader(self, split: Split, plain: "DataLoader[Batch]") -> "DataLoader[Batch]":
         """A loader for a split's final figures: of activations, where they are still right.
 
         Args:
@@ -544,8 +566,8 @@ class Reuse:
         if rows is None:
             self.module.run_whole()
             return plain
-        self.module.run_with(self._suffix)
-        return self._loader(rows, split, plain.batch_sampler)
+        self.module.run_with(self._suffix_of(found))
+        return self._loader(rows, split, batches_of(plain, EvalBatches))
 
 
 class _NotWorthIt(Exception):

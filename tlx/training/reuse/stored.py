@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -64,7 +64,7 @@ def lengthened(rows: Tensor, length: int, *, left: bool) -> Tensor:
 
 @final
 @dataclass(frozen=True)
-class Stored(Dataset[Any]):
+class Stored(Dataset[Batch]):
     """Batches of stored activations, gathered at once.
 
     Attributes:
@@ -109,19 +109,20 @@ class Decoded:
     dtype: torch.dtype
     boundary: str = "input"
 
-    def prefix(self, inputs: Tensor) -> Tensor:
-        """The inputs as they are."""
+    def prefix(self, inputs: object) -> Tensor:
+        """The inputs as they are: one tensor."""
+        assert isinstance(inputs, Tensor)
         return inputs
 
 
-def placed(inputs: Any, device: torch.device) -> Any:
+def placed(inputs: object, device: torch.device) -> object:
     """Inputs, one tensor or several, on a device."""
     return nested.mapped(lambda tensor: tensor.to(device), inputs)
 
 
-def row_bytes(found: "Cut | Decoded") -> int:
+def row_bytes(part: Cut | Decoded) -> int:
     """Bytes of one item's activation."""
-    return found.dtype.itemsize * torch.Size(found.shape).numel()
+    return part.dtype.itemsize * torch.Size(part.shape).numel()
 
 
 def by_length(

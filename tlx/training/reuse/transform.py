@@ -3,13 +3,13 @@
 import hashlib
 import importlib.metadata
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from tlx.data.encoder import Undescribed, described, source_of
-from tlx.data.splits import Batch, Encode, Sample, Split, Splits
+from tlx.data.splits import Encode, Split, Splits
+from tlx.training.loaders import MakeInputs
 
 LIBRARIES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "pillow", "numpy")
 
@@ -27,7 +27,7 @@ class Transform:
 
     encode: Encode
     seed: int | None
-    facts: Mapping[str, Any] | None
+    facts: Mapping[str, object] | None
     why_unknown: str = ""
 
 
@@ -36,15 +36,13 @@ def draws(encode: Encode) -> bool:
     return bool(getattr(encode, "random", True))
 
 
-def transform(
-    encode: Encode, *, seed: int | None, collate: Callable[[list[Sample]], Batch]
-) -> Transform:
+def transform(encode: Encode, *, seed: int | None, collate: MakeInputs) -> Transform:
     """An encoder with what it says of itself.
 
     Args:
         encode: raw to encoded sample.
         seed: of its random draws, None where it draws none.
-        collate: of the splits; makes batches of encoded samples.
+        collate: makes the inputs of a batch.
     """
     try:
         return Transform(encode, seed, _facts(encode, collate))
@@ -52,7 +50,7 @@ def transform(
         return Transform(encode, seed, None, str(reason))
 
 
-def _facts(encode: Encode, collate: Callable[[list[Sample]], Batch]) -> dict[str, Any]:
+def _facts(encode: Encode, collate: MakeInputs) -> dict[str, object]:
     """What inputs depend on beside the items: encoder, its source, collate, libraries.
 
     Raises:
