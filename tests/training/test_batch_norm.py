@@ -12,6 +12,7 @@ from tlx.building import plans
 from tlx.config.compose import compose
 from tlx.config.run import typed
 from tlx.config.schema import Trainer
+from tlx.data.images.spec import ImageSpec
 from tlx.methods import freezing, strategies
 from tlx.methods.stages import layout_of
 from tlx.tasks.task import Network
@@ -27,9 +28,11 @@ DIGITS = [
 def refused(name: str, size: int, strategy: Any, norm_stats: str) -> bool:
     with torch.device("meta"):
         network, layout, _ = made.network(name, size=size)
-    stages, spec = strategy(layout), {"kind": "image", "size": [3, size, size]}
+    reads = ImageSpec((3, size, size), (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0)
     try:
-        batch_norm.check(network, stages, spec=spec, trainer=ALONE, norm_stats=norm_stats)
+        batch_norm.check(
+            network, strategy(layout), reads=reads, trainer=ALONE, norm_stats=norm_stats
+        )
     except ValueError:
         return True
     return False
