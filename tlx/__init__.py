@@ -3,10 +3,17 @@
 `compose` and `check` need neither torch nor Lightning; the rest is imported when it is called.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from tlx.base import ownership
 from tlx.base.version import __version__
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from tlx.results.record import Record
+    from tlx.use.predict import Predictor
 
 __all__ = ["__version__", "compose", "load", "run", "study"]
 
@@ -24,7 +31,9 @@ def compose(overrides: list[str] | None = None, *, config_dir: str | None = None
     return compose_plain(list(overrides or []), config_dir=config_dir)
 
 
-def run(config: dict[str, Any], *, force: bool = False, config_dir: str | None = None) -> Any:
+def run(
+    config: Mapping[str, object], *, force: bool = False, config_dir: str | None = None
+) -> "Record":
     """Trains the run that a config describes, unless its record is there; returns the Record.
 
     Raises:
@@ -40,7 +49,9 @@ def run(config: dict[str, Any], *, force: bool = False, config_dir: str | None =
     return execute.run(config, force=force, config_dir=config_dir)
 
 
-def study(name: str, overrides: list[str] | None = None, *, config_dir: str | None = None) -> Any:
+def study(
+    name: str, overrides: list[str] | None = None, *, config_dir: str | None = None
+) -> "DataFrame":
     """Trains what is missing of a study; returns a pandas table of its figures, a row each.
 
     Args:
@@ -61,7 +72,7 @@ def study(name: str, overrides: list[str] | None = None, *, config_dir: str | No
     return runs_table(made.runs_dir, manifest=manifest.read(made.folder))
 
 
-def load(run: str, *, runs_dir: str = "runs") -> Any:
+def load(run: str, *, runs_dir: str = "runs") -> "Predictor":
     """A finished run that predicts: `tlx.load("digits-…").predict(["photo.png"])`.
 
     Args:

@@ -10,7 +10,6 @@ import re
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -87,7 +86,7 @@ def require_yaml(text: str, place: str) -> None:
             raise TooMuch(f"{place} is nested more than {MOST_DEPTH} deep")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> object:
     """The content of a JSON file.
 
     Raises:
@@ -102,7 +101,7 @@ def read_json(path: Path) -> Any:
         raise TooMuch(f"{path} is nested too deep to be read") from error
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, object]:
     """The content of a JSON file that holds a mapping.
 
     Raises:
@@ -115,7 +114,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def require_numbers(config: Mapping[str, Any], place: str) -> None:
+def require_numbers(config: Mapping[str, object], place: str) -> None:
     """Passes a network's config without numbers that would build for ever, or fill any memory.
 
     Raises:

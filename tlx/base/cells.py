@@ -5,17 +5,17 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 """As `json` spells them."""
 
 QUOTED = re.compile(r'[,"\r\n]')
-Columns = Mapping[str, Iterable[Any]]
+Columns = Mapping[str, Iterable[object]]
 """Name to a value an item; mappings and lists are written as JSON, None as nothing."""
 
 
-def cell(value: Any) -> str:
+def cell(value: object) -> str:
     """One cell."""
     if value is None:
         return ""
@@ -25,14 +25,14 @@ def cell(value: Any) -> str:
     return text
 
 
-def cells(column: Iterable[Any]) -> list[str]:
+def cells(column: Iterable[object]) -> list[str]:
     """Those of a column."""
     if isinstance(column, Named | Ranked):
         return column.cells()
     return [cell(value) for value in column]
 
 
-def rows(columns: Columns) -> list[dict[str, Any]]:
+def rows(columns: Columns) -> list[dict[str, object]]:
     """The same values item by item."""
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)

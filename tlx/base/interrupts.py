@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
-from typing import Any, Literal, NoReturn, final
+from typing import Literal, NoReturn, final
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """All mean the same; batch systems send SIGUSR1 or SIGUSR2 before a job's time is over."""
@@ -42,6 +42,7 @@ LATER_S = 0.05
 """When it is raised once more that a finalizer lost: after that finalizer."""
 
 Mode = Literal["leave", "raise", "flag", "hold"]
+Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class Stopped(BaseException):
@@ -76,10 +77,10 @@ class Requests:
         self.installed = False
         self._at = 0.0
         self._status = STATUS
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, Handler] = {}
         self._terminals: list[int] = []
 
-    def install(self, *, status: int = STATUS, before: Mapping[int, Any] | None = None) -> bool:
+    def install(self, *, status: int = STATUS, before: Mapping[int, Handler] | None = None) -> bool:
         """Takes over the signals; True where that was not done before (a mutator of the process).
 
         A signal that is ignored stays so: SIGHUP under nohup, SIGINT of a job in the background.
@@ -191,7 +192,7 @@ class Requests:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def handlers() -> dict[int, Any]:
+def handlers() -> dict[int, Handler]:
     """What handles each of the signals now."""
     return {number: signal.getsignal(number) for number in SIGNALS}
 

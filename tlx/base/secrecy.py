@@ -6,7 +6,7 @@ known service's key, and passwords in addresses.
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import overload
 from urllib.parse import quote, unquote
 
 MASK = "***"
@@ -85,7 +85,15 @@ def _variable(there: re.Match[str]) -> str:
     return f"{name}={MASK}" if name.isupper() and speaks(name) else there[0]
 
 
-def masked(value: Any, *, key: str = "") -> Any:
+@overload
+def masked(value: Mapping[str, object], *, key: str = "") -> dict[str, object]: ...
+
+
+@overload
+def masked(value: object, *, key: str = "") -> object: ...
+
+
+def masked(value: object, *, key: str = "") -> object:
     """A copy of plain data with secrets hidden, as plain containers.
 
     >>> masked({"api_key": "abc", "pad_token": "<pad>", "tags": ["x"]})
@@ -105,7 +113,7 @@ def _below(key: str, name: object) -> str:
     return key if STRONG.search(_words(key)) else str(name)
 
 
-def _is_pin(value: Any, key: str) -> bool:
+def _is_pin(value: object, key: str) -> bool:
     """Whether a number is a password."""
     number = isinstance(value, int) and not isinstance(value, bool) and abs(value) >= LEAST_PIN
     return number and bool(STRONG.search(_words(key)))
@@ -142,12 +150,12 @@ def _words(key: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).replace("-", "_")
 
 
-def places(value: Any, place: str = "") -> Iterator[str]:
+def places(value: object, place: str = "") -> Iterator[str]:
     """Dotted places of secrets in plain data."""
     yield from _places(value, place, place.rpartition(".")[2])
 
 
-def _places(value: Any, place: str, key: str) -> Iterator[str]:
+def _places(value: object, place: str, key: str) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, item in value.items():
             yield from _places(item, f"{place}.{name}" if place else str(name), _below(key, name))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 
 @final
@@ -15,7 +15,7 @@ class Pictures:
         captions: one each.
     """
 
-    images: Sequence[Any]
+    images: Sequence[object]
     captions: Sequence[str]
 
 
@@ -44,7 +44,7 @@ class Lines:
     """
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
+    rows: Sequence[Sequence[object]]
 
 
 Shown = Pictures | Matrix | Lines

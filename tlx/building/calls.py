@@ -20,7 +20,7 @@ def function_of(option: Option) -> Callable[..., Any]:
     return calls.function_of(option.target)
 
 
-def instantiate(option: Option, *supplied: Any, **override: Any) -> Any:
+def instantiate(option: Option, *supplied: object, **override: object) -> Any:
     """Calls an option's function with its arguments, after the supplied positional ones.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -28,9 +27,9 @@ def model(
     labels: Labels,
     *,
     effects: Regularization,
-    corpus: Callable[[], Iterable[Any]] | None = None,
-    kept: Mapping[str, Any] | None = None,
-    **backbone: Any,
+    corpus: Callable[[], Iterable[object]] | None = None,
+    kept: Mapping[str, object] | None = None,
+    **backbone: object,
 ) -> Model:
     """Backbone, task, head and layout; the head is drawn from the run's seed.
 
@@ -53,9 +52,9 @@ def _before_surgery(
     labels: Labels,
     *,
     effects: Regularization,
-    corpus: Callable[[], Iterable[Any]] | None = None,
-    kept: Mapping[str, Any] | None = None,
-    **backbone: Any,
+    corpus: Callable[[], Iterable[object]] | None = None,
+    kept: Mapping[str, object] | None = None,
+    **backbone: object,
 ) -> Model:
     """As `model`, of which the effects change nothing yet but its arguments."""
     _check_task(run, labels)
@@ -90,7 +89,7 @@ def _trunk(
     option: Option,
     told: Sequence[Wanted],
     effects: Regularization,
-    backbone: Mapping[str, Any],
+    backbone: Mapping[str, object],
 ) -> Backbone:
     """The network without its head; what it refuses is named by the option that asks for it."""
     takes = signature(option.target)
@@ -167,7 +166,7 @@ def new_head(run: Run, task: Task, trunk: Backbone, *, effects: Regularization) 
     return task.head(trunk, dropout=dropout)
 
 
-def keep_kept_head(run: Run, head: nn.Module, trunk: Backbone, *, init: str | None) -> None:
+def keep_kept_head(run: Run, head: nn.Module, trunk: Backbone, *, init: object) -> None:
     """Gives a head the weights of the one that its run starts from, if it is to (a mutator)."""
     if run.init_head == "keep" and init not in {None, "hub", "none"}:
         names = run.backbone.get("head_names")

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -122,7 +121,7 @@ def sibling(plan: Plan, run: Run, *, effects: Regularization) -> Plan:
     return replace(plan, run=run, recipe=recipe, selection=chosen, effects=effects)
 
 
-def with_facts(data: Splits, backbone: Backbone, run: Run, marks: Pace) -> dict[str, Any]:
+def with_facts(data: Splits, backbone: Backbone, run: Run, marks: Pace) -> dict[str, object]:
     """The notes on the data, with what a config does not tell of how it is read."""
     notes = dict(data.notes)
     if backbone.account:

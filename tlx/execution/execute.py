@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from tlx.base import cores, disk, durable, interrupts, names
 from tlx.base.ends import Divided, Interrupted, Pruned
@@ -43,7 +43,7 @@ ENDING_S = 60.0
 
 
 def run(
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     *,
     force: bool = False,
     overrides: list[str] | None = None,
@@ -414,7 +414,7 @@ def rerun(run: Run, *, into: Path, parents: Path, original: Path) -> Record:
     """
     refuse_changed(run, original)
     run = run.changed(logger={})  # the original's W&B run stays as it is
-    _take_threads(provenance_of(parents / run.id))
+    _take_threads(provenance_of(parents / run.id).get("threads"))
     init, parent = run.backbone.arguments["init"], None
     if init.startswith("run:"):
         before = runs.find(init.removeprefix("run:"), runs_dir=parents)
@@ -423,9 +423,8 @@ def rerun(run: Run, *, into: Path, parents: Path, original: Path) -> Record:
     return train(Located(folder, run, parent), force=True)
 
 
-def _take_threads(said: Mapping[str, Any]) -> None:
+def _take_threads(threads: int | None) -> None:
     """Computes with as many threads as a run did, on which the last digits depend."""
-    threads = said.get("threads")
     if threads:
         import torch
 

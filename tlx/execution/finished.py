@@ -80,16 +80,15 @@ def load(folder: Path) -> tuple[Run, Model]:
         effects=regularization(run),
         kept=said["input_spec"],
         init="none",
-        **_taken(run, said),
+        **_taken(run, (said.get("network") or {}).get("kwargs")),
     )
     made.network.load_state_dict(load_file(folder / runs.WEIGHTS))
     made.network.eval()
     return run, made
 
 
-def _taken(run: Run, said: Mapping[str, Any]) -> dict[str, Any]:
+def _taken(run: Run, form: Mapping[str, object] | None) -> dict[str, Any]:
     """Arguments of timm's network that were stated beside its starting weights."""
-    form = said.get("network") or {}
-    if form.get("kwargs") is None or "kwargs" not in run.backbone.arguments:
+    if form is None or "kwargs" not in run.backbone.arguments:
         return {}
-    return {"kwargs": {key: v for key, v in form["kwargs"].items() if key not in stated.OURS}}
+    return {"kwargs": {key: value for key, value in form.items() if key not in stated.OURS}}

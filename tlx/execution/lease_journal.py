@@ -123,7 +123,7 @@ class JournalLeases(Leases):
                 continue  # cut off by a crash
         return entries
 
-    def _append(self, lines: Sequence[list[Any]], *, lock: str) -> None:
+    def _append(self, lines: Sequence[list[object]], *, lock: str) -> None:
         if not lines:
             return
         with open(self.path, "a", encoding="utf-8") as file:

@@ -42,12 +42,12 @@ class Facts:
         return provenance.versions()
 
     @cached_property
-    def code(self) -> dict[str, Any]:
+    def code(self) -> dict[str, object]:
         """Commit and difference of tlx's own checkout."""
         return provenance.git_state(Path(__file__).resolve().parent.parent)
 
     @cached_property
-    def working_folder_code(self) -> dict[str, Any]:
+    def working_folder_code(self) -> dict[str, object]:
         """Those of the checkout that the person is in."""
         return provenance.git_state(Path.cwd())
 

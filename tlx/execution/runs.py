@@ -73,7 +73,7 @@ def find(run: str, *, runs_dir: str | Path) -> Path:
     raise RunError(f"no run {run!r} in {root} ({len(folders)} runs there){hint}")
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, object]:
     """The resolved config that a run was started with.
 
     Raises:
@@ -109,7 +109,7 @@ def read_run(folder: Path) -> Run:
         raise damaged(folder / CONFIG, why) from error
 
 
-def _same_run(config: dict[str, Any], label: str) -> bool:
+def _same_run(config: dict[str, object], label: str) -> bool:
     try:
         return run_id(config) == label
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -139,7 +139,7 @@ def damaged(path: Path, why: str) -> RunError:
     return RunError(f"{path} is damaged ({why}); {sealed.ways_on(path.parent)}")
 
 
-def write_config(folder: Path, config: Mapping[str, Any], *, sync: bool = True) -> None:
+def write_config(folder: Path, config: Mapping[str, object], *, sync: bool = True) -> None:
     """Freezes a resolved config for workers to read, less what only its driver may know.
 
     Secrets stand in no key that a run's result or its process depends on (`config.check`): what is
@@ -151,7 +151,7 @@ def write_config(folder: Path, config: Mapping[str, Any], *, sync: bool = True) 
     durable.write(folder / CONFIG, text, sync=sync)
 
 
-def write_json(path: Path, value: Any, *, sync: bool = True) -> None:
+def write_json(path: Path, value: object, *, sync: bool = True) -> None:
     """Writes plain data as JSON, as `durable.write` does."""
     text = json.dumps(value, indent=1, ensure_ascii=False, default=str)
     durable.write(path, f"{text}\n", sync=sync)

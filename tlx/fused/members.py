@@ -8,7 +8,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -17,6 +16,7 @@ from tlx.building.networks import keep_kept_head, new_head
 from tlx.building.plans import sibling
 from tlx.config.run import Run
 from tlx.config.solving import stacks_as
+from tlx.data.splits import Split
 from tlx.execution import runs
 from tlx.frozen.cut import NoCut
 from tlx.frozen.store import StoreError
@@ -124,7 +124,7 @@ class Data:
         self.counts = 0, computed + reused
         return computed, reused
 
-    def of(self, name: str, split: Any) -> tuple[Tensor, Tensor]:
+    def of(self, name: str, split: Split) -> tuple[Tensor, Tensor]:
         """Features [N, D] and targets of a split."""
         if name not in self.features:
             try:
@@ -136,7 +136,7 @@ class Data:
             self.features[name] = self._here(features)
         return self.features[name], self.targets(split)
 
-    def targets(self, split: Any) -> Tensor:
+    def targets(self, split: Split) -> Tensor:
         """Targets of a split, where the network is."""
         key = id(split)
         if key not in self.moved:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tlx.data.splits import Split
 from tlx.execution import runs
@@ -28,9 +27,8 @@ def evaluate_start(session: Session) -> Reports:
     if name is None:
         return {}
     path, identity = session.checkpoints / START, session.identity
-    kept = broadcast(_known_start(path, identity))
-    if kept is not None:
-        known: Reports = kept["reports"]
+    known = broadcast(_known_start(path, identity))
+    if known is not None:
         return known
     split, before = session.plan.splits.extra[name], f"{name}_before"
     collected = session.plan.procedure.collect(session, split)
@@ -42,13 +40,14 @@ def evaluate_start(session: Session) -> Reports:
     return reports
 
 
-def _known_start(path: Path, identity: Mapping[str, str]) -> dict[str, Any] | None:
+def _known_start(path: Path, identity: Mapping[str, str]) -> Reports | None:
     """What an earlier launch found of the starting weights; None: they are to be evaluated."""
     try:
         known = runs.read_json(path)
     except runs.RunError:  # damaged; what is found anew is the same
         return None
-    return known if known.get("identity") == identity and "reports" in known else None
+    reports: Reports | None = known.get("reports")
+    return reports if known.get("identity") == identity else None
 
 
 def evaluate(session: Session) -> Reports:

@@ -65,11 +65,11 @@ def write_predictions(
         predictions.write_text(path.with_suffix(ending), text)
 
 
-def _as_text(raw: Split, show: Callable[[Any], Any]) -> list[str] | None:
+def _as_text(raw: Split, show: Callable[[object], object]) -> list[str] | None:
     """Each item as a line of text; None where the first one is none."""
     if not len(raw) or not isinstance(show(raw[0]["input"]), str):
         return None
-    return [show(raw[index]["input"]) for index in range(len(raw))]
+    return [str(show(raw[index]["input"])) for index in range(len(raw))]
 
 
 def save_weights(folder: Path, plan: Plan, state: Mapping[str, Tensor]) -> None:

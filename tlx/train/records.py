@@ -1,7 +1,7 @@
 """The record of a run that has been trained and evaluated."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ def record_of(
     run = plan.run
     facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     stages = tuple(progress.stages)
+    splits = {name: split_record(report) for name, report in reports.items()}
     trained = {name for span in plan.spans for name in span.stage.trains}
     sizes = {name: p.numel() for name, p in plan.model.network.named_parameters()}
     train_s = sum(stage.wall_s for stage in stages)
@@ -40,7 +41,7 @@ def record_of(
         budget_steps=plan.pace.total_steps,
         used_steps=progress.step,
         stages=stages,
-        splits={name: split_record(report) for name, report in reports.items()},
+        splits=splits,
         parameters=Parameters(
             total=sum(sizes.values()),
             trainable=sum(size for name, size in sizes.items() if name in trained),
@@ -49,30 +50,30 @@ def record_of(
         wall_s=max(wall_s, progress.wall_s),
         peak_memory_bytes=peak_memory_bytes(),
         samples_per_s=progress.step * plan.pace.batch_size / max(train_s, 1e-9),
-        selected=_selected(plan, progress, reports),
+        selected=_selected(plan, progress, splits),
         weights_id=plan.model.backbone.weights_id,
         lineage=tuple(facts.get("lineage", [])),
         fused_with=fused_with,
         cached=any(stage.boundary is not None for stage in stages),
-        notes={**plan.splits.notes, **progress.notes, **_meanings(facts)},
+        notes={**plan.splits.notes, **progress.notes, **_meanings(facts.get("changes"))},
     )
 
 
-def _meanings(facts: Mapping[str, Any]) -> dict[str, dict[str, bool]]:
+def _meanings(marks: Collection[str] | None) -> dict[str, dict[str, bool]]:
     """Of each change that is known whether it concerns a run; {} where its provenance is older."""
-    if "changes" not in facts:
+    if marks is None:
         return {}
-    return {"changes": {known.mark: known.mark in facts["changes"] for known in changes.CHANGES}}
+    return {"changes": {known.mark: known.mark in marks for known in changes.CHANGES}}
 
 
-def _selected(plan: Plan, progress: Progress, reports: Mapping[str, Report]) -> Selected | None:
+def _selected(plan: Plan, progress: Progress, splits: Mapping[str, SplitRecord]) -> Selected | None:
     """What validation says of the weights that were kept; None where nothing was validated."""
     if progress.best_step is None or progress.best_value is None:
         return None
     selection = plan.selection
     value, step = progress.best_value, progress.best_step
-    if selection.final == "last" and reports:  # other ranks report nothing
-        value, step = reports["val"]["metrics"][selection.metric]["value"], progress.step
+    if selection.final == "last" and splits:  # other ranks report nothing
+        value, step = splits["val"].metrics[selection.metric].value, progress.step
     place = max(i for i, stage in enumerate(progress.stages) if stage.start < step)
     return Selected(
         monitor=f"val/{selection.metric}",

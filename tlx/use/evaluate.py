@@ -122,7 +122,7 @@ def _same(dataset: Option, own: Option) -> bool:
 def _overlaps(dataset: Option, own: Option) -> bool:
     """Whether one of two data sets lies within the other's folder, or is the same file."""
     here, there = (
-        [Path(_place(data.get(key))) for key in ("root", "path") if isinstance(data.get(key), str)]
+        [place for key in ("root", "path") if isinstance(place := _place(data.get(key)), Path)]
         for data in (dataset, own)
     )
     return any(a.is_relative_to(b) or b.is_relative_to(a) for a in here for b in there)
@@ -215,5 +215,5 @@ def _limited(dataset: Option, *, own: Option, keys: list[str], same: bool | None
     return Option(dataset.target, {**dataset.arguments, **limits})
 
 
-def _place(value: Any) -> Any:
-    return os.path.realpath(os.path.expanduser(value)) if isinstance(value, str) else value
+def _place(value: object) -> object:
+    return Path(os.path.realpath(os.path.expanduser(value))) if isinstance(value, str) else value

@@ -1,7 +1,6 @@
 """A finished run in the form that its library loads; where there is none, its function's module."""
 
 from pathlib import Path
-from typing import Any
 
 from tlx.base import durable
 from tlx.execution.finished import load
@@ -29,15 +28,12 @@ def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merg
     from tlx.backbones.export.own import export_own
 
     run, made = load(folder)
-    told: dict[str, Any] = {
-        "facts": made.backbone.export,
-        "class_names": made.task.labels.names,
-        "reads": made.backbone.reads,
-    }
+    facts, names, reads = made.backbone.export, made.task.labels.names, made.backbone.reads
     if adapter == "alone":
-        written = export_adapters(without_norm(made.network.state_dict()), into, **told)
+        state = without_norm(made.network.state_dict())
+        written = export_adapters(state, into, facts=facts, class_names=names, reads=reads)
     else:
-        kind = made.backbone.export.get("adapters", {}).get("kind")
+        kind = facts.get("adapters", {}).get("kind")
         if kind in adapters.PROMPTS:
             raise ExportError(
                 f"the virtual tokens of this run (freeze_strategy={kind}) cannot be merged into "
@@ -46,9 +42,9 @@ def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merg
         if made.backbone.adapters:
             adapters.merge(made.network)
         state = without_norm(made.network.state_dict())
-        of_library = made.backbone.export.get("source") in ("timm", "transformers")
+        of_library = facts.get("source") in ("timm", "transformers")
         if of_library or run.backbone.target.startswith("tlx."):
-            written = write(state, into, **told, onnx=onnx)
+            written = write(state, into, facts=facts, class_names=names, reads=reads, onnx=onnx)
         elif onnx:
             raise ExportError(
                 f"export to ONNX does not know {run.backbone.target}; leave --onnx out"
@@ -60,8 +56,8 @@ def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merg
                 into,
                 function=run.backbone.target,
                 arguments=arguments,
-                label_names=made.task.labels.names,
-                reads=made.backbone.reads,
+                label_names=names,
+                reads=reads,
             )
     files = sorted(written.iterdir())
     durable.sync(files)  # the libraries sync nothing

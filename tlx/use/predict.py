@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tlx.base import cores
 from tlx.base.cells import rows
@@ -28,7 +27,7 @@ class Predictor:
 
     def predict(
         self, inputs: Iterable[str | Path], *, batch_size: int = 64
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, object]]:
         """One row an item: its path (and line), and what the task says of it.
 
         Args:
@@ -54,7 +53,7 @@ class Predictor:
         ]
 
 
-def _of_new_items(task: Task, collected: Collected) -> list[dict[str, Any]]:
+def _of_new_items(task: Task, collected: Collected) -> list[dict[str, object]]:
     """What the task says of items without labels, item by item."""
     columns = task.columns(collected).items()
     return rows({key: column for key, column in columns if key not in OF_TRUTH})
@@ -67,7 +66,7 @@ def _batches(
     targets: Targets,
     batch_size: int,
     shown: list[Mapping[str, str]],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, object]]:
     """Encoded batches, a few items in memory at a time; what cannot be read is told at the end.
 
     Args:

@@ -152,7 +152,7 @@ class WandbLogger(RunLogger):
             group=self.run.group,
             job_type=self.run.job_type,
             tags=list(self.run.tags),
-            config=masked(_text_keys(self.run.config)),
+            config=masked({name: _text_keys(part) for name, part in self.run.config.items()}),
             dir=str(self.run.dir),
             mode=mode,
             reinit="create_new",
