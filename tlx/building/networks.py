@@ -27,7 +27,7 @@ def model(
     labels: Labels,
     *,
     effects: Regularization,
-    corpus: Callable[[], Iterable[object]] | None = None,
+    corpus: Callable[[], Iterable[str]] | None = None,
     kept: Mapping[str, object] | None = None,
     **backbone: object,
 ) -> Model:
@@ -52,7 +52,7 @@ def _before_surgery(
     labels: Labels,
     *,
     effects: Regularization,
-    corpus: Callable[[], Iterable[object]] | None = None,
+    corpus: Callable[[], Iterable[str]] | None = None,
     kept: Mapping[str, object] | None = None,
     **backbone: object,
 ) -> Model:
