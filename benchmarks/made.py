@@ -22,8 +22,8 @@ from tlx.methods.stages import Group, Layout, Stage, spans
 from tlx.tasks.classification import classification
 from tlx.tasks.heads import LinearHead
 from tlx.tasks.task import Network
-from tlx.training.engine.course import Pace, Selection
-from tlx.training.engine.fit import fit
+from tlx.training.engine.course import Course, Pace, Selection
+from tlx.training.engine.fit import Conductor, fit
 from tlx.training.engine.module import Recipe, TransferModule
 from tlx.training.engine.trainer import make_trainer
 from tlx.training.loaders import Encoded, EvalBatches, RankShare, StepBatches, loader
@@ -185,12 +185,14 @@ def tlx_step_s(
             batch_size=batch_size,
         )
         started = _now()
-        fit(
-            trainer,
-            module,
-            spans=spans((stage,), total_steps=steps, steps_per_epoch=len(data.train) // batch_size),
+        course = Course(
+            spans((stage,), total_steps=steps, steps_per_epoch=len(data.train) // batch_size),
             pace=Pace(steps, len(data.train) // batch_size, batch_size, steps, log_every=log_every),
             selection=Selection("accuracy", "max", final="last"),
+        )
+        conductor = Conductor(
+            module,
+            course,
             train_loader=loader(
                 Encoded(data.train, encode, targets=task.targets, seed=None),
                 batches,
@@ -210,5 +212,6 @@ def tlx_step_s(
             display=Display(total_steps=steps, stages=["all"], metric="accuracy", silent=True),
             reuse=reuse if stored else None,
         )
+        fit(trainer, conductor)
         wall_s = _now() - started
     return wall_s if whole else clock.seconds()

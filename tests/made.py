@@ -17,8 +17,8 @@ from tlx.methods.schedules import constant
 from tlx.methods.stages import Group, Layout, Stage, spans
 from tlx.tasks.classification import classification
 from tlx.tasks.task import Network
-from tlx.training.engine.course import Pace, Progress, Selection
-from tlx.training.engine.fit import fit
+from tlx.training.engine.course import Course, Pace, Progress, Selection
+from tlx.training.engine.fit import Conductor, fit
 from tlx.training.engine.module import Recipe, TransferModule
 from tlx.training.engine.trainer import make_trainer
 from tlx.training.loaders import Encoded, EvalBatches, RankShare, StepBatches, loader
@@ -135,12 +135,11 @@ def train(
     evaluated = EvalBatches(items=len(data), batch_size=8, share=share)
     dataset = Encoded(data, lambda sample: sample, targets=task.targets, seed=None)
     per_epoch = max(len(data) // batch_size, 1)
-    progress = fit(
-        make_trainer(
-            folder=folder, accelerator="cpu", callbacks=callbacks, accumulate=made.accumulate
-        ),
-        module,
-        spans=spans(tuple(stages), total_steps=steps, steps_per_epoch=per_epoch),
+    trainer = make_trainer(
+        folder=folder, accelerator="cpu", callbacks=callbacks, accumulate=made.accumulate
+    )
+    course = Course(
+        spans(tuple(stages), total_steps=steps, steps_per_epoch=per_epoch),
         pace=Pace(steps, per_epoch, batch_size, eval_every, checkpoint_every, log_every=5),
         selection=Selection(
             "accuracy",
@@ -149,6 +148,10 @@ def train(
             select_from=extra.get("select_from", "last_stage"),
             early_stopping=extra.get("early_stopping"),
         ),
+    )
+    conductor = Conductor(
+        module,
+        course,
         train_loader=loader(dataset, batches, collate=splits.collate, workers=0, pin=False),
         val_loader=loader(dataset, evaluated, collate=splits.collate, workers=0, pin=False),
         folder=folder / "checkpoints",
@@ -157,4 +160,4 @@ def train(
         averaging=extra.get("averaging"),
         on_oom=extra.get("on_oom", "error"),
     )
-    return module, progress
+    return module, fit(trainer, conductor)

@@ -163,9 +163,9 @@ def test_a_stage_starts_from_the_best_of_the_stage_before(
     starts = []
     enter = Conductor.enter_stage
 
-    def watched(self: Conductor, recalibrate: Any) -> None:
+    def watched(self: Conductor) -> None:
         starts.append(weights(self.module.network))
-        enter(self, recalibrate)
+        enter(self)
 
     monkeypatch.setattr(Conductor, "enter_stage", watched)
     staged(tmp_path, restore_best=True, select_from=select_from)

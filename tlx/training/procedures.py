@@ -7,7 +7,7 @@ from tlx.tasks.task import Collected
 from tlx.training.effects import Averaging
 from tlx.training.engine import pruning
 from tlx.training.engine.course import Progress
-from tlx.training.engine.fit import fit
+from tlx.training.engine.fit import Conductor, fit
 from tlx.training.engine.solve import solve
 from tlx.training.logs import tables
 from tlx.training.optimizers import Lbfgs
@@ -25,12 +25,9 @@ class FitStages:
     def run(self, session: Session) -> Progress:
         """Trains the stages that are not done yet; raises what `fit` does."""
         plan, first = session.plan, session.share.rank == 0
-        return fit(
-            session.trainer,
+        conductor = Conductor(
             session.module,
-            spans=plan.spans,
-            pace=plan.pace,
-            selection=plan.selection,
+            plan.course,
             train_loader=plan.train_loader(session.share),
             val_loader=plan.eval_loader(plan.splits.val, session.share),
             folder=session.checkpoints,
@@ -42,6 +39,7 @@ class FitStages:
             reuse=session.reuse,
             on_oom=plan.run.trainer.on_oom,
         )
+        return fit(session.trainer, conductor)
 
     def collect(self, session: Session, split: Split) -> Collected | None:
         """Outputs of a split, by the trainer."""

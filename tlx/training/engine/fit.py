@@ -18,13 +18,12 @@ from tlx.base.interrupts import REQUESTS
 from tlx.data.splits import Batch
 from tlx.methods import freezing
 from tlx.methods.averaging import Average
-from tlx.methods.stages import Span
 from tlx.tasks.task import Collected
 from tlx.training.collect import broadcast
 from tlx.training.effects import Averaging
 from tlx.training.engine import checkpoints, sharding
 from tlx.training.engine.checkpoints import Payload, Tag
-from tlx.training.engine.course import Course, Pace, Progress, Selection
+from tlx.training.engine.course import Course, Pace, Progress
 from tlx.training.engine.divergence import REMEDY, Diverged, Losses, unusual
 from tlx.training.engine.halving import Halving
 from tlx.training.engine.memory import NO_UPDATE, OnOom, TooLarge
@@ -42,43 +41,12 @@ from tlx.training.reuse.source import Reuse
 log = logging.getLogger(__name__)
 
 
-def fit(
-    trainer: pl.Trainer,
-    module: TransferModule,
-    *,
-    spans: Sequence[Span],
-    pace: Pace,
-    selection: Selection,
-    train_loader: "DataLoader[Batch]",
-    val_loader: "DataLoader[Batch]",
-    folder: Path,
-    identity: Mapping[str, str],
-    display: Display,
-    averaging: Averaging | None = None,
-    recalibrate: Callable[[], Iterable[object]] | None = None,
-    pruner: Pruner | None = None,
-    reuse: Reuse | None = None,
-    on_oom: OnOom = "error",
-) -> Progress:
+def fit(trainer: pl.Trainer, conductor: "Conductor") -> Progress:
     """Runs every stage that is not done yet; leaves the final weights in the module.
 
     Args:
         trainer: a Lightning Trainer without limits of its own (`max_epochs=-1`).
-        module: the module to train.
-        spans: stages with their places in the budget.
-        pace: when to validate, save and log.
-        selection: what validation decides.
-        train_loader: over `StepBatches`.
-        val_loader: over `EvalBatches`.
-        folder: of the checkpoints; the newest valid one is gone on from.
-        identity: what a checkpoint must agree on, `{"run": id, "weights": id}`.
-        display: of progress.
-        averaging: of weights.
-        recalibrate: gives batches for batch-norm statistics, where they are recalibrated.
-        pruner: told step and metrics at each validation, on rank 0, whether to end the run there;
-            other ranks need none.
-        reuse: of what is frozen, where activations may be stored.
-        on_oom: whether a batch is computed in more parts where a device's memory is full.
+        conductor: of a run; goes on from the newest valid checkpoint in its folder.
 
     Raises:
         ValueError: a checkpoint belongs to another run.
@@ -86,20 +54,7 @@ def fit(
         Interrupted: a signal asked to stop; everything is saved.
         Pruned: the pruner ended the run; everything is saved.
     """
-    conductor = Conductor(
-        module,
-        pace=pace,
-        selection=selection,
-        spans=spans,
-        folder=folder,
-        identity=identity,
-        display=display,
-        averaging=averaging,
-        batches=batches_of(train_loader, StepBatches),
-        pruner=pruner,
-        reuse=reuse,
-        on_oom=on_oom,
-    )
+    module = conductor.module
     conductor.resume(trainer)
     conductor.halving.apply(trainer)
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
@@ -108,8 +63,8 @@ def fit(
         while not conductor.course.over:
             REQUESTS.heed()  # what came after a stage's last look
             if not conductor.progress.stage_over:
-                conductor.enter_stage(recalibrate)
-                parts, val = conductor.choose_loaders(train_loader, val_loader)
+                conductor.enter_stage()
+                parts, val = conductor.choose_loaders()
                 apart = module.recipe.accumulate > 1
                 train = InSteps(parts, module.settle) if apart else parts
                 try:
@@ -134,38 +89,50 @@ class Conductor(pl.Callback):
     def __init__(
         self,
         module: TransferModule,
+        course: Course,
         *,
-        pace: Pace,
-        selection: Selection,
-        spans: Sequence[Span],
+        train_loader: "DataLoader[Batch]",
+        val_loader: "DataLoader[Batch]",
         folder: Path,
         identity: Mapping[str, str],
         display: Display,
-        averaging: Averaging | None,
-        batches: StepBatches,
+        averaging: Averaging | None = None,
+        recalibrate: Callable[[], Iterable[object]] | None = None,
         pruner: Pruner | None = None,
         reuse: Reuse | None = None,
         on_oom: OnOom = "error",
     ) -> None:
-        """Starts at step 0 of the first stage."""
-        self.module = module
-        self.course = Course(spans, pace=pace, selection=selection)
-        self.pace = pace
-        self.selection = selection
-        self.folder = folder
-        self.identity = dict(identity)
-        self.display = display
-        self.averaging = averaging
+        """Starts at step 0 of the first stage.
+
+        Args:
+            module: the module to train.
+            course: of a run that has not begun: stages, when to validate, what that decides.
+            train_loader: over `StepBatches`.
+            val_loader: over `EvalBatches`.
+            folder: of the checkpoints.
+            identity: what a checkpoint must agree on, `{"run": id, "weights": id}`.
+            display: of progress.
+            averaging: of weights.
+            recalibrate: gives batches for batch-norm statistics, where they are recalibrated.
+            pruner: told step and metrics at each validation, on rank 0, whether to end the run
+                there; other ranks need none.
+            reuse: of what is frozen, where activations may be stored.
+            on_oom: whether a batch is computed in more parts where a device's memory is full.
+        """
+        self.module, self.course, self.pace = module, course, course.pace
+        self.selection = course.selection
+        self.loaders = train_loader, val_loader
+        self.batches = batches_of(train_loader, StepBatches)
+        self.folder, self.identity, self.display = folder, dict(identity), display
+        self.averaging, self.recalibrate, self.reuse = averaging, recalibrate, reuse
         self.average: Average | None = None
-        self.batches = batches
-        self.referee = Referee(self.course, display=display, log=self._log, pruner=pruner)
+        self.referee = Referee(course, display=display, log=self._log, pruner=pruner)
         self.loggers: Sequence[Logger] = ()
-        self.reuse = reuse
         self.halving = Halving(
             module,
-            batches,
+            self.batches,
             folder=folder,
-            batch_size=pace.batch_size,
+            batch_size=course.pace.batch_size,
             on_oom=on_oom,
             say=display.line,
         )
@@ -225,36 +192,28 @@ class Conductor(pl.Callback):
         self.display.line(f"resumed at step {self.progress.step} from {path.name}")
         return True
 
-    def enter_stage(self, recalibrate: Callable[[], Iterable[object]] | None) -> None:
+    def enter_stage(self) -> None:
         """Prepares the module, the loader and the counters for the current stage."""
         progress, span = self.progress, self.course.span
         fresh = progress.step == progress.stage_start
-        if recalibrate is not None and fresh:
-            freezing.recalibrate(self.module.network, recalibrate())
+        if self.recalibrate is not None and fresh:
+            freezing.recalibrate(self.module.network, self.recalibrate())
         self.module.enter(span, start=progress.stage_start, states=self.carried)
         self.course.enter_stage()
         log.debug("stage %s watches %s", span.stage.name, self.selection.metric)
         self._next_segment()
 
-    def choose_loaders(
-        self, train_loader: "DataLoader[Batch]", val_loader: "DataLoader[Batch]"
-    ) -> "tuple[DataLoader[Batch], DataLoader[Batch]]":
-        """The loaders of the current stage: over stored activations where that is right."""
+    def choose_loaders(self) -> "tuple[DataLoader[Batch], DataLoader[Batch]]":
+        """Of training and validation: over stored activations where the stage allows that."""
         if self.reuse is None:
-            return train_loader, val_loader
-        references = self.module.references
+            return self.loaders
+        references, progress = self.module.references, self.progress
         if references is not None and not references.settled:
             store_references(references, self.reuse, self.batches.order)
-        progress = self.progress
-        left = self.course.span.end - progress.step
-        source = self.reuse.enter(
-            train_loader,
-            val_loader,
-            samples=left * self.pace.batch_size,
-            before=progress.reuse,
-        )
+        left = (self.course.span.end - progress.step) * self.pace.batch_size
+        source = self.reuse.enter(*self.loaders, samples=left, before=progress.reuse)
         if source is None:
-            return train_loader, val_loader
+            return self.loaders
         progress.stage_wall_s += source.wall_s
         progress.wall_s += source.wall_s
         return source.train, source.val
