@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tlx.backbones.backbone import Features
+from tlx.config.schema import Trainer
 from tlx.data.splits import Labels, Sample, Splits
 from tlx.data.text import inputs as tokens
 from tlx.frozen.store import Store
@@ -162,10 +163,8 @@ def tlx_step_s(
     share = RankShare()
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(
+            Trainer(accelerator=accelerator, precision=precision, deterministic=False),
             folder=Path(folder),
-            accelerator=accelerator,
-            precision=precision,
-            deterministic=False,
             loggers=loggers,
             callbacks=[clock],
         )

@@ -11,6 +11,7 @@ from tlx.backbones.backbone import Backbone, Features
 from tlx.backbones.timm.networks import timm
 from tlx.building.networks import layout, with_adapters
 from tlx.config.run import Option
+from tlx.config.schema import Trainer
 from tlx.data.splits import Labels, Sample
 from tlx.methods.order import Order
 from tlx.methods.schedules import constant
@@ -135,9 +136,8 @@ def train(
     evaluated = EvalBatches(items=len(data), batch_size=8, share=share)
     dataset = Encoded(data, lambda sample: sample, targets=task.targets, seed=None)
     per_epoch = max(len(data) // batch_size, 1)
-    trainer = make_trainer(
-        folder=folder, accelerator="cpu", callbacks=callbacks, accumulate=made.accumulate
-    )
+    node = Trainer(accelerator="cpu", accumulate=made.accumulate)
+    trainer = make_trainer(node, folder=folder, callbacks=callbacks)
     course = Course(
         spans(tuple(stages), total_steps=steps, steps_per_epoch=per_epoch),
         pace=Pace(steps, per_epoch, batch_size, eval_every, checkpoint_every, log_every=5),

@@ -10,6 +10,8 @@ from typing import Protocol, final
 import torch
 from torch import Tensor
 
+Tensors = Sequence[Tensor]
+
 
 @dataclass(frozen=True)
 class Sgd:
@@ -58,13 +60,7 @@ class UpdateRule(Protocol):
         ...
 
     def update(
-        self,
-        values_gn: Tensor,
-        grad_gn: Tensor,
-        *,
-        slots: Sequence[Tensor],
-        factors: Sequence[Tensor],
-        decays: bool,
+        self, values_gn: Tensor, grad_gn: Tensor, *, slots: Tensors, factors: Tensors, decays: bool
     ) -> None:
         """One step (a mutator of values, slots and gradient); factors are [g, 1] each."""
         ...
@@ -105,13 +101,7 @@ class _SgdRule:
         return [decay_G, self.momentum, -lr_G * self.nesterov, -lr_G * of_buffer]
 
     def update(
-        self,
-        values_gn: Tensor,
-        grad_gn: Tensor,
-        *,
-        slots: Sequence[Tensor],
-        factors: Sequence[Tensor],
-        decays: bool,
+        self, values_gn: Tensor, grad_gn: Tensor, *, slots: Tensors, factors: Tensors, decays: bool
     ) -> None:
         decay, momentum, of_gradient, of_buffer = factors
         if decays:
@@ -150,13 +140,7 @@ class _AdamWRule:
         return [1 - lr_G * decay_G, 1 - beta1, 1 - beta2, scale, eps / rate]
 
     def update(
-        self,
-        values_gn: Tensor,
-        grad_gn: Tensor,
-        *,
-        slots: Sequence[Tensor],
-        factors: Sequence[Tensor],
-        decays: bool,
+        self, values_gn: Tensor, grad_gn: Tensor, *, slots: Tensors, factors: Tensors, decays: bool
     ) -> None:
         decay, one_less_beta1, one_less_beta2, scale, eps = factors
         mean, square = slots

@@ -60,10 +60,11 @@ class _Holdings:
 
 
 @final
+@dataclass(eq=False)
 class Store:
     """A folder of activations, shared by processes.
 
-    Args:
+    Attributes:
         folder: made where it is missing.
         budget_bytes: what the store may have on disk; None: what the disk has.
         segment_bytes: a segment is closed when it has these, so that a restart finds it.
@@ -71,20 +72,14 @@ class Store:
         resident_bytes: rows up to this size in all are read into memory.
     """
 
-    def __init__(
-        self,
-        folder: Path | str,
-        *,
-        budget_bytes: int | None = None,
-        segment_bytes: int = 512 * 2**20,
-        segment_s: float = 60.0,
-        resident_bytes: int = 2**30,
-    ) -> None:
-        self.folder = Path(folder).expanduser().absolute()
-        self.budget_bytes = budget_bytes
-        self.segment_bytes = segment_bytes
-        self.segment_s = segment_s
-        self.resident_bytes = resident_bytes
+    folder: Path
+    budget_bytes: int | None = None
+    segment_bytes: int = 512 * 2**20
+    segment_s: float = 60.0
+    resident_bytes: int = 2**30
+
+    def __post_init__(self) -> None:
+        self.folder = self.folder.expanduser().absolute()
 
     def rows(
         self,

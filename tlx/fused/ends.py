@@ -42,26 +42,21 @@ class Outcome:
     example: Path | None
 
 
+@dataclass(eq=False)
 class Ends:
-    """Evaluates runs that are over, some at once, and writes each as if it had been alone."""
+    """Evaluates runs that are over, some at once, and writes each as if it had been alone.
 
-    def __init__(
-        self,
-        network: nn.Module,
-        names: Sequence[str],
-        over: Callable[[Path, Exception | None], object],
-    ) -> None:
-        """Keeps what they share.
+    Attributes:
+        network: of all, with some head.
+        names: of the runs.
+        over: told of each run that is recorded.
+        example: folder of the first that was written, whose weights file others copy.
+    """
 
-        Args:
-            network: of all, with some head.
-            names: of the runs.
-            over: told of each run that is recorded.
-        """
-        self.network = network
-        self.names = tuple(names)
-        self.over = over
-        self.example: Path | None = None
+    network: nn.Module
+    names: Sequence[str]
+    over: Callable[[Path, Exception | None], object]
+    example: Path | None = None
 
     def reports(
         self, group: Sequence[tuple[Member, tuple[Tensor, ...]]]
@@ -110,14 +105,7 @@ class Ends:
         course.leave_stage(sizes)
         others = tuple(name for name in self.names if name != folder.name)
         member.wall_s += time.monotonic() - begun
-        record = record_of(
-            plan,
-            folder,
-            course.progress,
-            reports,
-            member.wall_s,
-            fused_with=others,
-        )
+        record = record_of(plan, folder, course.progress, reports, member.wall_s, fused_with=others)
         names = [name for name in self.network.state_dict() if name.startswith("head.")]
         outcome = Outcome(record, outputs, dict(zip(names, head, strict=True)), self.example)
         # the trunk is the same in all: others copy this file, with their own heads in it

@@ -4,13 +4,13 @@ Shapes: N items, D features.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor, nn
 
+from tlx.base import bounds
 from tlx.building.calls import ready, regularization, splits
 from tlx.building.networks import keep_kept_head, new_head
 from tlx.building.plans import sibling
@@ -173,8 +173,7 @@ def check_alike(members: Sequence[Member]) -> None:
         raise CannotFuse(f"no stack for {', '.join(sorted(kinds))}")
     numbers = sum(p.numel() for p in members[0].head.parameters())
     needed = len(members) * numbers * BYTES_OF_A_NUMBER
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > MOST_MEMORY * memory:
+    if needed > MOST_MEMORY * bounds.memory():
         raise CannotFuse(f"the stack would take {needed / 1e9:.1f} GB")
 
 

@@ -6,12 +6,11 @@ from torch import Tensor
 
 from tlx.backbones.backbone import Backbone
 from tlx.backbones.text.noise import add_noise, noise_table
-from tlx.data.splits import Batch
 from tlx.methods import penalties
 from tlx.methods.averaging import warmed_decay
 from tlx.methods.step import Step
 from tlx.tasks.heads import add_norm
-from tlx.tasks.task import Network, Task
+from tlx.tasks.task import Network
 from tlx.training.effects import (
     Arguments,
     Averaging,
@@ -33,9 +32,7 @@ def weight_decay(*, value: float = 0.05) -> Effects:
     Raises:
         ValueError: `value` is negative.
     """
-    if value < 0:
-        raise ValueError(f"regularization.weight_decay.value={value} is negative; give 0 or more")
-    return Effects(Decay(value))
+    return Effects(Decay(_at_least_0("weight_decay.value", value)))
 
 
 def dropout(*, p: float = 0.1) -> Effects:
@@ -116,8 +113,7 @@ def r_drop(*, alpha: float = 1.0) -> Effects:
 
     Source: Liang et al. 2021, "R-Drop", 2106.14448, section 2.
     """
-    if alpha < 0:
-        raise ValueError(f"regularization.r_drop.alpha={alpha} is negative; give 0 or more")
+    _at_least_0("r_drop.alpha", alpha)
 
     def penalty(step: Step) -> Tensor:
         again = step.network(step.batch["input"])
@@ -132,10 +128,9 @@ def r_drop(*, alpha: float = 1.0) -> Effects:
             f"{type(setting.task).__name__} has none; leave it out"
         )
 
-    def rows(batch: Batch, task: Task) -> Tensor:
-        return task.places(batch)
-
-    return Effects(Penalty(penalty, rows=rows, fits=fits, reads_inputs=True))
+    return Effects(
+        Penalty(penalty, rows=lambda b, task: task.places(b), fits=fits, reads_inputs=True)
+    )
 
 
 def neftune(*, alpha: float = 5.0) -> Effects:
@@ -149,8 +144,7 @@ def neftune(*, alpha: float = 5.0) -> Effects:
 
     Source: Jain et al. 2023, "NEFTune", 2310.05914, algorithm 1.
     """
-    if alpha < 0:
-        raise ValueError(f"regularization.neftune.alpha={alpha} is negative; give 0 or more")
+    _at_least_0("neftune.alpha", alpha)
 
     def fits(setting: Setting) -> str | None:
         if noise_table(setting.backbone) is not None:
@@ -195,6 +189,12 @@ def ema(*, decay: float = 0.999, start_fraction: float = 0.0) -> Effects:
             f"regularization.ema.start_fraction={start_fraction}; give a fraction in [0, 1)"
         )
     return Effects(Averaging(partial(warmed_decay, decay=decay), start_fraction))
+
+
+def _at_least_0(key: str, value: float) -> float:
+    if value < 0:
+        raise ValueError(f"regularization.{key}={value} is negative; give 0 or more")
+    return value
 
 
 def _probability(option: str, value: float, *, name: str = "p") -> float:

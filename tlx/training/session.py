@@ -220,9 +220,7 @@ class Session:
     @cached_property
     def at_once(self) -> AtOnce:
         """How many items of an evaluation batch are computed at once."""
-        at_once = AtOnce()
-        at_once.halves = self.plan.run.trainer.on_oom == "halve"
-        return at_once
+        return AtOnce(halves=self.plan.run.trainer.on_oom == "halve")
 
     @cached_property
     def display(self) -> Display:
@@ -244,15 +242,9 @@ class Session:
         if node.devices * node.nodes > 1:
             callbacks.append(Patience(node.timeout_minutes))
         return make_trainer(
+            node,
             folder=self.folder,
-            accelerator=node.accelerator,
-            devices=node.devices,
-            nodes=node.nodes,
-            strategy=node.strategy,
-            precision=node.precision,
-            accumulate=node.accumulate,
             grad_clip=self.plan.effects.value(Clipping, None),
-            deterministic=node.deterministic,
             loggers=self.loggers,
             callbacks=callbacks,
         )

@@ -139,6 +139,7 @@ def why_not(
 
 
 @final
+@dataclass
 class AtOnce:
     """How many items of an evaluation batch are computed at once: all of them, while they fit.
 
@@ -147,10 +148,8 @@ class AtOnce:
         items: most that fit, as far as that has been tried; None: no batch was too large.
     """
 
-    def __init__(self) -> None:
-        """Nothing has been too large yet."""
-        self.halves = True
-        self.items: int | None = None
+    halves: bool = True
+    items: int | None = None
 
     def outputs(self, run: Callable[[object], T], batch: Batch) -> Iterator[tuple[T, Batch]]:
         """What `run` makes of a batch's inputs, and the batch; part by part where it has to be.

@@ -1,6 +1,7 @@
 """What a validation decides, whoever trains: one run, a solved head, or a run of a stack."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import final
 
 from tlx.base.ends import Pruned
@@ -14,26 +15,21 @@ Pruner = Callable[[int, Figures], bool]
 
 
 @final
+@dataclass(frozen=True)
 class Referee:
-    """Selects, ends stages and runs, logs and shows; the same for everything that trains."""
+    """Selects, ends stages and runs, logs and shows; the same for everything that trains.
 
-    def __init__(
-        self,
-        course: Course,
-        *,
-        display: Display,
-        log: Callable[[Figures], object],
-        pruner: Pruner | None = None,
-    ) -> None:
-        """Judges a run's validations.
+    Attributes:
+        course: of the run, which takes note.
+        display: of progress.
+        log: gets each row of figures.
+        pruner: of a search's trial; on rank 0.
+    """
 
-        Args:
-            course: of the run, which takes note.
-            display: of progress.
-            log: gets each row of figures.
-            pruner: of a search's trial; on rank 0.
-        """
-        self.course, self.display, self.log, self.pruner = course, display, log, pruner
+    course: Course
+    display: Display
+    log: Callable[[Figures], object]
+    pruner: Pruner | None = None
 
     def wants_end(self, metrics: Figures) -> bool:
         """Whether the run's search gives it up here."""

@@ -12,20 +12,15 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.strategies import Strategy
 
+from tlx.config.schema import Trainer
 from tlx.training.engine.signals import OwnSignals
 
 
 def make_trainer(
+    node: Trainer,
     *,
     folder: Path,
-    accelerator: str = "auto",
-    devices: int = 1,
-    nodes: int = 1,
-    strategy: str = "auto",
-    precision: str = "32",
-    accumulate: int = 1,
     grad_clip: float | None = None,
-    deterministic: bool = True,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
 ) -> pl.Trainer:
@@ -34,21 +29,21 @@ def make_trainer(
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
     warnings.filterwarnings("ignore", module=r"lightning_fabric\..*")
-    if accelerator == "auto":
-        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    gpu = torch.cuda.is_available() if node.accelerator == "auto" else node.accelerator == "gpu"
+    world, strategy = node.devices * node.nodes, node.strategy
     of_slurm = "SLURM_NTASKS" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
-    if strategy == "auto" and devices * nodes > 1:
+    if strategy == "auto" and world > 1:
         strategy = "ddp"
     return pl.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=nodes,
-        strategy=_strategy(strategy, devices * nodes),
-        precision=precision,  # type: ignore[arg-type]
-        accumulate_grad_batches=accumulate,
+        accelerator="gpu" if gpu else "cpu",
+        devices=node.devices,
+        num_nodes=node.nodes,
+        strategy=_strategy(strategy, world),
+        precision=node.precision,
+        accumulate_grad_batches=node.accumulate,
         gradient_clip_val=grad_clip,
-        deterministic="warn" if deterministic else False,
-        benchmark=not deterministic,
+        deterministic="warn" if node.deterministic else False,
+        benchmark=not node.deterministic,
         logger=list(loggers) or False,
         callbacks=[OwnSignals(), *callbacks],
         plugins=SLURMEnvironment(auto_requeue=False) if of_slurm else None,

@@ -5,6 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,35 +13,28 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tlx.base import durable
 
 
+@dataclass(kw_only=True, eq=False)
 class Display:
-    """What a person sees while a run trains; silent on ranks other than 0."""
+    """What a person sees while a run trains; silent on ranks other than 0.
 
-    def __init__(
-        self,
-        *,
-        total_steps: int,
-        stages: Sequence[str],
-        metric: str,
-        silent: bool = False,
-        file: Path | None = None,
-        every_s: float = 0.0,
-    ) -> None:
-        """Shows nothing yet.
+    Attributes:
+        total_steps: of the run.
+        stages: their names.
+        metric: that selection looks at.
+        silent: say nothing.
+        file: where others read how far the run is.
+        every_s: seconds between looks that they need.
+    """
 
-        Args:
-            total_steps: of the run.
-            stages: their names.
-            metric: that selection looks at.
-            silent: say nothing.
-            file: where others read how far the run is.
-            every_s: seconds between looks that they need.
-        """
-        self.total_steps = total_steps
-        self.stages = list(stages)
-        self.metric = metric
-        self.silent = silent
-        self.file = file
-        self.every_s = every_s
+    total_steps: int
+    stages: Sequence[str]
+    metric: str
+    silent: bool = False
+    file: Path | None = None
+    every_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Shows nothing yet."""
         self.told = -math.inf
         self.started = time.monotonic()
         self.first_step: int | None = None

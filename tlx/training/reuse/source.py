@@ -119,46 +119,40 @@ class Feed:
 
 
 @final
+@dataclass(eq=False)
 class Reuse:
-    """Decides, stage by stage, whether to train from stored activations, and does."""
+    """Decides, stage by stage, whether to train from stored activations, and does.
 
-    def __init__(
-        self,
-        trainer: pl.Trainer,
-        module: TransferModule,
-        *,
-        splits: Splits,
-        training: Transform,
-        evaluation: Transform,
-        wishes: Wishes,
-        loading: Loading,
-        batch_size: int,
-        reads_inputs: bool = False,
-        collate: MakeInputs,
-        padding: Padding | None = None,
-        say: Callable[[str], object] = log.info,
-    ) -> None:
-        """Computes nothing yet.
+    Attributes:
+        trainer: whose device and precision activations are computed with.
+        module: of the run.
+        splits: its data.
+        training: of the training split.
+        evaluation: of all others.
+        wishes: what the config says.
+        loading: how loaders load.
+        batch_size: in which activations are computed.
+        collate: makes the inputs of a batch.
+        reads_inputs: whether something in training needs the inputs themselves.
+        padding: of inputs; None: all have one shape.
+        say: is told what is done, and why not.
+    """
 
-        Args:
-            trainer: whose device and precision activations are computed with.
-            module: of the run.
-            splits: its data.
-            training: of the training split.
-            evaluation: of all others.
-            wishes: what the config says.
-            loading: how loaders load.
-            batch_size: in which activations are computed.
-            reads_inputs: whether something in training needs the inputs themselves.
-            collate: makes the inputs of a batch.
-            padding: of inputs; None: all have one shape.
-            say: is told what is done, and why not.
-        """
-        self.trainer, self.module, self.splits = trainer, module, splits
-        self.training, self.evaluation = training, evaluation
-        self.wishes, self.loading, self.batch_size = wishes, loading, batch_size
-        self.reads_inputs, self.say = reads_inputs, say
-        self._collate, self._padding = collate, padding
+    trainer: pl.Trainer
+    module: TransferModule
+    splits: Splits
+    training: Transform
+    evaluation: Transform
+    wishes: Wishes
+    loading: Loading
+    batch_size: int
+    collate: MakeInputs
+    reads_inputs: bool = False
+    padding: Padding | None = None
+    say: Callable[[str], object] = log.info
+
+    def __post_init__(self) -> None:
+        """Computes nothing yet."""
         self._before: Served = {}
         self._computed, self._reused = 0, 0
         self._served: Counter[str] = Counter()
@@ -269,7 +263,7 @@ class Reuse:
         """Inputs of the first training items, on the device."""
         dataset = self.encoded(self.splits.train, self.training)
         samples = [dataset[index, 0] for index in range(min(count, len(self.splits.train)))]
-        inputs = self._collate([sample["input"] for sample in samples])
+        inputs = self.collate([sample["input"] for sample in samples])
         return placed(inputs, self.trainer.strategy.root_device)
 
     def find(self) -> Cut:
@@ -308,7 +302,7 @@ class Reuse:
         Raises:
             NoCut: they are something else.
         """
-        padding = self._padding
+        padding = self.padding
         if padding is None or found.shape[:1] != padding.mask(inputs).shape[1:]:
             raise NoCut("what lies above the boundary reads the inputs as well")
         every = self.splits.named.values()
@@ -478,11 +472,11 @@ class Reuse:
         self, part: Storable, split: Split, transform: Transform, positions: Sequence[Position]
     ) -> Iterator[Tensor]:
         self.say(f"computes {len(positions)} activations at {part.boundary}")
-        lengths = None if self._padding is None else self._padding.lengths(split)
+        lengths = None if self.padding is None else self.padding.lengths(split)
         pools = by_length(positions, lengths, pool=POOL * self.batch_size)
         batches = Chosen([positions[p] for pool in pools for p in pool], self.batch_size)
         dataset = self.encoded(split, transform)
-        inputs = iter(loader(dataset, batches, collate=self._collate, **self.loading))
+        inputs = iter(loader(dataset, batches, collate=self.collate, **self.loading))
         started = time.monotonic()
         for pool in pools:
             parts = [
@@ -502,19 +496,19 @@ class Reuse:
 
         with self.precision():
             made = torch.cat([rows for rows, _ in self.module.at_once.outputs(run, batch)])
-        if self._length and self._padding is not None and part is self._cut:
-            made = lengthened(made, self._length, left=self._padding.left)
+        if self._length and self.padding is not None and part is self._cut:
+            made = lengthened(made, self._length, left=self.padding.left)
         return made
 
     def _loader(
         self, rows: StoredRows, split: Split, batches: StepBatches | EvalBatches, *, views: int = 0
     ) -> "DataLoader[Batch]":
         beside: Beside | None = None
-        if self._length and self._padding is not None:
+        if self._length and self.padding is not None:
             of = self.training if split is self.splits.train else self.evaluation
             dataset = self.encoded(split, of)
             length = self._length if self._fixed else None
-            beside = Beside(dataset, Collate(self._collate, dataset.targets), self._padding, length)
+            beside = Beside(dataset, Collate(self.collate, dataset.targets), self.padding, length)
         targets = None if beside else self.targets(split)
         return DataLoader(
             Stored(rows, targets, views, self._served, beside),
