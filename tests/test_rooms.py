@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("methods.stages", "results.grammar", "results.reading", "results.record"),
     },
     "report": {"config.check", "results"},
-    "training": MODEL_ROOMS | {"frozen", "config.run", "config.schema"},
+    "training": MODEL_ROOMS | {"frozen", "config.run", "config.schema", "results.record"},
     "building": {"config", "training", "frozen", *MODEL_ROOMS},
     **{name: EXECUTION | BELOW_EXECUTION for name in EXECUTION},
     "diagnose": {"config", "results"},
