@@ -11,6 +11,7 @@ from tlx.report.arms_shown import on_split
 from tlx.report.figure import Figure, Variant
 from tlx.report.formats import Column, Table
 from tlx.tasks.heads import linear_head
+from tlx.tasks.task import PlainTask
 
 KIND = "single"
 METRICS = {"right": "max", "loss": "min"}
@@ -51,13 +52,11 @@ class Odd:
 
 
 @dataclass(frozen=True)
-class Parity:
+class Parity(PlainTask):
     labels: object
     sharpness: float
     monitor: str = "right"
-    reads: str = "pooled"
     exclusive: bool = False
-    input_spec: ClassVar[dict] = {}
     directions: ClassVar[dict] = METRICS
     targets: ClassVar[Odd] = Odd()
 
@@ -75,9 +74,6 @@ class Parity:
     def weights(self, batch):
         ones = torch.ones(len(batch["target"]), device=batch["target"].device)
         return {"right": ones, "size": ones}
-
-    def places(self, batch):
-        return torch.tensor(len(batch["index"]))
 
     def collect(self, outputs, batch):
         return {"odd": outputs[:, 0], "target": batch["target"][:, 0]}
@@ -102,17 +98,8 @@ class Parity:
     def files(self, collected, raw):
         return {".odd": "".join(f"{raw.ids[i]}\n" for i in (collected["odd"] > 0).nonzero()[:, 0])}
 
-    def generated(self, network, split, spec, *, seed):
-        return {}
-
     def shown(self, report):
         return {"odd": lambda: Lines(["odd"], [[report["views"]["parity"]["odd"]]])}
-
-    def solver(self):
-        return None
-
-    def each(self):
-        return None
 
 
 def tables(study):

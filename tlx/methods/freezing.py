@@ -46,12 +46,7 @@ def never_trained(network: nn.Module, trains: Collection[str]) -> frozenset[str]
     return frozenset(name for name, parameter in every if id(parameter) not in trained)
 
 
-def set_modes(
-    network: nn.Module,
-    *,
-    norm_stats: str = "follow",
-    dropout: str = "off",
-) -> None:
+def set_modes(network: nn.Module, *, norm_stats: str = "follow", dropout: str = "off") -> None:
     """Puts the frozen part of a network in train mode into eval mode (a mutator).
 
     To be called after `apply`, and again after each `network.train()`, which undoes it. A module

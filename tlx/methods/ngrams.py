@@ -180,11 +180,7 @@ def _discounts(counts: Mapping[Gram, int], kinds: int) -> tuple[float, float, fl
     single = n1 / (n1 + 2 * n2) if n1 and n2 else 0.5
     if kinds == 1 or not (n1 and n2 and n3):
         return (single, single, single)
-    one, two, three = (
-        1 - 2 * single * n2 / n1,
-        2 - 3 * single * n3 / n2,
-        3 - 4 * single * n4 / n3,
-    )
+    one, two, three = (1 - 2 * single * n2 / n1, 2 - 3 * single * n3 / n2, 3 - 4 * single * n4 / n3)
     return (
         min(one, 1.0) if one > 0 else single,
         min(two, 2.0) if two > 0 else single,

@@ -89,10 +89,7 @@ class Schedule:
 
 
 def constant(
-    *,
-    warmup_steps: int = 0,
-    warmup_fraction: float = 0.0,
-    scope: Literal["run", "stage"] = "run",
+    *, warmup_steps: int = 0, warmup_fraction: float = 0.0, scope: Literal["run", "stage"] = "run"
 ) -> Schedule:
     """The base learning rate throughout.
 

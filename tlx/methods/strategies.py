@@ -131,11 +131,7 @@ def surgical(
 
 
 def pattern(
-    layout: Layout,
-    *,
-    patterns: list[str],
-    lr_scales: list[float] | None = None,
-    head: bool = True,
+    layout: Layout, *, patterns: list[str], lr_scales: list[float] | None = None, head: bool = True
 ) -> tuple[Stage, ...]:
     r"""Trains the parameters that regular expressions match in full, and the head.
 

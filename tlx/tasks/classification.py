@@ -230,10 +230,7 @@ class Classification(PlainTask):
 
     def _counts(self, items: "_Items", weights_BN: Tensor) -> Counts:
         return metrics.class_counts(
-            items.predicted_N,
-            items.target_N,
-            classes=len(self.labels.names),
-            weights_BN=weights_BN,
+            items.predicted_N, items.target_N, classes=len(self.labels.names), weights_BN=weights_BN
         )
 
     def _figures(self, items: "_Items", weights_BN: Tensor) -> dict[str, Tensor]:

@@ -27,12 +27,7 @@ from tlx.tasks.task import Collected, Losses, PlainTask, Report
 
 KIND = "multi"
 VIEWS = ("per_class",)
-METRICS: dict[str, str] = {
-    "map": "max",
-    "micro_f1": "max",
-    "macro_f1": "max",
-    "loss": "min",
-}
+METRICS: dict[str, str] = {"map": "max", "micro_f1": "max", "macro_f1": "max", "loss": "min"}
 
 
 def multi_label_classification(
@@ -49,8 +44,7 @@ def multi_label_classification(
     """
     check_labels(labels, kind=KIND, least=1)
     return MultiLabel(
-        labels=labels,
-        positive_weights=check_weights("positive_weights", positive_weights, labels),
+        labels=labels, positive_weights=check_weights("positive_weights", positive_weights, labels)
     )
 
 

@@ -24,13 +24,7 @@ from tlx.tasks.task import Collected, Losses, PlainTask, Report
 
 KIND = "real"
 VIEWS = ("per_class",)
-METRICS: dict[str, str] = {
-    "rmse": "min",
-    "mse": "min",
-    "mae": "min",
-    "r2": "max",
-    "loss": "min",
-}
+METRICS: dict[str, str] = {"rmse": "min", "mse": "min", "mae": "min", "r2": "max", "loss": "min"}
 CRITERIA: dict[str, Callable[..., Tensor]] = {
     "mse": F.mse_loss,
     "mae": F.l1_loss,

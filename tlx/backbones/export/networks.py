@@ -70,12 +70,7 @@ def export(
     (folder / "README.md").write_text(readme, encoding="utf-8")
     if onnx:
         _write_onnx(
-            name,
-            options,
-            named,
-            folder / "model.onnx",
-            classes=len(class_names),
-            size=reads.size,
+            name, options, named, folder / "model.onnx", classes=len(class_names), size=reads.size
         )
     return folder
 
@@ -192,10 +187,7 @@ def _check_outputs(
 
 
 def _config(
-    full: nn.Module,
-    options: Mapping[str, object],
-    class_names: Sequence[str],
-    reads: ImageSpec,
+    full: nn.Module, options: Mapping[str, object], class_names: Sequence[str], reads: ImageSpec
 ) -> dict[str, Any]:
     """The config.json of timm, as `local-dir:` and the Hugging Face hub read it."""
     cfg: dict[str, object] = dict(getattr(full, "pretrained_cfg", {}))

@@ -153,11 +153,7 @@ def _check(init: str, sizes: dict[str, int]) -> None:
             "backbone.init=hub: no weights of an AWD-LSTM are known on the hub; give none, run:ID, "
             "experiment:NAME or a file"
         )
-    if init.startswith(("run:", "experiment:")):
-        raise ValueError(
-            f"backbone.init={init!r} must be resolved to a weights file before the backbone is "
-            "built (tlx train does so); allowed here: none, a file"
-        )
+    weights.require_resolved(init, "none, a file")
     if init != "none" and not Path(init).is_file():
         raise FileNotFoundError(f"backbone.init={init!r} is no file; allowed: none, run:ID, a file")
     for name, value in sizes.items():

@@ -111,10 +111,7 @@ def learn(
         if kind == "characters":
             tokenizer.decoder = decoders.Fuse()
         trainer = trainers.WordLevelTrainer(
-            vocab_size=size,
-            min_frequency=least_count,
-            special_tokens=special,
-            show_progress=False,
+            vocab_size=size, min_frequency=least_count, special_tokens=special, show_progress=False
         )
         tokenizer.train_from_iterator(texts(), trainer)
     if not causal:

@@ -55,16 +55,15 @@ def placed(full: nn.Module, own: Collection[str], *, weight: Tensor, bias: Tenso
     return state
 
 
-def lacking(full: nn.Module, own: Collection[str], *, width: int, outputs: int = 2) -> str:
+def lacking(full: nn.Module, own: Collection[str], *, width: int) -> str:
     """Why a linear head on its features cannot be exported; empty where it can, for all is known.
 
     Args:
-        full: the network with classifiers, on the meta device.
+        full: the network with classifiers of two outputs, on the meta device.
         own: names of the trunk's state.
         width: of the pooled features.
-        outputs: of the classifiers.
     """
-    weight, bias = (torch.empty(shape, device="meta") for shape in ((outputs, width), (outputs,)))
+    weight, bias = (torch.empty(shape, device="meta") for shape in ((2, width), (2,)))
     target = full.state_dict()
     try:
         state = placed(full, own, weight=weight, bias=bias)

@@ -167,11 +167,7 @@ def _start(
     name: str, init: str, full: nn.Module, options: Mapping[str, object], rules: KeyRules
 ) -> tuple[nn.Module, weights.LoadReport | None]:
     """The network with its starting weights, and what became of a file's."""
-    if init.startswith(("run:", "experiment:")):
-        raise ValueError(
-            f"backbone.init={init!r} must be resolved to a weights file before the backbone is "
-            "built (tlx train does so); allowed here: hub, none, a file"
-        )
+    weights.require_resolved(init, "hub, none, a file")
     folder = stated.folder_of(name) if init == "hub" else None
     if init == "hub" and folder is None:
         return _from_hub(name, full, options), None

@@ -138,10 +138,7 @@ def first_needs(
         if not left:
             break
         grads = torch.autograd.grad(
-            total,
-            list(left.values()),
-            allow_unused=True,
-            retain_graph=True,
+            total, list(left.values()), allow_unused=True, retain_graph=True
         )
         used = [name for name, grad in zip(left, grads, strict=True) if grad is not None]
         for name in used:

@@ -144,11 +144,7 @@ def transformers(
 
 
 def _check_init(init: str) -> None:
-    if init.startswith(("run:", "experiment:")):
-        raise ValueError(
-            f"backbone.init={init!r} must be resolved to a weights file before the backbone is "
-            "built (tlx train does so); allowed here: hub, none, a file"
-        )
+    weights.require_resolved(init, "hub, none, a file")
     if init not in {"hub", "none"} and not Path(init).is_file():
         raise FileNotFoundError(
             f"backbone.init={init!r} is no file; allowed: hub, none, run:ID, experiment:NAME, or a "

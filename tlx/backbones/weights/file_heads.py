@@ -25,11 +25,7 @@ class HeadMismatch(ValueError):
 
 
 def heads_among(
-    loose: State,
-    module: nn.Module,
-    rules: KeyRules,
-    *,
-    inside: bool = True,
+    loose: State, module: nn.Module, rules: KeyRules, *, inside: bool = True
 ) -> dict[str, str]:
     """Those of some weights that are left out as a head's, each with the rule that says so.
 

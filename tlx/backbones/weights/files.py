@@ -95,6 +95,15 @@ class LoadReport:
         return {key: value for key, value in told.items() if value not in ("", [], {})}
 
 
+def require_resolved(init: str, allowed: str) -> None:
+    """Raises ValueError where a start is a run's or an experiment's, and not yet a file."""
+    if init.startswith(("run:", "experiment:")):
+        raise ValueError(
+            f"backbone.init={init!r} must be resolved to a weights file before the backbone is "
+            f"built (tlx train does so); allowed here: {allowed}"
+        )
+
+
 def load(
     module: nn.Module,
     path: str | Path,
@@ -233,14 +242,6 @@ def content_id(source: nn.Module | str | Path) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def trunk_facts(path: str | Path) -> dict[str, object]:
-    """What `save_trunk` was told about a file; empty for files of other origin."""
-    with safe_open(str(path), framework="pt") as file:
-        metadata = file.metadata() or {}
-    facts: dict[str, object] = json.loads(metadata.get("facts", "{}"))
-    return facts
 
 
 @contextmanager

@@ -103,12 +103,7 @@ def without(fit: Fit, optional: tuple[str, ...]) -> Fit:
 
 
 def _through_filter(
-    module: nn.Module,
-    source: State,
-    changed: State,
-    outside: State,
-    prefix: str,
-    rules: KeyRules,
+    module: nn.Module, source: State, changed: State, outside: State, prefix: str, rules: KeyRules
 ) -> Fit:
     """The attempt with what timm's filter made of some weights, none of them unaccounted for."""
     old = {id(tensor): name for name, tensor in source.items()}

@@ -75,11 +75,7 @@ class _RandomCrop:
         from torchvision.transforms import RandomResizedCrop
 
         ratio = (1 / self.stretch, self.stretch)
-        top, left, height, width = RandomResizedCrop.get_params(
-            image,
-            list(self.area),
-            list(ratio),
-        )
+        top, left, height, width = RandomResizedCrop.get_params(image, list(self.area), list(ratio))
         image = image.crop((left, top, left + width, top + height))
         image = image.resize(self.size[::-1], self.interpolation)
         # both are drawn whether used or not, so that a flip that is off moves no other draw

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from PIL import Image
 
@@ -88,7 +89,7 @@ def _looked_at(
     """Keys and thumbnails, empty of what was not looked at."""
     places = range(len(ids)) if every else sample(len(ids))
     # one thread: not every library's dataset can be read by several at once
-    found = scan_each(len(places), lambda i: source.load(places[i]), workers=1)
+    found = scan_each(partial(source.load, place) for place in places)
     if found.bad:
         lines = "\n".join(f"  {ids[places[i]]} {reason}" for i, reason in found.bad.items())
         raise ValueError(f"{len(found.bad)} images cannot be used:\n{lines}")

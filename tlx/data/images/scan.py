@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,69 +50,50 @@ def pixel_key(image: Image.Image) -> str:
     return hashlib.blake2b(head + image.tobytes(), digest_size=16).hexdigest()
 
 
-def scan(paths: Sequence[Path], *, workers: int | None = None, remember: bool = True) -> Scan:
+def scan(paths: Sequence[Path]) -> Scan:
     """Decodes every file in full, in threads; files that have not changed are not read again.
 
-    Args:
-        paths: the files.
-        workers: threads; by default one a core, at most 8.
-        remember: keep what was found in the user's cache folder, by path, size and time.
+    What was found is kept in the user's cache folder, by path, size and time.
     """
-    stamps = [_stamp(path) for path in paths] if remember else None
-    names = [str(path.absolute()) for path in paths] if remember else None
-    return scan_each(
-        len(paths), lambda i: load_image(paths[i]), names=names, stamps=stamps, workers=workers
-    )
-
-
-def scan_each(
-    count: int,
-    load: Callable[[int], Image.Image],
-    *,
-    names: Sequence[str] | None = None,
-    stamps: Sequence[str] | None = None,
-    workers: int | None = None,
-) -> Scan:
-    """Loads every image; those with a known name and stamp are not looked at again.
-
-    Args:
-        count: of images.
-        load: position -> image, or BadImage.
-        names: of the images, to remember them by; None remembers nothing.
-        stamps: what changes when an image does.
-        workers: threads; by default one a core, at most 8.
-    """
-    cache = _cache_file(names) if names and stamps else None
+    stamps, names = [_stamp(path) for path in paths], [str(path.absolute()) for path in paths]
+    cache = _cache_file(names) if names else None
     known = _recall(cache) if cache else {}
 
     def look(position: int) -> tuple[str, bytes, str]:
-        if cache and names and stamps:
-            found = known.get(names[position])
-            if found and stamps[position] and found[0] == stamps[position]:
-                return found[1], base64.b64decode(found[2]), ""
-        try:
-            image = load(position)
-            return pixel_key(image), thumbnail(image), ""
-        except BadImage as error:
-            return "", b"", str(error)
+        found = known.get(names[position])
+        if found and stamps[position] and found[0] == stamps[position]:
+            return found[1], base64.b64decode(found[2]), ""
+        return _seen(lambda: load_image(paths[position]))
 
-    threads = workers or min(cores.usable(), 8)
-    if threads == 1:
-        seen = [look(i) for i in range(count)]
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            seen = list(pool.map(look, range(count)))
-    found = Scan(
+    with ThreadPoolExecutor(min(cores.usable(), 8)) as pool:
+        found = _scan(list(pool.map(look, range(len(paths)))))
+    small = {i: base64.b64encode(found.thumbnails[i]).decode() for i in found.good}
+    fresh = {names[i]: (stamps[i], found.keys[i], text) for i, text in small.items()}
+    if cache and fresh != known:
+        _keep(cache, fresh)
+    return found
+
+
+def scan_each(images: Iterable[Callable[[], Image.Image]]) -> Scan:
+    """Loads images one after the other, by functions that may raise BadImage."""
+    return _scan([_seen(load) for load in images])
+
+
+def _seen(load: Callable[[], Image.Image]) -> tuple[str, bytes, str]:
+    """Key and thumbnail of an image, or why there are none."""
+    try:
+        image = load()
+        return pixel_key(image), thumbnail(image), ""
+    except BadImage as error:
+        return "", b"", str(error)
+
+
+def _scan(seen: Sequence[tuple[str, bytes, str]]) -> Scan:
+    return Scan(
         keys=tuple(key for key, _, _ in seen),
         bad={i: reason for i, (_, _, reason) in enumerate(seen) if reason},
         thumbnails=tuple(small for _, small, _ in seen),
     )
-    if cache and names and stamps:
-        small = {i: base64.b64encode(found.thumbnails[i]).decode() for i in found.good}
-        fresh = {names[i]: (stamps[i], found.keys[i], text) for i, text in small.items()}
-        if fresh != known:
-            _keep(cache, fresh)
-    return found
 
 
 def refuse(found: Scan, names: Sequence[str], *, on_bad_file: OnBadFile) -> list[dict[str, str]]:

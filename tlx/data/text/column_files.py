@@ -59,13 +59,7 @@ def find(base: Path, wanted: Sequence[str], *, used: Collection[Path] = ()) -> d
         for suffix in SUFFIXES
     }
     return split_files.find(
-        base,
-        wanted,
-        endings=SUFFIXES,
-        usual=USUAL,
-        used={*used} - usual,
-        off="''",
-        plain=_plain,
+        base, wanted, endings=SUFFIXES, usual=USUAL, used={*used} - usual, off="''", plain=_plain
     )
 
 

@@ -99,13 +99,7 @@ def conll(
         **faulty_tags.notes(files, used),
         **_unused(root, paths),
     }
-    return from_texts(
-        pools,
-        labels,
-        draw=division,
-        length_buckets=length_buckets,
-        notes=notes,
-    )
+    return from_texts(pools, labels, draw=division, length_buckets=length_buckets, notes=notes)
 
 
 def _paths(

@@ -98,9 +98,7 @@ def words_of(path: Path) -> tuple[str, ...]:
     return tuple(text for each in found if (text := each.strip()))
 
 
-def tagged(
-    tokens: Iterator[tokenize.TokenInfo],
-) -> Iterator[tuple[tokenize.TokenInfo, str | None]]:
+def tagged(tokens: Iterator[tokenize.TokenInfo]) -> Iterator[tuple[tokenize.TokenInfo, str | None]]:
     """Tokens with their kind, `O`, or None where they are only layout."""
     before = ""
     for token in tokens:
