@@ -2,7 +2,6 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +24,7 @@ class BackboneContract(Contract):
         """The backbone; called with a seed."""
         raise NotImplementedError
 
-    def inputs(self, backbone: Backbone, items: int) -> Any:
+    def inputs(self, backbone: Backbone, items: int) -> object:
         """Inputs as the network gets them, of some items; called with a seed."""
         if not isinstance(backbone.reads, ImageSpec):
             raise NotImplementedError("say by inputs() what the network gets")
@@ -35,12 +34,12 @@ class BackboneContract(Contract):
         with seeded(seed):
             return self.make(init=init)
 
-    def _inputs(self, backbone: Backbone) -> Any:
+    def _inputs(self, backbone: Backbone) -> object:
         with seeded(1):
             return self.inputs(backbone, ITEMS)
 
     @staticmethod
-    def _features(backbone: Backbone, inputs: Any) -> dict[str, Tensor]:
+    def _features(backbone: Backbone, inputs: object) -> dict[str, Tensor]:
         features: Features = backbone.features(backbone.module, inputs)
         found = {"pooled": features.pooled, "tokens": features.tokens}
         return {name: tensor for name, tensor in found.items() if tensor is not None}

@@ -3,7 +3,6 @@
 import contextlib
 import unittest
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,18 +17,22 @@ class Contract(unittest.TestCase):
         if cls.__module__.startswith("tlx.testing."):
             raise unittest.SkipTest("a contract: derive a test from it")
 
-    def same(self, one: Any, other: Any, message: str) -> None:
+    def same(self, one: object, other: object, message: str) -> None:
         """Fails where two values of tensors, lists and mappings differ."""
         self.assertTrue(alike(one, other), message)
 
 
-def alike(one: Any, other: Any) -> bool:
+def alike(one: object, other: object) -> bool:
     """Whether two values are equal, tensors bit by bit."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return torch.equal(one, other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
-    if isinstance(one, Sequence) and not isinstance(one, str | bytes):
+    if (
+        isinstance(one, Sequence)
+        and isinstance(other, Sequence)
+        and not isinstance(one, str | bytes)
+    ):
         return len(one) == len(other) and all(map(alike, one, other))
     return bool(one == other)
 

@@ -27,7 +27,7 @@ class SourceContract(Contract):
     """
 
     reads: Any = None
-    varied: ClassVar[Mapping[str, Any]] = {}
+    varied: ClassVar[Mapping[str, object]] = {}
 
     def make(self, **changed: Any) -> Splits:
         """The splits."""
@@ -42,7 +42,7 @@ class SourceContract(Contract):
         """All splits by their names."""
         return data.named
 
-    def collate(self, data: Splits) -> Callable[[Sequence[Any]], Any]:
+    def collate(self, data: Splits) -> Callable[[Sequence[object]], object]:
         """Makes the inputs of a batch."""
         return partial(data.inputs.collate, self.reads)
 
@@ -134,7 +134,7 @@ class SourceContract(Contract):
     def test_a_run_that_goes_on_sees_the_same_batches(self) -> None:
         """From its third step on, of data that is made anew: bit by bit."""
 
-        def batches(start: int) -> list[Any]:
+        def batches(start: int) -> list[object]:
             data = self.make()
             items = self.encoded(data, data.train, train=True)
             order = Order(len(data.train), batch_size=4, seed=0)

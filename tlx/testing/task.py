@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ class TaskContract(Contract):
     """
 
     labels = Labels("single", ("a", "b"))
-    raw: Sequence[Any] = tuple(i % 2 for i in range(ITEMS))
+    raw: Sequence[object] = tuple(i % 2 for i in range(ITEMS))
 
     def make(self, labels: Labels) -> Task:
         """The task."""
@@ -41,7 +40,7 @@ class TaskContract(Contract):
             parts=[""],
         )
 
-    def inputs(self, items: int) -> Any:
+    def inputs(self, items: int) -> object:
         """Its inputs; called with a seed."""
         return torch.randn(items, WIDTH)
 
