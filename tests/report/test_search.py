@@ -15,7 +15,7 @@ def axis(values):
 def test_few_numbers_are_an_axis_of_numbers(values):
     there = [value for value in values if value is not None]
     low, high = min(there), max(there)
-    for value, place in zip(values, axis(values)["places"], strict=True):
+    for value, place in zip(values, axis(values).places, strict=True):
         if value is None:
             assert place is None
         elif low == high:
@@ -26,13 +26,13 @@ def test_few_numbers_are_an_axis_of_numbers(values):
 
 def test_decades_are_logarithmic():
     found = axis([1e-4, 1e-3, 1e-2])
-    assert found["places"] == pytest.approx([0, 0.5, 1])
-    assert [text for _, text in sorted(found["ticks"])] == ["0.0001", "0.001", "0.01"]
+    assert found.places == pytest.approx([0, 0.5, 1])
+    assert [text for _, text in sorted(found.ticks)] == ["0.0001", "0.001", "0.01"]
 
 
 def test_ticks_have_four_digits_and_room():
     values = [0.91234567, 0.91234999, 0.95123456, 0.99999999]
-    ticks = axis(values)["ticks"]
+    ticks = axis(values).ticks
     assert all(len(text.replace(".", "").lstrip("0")) <= 4 for _, text in ticks)
     heights = sorted(height for height, _ in ticks)
     assert (heights[0], heights[-1]) == (0, 1)
@@ -41,7 +41,7 @@ def test_ticks_have_four_digits_and_room():
 
 @pytest.mark.parametrize("values", [["a", "b"], [True, False], ["a", 1], [1.0, math.nan]])
 def test_other_values_are_levels(values):
-    assert sorted(axis(values)["places"]) == [0.25, 0.75]
+    assert sorted(axis(values).places) == [0.25, 0.75]
 
 
 def test_a_small_search_draws_its_numbers_as_numbers(tmp_path):

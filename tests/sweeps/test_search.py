@@ -136,8 +136,7 @@ def test_hyperband_goes_with(opened, sampler):
 
 
 def test_a_node_of_the_config_opens_a_search(tmp_path):
-    node = {field.name: field.default for field in dataclasses.fields(schema.SearchConfig)}
-    node |= {"space": SPACE, "trials": 3, "pruner": "successive_halving"}
+    node = schema.SearchConfig(space=SPACE, trials=3, pruner="successive_halving")
     found = search.opened(
         node, name="node", folder=tmp_path, monitor=("val/accuracy", "max"), base="abc"
     )
