@@ -51,7 +51,7 @@ class Range:
         """
         words = {"above": "above", "least": "at least", "below": "below", "most": "at most"}
         bounds = [
-            f"{word} {getattr(self, name):g}"
+            f"{word} {getattr(self, name):.10g}"
             for name, word in words.items()
             if getattr(self, name) is not None
         ]

@@ -18,32 +18,11 @@ IDENTITY_VERSION = 1
 """Raised whenever a default changes, so that old and new runs do not share an id."""
 
 EXCLUDED = (
-    "name",
-    "group",
-    "arm",
-    "tags",
-    "runs_dir",
-    "keep",
-    "cache",
-    "cache_dir",
-    "cache_gb",
-    "fuse",
-    "select_from",
-    "study",
-    "search",
-    "logger",
-    "executor",
-    "identity_version",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.nodes",
-    "trainer.strategy",
-    "trainer.workers",
-    "trainer.on_oom",
-    "trainer.eval_batch_size",
-    "trainer.checkpoint_every_steps",
-    "trainer.log_every_steps",
-    "trainer.timeout_minutes",
+    *("name", "group", "arm", "tags", "runs_dir", "keep", "cache", "cache_dir", "cache_gb", "fuse"),
+    *("select_from", "study", "search", "logger", "executor", "identity_version"),
+    *("trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.strategy"),
+    *("trainer.workers", "trainer.on_oom", "trainer.eval_batch_size", "trainer.timeout_minutes"),
+    *("trainer.checkpoint_every_steps", "trainer.log_every_steps"),
 )
 """What cannot change the result. Precision, batch size, accumulation, compile and the like can.
 

@@ -3,110 +3,70 @@
 import fnmatch
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from tlx.base.nodes import Node, node_at, sequence, target_of
+from tlx.base.ranges import Range
 from tlx.config import exact, modality, study
 from tlx.config.keys import is_number
 from tlx.config.problems import Problem
 from tlx.config.signatures import constant
 from tlx.config.suggest import listed, nearest
 
-Range = tuple[Callable[[float], bool], str]
+ABOVE_0, UP_TO_1 = Range(above=0), Range(above=0, most=1)
+FROM_0, FROM_1, FROM_2 = Range(least=0), Range(least=1), Range(least=2)
+SEED = Range(least=0, below=2**32)
+BELOW_1, FROM_0_TO_1 = Range(least=0, below=1), Range(least=0, most=1)
+ANY = Range(endless=True)
 
-ABOVE_0: Range = (lambda x: 0 < x < float("inf"), "above 0")
-FROM_0: Range = (lambda x: 0 <= x < float("inf"), "0 or more")
-FROM_1: Range = (lambda x: x >= 1, "1 or more")
-FROM_2: Range = (lambda x: x >= 2, "2 or more")
-SEED: Range = (lambda x: 0 <= x < 2**32, "0 or more, and below 2**32")
-ANY: Range = (lambda x: True, "of any size")
-UP_TO_1: Range = (lambda x: 0 < x <= 1, "above 0 and at most 1")
-FROM_0_TO_1: Range = (lambda x: 0 <= x <= 1, "at least 0 and at most 1")
-BELOW_1: Range = (lambda x: 0 <= x < 1, "at least 0 and below 1")
-
-RANGES: dict[str, Range] = {
-    "seed": SEED,
-    "order_seed": SEED,
-    "cache_gb": ABOVE_0,
-    "frozen.views": FROM_0,
-    "optimizer.lr": ABOVE_0,
-    "optimizer.eps": ABOVE_0,
-    "optimizer.betas": BELOW_1,
-    "optimizer.momentum": BELOW_1,
-    "optimizer.layer_decay": UP_TO_1,
-    "optimizer.penalties": ABOVE_0,
-    "optimizer.tolerance": ABOVE_0,
-    "optimizer.path_tolerance": ABOVE_0,
-    "optimizer.most_iterations": FROM_1,
-    "optimizer.patience": FROM_1,
-    "schedule.warmup_steps": FROM_0,
-    "schedule.warmup_fraction": BELOW_1,
-    "executor.timeout_minutes": ABOVE_0,
-    "executor.memory_gb": ABOVE_0,
-    "executor.max_restarts": FROM_0,
-    "executor.max_requeues": FROM_0,
-    "executor.poll_s": ABOVE_0,
-    "executor.gpus": FROM_0,
-    "executor.kwargs.*": ANY,
-    "executor.*": FROM_1,
-    "search.seed": FROM_0,
-    "search.startup_trials": FROM_0,
-    "search.pruner_startup_trials": FROM_0,
-    "search.pruner_warmup": FROM_0,
-    "search.reduction_factor": FROM_2,
-    "search.popsize": FROM_2,
-    "search.max_failed": FROM_0,
-    "search.space.*": ANY,
-    "search.*": FROM_1,
-    "trainer.workers": FROM_0,
-    "trainer.timeout_minutes": ABOVE_0,
-    "trainer.*": FROM_1,
-    "backbone.image_size": FROM_1,
-    "backbone.in_chans": FROM_1,
-    "backbone.drop_rate": BELOW_1,
-    "backbone.mean": FROM_0_TO_1,
-    "backbone.std": UP_TO_1,
-    "backbone.drop_path_rate": BELOW_1,
-    "backbone.dropout": BELOW_1,
-    "backbone.dropout_scale": FROM_0,
-    "backbone.*_dropout": BELOW_1,
-    "backbone.max_length": FROM_1,
-    "backbone.vocabulary_size": FROM_1,
-    "backbone.least_count": FROM_1,
-    "backbone.layers": FROM_1,
-    "backbone.width": FROM_1,
-    "backbone.embedding": FROM_1,
-    "backbone.new_words": FROM_0,
-    "study.seeds": SEED,
-    "freeze_strategy.k": FROM_1,
-    "freeze_strategy.*_steps": FROM_1,
-    "freeze_strategy.*_epochs": ABOVE_0,
-    "freeze_strategy.*_fraction": UP_TO_1,
-    "freeze_strategy.*_scale": ABOVE_0,
-    "freeze_strategy.lr_scales": FROM_0,
-    "freeze_strategy.lr_mult": ABOVE_0,
-    "freeze_strategy.plateau": FROM_1,
-    "freeze_strategy.t0": BELOW_1,
-    "freeze_strategy.decay": ABOVE_0,
-    "freeze_strategy.r": FROM_1,
-    "freeze_strategy.alpha": ABOVE_0,
-    "freeze_strategy.dropout": BELOW_1,
-    "freeze_strategy.layers": FROM_1,
-    "regularization.weight_decay.value": FROM_0,
-    "regularization.*.p": BELOW_1,
-    "regularization.label_smoothing.eps": BELOW_1,
-    "regularization.l2_sp.*": FROM_0,
-    "regularization.r_drop.alpha": FROM_0,
-    "regularization.neftune.alpha": FROM_0,
-    "regularization.grad_clip.max_norm": ABOVE_0,
-    "regularization.early_stopping.patience": FROM_1,
-    "regularization.early_stopping.min_delta": FROM_0,
-    "regularization.ema.*": BELOW_1,
-    "augmentation.*.p": UP_TO_1,
-    "augmentation.*.share": UP_TO_1,
-    "augmentation.*.swaps": FROM_1,
-    "augmentation.*.alpha": ABOVE_0,
-}
+_RANGES = (
+    ("order_seed seed study.seeds", SEED),
+    (
+        "augmentation.*.alpha cache_gb executor.timeout_minutes executor.memory_gb "
+        "executor.poll_s freeze_strategy.*_epochs freeze_strategy.*_scale "
+        "freeze_strategy.lr_mult freeze_strategy.decay freeze_strategy.alpha optimizer.lr "
+        "optimizer.eps optimizer.penalties optimizer.tolerance optimizer.path_tolerance "
+        "regularization.grad_clip.max_norm trainer.timeout_minutes",
+        ABOVE_0,
+    ),
+    (
+        "backbone.dropout_scale backbone.new_words executor.max_restarts "
+        "executor.max_requeues executor.gpus freeze_strategy.lr_scales frozen.views "
+        "regularization.weight_decay.value regularization.l2_sp.* "
+        "regularization.r_drop.alpha regularization.neftune.alpha "
+        "regularization.early_stopping.min_delta schedule.warmup_steps search.seed "
+        "search.startup_trials search.pruner_startup_trials search.pruner_warmup "
+        "search.max_failed trainer.workers",
+        FROM_0,
+    ),
+    (
+        "backbone.drop_rate backbone.drop_path_rate backbone.dropout backbone.*_dropout "
+        "freeze_strategy.t0 freeze_strategy.dropout optimizer.betas optimizer.momentum "
+        "regularization.*.p regularization.label_smoothing.eps regularization.ema.* "
+        "schedule.warmup_fraction",
+        BELOW_1,
+    ),
+    (
+        "augmentation.*.p augmentation.*.share backbone.std freeze_strategy.*_fraction "
+        "optimizer.layer_decay",
+        UP_TO_1,
+    ),
+    (
+        "augmentation.*.swaps backbone.image_size backbone.in_chans backbone.max_length "
+        "backbone.vocabulary_size backbone.least_count backbone.layers backbone.width "
+        "backbone.embedding freeze_strategy.k freeze_strategy.*_steps "
+        "freeze_strategy.plateau freeze_strategy.r freeze_strategy.layers "
+        "optimizer.most_iterations optimizer.patience "
+        "regularization.early_stopping.patience",
+        FROM_1,
+    ),
+    ("search.reduction_factor search.popsize", FROM_2),
+    ("backbone.mean", FROM_0_TO_1),
+    # what is left of their groups
+    ("executor.kwargs.* search.space.*", ANY),
+    ("executor.* search.* trainer.*", FROM_1),
+)
+RANGES = {place: bounds for places, bounds in _RANGES for place in places.split()}
 """Place to range, of what many functions take; others' ranges are said in their signatures
 (`tlx.base.ranges`). The first pattern that fits a place counts; lists are checked item by item."""
 
@@ -134,11 +94,10 @@ def _ranges(node: object, place: str) -> Iterator[Problem]:
         for item in node:
             yield from _ranges(item, place)
     elif is_number(node):
-        for pattern, (holds, text) in RANGES.items():
-            if fnmatch.fnmatchcase(place, pattern):
-                if not holds(node):
-                    yield Problem(place, f"is {node}; give a number {text}")
-                return
+        fitting = (r for pattern, r in RANGES.items() if fnmatch.fnmatchcase(place, pattern))
+        bounds = next(fitting, ANY)
+        if not bounds.holds(node):
+            yield Problem(place, f"is {node}; give a number {bounds}")
 
 
 def _budget(config: Node) -> Iterator[Problem]:
