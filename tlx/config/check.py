@@ -109,9 +109,7 @@ def _schema_nodes(config: Node) -> Iterator[Problem]:
     for key, name in schema.NODES.items():
         node = config.get(key)
         if isinstance(node, Mapping):
-            yield from _values(f"{key}.", node, schema_signature(name))
-            yield from _unknown(f"{key}.", node, schema_signature(name))
-            yield from _required(f"{key}.", node, schema_signature(name))
+            yield from _arguments(f"{key}.", node, schema_signature(name))
         elif node is not None:
             yield Problem(key, f"is {shown(node)}; give a mapping")
 
@@ -162,9 +160,13 @@ def _target_nodes(config: Node, settings: Settings) -> Iterator[Problem]:
             yield Problem(f"{place}._target_", f"{target} names no function that can be found")
             continue
         arguments = {key: value for key, value in node.items() if key != "_target_"}
-        yield from _unknown(f"{place}.", arguments, found)
-        yield from _values(f"{place}.", arguments, found)
-        yield from _required(f"{place}.", arguments, found)
+        yield from _arguments(f"{place}.", arguments, found)
+
+
+def _arguments(prefix: str, node: Node, found: Signature) -> Iterator[Problem]:
+    yield from _unknown(prefix, node, found)
+    yield from _values(prefix, node, found)
+    yield from _required(prefix, node, found)
 
 
 def _no_target(group: str, place: str) -> Problem:

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -163,6 +164,13 @@ class StudyView:
         """`max` or `min`, what is better in a figure (named without its split)."""
         known = dict(self.manifest.directions)
         return known.get(metric, self.manifest.mode if metric == self.metric else "max")
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """How its runs ended: status -> how many, those that there are."""
+        found = Counter(record.status for record in self.records.values())
+        found.update(missing=len(self.missing), unreadable=len(self.problems))
+        return {status: n for status, n in found.items() if n}
 
     def finished(self, arm: str) -> list[Record]:
         """Records of the arm's finished runs under its chosen candidate."""

@@ -10,6 +10,7 @@ from tlx.report.figure import (
     Variant,
     errors,
     labels_key,
+    lines_axis,
     safe,
     series_of,
     style,
@@ -113,12 +114,9 @@ def _effects(study: StudyView, factor: str, items: Sequence[Effect]) -> Variant:
         f"{safe(name, len(name))}  n={item.n}" for name, item in zip(names, items, strict=True)
     ]
     layout = {
-        "xaxis": {**titled(f"Δ {study.metric} to {factor.split('.')[-1]}={first}"),
-                  **ZERO},
-        "yaxis": {"tickvals": places, "automargin": True, "fixedrange": True, "zeroline": False,
-                  "ticktext": labels,
-                  "range": [-0.6, len(items) - 0.4]},
-    }  # fmt: skip
+        "xaxis": {**titled(f"Δ {study.metric} to {factor.split('.')[-1]}={first}"), **ZERO},
+        "yaxis": lines_axis(labels),
+    }
     return Variant(key=(factor,), traces=[trace], layout=layout)
 
 

@@ -138,6 +138,15 @@ def titled(text: str) -> dict[str, object]:
     return {"title": {"text": safe(text, 60)}, "automargin": True}
 
 
+def lines_axis(labels: Sequence[str]) -> dict[str, object]:
+    """A vertical axis with a line for each label, the first on top, at n - 1."""
+    n = len(labels)
+    return {
+        "tickvals": [*range(n)][::-1], "ticktext": list(labels), "range": [-0.6, n - 0.4],
+        "automargin": True, "fixedrange": True, "zeroline": False,
+    }  # fmt: skip
+
+
 def dumped(figure: Figure) -> str:
     """The figure as JSON that may stand in a page."""
     data = {

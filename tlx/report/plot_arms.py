@@ -5,7 +5,17 @@ from typing import TypeVar
 
 from tlx.report import numbers, tables, tables_runs
 from tlx.report.data import ArmSummary, Difference, StudyView
-from tlx.report.figure import MOST_ARMS, Figure, Style, Variant, errors, log_axis, safe, titled
+from tlx.report.figure import (
+    MOST_ARMS,
+    Figure,
+    Style,
+    Variant,
+    errors,
+    lines_axis,
+    log_axis,
+    safe,
+    titled,
+)
 from tlx.results.record import Record
 from tlx.results.stats import Interval
 
@@ -79,8 +89,7 @@ def _forest(
     ]
     layout = {
         "xaxis": {**titled(f"Δ {study.metric} on {split}"), **ZERO},
-        "yaxis": {"tickvals": places, "ticktext": labels, "automargin": True, "fixedrange": True,
-                  "range": [-0.6, len(found) - 0.4], "zeroline": False},
+        "yaxis": lines_axis(labels),
     }  # fmt: skip
     return Variant(key=(split,), traces=traces, layout=layout, caption=note)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from tlx.report.data import ArmSummary, StudyView
+from tlx.report.data import StudyView
 from tlx.report.figure import Figure, Style, Variant, errors, safe, titled
 from tlx.report.plot_arms import fewer, interval_text, worth
 from tlx.results.stats import Interval, compare
@@ -13,12 +13,19 @@ def robustness(study: StudyView, styles: Mapping[str, Style]) -> Figure | None:
     if len(study.splits) < 2:
         return None
     found = {split: study.summaries(f"{split}/{study.metric}") for split in study.splits}
-    first = [s for s in found[study.split] if s.interval.n]
-    shown, note = fewer(study, first, 12, worth(study))
+    there = [s for s in found[study.split] if s.interval.n]
+    shown, note = fewer(study, there, 12, worth(study))
     arms = [s.arm for s in shown]
     if not arms:
         return None
-    levels = _robustness(study, styles, arms, found, note)
+    first, others = study.split, study.splits[1:]
+    figures = {split: {s.arm: s for s in items} for split, items in found.items()}
+    levels = {arm: [figures[split][arm].interval for split in study.splits] for arm in arms}
+    changes = {
+        arm: [paired(figures[split][arm].values, figures[first][arm].values) for split in others]
+        for arm in arms
+    }
+    label = f"change of {study.metric} against {first}"
     return Figure(
         name="robustness",
         title=f"{study.metric} on every evaluation split",
@@ -26,52 +33,24 @@ def robustness(study: StudyView, styles: Mapping[str, Style]) -> Figure | None:
             f"{study.metric} on every evaluation split, mean{study.with_interval or ' over seeds'}"
             f"; or the paired change against {study.split}, seed by seed."
         ),
-        variants=[levels, _change(study, styles, arms, found, note)],
+        variants=[
+            _dots(styles, levels, study.splits, study.metric, "Figure", note),
+            _dots(styles, changes, others, label, "Change", note),
+        ],
         dims=("Show",),
         arms=arms,
         height=120 + len(study.splits) * (34 + 13 * len(arms)),
     )
 
 
-def _robustness(
-    study: StudyView,
-    styles: Mapping[str, Style],
-    arms: Sequence[str],
-    found: Mapping[str, Sequence[ArmSummary]],
-    note: str,
-) -> Variant:
-    by_arm = {split: {s.arm: s.interval for s in items} for split, items in found.items()}
-    values = {arm: [by_arm[split][arm] for split in study.splits] for arm in arms}
-    return _dots(study, styles, values, f"{study.metric}", "Figure", note)
-
-
-def _change(
-    study: StudyView,
-    styles: Mapping[str, Style],
-    arms: Sequence[str],
-    found: Mapping[str, Sequence[ArmSummary]],
-    note: str,
-) -> Variant:
-    by_arm = {split: {s.arm: s.values for s in items} for split, items in found.items()}
-    values = {
-        arm: [paired(by_arm[split][arm], by_arm[study.split][arm]) for split in study.splits[1:]]
-        for arm in arms
-    }
-    label = f"change of {study.metric} against {study.split}"
-    return _dots(study, styles, values, label, "Change", note, splits=study.splits[1:])
-
-
 def _dots(
-    study: StudyView,
     styles: Mapping[str, Style],
     values: Mapping[str, Sequence[Interval]],
+    splits: Sequence[str],
     label: str,
     key: str,
     note: str,
-    *,
-    splits: Sequence[str] = (),
 ) -> Variant:
-    splits = splits or study.splits
     signed = key == "Change"
     traces = []
     for place, (arm, items) in enumerate(values.items()):

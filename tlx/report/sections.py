@@ -47,10 +47,6 @@ FOOT = (
 def head(study: StudyView) -> Head:
     """The top of the page."""
     spec = study.manifest
-    found: dict[str, int] = {}
-    for record in study.records.values():
-        found[record.status] = found.get(record.status, 0) + 1
-    found |= {"missing": len(study.missing), "unreadable": len(study.problems)}
     better = "higher" if spec.mode == "max" else "lower"
     facts = {
         "Design": spec.design.replace("_", " "),
@@ -61,9 +57,9 @@ def head(study: StudyView) -> Head:
         "Started": spec.created[:16].replace("T", " "),
     }
     return Head(
-        counts={status: n for status, n in found.items() if n},
+        counts=study.statuses,
         facts=facts,
-        warnings=_warnings(study, found),
+        warnings=_warnings(study),
         verdicts=[_card(verdict) for verdict in study.verdicts],
         trouble=study.trouble,
         how=HOW.format(
@@ -99,9 +95,9 @@ def _card(verdict: Verdict) -> Card:
     )
 
 
-def _warnings(study: StudyView, found: Mapping[str, int]) -> list[str]:
+def _warnings(study: StudyView) -> list[str]:
     texts = []
-    without = {s: n for s, n in found.items() if s != "finished" and n}
+    without = {status: n for status, n in study.statuses.items() if status != "finished"}
     if without:
         listed = ", ".join(f"{n:,} {status}" for status, n in without.items())
         texts.append(

@@ -85,12 +85,7 @@ def of_study(study: StudyView, width: int, *, colour: bool = False) -> str:
 
 def counts(study: StudyView) -> str:
     """How many runs there are, and how they ended, in a line."""
-    found: dict[str, int] = {}
-    for record in study.records.values():
-        found[record.status] = found.get(record.status, 0) + 1
-    found["missing"] = len(study.missing)
-    found["unreadable"] = len(study.problems)
-    parts = [f"{n:,} {status}" for status, n in found.items() if n]
+    parts = [f"{n:,} {status}" for status, n in study.statuses.items()]
     return f"{study.manifest.study}: {counted(len(study.manifest.runs), 'run')}, {', '.join(parts)}"
 
 

@@ -7,8 +7,6 @@ from tlx.execution import preparing, runs
 from tlx.results import manifest as manifests
 from tlx.results import reading
 
-DONE = frozenset(("finished", "pruned", "failed"))
-
 
 def disposable(folder: Path, *, whole_runs: bool = False) -> list[tuple[Path, int]]:
     """Paths that can go, with their sizes in bytes.

@@ -81,25 +81,16 @@ class _Wrong(ValueError):
         self.suggestion = suggestion
 
 
-def text_of(value: Any) -> str:
+def text_of(value: Any, *, exact: bool = False) -> str:
     """A plain value as the text of an override; text that Hydra can read is left as it is.
+
+    Args:
+        value: to be written.
+        exact: whether text means itself only: it is left where Hydra reads that very text.
 
     >>> text_of(["lp_ft", None, 0.5]), text_of("[mixup,cutmix]"), text_of("a=b")
     ('[lp_ft,null,0.5]', '[mixup,cutmix]', "'a=b'")
     """
-    if isinstance(value, str):
-        try:
-            read = OverridesParser.create().parse_override(f"key={value}")
-        except HydraException:
-            return QuotedString(value, Quote.single).with_quotes()
-        return (
-            QuotedString(value, Quote.single).with_quotes() if read.is_sweep_override() else value
-        )
-    return Override._get_value_element_as_str(value)
-
-
-def _exact(value: Any) -> str:
-    """The text that Hydra reads as this value; other than `text_of`, text may mean itself only."""
     if not isinstance(value, str):
         return Override._get_value_element_as_str(value)
     quoted = QuotedString(value, Quote.single).with_quotes()
@@ -107,7 +98,7 @@ def _exact(value: Any) -> str:
         read = OverridesParser.create().parse_override(f"key={value}")
     except HydraException:
         return quoted
-    return value if read.value() == value else quoted
+    return value if (read.value() == value if exact else not read.is_sweep_override()) else quoted
 
 
 def read(space: Node) -> tuple[dict[str, Entry], list[Problem]]:
@@ -161,7 +152,7 @@ def _from_text(key: str, text: str) -> Entry:
     if isinstance(sweep, ChoiceSweep):
         if log:
             raise _Wrong(f"{text!r}: choices have no scale; leave the tag out, or give interval(…)")
-        return _choices([_exact(item) for item in sweep.list])
+        return _choices([text_of(item, exact=True) for item in sweep.list])
     if isinstance(sweep, IntervalSweep):
         assert sweep.start is not None
         assert sweep.end is not None
