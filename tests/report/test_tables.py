@@ -175,9 +175,9 @@ def test_objectives_may_be_figures_of_the_run(studies):
     runs_dir, folder, _ = studies["search"]
     study = data.read(folder, runs_dir=runs_dir)
     record = next(r for r in study.records.values() if r.status == "finished")
-    assert trials.objective(record, "parameters/trainable") == record.parameters.trainable
-    assert trials.objective(record, "wall_s") == record.wall_s
-    assert math.isnan(trials.objective(record, "val/nothing"))
+    assert results.objective(record, "parameters/trainable") == record.parameters.trainable
+    assert results.objective(record, "wall_s") == record.wall_s
+    assert results.objective(record, "val/nothing") is None
 
 
 @pytest.mark.parametrize("option", [("--config-dir", "my configs"), ("--config-dir=my configs",)])

@@ -12,7 +12,7 @@ from tlx.config.check import check
 from tlx.config.identity import essence
 from tlx.config.keys import exists
 from tlx.config.limits import metrics_of
-from tlx.config.overrides import key_of, quoted
+from tlx.config.overrides import key_of, quoted, text_given
 from tlx.config.places import EXPERIMENT
 from tlx.config.problems import CheckError, Problem
 from tlx.config.suggest import listed
@@ -115,7 +115,7 @@ def plan(overrides: Sequence[str], composer: "Composer") -> StudyPlan:
     if design == "one_at_a_time":
         arms = _less_base(arms, made)
     factors = {arm.name: arm.factors for arm in arms} or {SEARCH: {}}
-    group = config["group"] or _experiment(overrides)
+    group = config["group"] or text_given(overrides, EXPERIMENT)
     return StudyPlan(
         design=design,
         arms=tuple(arms),
@@ -222,11 +222,6 @@ def _line(overrides: Sequence[str], composer: "Composer") -> list[str]:
     if composer.compose(kept, check=False).get("study") is not None:
         kept.append("~study")
     return kept
-
-
-def _experiment(overrides: Sequence[str]) -> str | None:
-    names = [text.partition("=")[2] for text in overrides if key_of(text) == EXPERIMENT]
-    return names[-1] if names else None
 
 
 def _cells(

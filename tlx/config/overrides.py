@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from hydra._internal.grammar.utils import escape_special_characters
@@ -52,6 +52,16 @@ def key_of(text: str) -> str:
     'optimizer.lr'
     """
     return text.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def text_given(overrides: Iterable[str], key: str) -> str | None:
+    """The text that the last override of a key gives it; None where none does.
+
+    >>> text_given(["seed=1", "seed=2"], "seed")
+    '2'
+    """
+    values = [text.partition("=")[2] for text in overrides if key_of(text) == key]
+    return values[-1] if values else None
 
 
 def quoted(value: object) -> str:

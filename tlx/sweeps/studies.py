@@ -16,7 +16,7 @@ from tlx.config.compose import Composer
 from tlx.config.design import SEARCH, Cell, StudyPlan, at_seed
 from tlx.config.design import plan as planned
 from tlx.config.limits import metrics_of
-from tlx.config.overrides import key_of
+from tlx.config.overrides import key_of, text_given
 from tlx.config.run import Run, typed
 from tlx.config.schema import ExecutorConfig
 from tlx.execution import launch, preparing, runs
@@ -112,23 +112,24 @@ def study(
         )
         parents, starts = _starts([locator.locate(first)], metric=made.metric)
         return PlannedStudy(name, folder, made, (), starts, parents, first.executor, what)
-    places = [locator.locate(labelled(cell, study=name)) for cell in made.cells]
-    parents, starts = _starts(places, metric=made.metric)
-    tasks = {task.run: task for task in starts}
-    for cell, place in zip(made.cells, places, strict=True):
-        task = Pending(place, title(cell), cell.overrides, metric=made.metric, fresh=force)
-        tasks.setdefault(task.run, task)
-    ids = tuple(place.folder.name for place in places)
+
+    def pending(cell: Cell) -> Pending:
+        place = locator.locate(labelled(cell, study=name))
+        return Pending(place, title(cell), cell.overrides, metric=made.metric, fresh=force)
 
     def seeded(cell: Cell, seed: int) -> Seeded:
         other = at_seed(cell, seed, composer)
-        place = locator.locate(labelled(other, study=name))
-        before = _starts([place], metric=made.metric)[1]
-        task = Pending(place, title(other), other.overrides, metric=made.metric, fresh=force)
+        task = pending(other)
+        before = _starts([task.found], metric=made.metric)[1]
         return _planned(task.run, other), [*before, task]
 
+    wanted = [pending(cell) for cell in made.cells]
+    parents, starts = _starts([task.found for task in wanted], metric=made.metric)
+    tasks: dict[str, Pending] = {}
+    for task in (*starts, *wanted):
+        tasks.setdefault(task.run, task)
+    ids, every = tuple(task.run for task in wanted), tuple(tasks.values())
     add = seeded if made.max_seeds else None
-    every = tuple(tasks.values())
     return PlannedStudy(name, folder, made, ids, every, parents, first.executor, at_seed=add)
 
 
@@ -168,11 +169,10 @@ def name_of(overrides: Sequence[str], multirun: bool = False) -> str:
     >>> name_of(["experiment=labels_curve", "executor.workers=4"])
     'labels_curve'
     """
-    groups = [text.partition("=")[2] for text in overrides if key_of(text) == "group"]
-    if groups and groups[-1] not in {"", "null"}:
-        return _folder_name(groups[-1])
-    experiments = [text.partition("=")[2] for text in overrides if key_of(text) == "experiment"]
-    base = experiments[-1].replace("/", "_").lstrip(".-") if experiments else "sweep"
+    group, experiment = (text_given(overrides, key) for key in ("group", "experiment"))
+    if group not in {None, "", "null"}:
+        return _folder_name(str(group))
+    base = "sweep" if experiment is None else experiment.replace("/", "_").lstrip(".-")
     others = sorted(
         text
         for text in overrides

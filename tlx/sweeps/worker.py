@@ -11,6 +11,12 @@ from tlx.base.secrecy import masked_text
 from tlx.execution import launch, runs
 from tlx.sweeps.executor import APART, BUSY, FAILED, FINISHED, INTERRUPTED, LOST, PRUNED
 
+STATUSES: dict[type[BaseException], int] = {
+    **dict.fromkeys((Interrupted, Divided, interrupts.Stopped), INTERRUPTED),
+    **{Pruned: PRUNED, runs.Apart: APART, runs.Busy: BUSY, runs.Lost: LOST},
+}
+"""How a run ends that has not failed, by what it raises then."""
+
 
 def main() -> int:
     """Trains one run; returns the exit status."""
@@ -30,21 +36,9 @@ def work(folder: Path) -> int:
     try:
         with interrupts.at_work():
             execute.run_folder(folder)
-    except (Interrupted, Divided, interrupts.Stopped) as stop:
-        print(stop, file=sys.stderr)
-        return INTERRUPTED
-    except Pruned as stop:
-        print(stop, file=sys.stderr)
-        return PRUNED
-    except runs.Apart as apart:
-        print(apart, file=sys.stderr)
-        return APART
-    except runs.Busy as busy:
-        print(busy, file=sys.stderr)
-        return BUSY
-    except runs.Lost as lost:
-        print(lost, file=sys.stderr)
-        return LOST
+    except tuple(STATUSES) as end:
+        print(end, file=sys.stderr)
+        return next(status for kind, status in STATUSES.items() if isinstance(end, kind))
     except Exception:
         print(masked_text(traceback.format_exc()), file=sys.stderr, end="", flush=True)
         return FAILED
