@@ -1,4 +1,3 @@
-import math
 import shlex
 
 import numpy as np
