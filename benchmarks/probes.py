@@ -25,6 +25,7 @@ from tlx.config.compose import compose
 from tlx.data.images.digits import glyphs
 from tlx.frozen.heads import Heads, Start
 from tlx.frozen.rules import Sgd
+from tlx.fused.judging import outputs_of
 from tlx.methods.probes import ProbeProblem, Solution
 from tlx.tasks.head_losses import CrossEntropy
 from tlx.training import optimizers
@@ -137,7 +138,8 @@ class Timed:
         stack = Heads([Start(start(), optimizer, rate) for rate in RATES], loss=CrossEntropy())
         for items, factor in steps():
             stack.step(data.train[items], data.targets[items], factors=[factor] * len(RATES))
-        self._choose("stack", data.right(stack.outputs(data.val)))
+        heads = [stack.head(run) for run in stack.runs]
+        self._choose("stack", data.right(outputs_of(data.val, heads)))
         return self._noted("stack", started)
 
     def _choose(self, key: str, right_GN: Tensor) -> None:

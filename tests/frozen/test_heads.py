@@ -230,9 +230,6 @@ def test_two_layers_too(optimizers):
     runs = [Alone(*each, task) for each in zip(networks, starts, strict=True)]
     train(stack, runs, batches(torch.float64, steps=40))
     assert farthest(stack, runs) <= 1e-10
-    x = torch.randn(9, D, dtype=torch.float64)
-    alone = torch.stack([run.network(x) for run in runs])
-    assert torch.allclose(stack.outputs(x, chunk=4), alone)
 
 
 @given(
@@ -365,7 +362,7 @@ def test_a_run_that_diverges_leaves_the_others_alone(optimizers, per_run):
         assert torch.equal(losses[run], expected[run])
         for a, b in zip(wild.head(run), tame.head(run), strict=True):
             assert torch.equal(a, b)
-        assert wild.outputs(torch.randn(3, D))[run].isfinite().all()
+            assert a.isfinite().all()
 
 
 @pytest.mark.parametrize("optimizer", [Sgd(), AdamW()], ids=["sgd", "adamw"])
@@ -380,10 +377,10 @@ def test_a_rate_of_zero_moves_nothing(optimizer):
         assert torch.equal(ours, theirs)
 
 
-@given(st.lists(st.integers(0, 5), max_size=6), st.integers(1, 7), st.integers(1, 200))
-@example([0, 1, 2, 3, 4, 5], 1, 1)
+@given(st.lists(st.integers(0, 5), max_size=6), st.integers(1, 200))
+@example([0, 1, 2, 3, 4, 5], 1)
 @settings(max_examples=30, deadline=None)
-def test_dropping_changes_nothing_for_the_rest(dropped, chunk, block):
+def test_dropping_changes_nothing_for_the_rest(dropped, block):
     torch.manual_seed(0)
     optimizers = [AdamW() for _ in range(6)]
     starts = starts_of([network() for _ in range(6)], optimizers)
@@ -399,9 +396,6 @@ def test_dropping_changes_nothing_for_the_rest(dropped, chunk, block):
     for run in left:
         for a, b in zip(stack.head(run), whole.head(run), strict=True):
             assert torch.allclose(a, b)
-    found = stack.outputs(x[0], chunk=chunk)
-    assert found.shape == (len(left), 5, C)
-    assert torch.allclose(found, whole.outputs(x[0])[left])
 
 
 def test_batches_of_another_size_are_taken():

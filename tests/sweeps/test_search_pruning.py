@@ -166,7 +166,7 @@ def test_all_ranks_end_at_the_same_validation_with_a_checkpoint(begun, world, tm
     for rank in range(world):
         assert "Pruned: pruned at step 6" in launching.log(folder, rank)
     assert json.loads((folder / "record.json").read_text())["status"] == "pruned"
-    payload, _ = checkpoints.load_newest(folder / "checkpoints")
+    payload, _ = next(checkpoints.sound(folder / "checkpoints", tag="last"), None)
     assert payload["progress"]["step"] == 6
     assert sorted(found.study.trials[3].intermediate_values) == [1, 2]
     assert found.tell(trial, state="pruned") == "pruned"

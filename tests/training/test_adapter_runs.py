@@ -63,7 +63,7 @@ def test_a_run_goes_on_from_the_merged_weights_of_one_with_adapters(tmp_path):
     assert set(trunk) == {name for name in expected if name.startswith("backbone.")}
     assert all(torch.equal(found[name], expected[name]) for name in trunk)
     again = run(tmp_path, init, *KINDS["lora"])
-    payload, _ = checkpoints.load_newest(again / "checkpoints")
+    payload, _ = next(checkpoints.sound(again / "checkpoints", tag="last"), None)
     names = [name for name in payload["network"] if name.startswith("backbone.")]
     assert names
     assert all(adapters.is_adapter(name) for name in names)  # what never trains is left out

@@ -29,7 +29,7 @@ def payload(step: int, size: int = 64) -> dict:
 def test_roundtrip_and_the_file_is_plain_torch(tmp_path):
     written = payload(7)
     path = checkpoints.save(tmp_path, 7, written)
-    loaded, where = checkpoints.load_newest(tmp_path)
+    loaded, where = next(checkpoints.sound(tmp_path, tag="last"), None)
     assert where == path
     assert "=" not in path.name
     assert loaded["rng"] == written["rng"]
@@ -39,8 +39,8 @@ def test_roundtrip_and_the_file_is_plain_torch(tmp_path):
 
 
 def test_no_folder_and_empty_folder(tmp_path):
-    assert checkpoints.load_newest(tmp_path / "none") is None
-    assert checkpoints.load_newest(tmp_path) is None
+    assert next(checkpoints.sound(tmp_path / "none", tag="last"), None) is None
+    assert next(checkpoints.sound(tmp_path, tag="last"), None) is None
 
 
 def test_keep_counts_each_tag_by_itself(tmp_path):
@@ -50,7 +50,7 @@ def test_keep_counts_each_tag_by_itself(tmp_path):
             checkpoints.save(tmp_path, step, payload(step), keep=1, tag="best")
     assert [c.step for c in checkpoints.found_in(tmp_path, tag="last")] == [5, 4]
     assert [c.step for c in checkpoints.found_in(tmp_path, tag="best")] == [2]
-    assert checkpoints.load_newest(tmp_path, tag="best")[0]["step"] == 2
+    assert next(checkpoints.sound(tmp_path, tag="best"), None)[0]["step"] == 2
 
 
 def test_a_step_that_is_saved_again_crowds_out_no_other(tmp_path):
@@ -63,7 +63,7 @@ def test_a_step_that_is_saved_again_crowds_out_no_other(tmp_path):
 def test_what_was_written_last_is_newest_even_at_an_older_step(tmp_path):
     checkpoints.save(tmp_path, 200, payload(200))
     checkpoints.save(tmp_path, 100, payload(100))
-    assert checkpoints.load_newest(tmp_path)[0]["step"] == 100
+    assert next(checkpoints.sound(tmp_path, tag="last"), None)[0]["step"] == 100
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "longer"])
@@ -76,17 +76,17 @@ def test_damaged_newest_is_passed_over_with_a_warning(tmp_path, caplog, damage):
     size = {"truncated": len(data) // 2, "empty": 0}.get(damage, len(data))
     path.write_bytes(bytes(data[:size]) + (b"x" if damage == "longer" else b""))
     with caplog.at_level(logging.WARNING):
-        loaded, _ = checkpoints.load_newest(tmp_path)
+        loaded, _ = next(checkpoints.sound(tmp_path, tag="last"), None)
     assert loaded["step"] == 1
     assert path.name in caplog.text
     assert path.exists()
     after = checkpoints.save(tmp_path, 3, payload(3))
-    assert checkpoints.load_newest(tmp_path)[1] == after
+    assert next(checkpoints.sound(tmp_path, tag="last"), None)[1] == after
 
 
 def test_all_damaged_is_none(tmp_path):
     checkpoints.save(tmp_path, 1, payload(1)).write_bytes(b"")
-    assert checkpoints.load_newest(tmp_path) is None
+    assert next(checkpoints.sound(tmp_path, tag="last"), None) is None
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_code_in_a_checkpoint_with_a_right_digest_is_not_run(tmp_path):
     digest = checkpoints._digest(tmp_path / "evil")
     os.rename(tmp_path / "evil", tmp_path / f"last-000001-step0000000001-{digest}.pt")
     with pytest.raises(Exception, match=r"[Ww]eights"):
-        checkpoints.load_newest(tmp_path)
+        next(checkpoints.sound(tmp_path, tag="last"), None)
     assert not (tmp_path / "ran").exists()
 
 
@@ -161,7 +161,7 @@ def test_full_disk_at_any_write_leaves_the_earlier_one(tmp_path, monkeypatch):
             patch.setattr(checkpoints, "_write_some", write)
             with pytest.raises(OSError, match=r"the disk is full, [0-9,]+ bytes needed"):
                 checkpoints.save(folder, 2, payload(2), keep=1)
-        assert checkpoints.load_newest(folder)[0]["step"] == 1
+        assert next(checkpoints.sound(folder, tag="last"), None)[0]["step"] == 1
         assert len(os.listdir(folder)) == 1
 
 
@@ -170,7 +170,7 @@ def test_partial_writes_are_completed(tmp_path, monkeypatch):
         checkpoints, "_write_some", lambda fd, data: os.write(fd, data[: max(1, len(data) // 3)])
     )
     checkpoints.save(tmp_path, 5, payload(5))
-    assert checkpoints.load_newest(tmp_path)[0]["step"] == 5
+    assert next(checkpoints.sound(tmp_path, tag="last"), None)[0]["step"] == 5
 
 
 def test_failing_rename_and_failing_sync_leave_the_earlier_one(tmp_path, monkeypatch):
@@ -184,7 +184,7 @@ def test_failing_rename_and_failing_sync_leave_the_earlier_one(tmp_path, monkeyp
             patch.setattr(os, name, fail)
             with pytest.raises(OSError, match="the disk reports an error"):
                 checkpoints.save(tmp_path, 2, payload(2), keep=1)
-        assert checkpoints.load_newest(tmp_path)[0]["step"] == 1
+        assert next(checkpoints.sound(tmp_path, tag="last"), None)[0]["step"] == 1
         assert len(os.listdir(tmp_path)) == 1
 
 
@@ -210,7 +210,7 @@ def test_kill_9_while_saving_loses_nothing(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        loaded, path = checkpoints.load_newest(tmp_path)
+        loaded, path = next(checkpoints.sound(tmp_path, tag="last"), None)
         assert checkpoints.found_in(tmp_path)[0].path == path  # the newest itself is valid
         assert torch.equal(loaded["w"], torch.full((200_000,), float(loaded["step"])))
         serial = checkpoints.found_in(tmp_path)[0].serial

@@ -401,7 +401,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     made.train(net, layout, strategies.full(layout), DATA, tmp_path, steps=4)
     from tlx.training.engine import checkpoints
 
-    payload, _ = checkpoints.load_newest(tmp_path / "checkpoints") or ({}, None)
+    payload, _ = next(checkpoints.sound(tmp_path / "checkpoints", tag="last"), None) or ({}, None)
     payload["identity"] = {"run": "another"}
     checkpoints.save(tmp_path / "checkpoints", 4, payload)
     net, layout = small()

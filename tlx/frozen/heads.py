@@ -14,7 +14,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from tlx.frozen.blocks import Block, forward
+from tlx.frozen.blocks import Block
 from tlx.frozen.rules import AdamW, Sgd, rule_of
 from tlx.tasks.head_losses import HeadLoss
 
@@ -149,21 +149,6 @@ class Heads:
             block.clip()
             block.update(self._rule, factors_KG1[:, span].unbind())
         return loss_G
-
-    @torch.no_grad()
-    def outputs(self, features: Tensor, *, chunk: int = 1024) -> Tensor:
-        """Outputs [G, N, C] of features [N, D], `chunk` items at a time."""
-        bias_GC = list(self._parameters.values())[-1]
-        of_blocks = [bias_GC.new_empty(0, len(features), bias_GC.shape[1])]  # where no run is left
-        for span in self._spans():
-            layers = self._layers(span)
-            parts = []
-            for inputs in features.split(chunk):
-                rooms = [bias.new_empty(*bias.shape, len(inputs)) for _, bias in layers]
-                forward(layers, inputs, rooms)
-                parts.append(rooms[-1].transpose(1, 2))
-            of_blocks.append(torch.cat(parts, dim=1))
-        return torch.cat(of_blocks)
 
     def head(self, run: int) -> tuple[Tensor, ...]:
         """Copies of a run's parameters, in the order in which they were given: weight, bias."""

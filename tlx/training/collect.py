@@ -38,6 +38,7 @@ class Collector:
             dist.gather_object(mine, gathered)
             if gathered is None:
                 return None
+            # a rank without items has collected no keys
             mine = _concatenate([part for part in gathered if part])
         order = mine["index"].argsort()
         return {key: value[order] for key, value in mine.items() if key != "index"}

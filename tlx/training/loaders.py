@@ -107,16 +107,12 @@ class EvalBatches:
     """Batch sampler of evaluation: this rank's items, each once, in order or by length."""
 
     def __init__(
-        self,
-        *,
-        items: int,
-        batch_size: int,
-        share: RankShare,
-        lengths: Sequence[int] | None = None,
+        self, *, items: int, batch_size: int, share: RankShare, lengths: Sequence[int] | None = None
     ) -> None:
         """Plans batches of at most `batch_size` items on this rank."""
         self.mine: Sequence[int] = range(share.rank, items, share.world)
         if lengths is not None:
+            # batches of like length need less padding; figures do not depend on the order
             self.mine = sorted(self.mine, key=lambda item: lengths[item])
         self.batch_size = batch_size
 

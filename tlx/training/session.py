@@ -159,7 +159,7 @@ class Plan:
             evaluation=transform(plain, seed=None, collate=self._collate),
             wishes=Wishes(
                 store=None if run.cache == "off" else Store(folder, budget_bytes=budget),
-                views=0 if seed is None else frozen.views,
+                views=0 if seed is None else frozen.views,  # what draws nothing has one view
                 dtype=None if kind == "same" else getattr(torch, kind),
                 facts={
                     "precision": run.trainer.precision,

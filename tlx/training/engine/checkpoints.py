@@ -141,11 +141,6 @@ def save(
     return path
 
 
-def load_newest(folder: Path | str, *, tag: Tag = "last") -> tuple[Payload, Path] | None:
-    """The newest sound checkpoint of the tag and its path, as of `sound`; None without one."""
-    return next(sound(folder, tag=tag), None)
-
-
 def sound(
     folder: Path | str, *, tag: Tag, step: int | None = None, unusual: Collection[str] = ()
 ) -> Iterator[tuple[Payload, Path]]:

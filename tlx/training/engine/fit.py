@@ -196,6 +196,7 @@ class Conductor(pl.Callback):
         """Prepares the module, the loader and the counters for the current stage."""
         progress, span = self.progress, self.course.span
         fresh = progress.step == progress.stage_start
+        # one that goes on has them in its checkpoint
         if self.recalibrate is not None and fresh:
             freezing.recalibrate(self.module.network, self.recalibrate())
         self.module.enter(span, start=progress.stage_start, states=self.carried)
@@ -280,7 +281,7 @@ class Conductor(pl.Callback):
         if self.averaging is not None:
             self._update_average(self.averaging)
         self.losses.look(trainer)
-        boundary = step == self.batches.cursor.end
+        boundary = step == self.batches.cursor.end  # a validation follows, which saves and asks
         if step % pace.log_every == 0 or boundary:
             self._log_training(trainer)
         every = pace.checkpoint_every
@@ -288,6 +289,7 @@ class Conductor(pl.Callback):
             self._save(trainer)
         if (self.stop.received is None and trainer.world_size == 1) or boundary:
             return
+        # ranks must agree to stop, which costs all of them a message: not at each step
         if trainer.world_size == 1 or step % min(pace.log_every, 20) == 0:
             self._stop_if_asked(trainer)
 
@@ -300,6 +302,7 @@ class Conductor(pl.Callback):
         """Computes metrics, selects, decides whether the stage or the run is over, saves."""
         collected = self.module.collector.finish()
         metrics, prune = broadcast(self._judged(collected))
+        # while the averaged weights, which were judged, are in the network
         if self.referee.judge(metrics):
             self._save_best(trainer, metrics[self.selection.metric])
         self._swap_average()

@@ -1,7 +1,7 @@
 """Halving what is computed at once in training, where a device's memory is full."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, final
 
@@ -14,37 +14,31 @@ from tlx.training.loaders import StepBatches
 
 
 @final
+@dataclass(eq=False)
 class Halving(pl.Callback):
     """Knows in how many parts a batch is computed, and how far the step in hand is.
 
     Attributes:
+        module: of the run.
+        batches: of its training loader.
+        folder: of its checkpoints.
+        batch_size: items a step, over all ranks.
+        on_oom: whether anything is halved.
+        say: is told of it.
         division: parts, and when they were doubled.
         at: what an error may have left half done: a step's `gradient`, or an `update` of weights.
     """
 
-    def __init__(
-        self,
-        module: TransferModule,
-        batches: StepBatches,
-        *,
-        folder: Path,
-        batch_size: int,
-        on_oom: memory.OnOom,
-        say: Callable[[str], object],
-    ) -> None:
-        """Computes nothing yet.
+    module: TransferModule
+    batches: StepBatches
+    folder: Path
+    batch_size: int
+    on_oom: memory.OnOom
+    say: Callable[[str], object]
 
-        Args:
-            module: of the run.
-            batches: of its training loader.
-            folder: of its checkpoints.
-            batch_size: items a step, over all ranks.
-            on_oom: whether anything is halved.
-            say: is told of it.
-        """
-        self.module, self.batches, self.folder = module, batches, folder
-        self.batch_size, self.on_oom, self.say = batch_size, on_oom, say
-        self.division = memory.read(folder, accumulate=module.recipe.accumulate)
+    def __post_init__(self) -> None:
+        """Computes nothing yet."""
+        self.division = memory.read(self.folder, accumulate=self.module.recipe.accumulate)
         self.at: Literal["nothing", "gradient", "update"] = "nothing"
 
     def apply(self, trainer: pl.Trainer) -> None:

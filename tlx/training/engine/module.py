@@ -1,6 +1,7 @@
 """The one LightningModule: any task, any backbone, one stage at a time."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -230,9 +231,10 @@ class TransferModule(pl.LightningModule):
         if self._micro == 0:
             self.set_lr()
             self._added = []
+        # by the step alone: a run that goes on draws what it would have drawn
         seed = step_seed(recipe.seed, self.step * recipe.accumulate + self._micro, rank)
         reseed(seed)
-        if recipe.mixing and recipe.accumulate == 1:
+        if recipe.mixing and recipe.accumulate == 1:  # else `settle` has mixed all parts as one
             batch = mix(recipe.mixing, soft(recipe.task, batch), seed)
         references = self.references
         referred = {} if references is None else references.of(batch, self.step)
@@ -387,8 +389,6 @@ def reseed(seed: int) -> None:
 
 def cosine_to_zero(done: float) -> float:
     """Half a cosine from 1 at 0 to 0 at 1 and beyond (FreezeOut, Brock et al. 2017, eq. 1)."""
-    import math
-
     return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 

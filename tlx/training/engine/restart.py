@@ -74,7 +74,7 @@ def _sound(
         best = checkpoints.sound(folder, tag="best", step=step, unusual=unusual)
         if next(best, None) is not None:
             return Restart(path, payload, best_lost=False)
-        if step == progress["step"]:
+        if step == progress["step"]:  # they are this checkpoint's own
             return Restart(path, payload, best_lost=True)
         log.warning(
             "checkpoint %s is passed over: the best weights, those of step %d, are lost", path, step

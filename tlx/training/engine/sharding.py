@@ -78,7 +78,7 @@ def load(network: nn.Module, state: Mapping[str, Tensor]) -> None:
         RuntimeError: the state has a tensor that the network lacks, or one of another shape.
     """
     own = network.state_dict()
-    if not is_sharded(network):
+    if not is_sharded(network):  # torch lists all that does not fit
         network.load_state_dict({**own, **state})
         return
     for name, tensor in state.items():

@@ -205,7 +205,7 @@ class Reuse:
         if rows is None or self._cut is None:
             self._cut = None
             return None
-        if isinstance(self._cut, Cut):
+        if isinstance(self._cut, Cut):  # stored inputs go through the whole network
             self.module.run_with(self._suffix_of(self._cut))
         wall_s = time.monotonic() - started
         train = self._loader(rows[0], self.splits.train, batches, views=batches.views)
@@ -283,6 +283,7 @@ class Reuse:
             if found.needs_inputs:
                 padding, length = self._padded(found, inputs)
                 longest = padding.pad(inputs, length)
+                # what is right at one length, such as a table of positions, may not be at another
                 others = (padding.pad(inputs, padding.mask(inputs).shape[1] - 1), longest)
                 if not all(cutting.holds(found, other) for other in others):
                     inputs, fixed = longest, True
@@ -345,7 +346,7 @@ class Reuse:
             if self.wishes.store is not None:
                 self.say(f"nothing is stored: {said}")
             return None
-        if not rows:
+        if not rows:  # another rank, which finds what rank 0 has stored
             rows = self._both(samples, views)
         self._computed = sum(part.computed for part in rows)
         self._reused = sum(part.reused for part in rows)
@@ -384,15 +385,11 @@ class Reuse:
 
         return of_both if self._length else of_rows
 
-    def _shape(self) -> tuple[int, ...]:
-        """Of a stored row."""
-        assert self._cut is not None
-        shape = self._cut.shape
-        return (self._length, *shape[1:]) if self._length else shape
-
     def _row_bytes(self) -> int:
+        """Of a stored row: longer than an activation, where items are padded to one length."""
         assert self._cut is not None
-        return self._cut.dtype.itemsize * torch.Size(self._shape()).numel()
+        size = row_bytes(self._cut)
+        return size // self._cut.shape[0] * self._length if self._length else size
 
     # -- rows ---------------------------------------------------------------------------------
 
