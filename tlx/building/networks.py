@@ -86,10 +86,7 @@ def _operated(made: Model, effects: Regularization) -> Model:
 
 
 def _trunk(
-    option: Option,
-    told: Sequence[Wanted],
-    effects: Regularization,
-    backbone: Mapping[str, object],
+    option: Option, told: Sequence[Wanted], effects: Regularization, backbone: Mapping[str, object]
 ) -> Backbone:
     """The network without its head; what it refuses is named by the option that asks for it."""
     takes = signature(option.target)

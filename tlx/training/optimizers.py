@@ -110,10 +110,7 @@ def sgd(
     Source: Sutskever et al. 2013, section 2.
     """
     return torch.optim.SGD(
-        param_groups,
-        lr=lr,
-        momentum=momentum,
-        nesterov=nesterov and momentum > 0,
+        param_groups, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0
     )
 
 

@@ -148,9 +148,7 @@ class TransferModule(pl.LightningModule):
         super().train(mode)
         if mode:
             freezing.set_modes(
-                self.network,
-                norm_stats=self.recipe.norm_stats,
-                dropout=self.recipe.frozen_dropout,
+                self.network, norm_stats=self.recipe.norm_stats, dropout=self.recipe.frozen_dropout
             )
         return self
 

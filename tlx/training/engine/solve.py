@@ -275,10 +275,7 @@ class _Path:
         self.heed()
         grad_CN = torch.empty_like(outputs_CN)
         self.value_1 = self.loss.gradient(
-            outputs_CN[None].clone(),
-            self.targets,
-            smoothing_g=self.smoothing_1,
-            out=grad_CN[None],
+            outputs_CN[None].clone(), self.targets, smoothing_g=self.smoothing_1, out=grad_CN[None]
         )
         return grad_CN
 

@@ -56,12 +56,7 @@ class Fixed:
 
 
 def features(
-    reuse: Reuse,
-    course: Course,
-    *,
-    width: int,
-    sparse: Vectors | None,
-    heed: Callable[[], None],
+    reuse: Reuse, course: Course, *, width: int, sparse: Vectors | None, heed: Callable[[], None]
 ) -> Fixed:
     """The features of a run's items; what was computed and what was stored is accounted for.
 
