@@ -9,3 +9,6 @@ from hypothesis import settings
 EXAMPLES = 100 if os.environ.get("TLX_ALL_CASES") else 40
 settings.register_profile("untimed", deadline=None, max_examples=EXAMPLES)
 settings.load_profile("untimed")
+
+# modules of a project, which a test copies to where it runs
+collect_ignore = ["signals"]

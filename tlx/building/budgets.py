@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tlx.building import returned
 from tlx.building.calls import instantiate
 from tlx.config.run import Option, Run
 from tlx.config.schema import Trainer
@@ -16,7 +17,7 @@ from tlx.training.engine.course import Pace, Selection
 
 def stages(run: Run, plan: Layout) -> tuple[Stage, ...]:
     """The stages of the freeze strategy, with the frozen part's knobs applied."""
-    made = instantiate(run.freeze_strategy, plan)
+    made = returned.as_stages(instantiate(run.freeze_strategy, plan), plan, run.freeze_strategy)
     frozen = run.frozen
     return strategies.with_modes(
         made, plan, norm_affine=frozen.norm_affine, embeddings=frozen.embeddings

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+from tlx.building.returned import of_kind
 from tlx.config import calls
 from tlx.config.run import Option, Run
 from tlx.data.augment import Augmentation
 from tlx.data.inputs import Spec
 from tlx.data.splits import Splits
-from tlx.training.effects import Regularization
+from tlx.training.effects import Effects, Regularization
 
 
 def function_of(option: Option) -> Callable[..., Any]:
@@ -31,8 +32,13 @@ def instantiate(option: Option, *supplied: object, **override: object) -> Any:
 
 def splits(dataset: Option) -> Splits:
     """The data of a run, as it comes from its source."""
-    made: Splits = instantiate(dataset)
-    return made
+    return of_kind(
+        instantiate(dataset),
+        Splits,
+        dataset,
+        group="dataset",
+        fix="make them by tlx.data.images.own.image_splits, or by divide",
+    )
 
 
 def ready(data: Splits, spec: Spec) -> Splits:
@@ -51,7 +57,18 @@ def ready(data: Splits, spec: Spec) -> Splits:
 
 def regularization(run: Run) -> Regularization:
     """The effects of all regularization options."""
-    return Regularization({name: instantiate(each) for name, each in run.regularization.items()})
+    return Regularization(
+        {
+            name: of_kind(
+                instantiate(each),
+                Effects,
+                each,
+                group=f"regularization.{name}",
+                fix="give Effects(Penalty(of=...)), or other parts",
+            )
+            for name, each in run.regularization.items()
+        }
+    )
 
 
 def augmentations(run: Run) -> tuple[Augmentation, ...]:

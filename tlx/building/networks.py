@@ -8,6 +8,7 @@ from torch import nn
 
 from tlx.backbones.backbone import ArgumentRefused, Backbone, Wanted
 from tlx.building.calls import instantiate
+from tlx.building.returned import of_kind
 from tlx.config.places import options_with
 from tlx.config.run import Option, Run
 from tlx.config.signatures import constant, signature
@@ -96,7 +97,13 @@ def _trunk(
         for key in arguments:
             if takes is not None and key not in takes.parameters:
                 raise ArgumentRefused(key, f"{option.target} has no argument {key!r}")
-        trunk: Backbone = instantiate(option, *told, **{**arguments, **backbone})
+        trunk = of_kind(
+            instantiate(option, *told, **{**arguments, **backbone}),
+            Backbone,
+            option,
+            group="backbone",
+            fix="give tlx.backbones.own.wrapped(module, reads, width=...)",
+        )
     except ArgumentRefused as refused:
         if refused.argument not in asked:
             raise

@@ -10,6 +10,7 @@ from tlx.building.budgets import check_warmup, layer_scales, pace, selection, st
 from tlx.building.calls import augmentations, instantiate, ready, regularization, splits
 from tlx.building.networks import model
 from tlx.building.rehearsals import check_parts, rehearse
+from tlx.building.returned import check_features
 from tlx.config.run import Option, Run
 from tlx.config.solving import solves
 from tlx.data.splits import Splits
@@ -40,6 +41,7 @@ def plan(run: Run, *, init: str) -> Plan:
     check_parts(run, rehearsed, stages(run, rehearsed.layout), items=len(data.train))
     corpus = partial(data.inputs.corpus, data.train)
     made = model(run, data.labels, effects=effects, corpus=corpus, init=init)
+    check_features(made, run.backbone)
     planned = _plan(run, ready(data, made.backbone.reads), made, effects)
     if run.trainer.channels_last:
         made.network.to(memory_format=torch.channels_last)

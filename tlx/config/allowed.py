@@ -24,8 +24,12 @@ class Allowed:
         if not isinstance(target, str):
             return False
         module, _, name = target.rpartition(".")
-        covered = any(f"{module}.".startswith(f"{each}.") for each in self.modules)
+        covered = self.covers(module)
         return target in self.names or (covered and name in signatures.public(module))
+
+    def covers(self, module: str) -> bool:
+        """Whether it allows what a module of this name defines, if there is one."""
+        return any(f"{module}.".startswith(f"{each}.") for each in self.modules)
 
     def __or__(self, other: "Allowed") -> "Allowed":
         return Allowed(self.names | other.names, self.modules | other.modules)

@@ -19,6 +19,10 @@ __all__ = ["CheckError", "Problem", "allowed_targets", "check", "may_import", "r
 
 KINDS = ("local", "slurm", "ray")
 """Of tlx's own executors."""
+SUPPLIED = (
+    "is supplied by tlx, a config cannot give it; in a function of your own, what configs give "
+    "stands behind `*,`"
+)
 HYDRA_KEYS = ("_partial_", "_args_", "_recursive_", "_convert_", "_mode_", "_call_")
 
 
@@ -139,6 +143,10 @@ def _target_nodes(config: Node, settings: Settings) -> Iterator[Problem]:
             yield Problem(f"{place}._target_", f"is {shown(target)}; give one dotted name")
             continue
         allowed = Allowed(targets_by_group().get(group, frozenset())) | settings.allow_targets
+        module = target.rpartition(".")[0]
+        if settings.allow_targets.covers(module) and signatures.place(module) is None:
+            yield Problem(f"{place}._target_", f"{module} is no module that can be found")
+            continue
         if target not in allowed:
             yield Problem(
                 f"{place}._target_",
@@ -158,6 +166,13 @@ def _target_nodes(config: Node, settings: Settings) -> Iterator[Problem]:
         found = signature(target)
         if found is None:
             yield Problem(f"{place}._target_", f"{target} names no function that can be found")
+            continue
+        if group == "backbone" and "init" not in found.parameters:
+            yield Problem(
+                f"{place}._target_",
+                f"{target} has no argument init, by which runs start from others' weights: give it "
+                '`init: str = "none"` behind `*,`, and hand it to `wrapped`',
+            )
             continue
         arguments = {key: value for key, value in node.items() if key != "_target_"}
         yield from _arguments(f"{place}.", arguments, found)
@@ -189,7 +204,7 @@ def _unknown(prefix: str, node: Node, found: Signature) -> Iterator[Problem]:
     for key in node:
         name = str(key)
         if name in found.supplied:
-            yield Problem(f"{prefix}{name}", "is supplied by tlx, a config cannot give it")
+            yield Problem(f"{prefix}{name}", SUPPLIED)
         elif name not in found.parameters and name not in (*HYDRA_KEYS, "_target_"):
             options = found.parameters
             yield Problem(

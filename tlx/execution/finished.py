@@ -48,7 +48,10 @@ def facts(folder: Path) -> dict[str, Any]:
 
 
 def _why_no_weights(folder: Path) -> str:
-    if reading.status_of(folder) != "finished":
+    status = reading.status_of(folder)
+    if status == "failed":
+        return f"{folder.name} failed, and has no {runs.WEIGHTS}: {record.error_of(folder) or ''}"
+    if status != "finished":
         return f"{folder.name} has no {runs.WEIGHTS} yet; let it finish first"
     by_itself = runs.read_config(folder).get("keep") == "record"
     who = "keep=record removes it when a run ends" if by_itself else "it was deleted since"

@@ -70,7 +70,7 @@ class Locator:
         return Located(Path(run.runs_dir).expanduser().absolute() / label, run, parent)
 
     def _parent(self, run: Run, *, waiting: tuple[str, ...]) -> Located | None:
-        kind, _, name = run.backbone.arguments["init"].partition(":")
+        kind, _, name = run.backbone.get("init", "none").partition(":")
         if kind not in {"experiment", "run"} or not name:
             return None
         inherited = [run.plain[key] for key in ("runs_dir", "executor", "logger", "trainer")]

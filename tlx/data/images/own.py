@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+import torch
 from PIL import Image
 
 from tlx.data.draw import Draw
@@ -22,7 +24,7 @@ def image_splits(
     """Splits of images that a function reads, divided by `draw`.
 
     Args:
-        load: from an item's place to its image.
+        load: from an item's place to its image of PIL.
         targets: one an item: class indices, tuples of 0 and 1, or tuples of numbers.
         labels: what the targets are.
         draw: how much is for validation and test, and how much of the rest is kept.
@@ -34,7 +36,22 @@ def image_splits(
         ValueError: targets do not fit the labels, ids stand twice, or there are too few items.
     """
     places = range(len(targets))
+    first = load(0) if len(targets) else None
+    if first is not None and not isinstance(first, Image.Image):
+        raise ValueError(
+            f"a source of images gives {type(first).__name__} for its first item; give PIL images "
+            "(torchvision.transforms.functional.to_pil_image makes one of a tensor)"
+        )
+    targets = [_plain(target) for target in targets]
     keys = ["" if content else pixel_key(load(place)) for place in places]
     names = list(ids) if ids is not None else [f"{place:06d}" for place in places]
     pool = image_pool(names, list(targets), keys, load)
     return assemble({"train": pool}, labels, draw=draw, content=content)
+
+
+def _plain(target: object) -> object:
+    """A number of torch or numpy as Python's own."""
+    if isinstance(target, torch.Tensor | np.generic) and target.ndim == 0:
+        value: object = target.item()
+        return value
+    return target

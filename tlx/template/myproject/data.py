@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tlx.base.ranges import Range
-from tlx.data.draw import Draw, Few
+from tlx.data.draw import Dividing, Draw
 from tlx.data.images.own import image_splits
 from tlx.data.splits import Labels, Splits
 
@@ -21,7 +21,7 @@ def bars(
     tilt: float = 0.0,
     noise: Annotated[float, Range(least=0)] = 0.4,
     images_per_class: Annotated[int, Range(least=20)] = 120,
-    **draw: Unpack[Few],
+    **draw: Unpack[Dividing],
 ) -> Splits:
     """Grey images of a bar, whose direction is the class.
 

@@ -291,6 +291,8 @@ class TransferModule(pl.LightningModule):
                 value = penalty.of(
                     replace(step, reference=referred[name]) if name in referred else step
                 )
+                if not isinstance(value, Tensor) or value.ndim:
+                    raise _no_number(name, value)
                 terms[name] = value if shares is None else value * shares[place]
         return terms
 
@@ -456,3 +458,11 @@ def load_state(optimizer: Optimizer, states: States) -> None:
         if name in states
     }
     optimizer.load_state_dict(own)
+
+
+def _no_number(name: str, value: object) -> ValueError:
+    shape = f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    return ValueError(
+        f"regularization.{name} gives {shape}; a penalty gives one number, a tensor without "
+        "dimensions: the mean over the batch's items"
+    )
