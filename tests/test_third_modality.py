@@ -89,6 +89,11 @@ def test_it_trains_from_stored_activations_as_without(project):
     assert other.stages[0].reused == 0
 
 
+def test_nothing_is_stored_where_nothing_is_frozen_and_inputs_are_no_tensor(project):
+    _, done = run("freeze_strategy=full", "cache=auto")
+    assert not done.cached
+
+
 def test_a_finished_run_is_evaluated_and_predicts(project):
     folder, done = run()
     report = evaluate(folder, overrides=[])

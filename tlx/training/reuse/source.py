@@ -320,7 +320,8 @@ class Reuse:
         started = time.monotonic()
         inputs = dataset[0, 0]["input"]
         self.prefix_s = time.monotonic() - started
-        if isinstance(inputs, Tensor):
+        # of several lengths, or with a mask, items are no rows of one tensor
+        if isinstance(inputs, Tensor) and isinstance(self.collate([inputs]), Tensor):
             found = Decoded(tuple(inputs.shape), inputs.dtype)
             items = len(self.splits.train) + len(self.splits.val)
             if items * row_bytes(found) <= MOST_INPUT_BYTES:
