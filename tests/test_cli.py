@@ -339,11 +339,13 @@ def test_rerun_tells_a_tampered_record(copied, tmp_path, capsys):
 def test_an_unfinished_run_cannot_be_used(copied, capsys):
     path = copied / "record.json"
     data = json.loads(path.read_text())
-    path.write_text(json.dumps({**data, "status": "failed"}))
+    path.write_text(json.dumps({**data, "status": "failed", "error": "it was made to"}))
     (copied / "model.safetensors").unlink()
-    for command in ("rerun", "evaluate", "export"):
+    _, err = tlx_says(capsys, "rerun", copied, status=2)
+    assert "has not finished; train it first" in err
+    for command in ("evaluate", "export"):
         _, err = tlx_says(capsys, command, copied, status=2)
-        assert "finish" in err
+        assert "it failed: it was made to; `tlx train …` with the overrides of the run" in err
 
 
 def test_export_is_plain_timm(copied, capsys):

@@ -43,6 +43,14 @@ def test_the_page_has_one_file_of_each_kind_and_one_option_where_there_is_a_grou
     assert (root / "mycode" / "hardest.py").is_file()
 
 
+@pytest.mark.parametrize("page", sorted(PAGE.parent.glob("*.md")), ids=lambda page: page.stem)
+def test_what_code_of_the_guide_imports_is_there(page):
+    imports = re.findall(r"^from (tlx[\w.]*) import (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    for module, names in imports:
+        for name in names.strip("()").split(","):
+            exec(f"from {module} import {name}")
+
+
 @pytest.mark.slow
 def test_one_of_each_kind_runs_in_one_study(root):
     said = run(root, "tlx.cli", "train", "experiment=all_of_mine")

@@ -57,9 +57,11 @@ def test_it_is_found_from_a_folder_below_and_its_options_compose(root):
 
 
 def test_only_what_its_modules_define_is_allowed(root):
-    for name in ("system", "full", "os.system", "_helper", "nothing"):
+    for name in ("system", "full", "_helper", "nothing"):
         with pytest.raises(CheckError, match="not allowed"):
             compose([f"freeze_strategy._target_=mymoths.freezing.{name}"])
+    with pytest.raises(CheckError, match=r"mymoths\.freezing\.os is no module"):
+        compose(["freeze_strategy._target_=mymoths.freezing.os.system"])
     with pytest.raises(CheckError, match=r"did you mean 'mymoths\.freezing\.upper'"):
         compose(["freeze_strategy._target_=mymoths.freezing.uper"])
     found = listing.text("targets").splitlines()

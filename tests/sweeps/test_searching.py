@@ -107,7 +107,7 @@ def test_a_pruned_trial_counts_and_its_other_seeds_never_begin(line, tmp_path):
         ("search.sampler=tpee", "tpe"),
         ("search.sampler=grid", "no end of values"),
         ("search.seeds_per_trial=3", "more than study.seeds"),
-        ("search.trials=0", "1 or more"),
+        ("search.trials=0", "at least 1"),
     ],
 )
 def test_a_wrong_search_is_refused_before_anything_starts(line, tmp_path, changed, says):

@@ -50,7 +50,10 @@ def facts(folder: Path) -> dict[str, Any]:
 def _why_no_weights(folder: Path) -> str:
     status = reading.status_of(folder)
     if status == "failed":
-        return f"{folder.name} failed, and has no {runs.WEIGHTS}: {record.error_of(folder) or ''}"
+        return (
+            f"{folder.name} has no {runs.WEIGHTS}, it failed: {record.error_of(folder) or ''}; "
+            "`tlx train …` with the overrides of the run tries it again"
+        )
     if status != "finished":
         return f"{folder.name} has no {runs.WEIGHTS} yet; let it finish first"
     by_itself = runs.read_config(folder).get("keep") == "record"
