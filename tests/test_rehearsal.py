@@ -1,6 +1,8 @@
 """What training would refuse without having seen data, `--check` refuses in the same words."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -100,3 +102,11 @@ def test_a_rehearsal_stands_in_for_as_many_labels_as_are_weighed(overrides, coun
     run = typed(compose([*RUN, *overrides, "trainer.steps=8"]))
     made = rehearsals.rehearse(run, calls.regularization(run))
     assert len(made.task.labels.names) == count
+
+
+def test_a_check_imports_no_trainer():
+    """Which takes a fifth of its time."""
+    line = ("train", "--check", "backbone.name=test_resnet", "backbone.init=none", "backbone=timm")
+    code = f"from tlx.cli import main; assert main({list(line)!r}) == 0; import sys; "
+    code += "assert 'torch' in sys.modules and 'pytorch_lightning' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -4,6 +4,7 @@ import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tlx.building.networks import model
 from tlx.config.run import Run
@@ -11,12 +12,14 @@ from tlx.execution import finished, runs
 from tlx.tasks.model import Model
 from tlx.training.effects import Reference, Regularization
 from tlx.training.reuse.references import OUTPUTS, FrozenNetwork, References
-from tlx.training.session import Plan
+
+if TYPE_CHECKING:  # a check looks at teachers too, and needs no trainer, which is slow to import
+    from tlx.training.session import Plan
 
 START = "start"
 
 
-def references_of(plan: Plan) -> References | None:
+def references_of(plan: "Plan") -> References | None:
     """The frozen networks that a run's options read; None where none reads any.
 
     Args:
@@ -56,7 +59,7 @@ def check_runs(run: Run, effects: Regularization) -> None:
                 raise ValueError(f"regularization.{option} compares with a run: {error}") from error
 
 
-def _model(run: Run, plan: Plan, of: str) -> Model:
+def _model(run: Run, plan: "Plan", of: str) -> Model:
     """A network of its own, which nothing trains."""
     if of == START:
         return replace(plan.model, network=copy.deepcopy(plan.model.network))
@@ -77,7 +80,7 @@ def _is_run(of: str) -> bool:
     return of.startswith("run:") or (Path(of) / runs.CONFIG).is_file()
 
 
-def _why_not(part: Reference, made: Model, plan: Plan) -> str | None:
+def _why_not(part: Reference, made: Model, plan: "Plan") -> str | None:
     """Why what a network gives for this run's inputs means nothing."""
     own, theirs = plan.model.backbone.reads.plain(), made.backbone.reads.plain()
     keys = sorted(own.keys() | theirs.keys())
