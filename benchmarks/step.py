@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import AutoModelForSequenceClassification
 
 from benchmarks import made, pairs
-from tlx.backbones.backbone import Backbone, Reading
+from tlx.backbones.backbone import Backbone, Wanted
 from tlx.backbones.export.texts import config_of
 from tlx.backbones.transformers.text import transformers
 
@@ -142,14 +142,14 @@ def bert() -> str:
 
     def backbone() -> Backbone:
         torch.manual_seed(0)
-        reading = Reading(texts=lambda: [" ".join(f"w{i}" for i in range(WORDS))])
-        return transformers(reading, name="bert", init="none", vocabulary="words", kwargs=BERT)
+        wanted = Wanted(corpus=lambda: [" ".join(f"w{i}" for i in range(WORDS))])
+        return transformers(wanted, name="bert", init="none", vocabulary="words", kwargs=BERT)
 
     ids_NT = torch.randint(5, WORDS, (320, TOKENS))
     targets = torch.randint(0, CLASSES, (320,))
     data, tensors = made.texts(ids_NT, targets, CLASSES), TensorDataset(ids_NT, targets)
     first = backbone()
-    config = config_of(first.export, data.labels.names, first.input_spec)
+    config = config_of(first.export, data.labels.names, first.reads)
     size = {"steps": 25, "batch_size": 32}
 
     def ours() -> float:

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks import pairs
-from tlx.backbones.backbone import Reading
+from tlx.backbones.backbone import Wanted
 from tlx.backbones.transformers.text import transformers
 from tlx.data.text.inputs import padded
 from tlx.methods.order import Order
@@ -34,8 +34,8 @@ def network() -> tuple[torch.nn.Module, torch.nn.Linear]:
     """A small BERT and a head."""
     torch.manual_seed(0)
     words = " ".join(f"w{i}" for i in range(300))
-    reading = Reading(texts=lambda: [words])
-    backbone = transformers(reading, name="bert", init="none", vocabulary="words", kwargs=BERT)
+    wanted = Wanted(corpus=lambda: [words])
+    backbone = transformers(wanted, name="bert", init="none", vocabulary="words", kwargs=BERT)
     return backbone.module, torch.nn.Linear(64, 2)
 
 

@@ -20,7 +20,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks import pairs
-from tlx.backbones.backbone import Reading
+from tlx.backbones.backbone import Wanted
 from tlx.backbones.text.tfidf import tfidf
 from tlx.data.text.tokenise import tokenised
 from tlx.methods import probes
@@ -45,8 +45,8 @@ def corpus() -> tuple[list[str], torch.Tensor]:
 
 def ours(texts: list[str]) -> csr_array:
     """Fits, and gives the vectors."""
-    backbone = tfidf(Reading(texts=lambda: texts), features=TERMS)
-    tokens = tokenised(texts, backbone.input_spec).parts["input_ids"]
+    backbone = tfidf(Wanted(corpus=lambda: texts), features=TERMS)
+    tokens = tokenised(texts, backbone.reads).parts["input_ids"]
     assert backbone.sparse is not None
     return backbone.sparse(tokens.of(text).numpy() for text in range(len(texts)))
 

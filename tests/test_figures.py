@@ -1,5 +1,10 @@
 """What `make figures` counts, as far as it must stay as it is."""
 
+import importlib
+from pathlib import Path
+
+import pytest
+
 from benchmarks import figures
 
 
@@ -11,3 +16,10 @@ def test_no_module_imports_itself_by_others_and_none_what_stands_above_it() -> N
 
 def test_a_class_name_is_used_once() -> None:
     assert figures.figures()["class names used twice"] == ("0", [])
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(figures.__file__).parent.glob("*.py")), ids=lambda path: path.stem
+)
+def test_benchmarks_can_be_imported(path: Path) -> None:
+    importlib.import_module(f"benchmarks.{path.stem}")
