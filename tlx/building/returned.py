@@ -8,6 +8,7 @@ import torch
 from tlx.backbones.backbone import POOLED
 from tlx.config.run import Option
 from tlx.data.splits import inputs_of
+from tlx.frozen.restoring import restored
 from tlx.methods import stages as staging
 from tlx.methods.stages import Layout, Stage
 from tlx.tasks.model import Model
@@ -35,10 +36,10 @@ def as_stages(value: object, layout: Layout, option: Option) -> tuple[Stage, ...
         ValueError: they are no stages, or name what the network has not.
     """
     place = f"freeze_strategy: {option.target}"
-    found = tuple(value) if isinstance(value, Iterable) else (value,)
+    found = tuple(value) if isinstance(value, Iterable) else ()
+    if not isinstance(value, Iterable) or not all(isinstance(stage, Stage) for stage in found):
+        raise ValueError(f"{place} gives {type(value).__name__}; give a tuple of Stage")
     for stage in found:
-        if not isinstance(stage, Stage) or not isinstance(value, Iterable):
-            raise ValueError(f"{place} gives {type(value).__name__}; give a tuple of Stage")
         if not isinstance(stage.trains, Mapping):
             raise ValueError(
                 f"{place}: stage {stage.name!r} trains {type(stage.trains).__name__}; give a "
@@ -65,17 +66,13 @@ def check_features(made: Model, option: Option) -> None:
         return
     module, place = backbone.module, f"backbone: {option.target}"
     inputs = inputs_of(backbone.reads).example(backbone.reads, items=2, device=torch.device("cpu"))
-    training = {part: part.training for part in module.modules()}
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), restored(module):
             pooled = backbone.features(module.eval(), inputs).pooled
     except RuntimeError as error:
         raise ValueError(
             f"{place} says that it reads {backbone.reads}, and cannot: {error}"
         ) from error
-    finally:
-        for part, mode in training.items():
-            part.training = mode
     width = backbone.dims[POOLED]
     if pooled is not None and pooled.shape != (2, width):
         raise ValueError(

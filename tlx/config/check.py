@@ -143,11 +143,11 @@ def _target_nodes(config: Node, settings: Settings) -> Iterator[Problem]:
             yield Problem(f"{place}._target_", f"is {shown(target)}; give one dotted name")
             continue
         allowed = Allowed(targets_by_group().get(group, frozenset())) | settings.allow_targets
-        module = target.rpartition(".")[0]
-        if settings.allow_targets.covers(module) and signatures.place(module) is None:
-            yield Problem(f"{place}._target_", f"{module} is no module that can be found")
-            continue
         if target not in allowed:
+            module = target.rpartition(".")[0]
+            if settings.allow_targets.covers(module) and signatures.place(module) is None:
+                yield Problem(f"{place}._target_", f"{module} is no module that can be found")
+                continue
             yield Problem(
                 f"{place}._target_",
                 f"{target!r} is not allowed; tlx calls only what its own option files name, "

@@ -11,7 +11,7 @@ Kinds, in the order in which they act; those of inputs are the modality's own, a
 Samples draw from torch's global generator, which the loader seeds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -35,3 +35,21 @@ class Augmentation:
     kind: str
     make: Callable[..., Any]
     deterministic: bool = False
+
+
+def check_kinds(augmentations: Sequence[Augmentation], kinds: Collection[str], *, of: str) -> None:
+    """Passes augmentations that a modality knows.
+
+    Args:
+        augmentations: of a run.
+        kinds: that the modality's encoder can apply, or leaves to the training step.
+        of: what the items are called, for the message.
+
+    Raises:
+        ValueError: one is of another kind.
+    """
+    for each in augmentations:
+        if each.kind not in kinds:
+            raise ValueError(
+                f"augmentation.{each.name} is none of {of} (kind {each.kind!r}); leave it out"
+            )

@@ -29,36 +29,31 @@ def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merg
 
     run, made = load(folder)
     facts, names, reads = made.backbone.export, made.task.labels.names, made.backbone.reads
+    kind = facts.get("adapters", {}).get("kind")
+    if adapter != "alone" and kind in adapters.PROMPTS:
+        raise ExportError(
+            f"the virtual tokens of this run (freeze_strategy={kind}) cannot be merged into "
+            "weights; write them for peft: --adapter alone"
+        )
+    if adapter != "alone" and made.backbone.adapters:
+        adapters.merge(made.network)
+    state = without_norm(made.network.state_dict())
+    of_library = facts.get("source") in ("timm", "transformers")
     if adapter == "alone":
-        state = without_norm(made.network.state_dict())
         written = export_adapters(state, into, facts=facts, class_names=names, reads=reads)
+    elif of_library or run.backbone.target.startswith("tlx."):
+        written = write(state, into, facts=facts, class_names=names, reads=reads, onnx=onnx)
+    elif onnx:
+        raise ExportError(f"export to ONNX does not know {run.backbone.target}; leave --onnx out")
     else:
-        kind = facts.get("adapters", {}).get("kind")
-        if kind in adapters.PROMPTS:
-            raise ExportError(
-                f"the virtual tokens of this run (freeze_strategy={kind}) cannot be merged into "
-                "weights; write them for peft: --adapter alone"
-            )
-        if made.backbone.adapters:
-            adapters.merge(made.network)
-        state = without_norm(made.network.state_dict())
-        of_library = facts.get("source") in ("timm", "transformers")
-        if of_library or run.backbone.target.startswith("tlx."):
-            written = write(state, into, facts=facts, class_names=names, reads=reads, onnx=onnx)
-        elif onnx:
-            raise ExportError(
-                f"export to ONNX does not know {run.backbone.target}; leave --onnx out"
-            )
-        else:
-            arguments = {k: v for k, v in run.backbone.arguments.items() if k != "init"}
-            written = export_own(
-                state,
-                into,
-                function=run.backbone.target,
-                arguments=arguments,
-                label_names=names,
-                reads=reads,
-            )
+        written = export_own(
+            state,
+            into,
+            function=run.backbone.target,
+            arguments={k: v for k, v in run.backbone.arguments.items() if k != "init"},
+            label_names=names,
+            reads=reads,
+        )
     files = sorted(written.iterdir())
     durable.sync(files)  # the libraries sync nothing
     return files

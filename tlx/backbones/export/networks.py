@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tlx.backbones.export import LINEAR_HEAD
 from tlx.backbones.timm import heads as timm_heads
 from tlx.backbones.timm.networks import create
 from tlx.backbones.weights import files as weights
 from tlx.data.images.spec import ImageSpec
 from tlx.data.inputs import Spec
 from tlx.data.text.spec import TextSpec
-
-HEAD = ("head.linear.weight", "head.linear.bias")
 
 
 class ExportError(ValueError):
@@ -129,11 +128,11 @@ def full_network(name: str, options: Mapping[str, object], classes: int) -> nn.M
 def timm_names(state: Mapping[str, Tensor], full: nn.Module, name: str) -> dict[str, Tensor]:
     """The state under timm's names, checked against the full network's names and shapes."""
     ours = {key for key in state if key.startswith("head.")}
-    if ours != set(HEAD):
+    if ours != set(LINEAR_HEAD):
         raise ExportError(
             f"the head of this run cannot be mapped to timm's classifier of {name!r}: it needs "
-            f"exactly {', '.join(HEAD)}, and has {', '.join(sorted(ours))}; heads of several "
-            "layers have no form in plain timm"
+            f"exactly {', '.join(LINEAR_HEAD)}, and has {', '.join(sorted(ours))}; heads of "
+            "several layers have no form in plain timm"
         )
     named = {
         key.removeprefix("backbone."): tensor
@@ -141,7 +140,9 @@ def timm_names(state: Mapping[str, Tensor], full: nn.Module, name: str) -> dict[
         if key.startswith("backbone.")
     }
     try:
-        named |= timm_heads.placed(full, list(named), weight=state[HEAD[0]], bias=state[HEAD[1]])
+        named |= timm_heads.placed(
+            full, list(named), weight=state[LINEAR_HEAD[0]], bias=state[LINEAR_HEAD[1]]
+        )
     except timm_heads.NoPlace as error:
         raise ExportError(
             f"the head of this run has no place in timm's {name!r}: {error}"
@@ -169,7 +170,7 @@ def _check_outputs(
     beside = {key: tensor for key, tensor in named.items() if f"backbone.{key}" not in state}
     if timm_heads.is_plain(beside):
         return
-    weight, bias = (state[key] for key in HEAD)
+    weight, bias = (state[key] for key in LINEAR_HEAD)
     with torch.random.fork_rng(devices=[]):
         full = create(name, num_classes=len(weight), **options)
         trunk = create(name, num_classes=0, **options)

@@ -7,11 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from tlx.backbones.export import LINEAR_HEAD
 from tlx.backbones.weights import files as weights
 from tlx.data.inputs import Spec
-
-HEAD = ("head.linear.weight", "head.linear.bias")
-"""Of a head that is one linear layer of pooled features."""
 
 
 def export_own(
@@ -66,10 +64,10 @@ def _readme(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
         "backbone.module.load_state_dict(trunk)\n"
         "features = backbone.features(backbone.module.eval(), inputs)\n"
     )
-    if head == sorted(HEAD):
+    if head == sorted(LINEAR_HEAD):
         text += "weight, bias = state['head.linear.weight'], state['head.linear.bias']\n"
         text += "outputs = torch.nn.functional.linear(features.pooled, weight, bias)\n"
     text += "```\n\n"
-    if head != sorted(HEAD):
+    if head != sorted(LINEAR_HEAD):
         text += f"The head's weights: {', '.join(head)}.\n\n"
     return text + "What it reads, and the labels in the order of the outputs, are in config.json.\n"

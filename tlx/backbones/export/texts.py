@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from tlx.backbones.export import LINEAR_HEAD
 from tlx.backbones.text.network import POOLINGS
 from tlx.backbones.transformers.language_heads import is_causal
 from tlx.backbones.transformers.sources import quiet
@@ -29,7 +30,7 @@ from tlx.data.text.spec import TextSpec
 if TYPE_CHECKING:
     from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
-TRUNK, HEAD, LINEAR = "backbone.model.", "head.", ("head.linear.weight", "head.linear.bias")
+TRUNK, HEAD = "backbone.model.", "head."
 HEAD_FILE = "head.safetensors"
 LANGUAGE_HEAD = "model."
 """What the library's own parts are named below the head of a language model."""
@@ -133,7 +134,7 @@ def form_of(
             ),
         )
     own = {name.rpartition(".")[2]: t for name, t in state.items() if _is_head(name)}
-    if {n for n in state if _is_head(n)} - set(LINEAR) or set(own) != set(parts):
+    if {n for n in state if _is_head(n)} - set(LINEAR_HEAD) or set(own) != set(parts):
         told = f"one linear layer with {' and '.join(parts)}" if parts else "one linear layer"
         beside = " alone" if len(parts) == 1 else ""
         return (

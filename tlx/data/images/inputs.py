@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tlx.data.augment import IN_STEP, Augmentation
+from tlx.data.augment import IN_STEP, Augmentation, check_kinds
 from tlx.data.images.read import MAX_PIXELS, load_image
 from tlx.data.images.spec import ImageSpec
 from tlx.data.inputs import Spec
@@ -183,11 +183,7 @@ def image_encoder(
     modes = {1: "L", 3: "RGB"}
     if channels not in modes:
         raise ValueError(f"backbone.in_chans={channels}; images have 3 (RGB) or 1 (grey)")
-    if others := [a for a in augmentations if a.kind not in (*KINDS, *IN_STEP)]:
-        raise ValueError(
-            f"augmentation.{others[0].name} is none of images (kind {others[0].kind!r}); leave it "
-            "out"
-        )
+    check_kinds(augmentations, (*KINDS, *IN_STEP), of="images")
     used = tuple(augmentations) if train else ()
     geometries = [a for a in used if a.kind == "geometry"]
     if len(geometries) > 1:

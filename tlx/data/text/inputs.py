@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tlx.data.augment import Augmentation
+from tlx.data.augment import Augmentation, check_kinds
 from tlx.data.inputs import Spec
 from tlx.data.items import Pool
 from tlx.data.splits import Padding, Sample, Split, Splits, raw_of
@@ -88,11 +88,7 @@ class TextInputs:
         """
         if not isinstance(spec, TextSpec):
             raise ValueError(f"this data holds texts, the backbone takes {spec.modality!r}")
-        if others := [each for each in augmentations if each.kind != "tokens"]:
-            raise ValueError(
-                f"augmentation.{others[0].name} is none of texts (kind {others[0].kind!r}); leave "
-                "it out"
-            )
+        check_kinds(augmentations, ("tokens",), of="texts")
         masking = Masking.of(spec, random=train) if spec.objective == "masked" else None
         changes = tuple(each.make(spec) for each in augmentations) if train else ()
         draws = masking is not None and masking.random
