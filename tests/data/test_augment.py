@@ -12,10 +12,12 @@ from tlx.building.calls import augmentations
 from tlx.config.compose import compose
 from tlx.config.places import conf_dir
 from tlx.config.run import typed
-from tlx.data.augment import IN_STEP
+from tlx.data.augment import IN_STEP, Augmentation
 from tlx.data.images import augment
 from tlx.data.images.inputs import image_encoder
 from tlx.data.images.spec import ImageSpec
+from tlx.data.text.inputs import TEXTS
+from tlx.data.text.spec import TextSpec
 
 OPTIONS = sorted(
     path.stem
@@ -187,3 +189,14 @@ def test_mixing_of_batches(option):
 def test_wrong_arguments_are_named(function, wrong, said):
     with pytest.raises(ValueError, match=said):
         getattr(augment, function)(**wrong)
+
+
+def test_an_encoder_refuses_what_is_of_another_modality():
+    of_texts = Augmentation("word_swap", "tokens", lambda spec: spec)
+    of_images = Augmentation("jitter", "sample", lambda image: image)
+    message = r"augmentation\.word_swap is none of images \(kind 'tokens'\); leave it out"
+    with pytest.raises(ValueError, match=message):
+        image_encoder(SPEC, [of_images, of_texts], train=True)
+    message = r"augmentation\.jitter is none of texts \(kind 'sample'\); leave it out"
+    with pytest.raises(ValueError, match=message):
+        TEXTS.encoder(TextSpec("", 1), [of_texts, of_images], train=True)
