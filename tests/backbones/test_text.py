@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tlx.backbones.pooling import Pooling, mean_token
 from tlx.backbones.text import network as text
 
 
@@ -33,14 +34,14 @@ def padded(request):
 def test_pooling_reads_real_tokens_only(padded, kind, one):
     hidden, mask, items = padded
     expected = torch.stack([one(item) for item in items])
-    torch.testing.assert_close(text.Pooling(kind, 5)(hidden, mask), expected)
+    torch.testing.assert_close(Pooling(kind, 5)(hidden, mask), expected)
 
 
 def test_attention_begins_as_the_mean_and_weighs_by_its_scores(padded):
     hidden, mask, items = padded
-    pooling = text.Pooling("attention", 5)
+    pooling = Pooling("attention", 5)
     hidden = hidden.masked_fill(~mask.unsqueeze(-1), 1e3)
-    torch.testing.assert_close(pooling(hidden, mask), text.mean_token(hidden, mask))
+    torch.testing.assert_close(pooling(hidden, mask), mean_token(hidden, mask))
     nn.init.normal_(pooling.score.weight)
     expected = torch.stack([(pooling.score(item).softmax(0) * item).sum(0) for item in items])
     torch.testing.assert_close(pooling(hidden, mask), expected)
@@ -59,7 +60,7 @@ def test_unknown_unit_and_pooling_are_refused():
     with pytest.raises(ValueError, match="give one of pooled"):
         text.TextNetwork(nn.Identity(), lambda *_: (torch.zeros(1), None), unit="line")
     with pytest.raises(ValueError, match="attention"):
-        text.Pooling("max", 3)
+        Pooling("max", 3)
     bare = text.TextNetwork(nn.Identity(), lambda *_: (torch.zeros(1, 1, 1), None), unit="pooled")
     with pytest.raises(ValueError, match="choose a pooling"):
         bare({})

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from tlx.backbones.export import LINEAR_HEAD
-from tlx.backbones.text.network import POOLINGS
+from tlx.backbones.pooling import POOLINGS
 from tlx.backbones.transformers.language_heads import is_causal
 from tlx.backbones.transformers.sources import quiet
 from tlx.backbones.weights import files as weights

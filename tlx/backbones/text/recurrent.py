@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from tlx.backbones.backbone import DEFAULT, Backbone, Wanted
+from tlx.backbones.pooling import Pooling
 from tlx.backbones.text import network as text
 from tlx.backbones.text import vocabulary as vocabularies
 from tlx.backbones.text.lstm import AwdLstm, TiedOutput, run
@@ -92,7 +93,7 @@ def awd_lstm(
     # a parent's rows are loaded before new ones are added
     rows = vocabularies.size_of(kept if kept is not None else final_tokenizer)
     model = AwdLstm(rows, embedding=embedding, width=width, layers=layers, rates=rates)
-    pool = text.Pooling(pooling, embedding)
+    pool = Pooling(pooling, embedding)
     network = text.TextNetwork(model, run, unit=wanted.features, pooling=pool)
     if init != "none":
         weights.load(network, init, optional=("pooling.",))

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedConfig
 
+from tlx.backbones.pooling import Pooling
 from tlx.backbones.text import network as text
 from tlx.backbones.transformers import stacks
 from tlx.backbones.transformers.language_heads import is_causal
@@ -120,7 +121,7 @@ def built(design: Design, source: WeightsSource | None = None) -> text.TextNetwo
             model: nn.Module = AutoModel.from_config(config, **options)
     else:
         model = _pretrained(config, source, options)
-    pooling = None if own else text.Pooling(design.pooling, state_width(config))
+    pooling = None if own else Pooling(design.pooling, state_width(config))
     call = functools.partial(run, takes=_taken(model, config))
     return text.TextNetwork(model, call, unit=design.unit, pooling=pooling).train()
 
