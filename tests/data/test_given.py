@@ -4,13 +4,18 @@ import logging
 
 import pytest
 
-from tlx.data.images.given import images
+from tlx.data.images.read import EXTENSIONS
+from tlx.data.tables.given import paths_of
 from tlx.data.text.given import parted, texts
 
 TABLES = {"_target_": "tlx.data.text.table.text_csv"}
 PAIRS = {**TABLES, "pair_column": "other"}
 FOLDERS = {"_target_": "tlx.data.text.folder.text_folder"}
 TAGGED = {"_target_": "tlx.data.text.conll.conll", "word_column": 1, "tag_column": -1}
+
+
+def images(given, dataset):
+    return paths_of(given, dataset, endings=EXTENSIONS, argument="image_column")
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import pandas
 import pytest
 from PIL import Image
 
-from tlx.data.images.given import images
+from tlx.data.images.read import EXTENSIONS
 from tlx.data.images.table import image_csv
 from tlx.data.splits import Labels
+from tlx.data.tables.given import paths_of
 from tlx.data.text.table import text_csv
 
 N = 12
@@ -364,8 +365,11 @@ def test_paths_of_windows(tmp_path):
     made = image_csv(path=str(table))
     ids = {*made.train.ids, *made.val.ids, *made.test.ids}
     assert ids == {"odd\\3.png" if i == 3 else f"in/deep/{i}.png" for i in range(N)}
-    found = images(
-        [str(table)], {"_target_": "tlx.data.images.table.image_csv", "path": str(table)}
+    found = paths_of(
+        [str(table)],
+        {"_target_": "tlx.data.images.table.image_csv", "path": str(table)},
+        endings=EXTENSIONS,
+        argument="image_column",
     )
     assert all(path.is_file() for path in found)
     assert len(found) == N

@@ -8,13 +8,11 @@ from PIL import Image
 from tlx.data.divide import divide
 from tlx.data.draw import Draw
 from tlx.data.images.inputs import ImageInputs
-from tlx.data.images.near import near_pairs
-from tlx.data.images.scan import pixel_key
-from tlx.data.items import LazyInputs, Medium, Pool
+from tlx.data.images.scan import MEDIUM, pixel_key
+from tlx.data.items import LazyInputs, Pool
 from tlx.data.splits import Labels, Splits
 
 FLIPS = frozenset({"horizontal_flip", "vertical_flip"})
-MEDIUM = Medium("image", "an image", near_pairs, "re-encoded, resized or mirrored")
 
 
 def image_pool(

@@ -6,7 +6,7 @@ from tlx.data.draw import Dividing, Draw, Portion
 from tlx.data.files import from_folders
 from tlx.data.images.files import ImageFiles
 from tlx.data.images.read import EXTENSIONS
-from tlx.data.images.scan import OnBadFile
+from tlx.data.scan import OnBadFile
 from tlx.data.splits import Splits
 
 MODALITY = "image"

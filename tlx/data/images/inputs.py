@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from tlx.data.augment import IN_STEP, Augmentation, check_kinds
-from tlx.data.images.read import MAX_PIXELS, load_image
+from tlx.data.images.read import EXTENSIONS, MAX_PIXELS, load_image
 from tlx.data.images.spec import ImageSpec
 from tlx.data.inputs import Spec
 from tlx.data.items import LazyInputs, Pool
@@ -86,9 +86,9 @@ class ImageInputs:
         folder: Path,
     ) -> Split:
         """Files, folders of them and tables of paths."""
-        from tlx.data.images.given import images
+        from tlx.data.tables.given import paths_of
 
-        paths = images(given, dataset)
+        paths = paths_of(given, dataset, endings=EXTENSIONS, argument="image_column")
         load = partial(_load, paths)
         inputs = LazyInputs(load, range(len(paths)), lambda place: "")
         return Pool([str(path) for path in paths], [None] * len(paths), [""] * len(paths), inputs)

@@ -11,7 +11,8 @@ from PIL import Image
 from tlx.data.draw import Draw
 from tlx.data.images.assemble import FLIPS, assemble, image_pool
 from tlx.data.images.read import BadImage
-from tlx.data.images.scan import scan_each
+from tlx.data.images.scan import LOOKS
+from tlx.data.scan import scan_each
 from tlx.data.splits import Labels, Splits
 
 SAMPLED = 64
@@ -89,12 +90,12 @@ def _looked_at(
     """Keys and thumbnails, empty of what was not looked at."""
     places = range(len(ids)) if every else sample(len(ids))
     # one thread: not every library's dataset can be read by several at once
-    found = scan_each(partial(source.load, place) for place in places)
+    found = scan_each((partial(source.load, place) for place in places), LOOKS)
     if found.bad:
         lines = "\n".join(f"  {ids[places[i]]} {reason}" for i, reason in found.bad.items())
         raise ValueError(f"{len(found.bad)} images cannot be used:\n{lines}")
     keys, thumbnails = [""] * len(ids), [b""] * len(ids)
-    for place, key, small in zip(places, found.keys, found.thumbnails, strict=True):
+    for place, key, small in zip(places, found.keys, found.marks, strict=True):
         keys[place], thumbnails[place] = key, small
     return keys, thumbnails
 

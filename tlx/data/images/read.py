@@ -3,13 +3,13 @@
 import io
 import struct
 import zlib
-from errno import EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from tlx.data.scan import content_of
 from tlx.data.splits import Unreadable
 
 EXTENSIONS = frozenset(
@@ -26,7 +26,6 @@ FORMATS = (
 MAX_PIXELS = 89_478_485
 """More is taken for a decompression bomb; Pillow's own figure, a quarter of a gigabyte of RGB."""
 
-MENDABLE = frozenset({ENOENT, EACCES, EISDIR, ENOTDIR, ENAMETOOLONG, ELOOP})
 UNREADABLE = (
     *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError),
     *(TypeError, AttributeError, OverflowError, ZeroDivisionError, MemoryError),
@@ -66,14 +65,7 @@ def load_image(source: str | Path | bytes) -> Image.Image:
             fixed range.
         OSError: the system failed (too many open files, an unreachable disk), not the file.
     """
-    try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    except OSError as error:
-        if error.errno not in MENDABLE:
-            raise
-        raise BadImage(f"cannot be opened: {error.strerror}") from None
-    if not data:
-        raise BadImage("is empty (0 bytes)")
+    data = content_of(source, BadImage)
     try:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
             return to_rgb(image)

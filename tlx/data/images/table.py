@@ -4,7 +4,7 @@ from typing import Unpack
 
 from tlx.data.draw import Dividing, Draw, Portion
 from tlx.data.images.files import ImageFiles
-from tlx.data.images.scan import OnBadFile
+from tlx.data.scan import OnBadFile
 from tlx.data.splits import Splits
 from tlx.data.tables.table_source import Kind, OnAlike, Quoting, TableForm, TableFormat, from_paths
 

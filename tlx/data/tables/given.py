@@ -1,19 +1,19 @@
 """Files that a finished run is to predict: found in folders, and read as its own tables were."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from tlx.data.decoding import refuse_empty
-from tlx.data.listed import quoted
+from tlx.data.listed import path_in, quoted
 from tlx.data.split_names import SPLITS
 from tlx.data.tables import rows as text_rows
 from tlx.data.tables.items import USUAL_NAMES, place_of
 from tlx.data.tables.rows import FORMATS
 from tlx.data.tables.separated import Column, SeparatedTable
-from tlx.data.tree import visible_files
+from tlx.data.tree import refuse_unwritable, visible_files
 
 LOG = logging.getLogger(__name__)
 Config = Mapping[str, object]
@@ -32,17 +32,21 @@ def column_of(dataset: Config, key: str, usual: Usual) -> Column | Usual:
     return value if isinstance(value, str | int) else usual
 
 
-def formats_of(dataset: Config) -> dict[str, str]:
-    """Ending of a table -> its format: the usual ones, and those of the run's own tables."""
+def formats_of(dataset: Config, *, paths: bool = False) -> dict[str, str]:
+    """Ending of a table -> its format: the usual ones, and those of the run's own tables.
+
+    Args:
+        dataset: of the run.
+        paths: whether its tables hold paths of files.
+    """
     form = dataset.get("format")
-    if str(dataset.get("_target_", "")).rpartition(".")[2] not in ("text_csv", "image_csv"):
+    if not str(dataset.get("_target_", "")).endswith("_csv"):
         return FORMATS
     named = endings_named(dataset)
     if not dataset.get("path"):
         named.discard("")  # `train` names train.csv
-    images = str(dataset["_target_"]).endswith("image_csv")
     if form is None:  # as the source takes what no ending tells
-        return FORMATS | ({ending: "csv" for ending in named - {*FORMATS}} if images else {})
+        return FORMATS | ({ending: "csv" for ending in named - {*FORMATS}} if paths else {})
     if not named and form in ("csv", "tsv"):
         named = {ending for ending, usual in FORMATS.items() if usual in ("csv", "tsv")}
     return FORMATS | dict.fromkeys(named, str(form))
@@ -88,7 +92,45 @@ def of_folder(
     return fitting
 
 
-def read_table(file: Path, dataset: Config, named: Mapping[str, Column]) -> SeparatedTable:
+def paths_of(
+    inputs: Iterable[str | Path], dataset: Config, *, endings: Collection[str], argument: str
+) -> list[Path]:
+    """Files that are an item each, by files, folders and tables.
+
+    Args:
+        inputs: files; folders, of which all visible files of the endings are taken; tables of
+            paths.
+        dataset: of the run, which says how a table is read.
+        endings: of files that are items, in small letters.
+        argument: of the source, that names the column of paths.
+
+    Raises:
+        FileNotFoundError: something is not there.
+        ValueError: there are no files, or a table is wrong.
+    """
+    given, formats = list(inputs), formats_of(dataset, paths=True)
+    paths: list[Path] = []
+    for each in given:
+        path = there(Path(each).expanduser())
+        if path.is_dir():
+            paths += of_folder(path, endings)
+        elif path.suffix.lower() in formats:
+            column = column_of(dataset, argument, "path")
+            table = read_table(path, dataset, {argument: column}, paths=True)
+            base = Path(word_of(dataset, "root", str(path.parent))).expanduser()
+            cells = cells_of(table, dataset, [argument])
+            paths += [base / path_in(base, name) for _, (name,) in cells]
+        else:
+            paths.append(path)
+    if not paths:
+        raise ValueError(f"no files in {', '.join(map(str, given))}")
+    refuse_unwritable(map(str, paths))
+    return paths
+
+
+def read_table(
+    file: Path, dataset: Config, named: Mapping[str, Column], *, paths: bool = False
+) -> SeparatedTable:
     """A table by the run's options, which need not have labels."""
     label = dataset.get("label_column")
     labels = label if isinstance(label, list) else [label]
@@ -97,7 +139,7 @@ def read_table(file: Path, dataset: Config, named: Mapping[str, Column]) -> Sepa
     header = dataset.get("header")
     table = text_rows.read(
         file,
-        format=formats_of(dataset)[file.suffix.lower()],
+        format=formats_of(dataset, paths=paths)[file.suffix.lower()],
         header=bool(names if header is None else header),
         quoting=word_of(dataset, "quoting", "standard"),
         encoding=word_of(dataset, "encoding", "utf-8"),
