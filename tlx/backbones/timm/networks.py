@@ -37,7 +37,7 @@ def timm(
     *,
     name: str,
     init: str = "hub",
-    image_size: int | None = None,
+    image_size: int | list[int] | None = None,
     in_chans: int = 3,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
@@ -53,7 +53,7 @@ def timm(
         name: timm's, with a tag of weights or without: `resnet18.a1_in1k`; `local-dir:FOLDER` or
             `hf-hub:OWNER/NAME`, whose config.json says which network it is.
         init: `hub`, `none` (random), or a file of safetensors or torch, whatever its name.
-        image_size: pixels of a side; None: what the weights were trained at.
+        image_size: pixels of a side, or height and width; None: what the weights were trained at.
         in_chans: channels of the input; pretrained first layers are adapted.
         drop_rate: dropout inside the network, where it has any.
         drop_path_rate: stochastic depth, where the network has any.
@@ -73,15 +73,16 @@ def timm(
         RuntimeError: the hub cannot be reached.
     """
     _check_name(name)
-    _check_numbers(image_size, in_chans, drop_rate, drop_path_rate)
+    sides = _sides(image_size)
+    _check_numbers(in_chans, drop_rate, drop_path_rate)
     origin = stated.of_name(name) if stated.is_sourced(name) else _registered(name)
     beside = stated.of_file(Path(init)) if init != "hub" and Path(init).is_file() else Stated()
     taken = beside.arguments_of(origin.architecture)
-    options = _options(name, image_size, in_chans, {**taken, **(kwargs or {})})
+    options = _options(name, sides, in_chans, {**taken, **(kwargs or {})})
     drops = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
     drops = {key: rate for key, rate in drops.items() if rate > 0}
     full = _on_meta(name, num_classes=2, **options, **drops)
-    size = _input_size(full, image_size, in_chans)
+    size = _input_size(full, sides, in_chans)
     dim = _checked_dim(name, options, size)
     rules = rules_of(rename, head_names, width=dim)
     module, report = _start(name, init, full, options | drops, rules)
@@ -141,6 +142,12 @@ def _form(
     return {"name": origin.architecture, "kwargs": form, "base": f"{source}:{shown}"}
 
 
+def patch_side(name: str, kwargs: Mapping[str, object] | None = None) -> int:
+    """Pixels by which a side of its input must be divisible; 1 where all will do."""
+    _check_name(name)
+    return _patch(_on_meta(name, **dict(kwargs or {}))) or 1
+
+
 def pooled(module: nn.Module, inputs: Tensor) -> Features:
     """Features of a batch of images [N, C, H, W]: what timm's classifier would see."""
     return Features(pooled=module(inputs))
@@ -158,7 +165,7 @@ def least_image_size(name: str, kwargs: Mapping[str, object] | None = None) -> i
     for side in sorted({native, *PROBED_SIZES}):
         if side % patch or side < 2 * patch or (patch == 1 and side < 32):
             continue
-        if _probe(name, _options(name, side, 3, dict(kwargs or {})), (3, side, side)):
+        if _probe(name, _options(name, (side, side), 3, dict(kwargs or {})), (3, side, side)):
             return side
     return native
 
@@ -242,11 +249,20 @@ def _check_name(name: str) -> None:
             )
 
 
-def _check_numbers(
-    image_size: int | None, in_chans: int, drop_rate: float, drop_path_rate: float
-) -> None:
-    if image_size is not None and image_size < 1:
-        raise ValueError(f"backbone.image_size={image_size} must be a positive number of pixels")
+def _sides(image_size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """Height and width."""
+    if image_size is None:
+        return None
+    sides = [image_size] * 2 if isinstance(image_size, int) else list(image_size)
+    if len(sides) != 2 or min(sides) < 1:
+        raise ValueError(
+            f"backbone.image_size={image_size} must be a positive number of pixels, or two: height "
+            "and width"
+        )
+    return sides[0], sides[1]
+
+
+def _check_numbers(in_chans: int, drop_rate: float, drop_path_rate: float) -> None:
     if in_chans < 1:
         raise ValueError(f"backbone.in_chans={in_chans} must be at least 1")
     for key, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
@@ -255,7 +271,7 @@ def _check_numbers(
 
 
 def _options(
-    name: str, image_size: int | None, in_chans: int, kwargs: dict[str, object]
+    name: str, sides: tuple[int, int] | None, in_chans: int, kwargs: dict[str, object]
 ) -> dict[str, object]:
     """What timm's `create_model` is given besides name, classes, weights and drop rates."""
     for key in stated.OURS:
@@ -267,17 +283,18 @@ def _options(
     options = dict(kwargs)
     if in_chans != _channels(name, kwargs):
         options["in_chans"] = in_chans
-    if image_size is not None:
+    if sides is not None:
         plain = _on_meta(name, **kwargs)
         patch = _patch(plain)
-        if patch and image_size % patch:
-            low = max(image_size // patch, 1) * patch
-            raise ValueError(
-                f"backbone.image_size={image_size} is no multiple of the patch size {patch} of "
-                f"{name!r}; the nearest are {low} and {low + patch}"
-            )
+        for side in sides:
+            if patch and side % patch:
+                low = max(side // patch, 1) * patch
+                raise ValueError(
+                    f"backbone.image_size={side} is no multiple of the patch size {patch} of "
+                    f"{name!r}; the nearest are {low} and {low + patch}"
+                )
         if _takes(plain, "img_size"):
-            options["img_size"] = image_size
+            options["img_size"] = sides[0] if sides[0] == sides[1] else sides
     return options
 
 
@@ -331,9 +348,15 @@ def _data_config(module: nn.Module) -> dict[str, Any]:
     return config
 
 
-def _input_size(module: nn.Module, image_size: int | None, in_chans: int) -> tuple[int, int, int]:
-    height, width = _data_config(module)["input_size"][-2:]
-    return (in_chans, image_size or height, image_size or width)
+def _input_size(
+    module: nn.Module, sides: tuple[int, int] | None, in_chans: int
+) -> tuple[int, int, int]:
+    height, width = sides or _data_config(module)["input_size"][-2:]
+    return (in_chans, height, width)
+
+
+def _told(sides: Sequence[int]) -> str:
+    return f"{sides[0]}" if sides[0] == sides[1] else str(list(sides))
 
 
 def _probe(
@@ -359,7 +382,7 @@ def _checked_dim(name: str, options: Mapping[str, object], size: tuple[int, int,
         if native != size and _probe(name, plain, native) is not None:
             kwargs = {key: value for key, value in plain.items() if key != "in_chans"}
             raise ValueError(
-                f"backbone.image_size={size[-1]} does not fit {name!r}; "
+                f"backbone.image_size={_told(size[1:])} does not fit {name!r}; "
                 f"its least is about {least_image_size(name, kwargs)}, its own is {native[-1]}"
             )
         # Some networks cannot run on the meta device at all: their own word must do.
