@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
 	# ours under its earlier name, or somebody else's: either would take files of this one with it
 	$(BIN)/python -m pip uninstall --yes --quiet tlx 2>/dev/null
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[dev,onnx]"
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[dev,onnx,audio]"
 	touch $(STAMP)
 
 run: $(STAMP)
