@@ -46,7 +46,10 @@ NEEDED = {
     ("dataset", "text_csv"): [f"dataset.path={__file__}"],
     ("dataset", "conll"): ["dataset.root=null", f"dataset.train={__file__}"],
 }
-TEXTS = {"dataset": "stdlib_docs", "backbone": "tfidf"}
+PARTNERS = {
+    "text": {"dataset": "stdlib_docs", "backbone": "tfidf"},
+    "audio": {"dataset": "vowels", "backbone": "acoustic_model"},
+}
 
 
 def loaded(path):
@@ -54,11 +57,12 @@ def loaded(path):
 
 
 def needed(group, option):
-    """What an option goes with, beside the default: texts with texts."""
+    """What an option goes with, beside the default: texts with texts, sound with sound."""
     stated = loaded(conf_dir() / group / f"{option}.yaml")
     target = (stated.get(option) if group in schema.LIST_GROUPS else stated) or {}
-    texts = group in {*TEXTS, "augmentation"} and modality(target.get("_target_")) == "text"
-    others = [f"{other}={name}" for other, name in TEXTS.items() if texts and other != group]
+    own = group in {"dataset", "backbone", "augmentation"} and modality(target.get("_target_"))
+    partners = PARTNERS.get(str(own), {})
+    others = [f"{other}={name}" for other, name in partners.items() if other != group]
     return [*others, *NEEDED.get((group, option), [])]
 
 

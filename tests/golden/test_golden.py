@@ -52,7 +52,10 @@ def test_the_lines_choose_every_option_of_every_group():
     groups = (*schema.TARGET_GROUPS, *schema.LIST_GROUPS, *schema.SCHEMA_GROUPS)
     options = {path.stem for group in groups for path in (conf_dir() / group).glob("*.yaml")}
     implied = {"resnet10t", "adamw", "cosine", "auto", "csv", "weight_decay"}
-    of_datasets = {"image_classification", "text_classification", "language_modeling"}
+    of_datasets = {
+        *("audio_classification", "image_classification", "text_classification"),
+        "language_modeling",
+    }
     assert options - words - implied - of_datasets == set()
 
 

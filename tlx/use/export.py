@@ -41,7 +41,7 @@ def export(folder: Path, *, into: Path, onnx: bool = False, adapter: str = "merg
     of_library = facts.get("source") in ("timm", "transformers")
     if adapter == "alone":
         written = export_adapters(state, into, facts=facts, class_names=names, reads=reads)
-    elif of_library or run.backbone.target.startswith("tlx."):
+    elif of_library or (facts and run.backbone.target.startswith("tlx.")):
         written = write(state, into, facts=facts, class_names=names, reads=reads, onnx=onnx)
     elif onnx:
         raise ExportError(f"export to ONNX does not know {run.backbone.target}; leave --onnx out")

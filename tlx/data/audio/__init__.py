@@ -1,0 +1,4 @@
+"""Sound: sources, reading, front ends, augmentation."""
+
+MODALITY = "audio"
+NOUN = ("a recording", "recordings")
