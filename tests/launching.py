@@ -1,5 +1,6 @@
 """Starts runs in fresh processes that a preloaded server forks, kills them where a test says."""
 
+import faulthandler
 import os
 import signal
 import socket
@@ -72,6 +73,7 @@ def _work(
     with open(folder / f"log-{rank}.txt", "a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    faulthandler.enable()  # a rank that C++ code aborts leaves where it was
     torch.set_num_threads(1)
     if world > 1:
         os.environ.update(
@@ -107,6 +109,13 @@ def freeze(overrides: list[str], *, runs_dir: Path) -> Path:
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     """The final weights of a finished run."""
     return load_file(folder / "model.safetensors")
+
+
+def logs(folder: Path) -> str:
+    """What all ranks printed: the first may only tell that another is gone."""
+    return "\n".join(
+        f"{path.name}\n{path.read_text()}" for path in sorted(folder.glob("log-*.txt"))
+    )
 
 
 def log(folder: Path, rank: int = 0) -> str:
