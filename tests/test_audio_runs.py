@@ -54,8 +54,7 @@ def run(runs_dir, *more, data=VOWELS):
         (RECURRENT, "last_k", "backbone.layers.1"),
         (SPECTROGRAM, "last_k", "backbone.layer3"),
         (WAVES, "last_k", "backbone.model.encoder.layers.1"),
-        # below the layers, which put a mask on states that would have to be of the batch's length
-        (OF_LENGTHS, "last_k", "backbone.model.feature_projection"),
+        (OF_LENGTHS, "last_k", "backbone.model.encoder.layers.1"),
     ],
 )
 def test_stored_activations_give_what_computed_ones_give(tmp_path, network, strategy, boundary):
