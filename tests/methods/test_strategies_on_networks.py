@@ -27,7 +27,8 @@ IMAGES = {
     "efficientnet_b0": (32, {}),
     "resnet18": (32, {}),
     "vgg11_bn": (32, {"mlp_ratio": 0.05}),
-    "densenet121": (32, {}),
+    "densenet121": (32, {"block_config": (2, 2, 2, 2)}),
+    "test_efficientnet": (32, {}),
     "inception_v3": (75, {}),
 }
 TEXTS = [*tiny.ALL, "awd_lstm"]
@@ -115,7 +116,17 @@ def trained(stages):
     return [set(stage.trains) for stage in stages]
 
 
-@pytest.mark.parametrize("name", [*IMAGES, *TEXTS])
+# of their families the small ones are usual
+LARGE = ("mobilenetv2_100", "efficientnet_b0", "inception_v3", "swin_tiny_patch4_window7_224")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else [])
+        for name in [*IMAGES, *TEXTS]
+    ],
+)
 def test_each_strategy_trains_what_it_says(name):
     with torch.device("meta" if name in IMAGES else "cpu"):
         network, layout, _, _ = stages_of(name, "full")

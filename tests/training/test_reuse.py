@@ -73,15 +73,24 @@ def same(first: Path, second: Path, *, tolerance: float = 1e-4) -> None:
 
 
 # Where a network is cut is proved for every family and boundary in tests/frozen/test_cut; here are
-# whole runs: each network with four strategies, each strategy on two networks, half of them slow.
+# whole runs: each network with four strategies, each strategy on two networks; usual is one a
+# network, with what stays below it, what is thawed, what is put beside it, and a head alone.
+USUAL = {
+    ("test_resnet", "linear_probe"),
+    ("test_vit", "last_1"),
+    ("test_convnext", "last_2"),
+    ("test_vit", "gradual"),
+    ("test_efficientnet", "lora"),
+}
+
+
 @pytest.mark.parametrize(
     ("name", "strategy"),
     [
-        pytest.param(name, strategy, marks=[] if usual else [pytest.mark.slow])
+        pytest.param(name, strategy, marks=[] if (name, strategy) in USUAL else [pytest.mark.slow])
         for row, name in enumerate(TINY)
         for column, strategy in enumerate(STRATEGIES)
-        for usual in [column % len(TINY) == row]
-        if usual or (column + column // len(TINY) + 1) % len(TINY) == row
+        if row in (column % len(TINY), (column + column // len(TINY) + 1) % len(TINY))
     ],
 )
 def test_stored_equals_computed(name, strategy, tmp_path):
@@ -115,10 +124,19 @@ def test_stored_equals_computed_in_every_family(name, strategy, tmp_path):
     same(plain, stored)
 
 
-def test_the_record_tells_what_was_computed_and_reused(tmp_path):
-    own = ["backbone.name=test_resnet", "freeze_strategy=linear_probe"]
-    _, first = run(tmp_path, *own)
-    _, second = run(tmp_path, *own, "optimizer.lr=0.01")
+PROBE = ["backbone.name=test_resnet", "freeze_strategy=linear_probe"]
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory):
+    """A folder with the store of a probe, and the probe's record."""
+    runs_dir = tmp_path_factory.mktemp("probed")
+    return runs_dir, run(runs_dir, *PROBE)[1]
+
+
+def test_the_record_tells_what_was_computed_and_reused(probed):
+    runs_dir, first = probed
+    _, second = run(runs_dir, *PROBE, "optimizer.lr=0.01")
     items = first.splits["val"].n + 60
     assert (first.stages[0].boundary, second.stages[0].boundary) == ("backbone", "backbone")
     assert (first.stages[0].computed, first.stages[0].reused) == (items, 0)
@@ -126,10 +144,8 @@ def test_the_record_tells_what_was_computed_and_reused(tmp_path):
     assert second.stages[0].saved_s > 0
 
 
-def test_runs_share_the_items_that_they_have_in_common(tmp_path):
-    own = ["backbone.name=test_resnet", "freeze_strategy=linear_probe"]
-    run(tmp_path, *own)
-    _, more = run(tmp_path, *own, "dataset.labels_per_class=9")
+def test_runs_share_the_items_that_they_have_in_common(probed):
+    _, more = run(probed[0], *PROBE, "dataset.labels_per_class=9")
     few, many = 60 + 60, 90 + 90  # train and val are limited alike
     assert more.stages[0].computed + more.stages[0].reused == many
     assert more.stages[0].reused >= few // 2
@@ -144,19 +160,15 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", list(CHANGES))
-def test_a_change_finds_no_stale_activation(change, tmp_path):
-    own = ["backbone.name=test_resnet", "freeze_strategy=linear_probe"]
-    run(tmp_path, *own)
-    _, other = run(tmp_path, *own, *CHANGES[change])
+def test_a_change_finds_no_stale_activation(change, probed):
+    _, other = run(probed[0], *PROBE, *CHANGES[change])
     assert other.stages[0].reused == 0
     assert other.stages[0].computed > 0
 
 
-def test_a_changed_encoder_finds_no_stale_activation(tmp_path, monkeypatch):
-    own = ["backbone.name=test_resnet", "freeze_strategy=linear_probe"]
-    run(tmp_path, *own)
+def test_a_changed_encoder_finds_no_stale_activation(probed, monkeypatch):
     monkeypatch.setattr(transform, "source_of", lambda kind: "another source")
-    _, other = run(tmp_path, *own, "optimizer.lr=0.01")
+    _, other = run(probed[0], *PROBE, "optimizer.lr=0.02")
     assert other.stages[0].reused == 0
 
 
