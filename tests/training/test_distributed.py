@@ -11,23 +11,25 @@ from launching import All, KillAt, dump_samples, dump_weights, no_all_reduce
 from tlx.results import record
 
 BASE = [
-    "dataset=digits",
-    "dataset.labels_per_class=12",
+    "dataset=torchvision",
+    "dataset.name=FakeData",
+    "dataset.kwargs={size:80,image_size:[3,32,32],num_classes:4}",
+    "dataset.labels_per_class=null",
     "backbone=timm",
     "backbone.init=none",
     "backbone.image_size=32",
     "augmentation=[standard]",
     "trainer=cpu",
     "trainer.epochs=null",
-    "trainer.steps=63",
+    "trainer.steps=24",
     "trainer.batch_size=16",
-    "trainer.eval_every_steps=9",
+    "trainer.eval_every_steps=5",
     "trainer.checkpoint_every_steps=4",
     "logger=[csv]",
     "final_weights=last",  # each rank keeps its own: the best would be read from one file
     "freeze_strategy=gradual",
     "freeze_strategy.stages=3",
-    "freeze_strategy.every_steps=21",
+    "freeze_strategy.every_steps=8",
 ]
 # Without a norm that counts over the batch; convolutional, so that no gradient is zero but for
 # rounding (a key's bias in attention is, and Adam would make a full step of the rounding).
@@ -50,11 +52,11 @@ def test_killed_in_stage_two_two_ranks_end_bit_identical(tmp_path: Path) -> None
     calm = two_ranks(["backbone.name=test_resnet"], tmp_path / "calm")
     assert launching.run(calm, world=2, sabotage={0: dump_weights, 1: dump_weights}) == [0, 0]
     killed = two_ranks(["backbone.name=test_resnet"], tmp_path / "killed")
-    kill = KillAt("tlx.training.engine.module:TransferModule", "training_step", 31)
+    kill = KillAt("tlx.training.engine.module:TransferModule", "training_step", 15)
     assert launching.run(killed, world=2, sabotage={0: kill, 1: kill}) == [-9, -9]
     codes = launching.run(killed, world=2, sabotage={0: dump_weights, 1: dump_weights})
     assert codes == [0, 0], launching.log(killed)
-    assert "resumed at step 28" in launching.log(killed)
+    assert "resumed at step 12" in launching.log(killed)
     one, two = launching.weights(calm), launching.weights(killed)
     assert all(torch.equal(one[n], two[n]) for n in one)
     for folder in (calm, killed):
@@ -87,7 +89,7 @@ def test_two_ranks_equal_one(network: list[str], optimizer: list[str], tmp_path:
     single = launching.rank_weights(one, 0)
     for rank in range(2):
         assert largest_difference(single, launching.rank_weights(two, rank)) <= 1e-4
-    assert_shares(one, two, steps=63)
+    assert_shares(one, two, steps=24)
 
 
 def assert_shares(one: Path, two: Path, *, steps: int) -> None:
@@ -126,10 +128,10 @@ def test_fully_sharded_ranks_equal_one_and_resume(tmp_path: Path) -> None:
     one = launching.freeze([*BASE, *sharded], runs_dir=tmp_path / "one")
     two = two_ranks([*sharded, "trainer.strategy=fsdp"], tmp_path / "two")
     assert launching.run(one) == [0]
-    kill = KillAt("tlx.training.engine.module:TransferModule", "training_step", 31)
+    kill = KillAt("tlx.training.engine.module:TransferModule", "training_step", 15)
     assert launching.run(two, world=2, sabotage={0: kill, 1: kill}) == [-9, -9]
     assert launching.run(two, world=2) == [0, 0], launching.log(two)
-    assert "resumed at step 28" in launching.log(two)
+    assert "resumed at step 12" in launching.log(two)
     assert largest_difference(launching.weights(one), launching.weights(two)) <= 1e-4
 
 
@@ -147,8 +149,8 @@ def test_ranks_with_different_configs_end_at_once(tmp_path: Path) -> None:
 # -- texts --------------------------------------------------------------------------------------
 
 TEXTS = [
-    *("trainer=cpu", "trainer.epochs=null", "trainer.steps=36", "trainer.batch_size=8"),
-    *("trainer.eval_every_steps=12", "logger=[csv]", "final_weights=last"),
+    *("trainer=cpu", "trainer.epochs=null", "trainer.steps=16", "trainer.batch_size=8"),
+    *("trainer.eval_every_steps=8", "logger=[csv]", "final_weights=last"),
 ]
 # Without dropout, whose draws are each rank's own.
 TRANSFORMER = ["backbone.vocabulary_size=500", "backbone.dropout=0"]
@@ -191,7 +193,7 @@ def test_two_ranks_equal_one_on_texts(
     single = launching.rank_weights(one, 0)
     for rank in range(2):
         assert largest_difference(single, launching.rank_weights(two, rank)) <= 1e-4
-    assert_shares(one, two, steps=36)
+    assert_shares(one, two, steps=16)
     mine, theirs = (record.read(folder).splits for folder in (one, two))
     for split in ("val", "test"):
         assert mine[split].n == theirs[split].n
