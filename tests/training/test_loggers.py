@@ -4,10 +4,8 @@ import csv as csv_module
 import http.server
 import json
 import os
-import signal
 import socket
 import struct
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from forking import CONTEXT
 from tlx.base.secrecy import masked
 from tlx.base.shown import Lines, Matrix, Pictures
 from tlx.training.logs import loggers, wandb_logger
@@ -160,44 +159,18 @@ class TestCsv:
         assert os.listdir(tmp_path) == []
 
     def test_kill_9_and_resume_lose_and_double_nothing(self, tmp_path):
-        script = """
-import os, sys
-from pathlib import Path
-from tlx.training.logs import loggers
-for line in sys.stdin:
-    pid = os.fork()
-    if pid:
-        print(pid, flush=True)
-        os.waitpid(pid, 0)
-        print("dead", flush=True)
-        continue
-    start = int(line)
-    logger = loggers.csv(loggers.RunInfo(id="r", dir=Path(sys.argv[1]), name="r"))
-    logger.resume(start if start else None)
-    for step in range(start + 1, 10**7):
-        logger.log_metrics({"loss": step / 7}, step=step)
-        if step % 50 == 0:
-            logger.log_metrics({f"val{step // 1000}": step / 3}, step=step)
-"""
-        server = subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
         start = 0
-        with server:
-            for attempt in range(5):
-                server.stdin.write(f"{start}\n")
-                server.stdin.flush()
-                pid = int(server.stdout.readline())
-                time.sleep(0.1 + 0.017 * attempt)
-                os.kill(pid, signal.SIGKILL)
-                assert server.stdout.readline() == "dead\n"
-                last = len(rows(tmp_path))
-                assert last > start
-                start = max(0, last - 5)  # the checkpoint is some steps behind
-            server.stdin.close()
+        for attempt in range(4):
+            process = CONTEXT.Process(target=log_on, args=(tmp_path, start))
+            process.start()
+            while process.is_alive() and len(rows_so_far(tmp_path)) <= start + 60:
+                time.sleep(0.005)
+            time.sleep(0.007 * attempt)
+            process.kill()
+            process.join()
+            last = len(rows(tmp_path))
+            assert last > start
+            start = max(0, last - 5)  # the checkpoint is some steps behind
         logger = loggers.csv(run_info(tmp_path))
         logger.resume(start)
         found = rows(tmp_path)
@@ -206,7 +179,22 @@ for line in sys.stdin:
             step = int(row["step"])
             assert float(row["loss"]) == step / 7
             if step % 50 == 0:
-                assert float(row[f"val{step // 1000}"]) == step / 3
+                assert float(row[f"val{step // 100}"]) == step / 3
+
+
+def log_on(folder, start):
+    """Logs from a step on until it is killed; every 100 steps another column begins."""
+    logger = loggers.csv(loggers.RunInfo(id="r", dir=folder, name="r"))
+    logger.resume(start if start else None)
+    for step in range(start + 1, 10**7):
+        logger.log_metrics({"loss": step / 7}, step=step)
+        if step % 50 == 0:
+            logger.log_metrics({f"val{step // 100}": step / 3}, step=step)
+
+
+def rows_so_far(folder) -> list[str]:
+    path = Path(folder) / "metrics.csv"
+    return path.read_text().splitlines()[1:] if path.exists() else []
 
 
 def wandb_records(path):
@@ -251,33 +239,21 @@ def logged_out(monkeypatch, tmp_path):
     wandb.teardown()
 
 
-WANDB_SCRIPT = """
-import sys
-from pathlib import Path
-import numpy as np
-sys.path.insert(0, {tests!r})
-from test_loggers import run_info
-from tlx.base.shown import Matrix, Pictures
-from tlx.training.logs import loggers
-logger = loggers.wandb(run_info(sys.argv[1]))
-logger.log_metrics({{"train/loss": 1.5}}, step=3)
-logger.log_metrics({{"val/accuracy": 0.25}}, step=3)
-logger.log_metrics({{"train/loss": 0.5}}, step=2)
-pictures = Pictures([np.zeros((8, 8, 3), np.uint8)], ["a seven"])
-logger.log_view("samples", lambda: pictures, step=3)
-logger.log_view("confusion", lambda: Matrix(["u", "v"], [[1, 2], [3, 4]]), step=3)
-logger.log_summary({{"test/accuracy": 0.75}})
-logger.finalize("success")
-logger.log_metrics({{"train/loss": 0.25}}, step=4)
-logger.finish("finished")
-"""
-
-
 def test_the_offline_wandb_file_holds_what_it_should_and_no_secret(tmp_path, logged_out):
     logged_out.setenv("PLANTED", SECRET)
-    script = WANDB_SCRIPT.format(tests=str(Path(__file__).parent))
-    command = [sys.executable, "-c", script, str(tmp_path / "run"), f"--key={SECRET}", "--flag-xyz"]
-    subprocess.run(command, check=True, cwd=Path(__file__).parent)
+    logged_out.setattr(sys, "argv", [__file__, f"--key={SECRET}", "--flag-xyz"])
+    logged_out.chdir(Path(__file__).parent)
+    logger = loggers.wandb(run_info(tmp_path / "run"))
+    logger.log_metrics({"train/loss": 1.5}, step=3)
+    logger.log_metrics({"val/accuracy": 0.25}, step=3)
+    logger.log_metrics({"train/loss": 0.5}, step=2)
+    pictures = Pictures([np.zeros((8, 8, 3), np.uint8)], ["a seven"])
+    logger.log_view("samples", lambda: pictures, step=3)
+    logger.log_view("confusion", lambda: Matrix(["u", "v"], [[1, 2], [3, 4]]), step=3)
+    logger.log_summary({"test/accuracy": 0.75})
+    logger.finalize("success")
+    logger.log_metrics({"train/loss": 0.25}, step=4)
+    logger.finish("finished")
     (path,) = (tmp_path / "run").glob("wandb/offline-run-*/run-digits-full-s0-0123456789.wandb")
     records = list(wandb_records(path))
     (run,) = (r.run for r in records if r.WhichOneof("record_type") == "run")
