@@ -3,9 +3,6 @@
 import errno
 import logging
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections import OrderedDict
 from pathlib import Path
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from forking import CONTEXT
 from tlx.training.engine import checkpoints
 
 
@@ -188,28 +186,28 @@ def test_failing_rename_and_failing_sync_leave_the_earlier_one(tmp_path, monkeyp
         assert len(os.listdir(tmp_path)) == 1
 
 
-SAVER = """
-import sys, torch
-from tlx.training.engine import checkpoints
-for step in range(1, 10**6):
-    weights = torch.full((200_000,), float(step))
-    checkpoints.save(sys.argv[1], step, {"step": step, "w": weights}, keep=1 + step % 2)
-    if step == 1:
-        print("going", flush=True)
-"""
+def save_on(folder, step):
+    """Saves one checkpoint after another until it is killed."""
+    torch.set_num_threads(1)
+    for at in range(step, 10**6):
+        weights = torch.full((200_000,), float(at))
+        checkpoints.save(folder, at, {"step": at, "w": weights}, keep=1 + at % 2)
+
+
+def saved_since(folder, step):
+    return any(found.step > step for found in checkpoints.found_in(folder))
 
 
 def test_kill_9_while_saving_loses_nothing(tmp_path):
     last = 0
     for attempt in range(4):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SAVER, str(tmp_path)], stdout=subprocess.PIPE
-        )
-        process.stdout.readline()
+        process = CONTEXT.Process(target=save_on, args=(tmp_path, 1 + 1000 * attempt))
+        process.start()
+        while process.is_alive() and not saved_since(tmp_path, 1000 * attempt):
+            time.sleep(0.001)
         time.sleep(0.02 + 0.013 * attempt)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        process.kill()
+        process.join()
         loaded, path = next(checkpoints.sound(tmp_path, tag="last"), None)
         assert checkpoints.found_in(tmp_path)[0].path == path  # the newest itself is valid
         assert torch.equal(loaded["w"], torch.full((200_000,), float(loaded["step"])))
