@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from studying import finished, start, tlx
+from tlx import cli
 from tlx.config.check import CheckError
 from tlx.results import manifest as manifests
 from tlx.results import reading
@@ -110,10 +111,12 @@ def test_a_pruned_trial_counts_and_its_other_seeds_never_begin(line, tmp_path):
         ("search.trials=0", "at least 1"),
     ],
 )
-def test_a_wrong_search_is_refused_before_anything_starts(line, tmp_path, changed, says):
-    code, out = tlx(*line, changed, cwd=tmp_path)
-    assert code == 2, out
-    assert says in out
+def test_a_wrong_search_is_refused_before_anything_starts(
+    line, tmp_path, monkeypatch, capsys, changed, says
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*line, changed]) == 2
+    assert says in capsys.readouterr().err
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").glob("*/config.yaml"))
 
 
