@@ -1,10 +1,11 @@
 """The driver: what is started, how often, in which order, and what is said of each end."""
 
+import functools
 from pathlib import Path
 
 import pytest
 
-from tlx.config.compose import compose
+from tlx.config.compose import Composer
 from tlx.config.run import typed
 from tlx.execution import execute, preparing, runs
 from tlx.execution.lineage import Located, Locator
@@ -58,9 +59,19 @@ class Scripted:
         pass
 
 
+@functools.cache
+def composer() -> Composer:
+    """One for all tests, whose configs differ in values only."""
+    return Composer()
+
+
+def compose(*overrides: str):
+    return composer().compose([*BASE, *overrides])
+
+
 def tasks(runs_dir: Path, seeds=(0, 1, 2), **options) -> list[Pending]:
     locator = Locator()
-    configs = [compose([*BASE, f"seed={seed}", f"runs_dir={runs_dir}"]) for seed in seeds]
+    configs = [compose(f"seed={seed}", f"runs_dir={runs_dir}") for seed in seeds]
     return [
         Pending(locator.locate(typed(config)), f"arm seed {seed}", **options)
         for seed, config in zip(seeds, configs, strict=True)
@@ -168,9 +179,9 @@ def test_another_process_that_holds_a_run_keeps_it(tmp_path, monkeypatch):
 
 def child(parent: Pending, runs_dir: Path) -> Pending:
     locator = Locator()
-    line = [*BASE, f"backbone.init=run:{parent.run}", f"runs_dir={runs_dir}", "seed=7"]
+    line = [f"backbone.init=run:{parent.run}", f"runs_dir={runs_dir}", "seed=7"]
     runs.write_config(parent.found.folder, parent.found.run.plain)
-    return Pending(locator.locate(typed(compose(line))), "child")
+    return Pending(locator.locate(typed(compose(*line))), "child")
 
 
 def test_parents_come_first(tmp_path):
