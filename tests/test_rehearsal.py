@@ -1,11 +1,11 @@
 """What training would refuse without having seen data, `--check` refuses in the same words."""
 
 import re
-import subprocess
 import sys
 
 import pytest
 
+from forking import CONTEXT
 from tlx import cli
 from tlx.building import calls, plans, rehearsals
 from tlx.config.compose import compose
@@ -106,7 +106,20 @@ def test_a_rehearsal_stands_in_for_as_many_labels_as_are_weighed(overrides, coun
 
 def test_a_check_imports_no_trainer():
     """Which takes a fifth of its time."""
-    line = ("train", "--check", "backbone.name=test_resnet", "backbone.init=none", "backbone=timm")
-    code = f"from tlx.cli import main; assert main({list(line)!r}) == 0; import sys; "
-    code += "assert 'torch' in sys.modules and 'pytorch_lightning' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    process = CONTEXT.Process(target=check_afresh)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def check_afresh():
+    """Checks as if nothing of tlx and of the trainer had been imported yet."""
+    rooms = ("tlx", "pytorch_lightning")
+    for name in [name for name in sys.modules if name.partition(".")[0] in rooms]:
+        del sys.modules[name]
+    from tlx.cli import main
+
+    line = ["train", "--check", "backbone.name=test_resnet", "backbone.init=none", "backbone=timm"]
+    assert main(line) == 0
+    assert "tlx.building.rehearsals" in sys.modules
+    assert "pytorch_lightning" not in sys.modules
