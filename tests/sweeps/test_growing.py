@@ -78,22 +78,36 @@ class Guessing:
 
 
 @pytest.fixture
-def launch(tmp_path, monkeypatch):
+def launch(tmp_path):
+    with launcher(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The study's folder, and what was started, where nothing disturbs it."""
+    with launcher(tmp_path_factory.mktemp("straight")) as start:
+        return start()
+
+
+@contextlib.contextmanager
+def launcher(tmp_path):
     """Starts the study; `kill_after` runs of a launch it is killed."""
     (tmp_path / "mine/experiment").mkdir(parents=True)
     (tmp_path / "mine/experiment/grow.yaml").write_text(STUDY)
-    monkeypatch.setattr(execute, "fail", lambda folder, reason: None)
 
-    def start(*more, where="runs", **options):
+    def start(*more, **options):
         executor = Guessing(**options)
-        monkeypatch.setattr(studies, "make", lambda *args, **kwargs: executor)
-        line = ["experiment=grow", f"runs_dir={tmp_path / where}", "executor.workers=2", *more]
+        patch.setattr(studies, "make", lambda *args, **kwargs: executor)
+        line = ["experiment=grow", f"runs_dir={tmp_path / 'runs'}", "executor.workers=2", *more]
         made = studies.study(line, config_dir=str(tmp_path / "mine"))
         with contextlib.suppress(Killed):
             studies.drive(made, command=["tlx"])
         return made.folder, executor.started
 
-    return start
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execute, "fail", lambda folder, reason: None)
+        yield start
 
 
 def verdicts(folder):
@@ -108,8 +122,8 @@ def outcome(folder):
     return planned, spec.seeds, [look.seeds for look in spec.looks], verdicts(folder)
 
 
-def test_seeds_are_added_until_claims_are_decided_or_none_is_left(launch):
-    folder, started = launch()
+def test_seeds_are_added_until_claims_are_decided_or_none_is_left(straight):
+    folder, started = straight
     spec = manifests.read(folder)
     better, close = verdicts(folder)
     assert (better.status, better.n < 7, better.open) == ("held", True, False)
@@ -124,8 +138,7 @@ def test_seeds_are_added_until_claims_are_decided_or_none_is_left(launch):
 
 
 @pytest.mark.parametrize("kill_after", [pytest.param(2, marks=pytest.mark.slow), 9])
-def test_killed_again_and_again_it_comes_to_the_same(launch, kill_after):
-    straight = outcome(launch(where="straight")[0])
+def test_killed_again_and_again_it_comes_to_the_same(launch, straight, kill_after):
     seen = []
     for _ in range(30):
         folder, started = launch(kill_after=kill_after)
@@ -133,7 +146,7 @@ def test_killed_again_and_again_it_comes_to_the_same(launch, kill_after):
         if len(started) < kill_after:
             break
     assert len(seen) == len(set(seen))  # nothing is trained twice
-    assert outcome(folder) == straight
+    assert outcome(folder) == outcome(straight[0])
     assert launch()[1] == []  # and nothing is left to do
 
 
