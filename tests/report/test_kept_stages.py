@@ -4,15 +4,16 @@ from dataclasses import replace
 
 import pytest
 
+from report import synthetic
 from tlx.report import data, kept_stages, sections, tables_runs, terminal
 from tlx.report.build import all_tables
 
 
 @pytest.fixture(scope="module")
-def shared(studies):
+def shared(tmp_path_factory):
     """Arms of one stage, and lp_ft of two."""
-    runs_dir, folder, _ = studies["shared"]
-    return data.read(folder, runs_dir=runs_dir)
+    runs_dir = tmp_path_factory.mktemp("shared")
+    return data.read(synthetic.STUDIES_MADE["shared"](runs_dir), runs_dir=runs_dir)
 
 
 @pytest.fixture(scope="module")
