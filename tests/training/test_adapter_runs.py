@@ -17,9 +17,10 @@ from tlx.training.engine import checkpoints
 from tlx.use.evaluate import evaluate
 
 BASE = [
-    *("dataset=digits", "dataset.labels_per_class=6", "backbone=timm", "backbone.name=test_vit"),
+    *("dataset=digits", "dataset.labels_per_class=8", "backbone=timm", "backbone.name=test_vit"),
+    *("dataset.classes=[0,1,2]", "dataset.folds=20", "dataset.fold=0"),  # 27 images to test on
     *("backbone.init=none", "backbone.image_size=32", "trainer=cpu", "trainer.epochs=null"),
-    *("trainer.steps=12", "trainer.batch_size=16", "trainer.eval_every_steps=4", "logger=[csv]"),
+    *("trainer.steps=8", "trainer.batch_size=16", "trainer.eval_every_steps=4", "logger=[csv]"),
     *("trainer.checkpoint_every_steps=4", "optimizer.lr=0.01", "keep=checkpoints"),
 ]
 KINDS = {
@@ -87,7 +88,7 @@ def test_the_command_exports_merged_and_alone(tmp_path, capsys):
         return timm_lib.create_model(
             "test_vit",
             pretrained=True,
-            num_classes=10,
+            num_classes=3,
             pretrained_cfg_overlay=overlay(tmp_path / name),
             **options,
         )
