@@ -170,14 +170,17 @@ def train(stack, runs, steps):
             run.step(x, y)
 
 
-@pytest.mark.parametrize("per_run", [False, True], ids=["shared", "per_run"])
-@pytest.mark.parametrize("optimizers", [SGD, ADAMW], ids=["sgd", "adamw"])
 @pytest.mark.parametrize(
-    ("dtype", "steps", "limit"),
-    [(torch.float32, 320, 1e-4), (torch.float64, 100, 1e-10)],
-    ids=["f32", "f64"],
+    ("dtype", "steps", "limit", "optimizers", "per_run"),
+    [
+        pytest.param(torch.float32, 320, 1e-4, SGD, True, id="f32-sgd-per_run"),
+        pytest.param(torch.float32, 320, 1e-4, ADAMW, False, id="f32-adamw-shared"),
+        pytest.param(torch.float64, 100, 1e-10, SGD, False, id="f64-sgd-shared"),
+        pytest.param(torch.float64, 100, 1e-10, ADAMW, True, id="f64-adamw-per_run"),
+    ],
 )
-def test_a_stack_ends_where_its_runs_would_alone(per_run, optimizers, dtype, steps, limit):
+def test_a_stack_ends_where_its_runs_would_alone(dtype, steps, limit, optimizers, per_run):
+    """Each pair of number type, optimizer and kind of batch."""
     torch.manual_seed(0)
     task, count = task_of("weighted"), len(optimizers)
     networks = [network(dtype) for _ in optimizers]
