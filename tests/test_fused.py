@@ -1,8 +1,10 @@
 """Runs trained as one stack are the runs that they would be alone."""
 
 import csv
+import functools
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import launching
 from forking import CONTEXT
 from launching import KillAt
 from tlx.base.ends import Interrupted
-from tlx.config.compose import compose
+from tlx.config.compose import Composer
 from tlx.config.run import typed
 from tlx.execution import execute, runs
 from tlx.execution.lineage import Locator
@@ -22,12 +24,16 @@ from tlx.sweeps import fuse
 
 BASE = [
     *("dataset=digits", "dataset.labels_per_class=8", "backbone=timm", "backbone.init=none"),
+    *("dataset.classes=[0,1,2]", "dataset.folds=20", "dataset.fold=0"),  # 27 images to test on
     *("backbone.name=test_resnet", "backbone.image_size=32", "trainer=cpu", "logger=[csv]"),
-    *("trainer.epochs=null", "trainer.steps=60", "trainer.batch_size=16"),
+    *("trainer.epochs=null", "trainer.steps=36", "trainer.batch_size=16"),
     *("trainer.eval_every_steps=6", "trainer.log_every_steps=4", "freeze_strategy=linear_probe"),
 ]
 SGD, ADAMW = ["optimizer=sgd"], ["optimizer=adamw"]
-STOPS = ["regularization=[early_stopping,weight_decay]", "regularization.early_stopping.patience=2"]
+STOPS = [
+    *("regularization=[early_stopping,weight_decay]", "regularization.early_stopping.patience=2"),
+    "regularization.early_stopping.min_delta=0.9",
+]
 STACKS = {
     "sgd": [
         [*SGD, "optimizer.lr=0.1"],
@@ -183,7 +189,7 @@ def test_a_stopped_stack_goes_on(together, tmp_path, monkeypatch):
     for folder in alone:
         execute.run_here(folder)
     with monkeypatch.context() as patch:
-        stop_at(27, patch)
+        stop_at(15, patch)
         with pytest.raises(Interrupted):
             execute.run_together(stacked)
     assert {reading.status_of(folder) for folder in stacked} == {"interrupted"}
@@ -200,7 +206,7 @@ def test_a_stopped_stack_goes_on(together, tmp_path, monkeypatch):
 def test_runs_begun_alone_go_on_as_one(tmp_path):
     alone = frozen(tmp_path / "alone", STACKS["sgd"][:2], "trainer.checkpoint_every_steps=4")
     stacked = frozen(tmp_path / "stacked", STACKS["sgd"][:2], "trainer.checkpoint_every_steps=4")
-    kill = KillAt("tlx.training.engine.module:TransferModule", "training_step", 31)
+    kill = KillAt("tlx.training.engine.module:TransferModule", "training_step", 19)
     for one, two in zip(alone, stacked, strict=True):
         execute.run_here(one)
         assert launching.run(two, sabotage={0: kill}) == [-9]
@@ -210,11 +216,19 @@ def test_runs_begun_alone_go_on_as_one(tmp_path):
         assert record.read(two).fused_with
 
 
-def keys(*overrides: str) -> str | None:
-    return fuse.key(Locator().locate(typed(compose([*BASE, *overrides]))))
+@pytest.fixture(scope="module")
+def keys() -> Callable[..., str | None]:
+    """The planner's key of a run with these overrides."""
+    composer = Composer()
+
+    @functools.cache
+    def key(*overrides: str) -> str | None:
+        return fuse.key(Locator().locate(typed(composer.compose([*BASE, *overrides]))))
+
+    return key
 
 
-def test_the_planner_stacks_what_differs_in_the_head_only():
+def test_the_planner_stacks_what_differs_in_the_head_only(keys):
     base = keys()
     assert base is not None
     for own in (
@@ -233,7 +247,7 @@ def test_the_planner_stacks_what_differs_in_the_head_only():
         *("backbone.image_size=40", "frozen.norm_stats=freeze", "trainer.eval_every_steps=5"),
     ],
 )
-def test_the_planner_keeps_apart_what_differs_below(own):
+def test_the_planner_keeps_apart_what_differs_below(own, keys):
     assert keys(own) != keys()
 
 
@@ -246,5 +260,5 @@ def test_the_planner_keeps_apart_what_differs_below(own):
         *("optimizer=lion", "trainer.accumulate=2", "trainer.compile=true"),
     ],
 )
-def test_the_planner_trains_alone_what_a_stack_cannot(own):
+def test_the_planner_trains_alone_what_a_stack_cannot(own, keys):
     assert keys(own) is None

@@ -25,8 +25,9 @@ from tlx.sweeps.driver import LOOK_EVERY_S, Driver, Pending
 from tlx.sweeps.executor import Job
 from tlx.sweeps.local import LocalExecutor
 
+FEW = ["dataset.classes=[0,1,2]", "dataset.folds=20", "dataset.fold=0"]  # 27 images to test on
 BASE = [
-    *SMALL,
+    *(*SMALL, *FEW),
     *("trainer.epochs=null", "trainer.log_every_steps=4", "freeze_strategy=linear_probe"),
     "optimizer=sgd",
 ]
@@ -307,7 +308,7 @@ SEARCH = {
         {"override /freeze_strategy": "linear_probe"},
         {"override /search": "random"},
     ],
-    "dataset": {"labels_per_class": 8},
+    "dataset": {"labels_per_class": 8, "classes": [0, 1, 2], "folds": 20, "fold": 0},
     "backbone": {"name": "test_resnet", "init": "none", "image_size": 32},
     "trainer": {"epochs": None, "steps": 24, "batch_size": 16, "eval_every_steps": 3},
     "search": {
