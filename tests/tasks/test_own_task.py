@@ -10,12 +10,16 @@ import pytest
 from PIL import Image
 
 from tlx.config import signatures
+from tlx.execution import execute
 from tlx.report.build import build
 from tlx.results import record
+from tlx.sweeps import studies
+from tlx.sweeps.executor import Ended
 from tlx.use.predict import Predictor
 
 RUN = (
     *("task=parity", "dataset=digits", "dataset.labels_per_class=4", "backbone=timm"),
+    *("dataset.classes=[0,1,2]", "dataset.folds=20", "dataset.fold=0"),  # 27 images to test on
     *("backbone.init=none", "backbone.name=test_resnet", "backbone.image_size=32", "trainer=cpu"),
     *("trainer.epochs=null", "trainer.steps=4", "trainer.batch_size=8", "logger=[csv]"),
 )
@@ -37,9 +41,35 @@ def project(tmp_path, monkeypatch):
     signatures.forget()
 
 
-def test_a_task_from_one_file(project, caplog):
+class Here:
+    """An executor that runs jobs in this process; test_third_modality.py uses the local one."""
+
+    def __init__(self):
+        self.jobs = []
+
+    def room(self, job):
+        return not self.jobs
+
+    def start(self, job):
+        self.jobs.append(job)
+
+    def ended(self, timeout_s):
+        jobs, self.jobs = self.jobs, []
+        for job in jobs:
+            execute.run_here(job.folder)
+        return [Ended(job.folder, "finished") for job in jobs]
+
+    def stop(self, **_):
+        self.jobs = []
+
+    def close(self):
+        pass
+
+
+def test_a_task_from_one_file(project, caplog, monkeypatch):
     from tlx.cli import main
 
+    monkeypatch.setattr(studies, "make", lambda *args, **kwargs: Here())
     assert main(["train", "-m", *RUN, "task.sharpness=1,2"]) == 0
     (folder,) = (project / "runs" / "studies").iterdir()
     page = (folder / "report.html").read_text(encoding="utf-8")
