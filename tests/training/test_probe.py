@@ -45,6 +45,13 @@ TFIDF = [
 ]
 
 
+# 27 images to test on: on hundreds of them a run spends most of its time
+FEW = [
+    *("dataset.labels_per_class=8", "dataset.classes=[0,1,2]"),
+    *("dataset.folds=20", "dataset.fold=0"),
+]
+
+
 @pytest.fixture(autouse=True)
 def _as_before():
     """A run sets torch's determinism."""
@@ -160,7 +167,7 @@ def test_tfidf_stays_sparse_and_is_sklearns(tmp_path, monkeypatch):
 
 
 def test_the_same_twice_is_the_same(tmp_path):
-    few = ["dataset.labels_per_class=5", "optimizer.penalties=[1e-5]"]
+    few = [*FEW, "optimizer.penalties=[1e-5]"]
     first, one, _ = run(tmp_path / "a", *few)
     second, other, _ = run(tmp_path / "b", *few)
     assert first.splits["test"].metrics == second.splits["test"].metrics
@@ -169,7 +176,7 @@ def test_the_same_twice_is_the_same(tmp_path):
 
 
 def test_smoothing_is_part_of_the_loss(tmp_path):
-    few = ["dataset.labels_per_class=5", "optimizer.penalties=[1e-6]"]
+    few = [*FEW, "optimizer.penalties=[1e-6]"]
     sharp, _, _ = run(tmp_path, *few)
     smooth, _, _ = run(tmp_path, *few, "regularization=[label_smoothing]")
     assert smooth.stages[0].ended_by == "convergence"
@@ -180,7 +187,7 @@ def test_smoothing_is_part_of_the_loss(tmp_path):
 def test_a_single_penalty_is_solved_once(final, tmp_path):
     made, folder, _ = run(
         tmp_path,
-        *("optimizer.penalties=[1e-5]", "dataset.labels_per_class=5", f"final_weights={final}"),
+        *(*FEW, "optimizer.penalties=[1e-5]", f"final_weights={final}"),
     )
     assert len((folder / "metrics.csv").read_text().splitlines()) == 2
     assert made.notes["lbfgs"]["penalty"] == 1e-5
@@ -189,7 +196,7 @@ def test_a_single_penalty_is_solved_once(final, tmp_path):
 def test_it_says_where_it_has_not_converged(tmp_path, capsys):
     made, _, _ = run(
         tmp_path,
-        *("optimizer.penalties=[1e-7,1e-8]", "dataset.labels_per_class=5"),
+        *(*FEW, "optimizer.penalties=[1e-7,1e-8]"),
         *("optimizer.most_iterations=1", "optimizer.extend=false"),
     )
     said = capsys.readouterr().out
@@ -206,7 +213,7 @@ def signalled(install, flag):
 
 
 def test_a_signal_stops_it_and_features_stay(tmp_path, monkeypatch):
-    few = ["dataset.labels_per_class=5", "optimizer.penalties=[1e-5]"]
+    few = [*FEW, "optimizer.penalties=[1e-5]"]
 
     install = StopFlag.install
     with monkeypatch.context() as patch:
@@ -361,7 +368,7 @@ def test_other_optimizers_are_left_alone():
 
 def test_more_than_a_linear_head_is_refused_before_anything_is_solved(tmp_path):
     """Where the config cannot tell."""
-    config = compose([*BASE, "dataset.labels_per_class=5", f"runs_dir={tmp_path}"])
+    config = compose([*BASE, *FEW, f"runs_dir={tmp_path}"])
     plan = plans.plan(typed(config), init="none")
     (span,) = plan.spans
     more = {**span.stage.trains, "backbone.conv1.0.weight": 1.0}
