@@ -58,6 +58,7 @@ def files(tmp_path):
             [
                 *("dataset=stdlib_docs", "dataset.about=language", "dataset.of=topic"),
                 *("task=language_modeling", "+dataset.fraction=0.02", *SMALL_LM),
+                "task.block=256",  # else 20,000 blocks to test on
             ],
             "bits_per_character",
         ),
