@@ -11,10 +11,9 @@ from launching import All, KillAt, dump_samples, dump_weights, no_all_reduce
 from tlx.results import record
 
 BASE = [
-    "dataset=torchvision",
-    "dataset.name=FakeData",
-    "dataset.kwargs={size:80,image_size:[3,32,32],num_classes:4}",
-    "dataset.labels_per_class=null",
+    "dataset=digits",
+    "dataset.labels_per_class=16",
+    *("dataset.classes=[0,1,2]", "dataset.folds=20", "dataset.fold=0"),  # 27 images to test on
     "backbone=timm",
     "backbone.init=none",
     "backbone.image_size=32",
