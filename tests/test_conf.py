@@ -1,6 +1,7 @@
 """Every file of conf/: it composes, it checks clean, and a typo in any of its keys is refused."""
 
 import copy
+import itertools
 import shutil
 from functools import cache
 from pathlib import Path
@@ -66,14 +67,53 @@ def needed(group, option):
     return [*others, *NEEDED.get((group, option), [])]
 
 
+def overridden(group, option):
+    """Groups whose option the file itself chooses."""
+    entries = loaded(conf_dir() / group / f"{option}.yaml").get("defaults", [])
+    keys = [key for entry in entries if isinstance(entry, dict) for key in entry]
+    return [key.rpartition("/")[2] for key in keys]
+
+
+def lines_of_options():
+    """Overrides that choose every option once: of several groups where no file sees another.
+
+    A dataset chooses the task, so that each stands in a line of its own beside the other's.
+    """
+    named = {g: [option for group, option in OPTIONS if group == g] for g in GROUPS}
+    columns = [[(g, option) for option in named[g]] for g in GROUPS if g not in schema.LIST_GROUPS]
+    columns[:] = [c for c in columns if c[0][0] not in {"dataset", "task"}]
+    columns.append([(g, option) for g in ("dataset", "task") for option in named[g]])
+    for g in schema.LIST_GROUPS:
+        columns.append([(g, option) for option in named[g]])
+    choosing = [(g, o) for g, o in OPTIONS if g != "dataset" and overridden(g, o)]
+    rest = [[each for each in column if each not in choosing] for column in columns]
+    rows = [[each for each in row if each] for row in itertools.zip_longest(*rest)]
+    return [*rows, *([each] for each in choosing)]
+
+
+LINES = {each: tuple(line) for line in lines_of_options() for each in line}
+
+
 @cache
-def _composed(group, option):
-    value = f"[{option}]" if group in schema.LIST_GROUPS else option
-    return compose([f"{group}={value}", *needed(group, option)], check=False)
+def composed_by(overrides):
+    return compose(list(overrides), check=False)
 
 
 def composed(group, option):
-    return copy.deepcopy(_composed(group, option))
+    """The default config, or that of texts, with an option, as a line gives it that chooses it."""
+    beside = [line for line in needed(group, option) if not line.startswith(f"{group}.")]
+    config = copy.deepcopy(composed_by(tuple(beside)))
+    values = []
+    for g, o in LINES[group, option]:
+        values.append(f"{g}=[{o}]" if g in schema.LIST_GROUPS else f"{g}={o}")
+        values += [line for line in NEEDED.get((g, o), []) if line.startswith(f"{g}.")]
+    chosen = copy.deepcopy(composed_by(tuple(values)))
+    return {**config, **{key: chosen[key] for key in [group, *overridden(group, option)]}}
+
+
+def test_each_option_stands_in_one_line():
+    assert sorted(LINES) == sorted(OPTIONS)
+    assert all(len({group for group, _ in line}) == len(line) for line in LINES.values())
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -155,39 +195,68 @@ def with_typo(config, path, typo):
     return changed
 
 
+def with_all_typos(config, paths):
+    """Every key in every wrong spelling at once; those that hold others stay as well."""
+    changed = copy.deepcopy(config)
+    paths = list(paths)
+    for path in sorted(paths, key=len, reverse=True):
+        node = changed
+        for key in path[:-1]:
+            node = node[key]
+        node.update(dict.fromkeys(typos(path[-1]), node[path[-1]]))
+        if not any(other[:-1] == path for other in paths):
+            del node[path[-1]]
+    return changed
+
+
+def spelled(problems, paths):
+    """Typos that no problem is about."""
+    places = {problem.place for problem in problems}
+    wrong = [".".join((*path[:-1], typo)) for path in paths for typo in typos(path[-1])]
+    return [place for place in wrong if place not in places]
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f"{f.parent.name}/{f.stem}")
 def test_typo_of_every_key_is_refused(file):
+    """What a config lacks without `_target_` hides what else is wrong: that key goes alone."""
     group = file.parent.name
     config = composed(group, file.stem)
     before = set(check(config))
     content = {k: v for k, v in loaded(file).items() if k != "defaults"}
-    for path in key_paths({group: content}):
-        for typo in typos(path[-1]):
-            found = set(check(with_typo(config, path, typo))) - before
-            assert found, f"{'.'.join(path)} as {typo} passes"
-            spelled = any(typo in problem.place for problem in found)
-            assert spelled or path[-1] in {"_target_", group}, (path, typo, found)
+    paths = list(key_paths({group: content}))
+    alone = [path for path in paths if path[-1] in {"_target_", group}]
+    others = [path for path in paths if path not in alone]
+    assert not spelled(set(check(with_all_typos(config, others))) - before, others)
+    for index, path in enumerate(alone, start=FILES.index(file)):
+        typo = typos(path[-1])[index % len(typos(path[-1]))]
+        found = set(check(with_typo(config, path, typo))) - before
+        assert found, f"{'.'.join(path)} as {typo} passes"
 
 
-@pytest.mark.parametrize("path", list(key_paths(loaded(conf_dir() / "config.yaml"))), ids=str)
-def test_typo_in_the_primary_config_is_refused(path, tmp_path, monkeypatch):
+@pytest.fixture
+def primary(tmp_path, monkeypatch):
+    """The file config.yaml of a copy of conf/ that is the one in use."""
     shutil.copytree(conf_dir(), tmp_path / "conf")
-    primary = tmp_path / "conf" / "config.yaml"
-    for typo in typos(path[-1]):
-        primary.write_text(
-            yaml.safe_dump(with_typo(loaded(conf_dir() / "config.yaml"), path, typo))
-        )
-        with monkeypatch.context() as patch:
-            for module in (places, compose_module, source_module):
-                patch.setattr(module, "conf_dir", lambda: tmp_path / "conf")
-            with pytest.raises(CheckError):
-                compose([])
+    for module in (places, compose_module, source_module):
+        monkeypatch.setattr(module, "conf_dir", lambda: tmp_path / "conf")
+    return tmp_path / "conf" / "config.yaml"
 
 
-def test_typo_in_the_defaults_lists_is_refused(tmp_path, monkeypatch):
+def test_typo_in_the_primary_config_is_refused(primary):
+    original = loaded(primary)
+    paths = [path for path in key_paths(original) if path != ("defaults",)]
+    primary.write_text(yaml.safe_dump(with_all_typos(original, paths)))
+    with pytest.raises(CheckError) as caught:
+        compose([])
+    assert not spelled(caught.value.problems, paths)
+    for typo in typos("defaults"):
+        primary.write_text(yaml.safe_dump(with_typo(original, ("defaults",), typo)))
+        with pytest.raises(CheckError):
+            compose([])
+
+
+def test_typo_in_the_defaults_lists_is_refused(primary):
     """Of config.yaml, entry by entry, and of a dataset's `override /task`."""
-    shutil.copytree(conf_dir(), tmp_path / "conf")
-    primary = tmp_path / "conf" / "config.yaml"
     original = loaded(primary)
     for index, entry in enumerate(original["defaults"]):
         if not isinstance(entry, dict) or "experiment" in entry:
@@ -196,27 +265,24 @@ def test_typo_in_the_defaults_lists_is_refused(tmp_path, monkeypatch):
         (key, value) = next(iter(entry.items()))
         changed["defaults"][index] = {key[:-1]: value or ["none"]}
         primary.write_text(yaml.safe_dump(changed))
-        with monkeypatch.context() as patch:
-            for module in (places, compose_module, source_module):
-                patch.setattr(module, "conf_dir", lambda: tmp_path / "conf")
-            with pytest.raises(CheckError):
-                compose([])
+        with pytest.raises(CheckError):
+            compose([])
 
 
-@pytest.mark.parametrize("key", ["overide /task", "override /tsak", "override task", "/task"])
-def test_typo_in_a_datasets_defaults_is_refused(key, tmp_path):
+def test_typo_in_a_datasets_defaults_is_refused(tmp_path):
     mine = {
-        "defaults": [{key: "image_classification"}, "_self_"],
+        "defaults": [{"override /task": "image_classification"}, "_self_"],
         "_target_": "tlx.data.images.digits.digits",
     }
     folder = tmp_path / "dataset"
     folder.mkdir()
     (folder / "mine.yaml").write_text(yaml.safe_dump(mine))
-    with pytest.raises(CheckError):
-        compose(["dataset=mine"], tmp_path)
-    mine["defaults"][0] = {"override /task": "image_classification"}
-    (folder / "mine.yaml").write_text(yaml.safe_dump(mine))
     assert compose(["dataset=mine"], tmp_path)["dataset"]["_target_"].endswith("digits")
+    for key in ("overide /task", "override /tsak", "override task", "/task"):
+        mine["defaults"][0] = {key: "image_classification"}
+        (folder / "mine.yaml").write_text(yaml.safe_dump(mine))
+        with pytest.raises(CheckError):
+            compose(["dataset=mine"], tmp_path)
 
 
 def test_every_experiment_composes():
