@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import re
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from tlx.data.text.spec import TextSpec
 OPTIONS = sorted(
     path.stem
     for path in conf_dir().glob("augmentation/*.yaml")
-    if path.stem != "none" and "data.text.augment" not in path.read_text()
+    if re.search(r"tlx\.data\.(images|feature_augment)\b", path.read_text())
 )
 SPEC = ImageSpec(
     size=(3, 24, 20),
