@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import torchvision as vision
 import yaml
@@ -20,6 +21,8 @@ from PIL import Image
 
 from texts import Few, spec
 from tlx.config.places import conf_dir
+from tlx.data.audio import augment as audio_augment
+from tlx.data.audio.spec import AudioSpec
 from tlx.data.augment import IN_STEP
 from tlx.data.draw import Draw
 from tlx.data.encoder import Undescribed, described
@@ -61,6 +64,25 @@ OTHER_TEXT = {
     "tokenizer": (spec(["other words here"]).tokenizer,),
     "pad_id": (2,),
 }
+SOUND = AudioSpec(rate=8000, seconds=0.2, front_end="mfcc", bands=20, slopes=1)
+OTHER_SOUND = {
+    "rate": (16000,),
+    "seconds": (0.1,),
+    "front_end": ("waveform", "log_mel", "fbank"),
+    "as_image": (True,),
+    "level": ("item",),
+    "mean": ([1.0],),
+    "std": ([2.0],),
+    "window": (0.03,),
+    "hop": (0.02,),
+    "bands": (23,),
+    "low": (100.0,),
+    "high": (3000.0,),
+    "scale": ("htk",),
+    "coefficients": (7,),
+    "slopes": (0, 2),
+    "stack": (2,),
+}
 USUAL = {"kwargs": {"size": 20, "image_size": (3, 9, 9), "num_classes": 2}}
 OTHERS = {  # of keywords whose type does not say what else there is
     "kwargs": ({**USUAL["kwargs"], "random_offset": 3},),
@@ -79,7 +101,9 @@ OTHERS = {  # of keywords whose type does not say what else there is
     "group_pattern": (r"(\d)",),
     "folds": (3,),
     "fold": (1,),
-    **dict.fromkeys(("image_column", "label_column", "split_column", "group_column"), ("more",)),
+    **dict.fromkeys(
+        ("image_column", "audio_column", "label_column", "split_column", "group_column"), ("more",)
+    ),
 }
 TOGETHER = {"folds": {"fold": 0}, "fold": {"folds": 3}}
 # They say which items are read, and an item is known by its content.
@@ -98,6 +122,17 @@ def pictures(folder, *, count=24):
     (folder / "table.csv").write_text("\n".join(rows), encoding="utf-8")
 
 
+def sounds(folder, *, count=24):
+    """Folders of two classes, and a table of their files."""
+    generator, rows = np.random.Generator(np.random.PCG64(0)), ["path,label"]
+    for i in range(count):
+        path = folder / "sounds" / "ab"[i % 2] / f"{i}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.1 * generator.standard_normal(1500), 8000)
+        rows.append(f"{path},{'ab'[i % 2]}")
+    (folder / "sounds.csv").write_text("\n".join(rows), encoding="utf-8")
+
+
 def given(folder):
     """Keywords of every source that needs no download."""
     pictures(folder)
@@ -113,6 +148,7 @@ def given(folder):
         path = folder / "texts" / "ab"[i % 2] / f"{i}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(line, encoding="utf-8")
+    sounds(folder)
     few = {"labels_per_class": 2}
     return {
         "tlx.data.images.digits.digits": few,
@@ -122,6 +158,9 @@ def given(folder):
         "tlx.data.images.folder.image_folder": {"root": str(folder / "tree")},
         "tlx.data.images.table.image_csv": {"path": str(folder / "table.csv")},
         "tlx.data.images.torchvision.torchvision": {"name": "FakeData", **USUAL},
+        "tlx.data.audio.folder.audio_folder": {"root": str(folder / "sounds")},
+        "tlx.data.audio.table.audio_csv": {"path": str(folder / "sounds.csv")},
+        "tlx.data.audio.vowels.vowels": {"utterances": 1, **few},
         "tlx.data.text.table.text_csv": {"path": str(folder / "texts.tsv")},
         "tlx.data.text.folder.text_folder": {"root": str(folder / "texts")},
         "tlx.data.text.lines.text_lines": {"path": str(folder / "lines.txt")},
@@ -205,8 +244,9 @@ class Seen:
             targets = KINDS[splits.labels.kind](splits.labels)
             facts = transform(encode, seed=seed, collate=partial(splits.inputs.collate, spec)).facts
             keys = item_keys(split, splits)
+            drawn_by = [None] * len(split) if seed is None else split.ids
             for index in range(min(2, len(split))):
-                key = json.dumps([facts, keys[index], seed and split.ids[index]], sort_keys=True)
+                key = json.dumps([facts, keys[index], drawn_by[index]], sort_keys=True)
                 output = digest(
                     Encoded(split, encode, targets=targets, seed=seed)[index, 0]["input"]
                 )
@@ -224,6 +264,8 @@ def ready(splits, **changes):
     """Splits made ready, and the spec that they are read by."""
     if splits.inputs.modality == "image":
         return splits, replaced(IMAGE, changes)
+    if splits.inputs.modality == "audio":
+        return splits, replaced(SOUND, changes)
     unit = {"tags": "word", "text": "token"}.get(splits.labels.kind, "pooled")
     more = {"objective": "masked", "mask_rate": 0.3, "block": 16} if unit == "token" else {}
     wanted = replaced(spec(LINES, unit=unit, **more), changes)
@@ -242,8 +284,11 @@ def test_configs_with_other_inputs_share_no_key(target, tmp_path, monkeypatch):
     images, targets = embedded._digits()
     monkeypatch.setattr(embedded, "_digits", lambda: (images[:100], targets[:100]))
     base, seen = given(tmp_path)[target], Seen({})
-    image = "text" not in target and "conll" not in target
-    flips = augment.standard() if image else text_augment.word_dropout(p=0.5)
+    flips = {
+        "images": augment.standard(),
+        "audio": audio_augment.noise(),
+        "text": text_augment.word_dropout(p=0.5),
+    }[target.split(".")[2]]
     built = 0
     for keywords in variants(target, base):
         try:
@@ -256,15 +301,20 @@ def test_configs_with_other_inputs_share_no_key(target, tmp_path, monkeypatch):
     assert len({output for output, _ in seen.outputs.values()}) > 8
 
 
-@pytest.mark.parametrize("modality", ["image", "text"])
+@pytest.mark.parametrize("modality", ["image", "text", "audio"])
 def test_specs_and_augmentations_with_other_inputs_share_no_key(modality, tmp_path):
     target = {
         "image": "tlx.data.images.folder.image_folder",
         "text": "tlx.data.text.table.text_csv",
+        "audio": "tlx.data.audio.vowels.vowels",
     }
     splits, seen = function(target[modality])(**given(tmp_path)[target[modality]]), Seen({})
-    module = augment if modality == "image" else text_augment
-    for key, values in (OTHER_IMAGE if modality == "image" else OTHER_TEXT).items():
+    module, others = {
+        "image": (augment, OTHER_IMAGE),
+        "text": (text_augment, OTHER_TEXT),
+        "audio": (audio_augment, OTHER_SOUND),
+    }[modality]
+    for key, values in others.items():
         for value in values:
             changed, wanted = ready(splits, **{key: value})
             if key == "size" and value[0] == 1:
@@ -275,7 +325,7 @@ def test_specs_and_augmentations_with_other_inputs_share_no_key(modality, tmp_pa
     for made in augmentations(module):
         seen.add(plain, wanted, [made], note=made)
         count += 1
-    assert count > (20 if modality == "image" else 5)
+    assert count > {"image": 20, "text": 5, "audio": 10}[modality]
 
 
 def test_every_image_of_a_library_s_set_is_known_by_its_content(tmp_path):

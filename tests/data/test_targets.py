@@ -69,6 +69,8 @@ def test_labels_of_a_text_stand_where_its_tokens_are(left):
 
 def test_each_kind_has_a_task():
     assert set(RAW) | {"text"} == set(KINDS)
-    assert options_with("task", "KIND", "single") == ["image_classification", "text_classification"]
+    assert options_with("task", "KIND", "single") == [
+        *("audio_classification", "image_classification", "text_classification")
+    ]
     assert all(options_with("task", "KIND", kind) for kind in KINDS)
     assert options_with("task", "KIND", "boxes") == []

@@ -90,7 +90,7 @@ def _library(name: str) -> ModuleType:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
         raise ImportError(
-            f"reading sound needs {name} ({error}); pip install 'tlx[audio]'"
+            f"reading sound needs {name} ({error}); pip install soundfile soxr av"
         ) from error
 
 
