@@ -4,8 +4,6 @@ import os
 
 from hypothesis import settings
 
-from tlx.data.images import digits
-
 # no test is about how long an example takes: on a busy machine any of them may take seconds;
 # examples are others at each run of the tests, so that many runs see as many as they like
 EXAMPLES = 100 if os.environ.get("TLX_ALL_CASES") else 40
@@ -14,6 +12,3 @@ settings.load_profile("untimed")
 
 # modules of a project, which a test copies to where it runs
 collect_ignore = ["signals"]
-
-# 90 digits to test on, not 719, on which a run of a few steps would spend a third of its time
-digits.TEST_SHARE = 0.05

@@ -86,10 +86,8 @@ def _work(
             MASTER_ADDR="127.0.0.1",
             MASTER_PORT=str(port),
         )
-    from tlx.data.images import digits
     from tlx.execution import execute
 
-    digits.TEST_SHARE = 0.05  # as tests/conftest.py has it
     if sabotage is not None:
         sabotage()
     execute.run_here(folder)

@@ -94,7 +94,7 @@ def test_python_runs(snippet, tmp_path, monkeypatch, capsys):
     finally:
         torch.set_num_threads(threads)
     last = capsys.readouterr().out.splitlines()[-1]
-    assert re.fullmatch(r"Value\(value=[01]\.\d*, low=[01]\.\d*, high=[01]\.\d*, n=90\)", last)
+    assert re.fullmatch(r"Value\(value=[01]\.\d*, low=[01]\.\d*, high=[01]\.\d*, n=719\)", last)
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)", README))))

@@ -15,7 +15,6 @@ from golden import runs
 from tlx.config import changes, identity, schema
 from tlx.config.compose import Composer
 from tlx.config.places import conf_dir
-from tlx.data.images import digits
 
 HERE = Path(__file__).parent
 LINES = [line.split("\t") for line in (HERE / "ids.tsv").read_text(encoding="utf-8").splitlines()]
@@ -62,13 +61,6 @@ def test_the_lines_choose_every_option_of_every_group():
     assert options - words - implied - of_datasets == set()
 
 
-@pytest.fixture
-def _all_digits(monkeypatch):
-    """As many to test on as when the figures were recorded; other tests have fewer."""
-    monkeypatch.setattr(digits, "TEST_SHARE", 0.4)
-
-
-@pytest.mark.usefixtures("_all_digits")
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in runs.RUNS],
