@@ -129,7 +129,7 @@ def test_fully_sharded_ranks_equal_one_and_resume(tmp_path: Path) -> None:
     assert launching.run(one) == [0]
     kill = KillAt("tlx.training.engine.module:TransferModule", "training_step", 15)
     assert launching.run(two, world=2, sabotage={0: kill, 1: kill}) == [-9, -9]
-    assert launching.run(two, world=2) == [0, 0], launching.log(two)
+    assert launching.run(two, world=2) == [0, 0], launching.logs(two)
     assert "resumed at step 12" in launching.log(two)
     assert largest_difference(launching.weights(one), launching.weights(two)) <= 1e-4
 
