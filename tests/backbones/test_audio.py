@@ -87,7 +87,7 @@ def test_vision_transformers_take_whole_patches():
     [
         ({"front_end": "log_mel", "bands": 300}, "hold no frequency"),
         ({"coefficients": 41}, "more than backbone.bands=40"),
-        ({"init": "hub"}, "trained by oneself"),
+        ({"init": "hub"}, "no weights of an acoustic model are known on the hub"),
         ({"init": "nowhere.safetensors"}, "is no file"),
     ],
 )

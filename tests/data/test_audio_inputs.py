@@ -12,6 +12,7 @@ from tlx.data.audio.read import Sound
 from tlx.data.audio.spec import AudioSpec
 from tlx.data.audio.vowels import VOWELS, vowels
 from tlx.data.items import Pool
+from tlx.training.reuse.transform import item_keys
 
 WAV2VEC2 = {"kernels": (10, 3, 3, 3, 3, 2, 2), "strides": (5, 2, 2, 2, 2, 2, 2)}
 SPECS = {
@@ -48,7 +49,7 @@ def test_frames_are_as_many_as_told(name, samples):
     if spec.front_end == "waveform":
         assert spec.frames_of(len(item)) == told
         assert spec.samples_of(told) == len(item)
-        if spec.kernels and samples >= spec.least_samples:
+        if spec.kernels and samples >= spec.samples_of(1):
             out = item[None, None]
             for kernel, stride in zip(spec.kernels, spec.strides, strict=True):
                 out = torch.nn.functional.conv1d(out, torch.ones(1, 1, kernel), stride=stride)
@@ -69,6 +70,13 @@ def test_batches_are_padded_to_any_length_and_masked(name):
     again = padding.pad(longer, int(lengths[0]))
     assert all(torch.equal(again[key], batch[key]) for key in batch)
     assert torch.equal(padding.mask(longer).sum(1), lengths)
+
+
+def test_items_that_keep_their_lengths_keep_their_keys():
+    """By which stored activations find a recording again, whatever else the data holds."""
+    made = vowels(utterances=1)
+    fitted = AUDIO.fit(SPECS["mfcc"], made)
+    assert item_keys(fitted.train, fitted) == list(made.train.keys)
 
 
 def test_items_of_one_length_are_cropped_at_the_centre_or_padded_with_silence():

@@ -97,17 +97,24 @@ def read_files(
     pools, start = {}, 0
     for split, files in listed.items():
         part = slice(start, start + len(files.ids))
+        keys = found.keys[part]
         load = OpenedFiles(files.paths, looks.load)
-        inputs = LazyInputs(load, range(len(files.ids)), partial(_key, load=load, seen=looks.seen))
-        pool = Pool(files.ids, files.targets, found.keys[part], inputs, marks=found.marks[part])
+        inputs = LazyInputs(load, range(len(keys)), keys.__getitem__)
+        pool = Pool(files.ids, files.targets, keys, inputs, marks=found.marks[part])
         pool = replace(pool, groups=files.groups)
         pools[split] = pool.without([i for i in range(len(pool)) if start + i in found.bad])
         start += len(files.ids)
     return pools, {"quarantined": bad} if bad else {}
 
 
-def _key(place: int, *, load: OpenedFiles, seen: Callable[[Any], tuple[str, bytes]]) -> str:
-    return seen(load(place))[0]
+def to_predict(paths: Sequence[Path], load: Callable[[Path], Any]) -> Pool:
+    """Files as items without targets, read when asked for; a bad one raises Unreadable then."""
+    inputs = LazyInputs(partial(_loaded, paths, load), range(len(paths)), lambda place: "")
+    return Pool([str(path) for path in paths], [None] * len(paths), [""] * len(paths), inputs)
+
+
+def _loaded(paths: Sequence[Path], load: Callable[[Path], Any], place: int) -> Any:
+    return load(paths[place])
 
 
 def content_of(source: str | Path | bytes, bad: type[Unreadable]) -> bytes:

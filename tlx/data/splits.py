@@ -165,6 +165,41 @@ class Inputs(Protocol[S]):
         """A raw split's inputs in the form that a vocabulary is learnt from; none for most."""
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A parent for splits made ready item by item: an item is called, keyed and asked as it was.
+
+    Attributes:
+        raw: the split that it was made of.
+    """
+
+    raw: Split
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Those of the raw split."""
+        return self.raw.ids
+
+    @property
+    def targets(self) -> Sequence[object]:
+        """Those of the raw split."""
+        return self.raw.targets
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Hashes of the items' contents; none where they are not known."""
+        hashes: Sequence[str] = getattr(self.raw, "keys", ())
+        return hashes
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.raw)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The raw sample at a position."""
+        return self.raw[index]
+
+
 def raw_of(split: Split) -> Split:
     """The split that a fitted one was made of; itself where it was not."""
     raw: Split = getattr(split, "raw", split)

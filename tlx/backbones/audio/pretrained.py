@@ -9,20 +9,22 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoFeatureExtractor, AutoModel, PreTrainedConfig
 
-from tlx.backbones.audio.recurrent import pooled_frames
-from tlx.backbones.backbone import DEFAULT, POOLED, Backbone, Features, Wanted
+from tlx.backbones.audio.features import Inputs, frames, pooled_frames, real_frames, sound_of
+from tlx.backbones.backbone import DEFAULT, POOLED, Backbone, Wanted
 from tlx.backbones.pooling import Pooling
 from tlx.backbones.transformers.sources import (
     WeightsSource,
     built_by_library,
+    check_init,
     config_of,
     quiet,
     reached,
+    set_dropout,
     source_of,
 )
 from tlx.backbones.weights import files as weights
 from tlx.base.ranges import Range
-from tlx.data.audio.spec import AudioSpec
+from tlx.data.audio.spec import AudioSpec, samples_under
 from tlx.methods.stages import Group
 
 MODALITY = "audio"
@@ -73,12 +75,7 @@ def audio_transformers(
         RuntimeError: the hub cannot be reached.
     """
     source = source_of(name, init)
-    weights.require_resolved(init, "hub, none, a file")
-    if init not in {"hub", "none"} and not Path(init).is_file():
-        raise FileNotFoundError(
-            f"backbone.init={init!r} is no file; allowed: hub, none, run:ID, experiment:NAME, or a "
-            "file of safetensors or torch; a folder goes into backbone.name"
-        )
+    check_init(init)
     config: Any = config_of(source, kwargs or {}, tokenizer=None)
     if not hasattr(config, "conv_kernel"):
         raise ValueError(
@@ -99,7 +96,7 @@ def audio_transformers(
     coarse, fine = _groups(module, stable=bool(getattr(config, "do_stable_layer_norm", False)))
     return Backbone(
         module=module,
-        features=pooled_frames if wanted.features == POOLED else frames_of_waves,
+        features=pooled_frames if wanted.features == POOLED else frames,
         groups=coarse,
         fine_groups=fine,
         head_level=fine[-1].level if _is_neck(fine[-1]) else fine[-1].level + 1,
@@ -134,40 +131,22 @@ class SoundNetwork(nn.Module):
         self.pooling = pooling
         self.masked = masked
 
-    def forward(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
+    def forward(self, inputs: Inputs) -> Tensor:
         """[N, D] of all frames together, or [N, T, D], one a frame, without a pooling."""
-        sound = inputs if isinstance(inputs, Tensor) else inputs["sound"]
-        given: dict[str, Tensor] = {}
+        sound, mask = sound_of(inputs), None
         if self.masked and not isinstance(inputs, Tensor):
-            given["attention_mask"] = self._samples(inputs["real"], sound.shape[1]).long()
-        states: Tensor = self.model(input_values=sound, **given).last_hidden_state
+            mask = self._samples(inputs["real"], sound.shape[1]).long()
+        states: Tensor = self.model(input_values=sound, attention_mask=mask).last_hidden_state
         if self.pooling is None:
             return states
-        real = _real(inputs, states)
-        pooled: Tensor = self.pooling(states, real)
+        pooled: Tensor = self.pooling(states, real_frames(inputs, states))
         return pooled
 
     def _samples(self, real_NT: Tensor, there: int) -> Tensor:
         """Which samples are real, of the frames that are: as many as these need."""
         config: Any = self.model.config
-        needed_N = real_NT.sum(1)
-        for kernel, stride in zip(
-            reversed(config.conv_kernel), reversed(config.conv_stride), strict=True
-        ):
-            needed_N = kernel + (needed_N - 1) * stride
+        needed_N = samples_under(real_NT.sum(1), config.conv_kernel, config.conv_stride)
         return torch.arange(there, device=real_NT.device) < needed_N[:, None]
-
-
-def frames_of_waves(module: nn.Module, inputs: Tensor | Mapping[str, Tensor]) -> Features:
-    """Features one a frame."""
-    states = module(inputs)
-    return Features(tokens=states, mask=_real(inputs, states))
-
-
-def _real(inputs: Tensor | Mapping[str, Tensor], states: Tensor) -> Tensor:
-    if not isinstance(inputs, Tensor):
-        return inputs["real"]
-    return torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
 
 
 def _set_rates(config: Any, dropout: float | None) -> None:
@@ -175,11 +154,7 @@ def _set_rates(config: Any, dropout: float | None) -> None:
     for key in OWN_DRAWS:
         if hasattr(config, key):
             setattr(config, key, 0.0)
-    if dropout is None:
-        return
-    for key, value in config.to_dict().items():
-        if "dropout" in key and isinstance(value, int | float) and not isinstance(value, bool):
-            setattr(config, key, float(dropout))
+    set_dropout(config, dropout)
 
 
 def _extractor(source: WeightsSource) -> tuple[int, bool]:

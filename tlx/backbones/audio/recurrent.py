@@ -1,16 +1,20 @@
 """An acoustic model of one's own: recurrent layers over the frames of a recording."""
 
-from collections.abc import Mapping
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Literal, final
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from tlx.backbones.audio.features import (
+    Inputs,
+    frames,
+    pooled_frames,
+    real_frames,
+    sound_of,
+)
 from tlx.backbones.audio.front_ends import check_bands, normalised
-from tlx.backbones.backbone import DEFAULT, POOLED, Backbone, Features, Wanted
+from tlx.backbones.backbone import DEFAULT, POOLED, Backbone, Wanted
 from tlx.backbones.pooling import Pooling
 from tlx.backbones.weights import files as weights
 from tlx.base.ranges import Range
@@ -67,7 +71,7 @@ def acoustic_model(
         ValueError: more bands than a frame can tell apart, more coefficients than bands, weights
             that do not fit.
     """
-    _check(init)
+    weights.require_own(init, "an acoustic model")
     spec = AudioSpec(
         rate=rate,
         seconds=seconds,
@@ -116,17 +120,6 @@ def acoustic_model(
     )
 
 
-def _check(init: str) -> None:
-    if init == "hub":
-        raise ValueError(
-            "backbone.init=hub: this network is trained by oneself; give none, run:ID, "
-            "experiment:NAME or a file"
-        )
-    weights.require_resolved(init, "none, a file")
-    if init != "none" and not Path(init).is_file():
-        raise FileNotFoundError(f"backbone.init={init!r} is no file; allowed: none, run:ID, a file")
-
-
 @final
 class AcousticModel(nn.Module):
     """Recurrent layers one after the other, with dropout behind each."""
@@ -156,9 +149,10 @@ class AcousticModel(nn.Module):
         )
         self.pooling = pooling
 
-    def forward(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
+    def forward(self, inputs: Inputs) -> Tensor:
         """[N, D] of all frames together, or [N, T, D], one a frame, without a pooling."""
-        states, real = _parts(inputs)
+        states = sound_of(inputs)
+        real = real_frames(inputs, states)
         for layer in self.layers:
             states = layer(states, real)
         if self.pooling is None:
@@ -194,20 +188,3 @@ class DroppedStates(nn.Module):
             )
         dropped: Tensor = self.dropout(out)
         return dropped
-
-
-def _parts(inputs: Tensor | Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Frames [N, T, W], and which are real [N, T]."""
-    if isinstance(inputs, Tensor):
-        return inputs, torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
-    return inputs["sound"], inputs["real"]
-
-
-def pooled_frames(module: nn.Module, inputs: Tensor | Mapping[str, Tensor]) -> Features:
-    """Features of whole recordings."""
-    return Features(pooled=module(inputs))
-
-
-def frames(module: nn.Module, inputs: Tensor | Mapping[str, Tensor]) -> Features:
-    """Features one a frame."""
-    return Features(tokens=module(inputs), mask=_parts(inputs)[1])

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -149,14 +148,7 @@ def _tokenizer(
 
 
 def _check(init: str, sizes: dict[str, int]) -> None:
-    if init == "hub":
-        raise ValueError(
-            "backbone.init=hub: no weights of an AWD-LSTM are known on the hub; give none, run:ID, "
-            "experiment:NAME or a file"
-        )
-    weights.require_resolved(init, "none, a file")
-    if init != "none" and not Path(init).is_file():
-        raise FileNotFoundError(f"backbone.init={init!r} is no file; allowed: none, run:ID, a file")
+    weights.require_own(init, "an AWD-LSTM")
     for name, value in sizes.items():
         if value < 1:
             raise ValueError(f"backbone: {value} {name}; give 1 or more")

@@ -355,7 +355,7 @@ def _input_size(
     return (in_chans, height, width)
 
 
-def _told(sides: Sequence[int]) -> str:
+def _as_text(sides: Sequence[int]) -> str:
     return f"{sides[0]}" if sides[0] == sides[1] else str(list(sides))
 
 
@@ -382,7 +382,7 @@ def _checked_dim(name: str, options: Mapping[str, object], size: tuple[int, int,
         if native != size and _probe(name, plain, native) is not None:
             kwargs = {key: value for key, value in plain.items() if key != "in_chans"}
             raise ValueError(
-                f"backbone.image_size={_told(size[1:])} does not fit {name!r}; "
+                f"backbone.image_size={_as_text(size[1:])} does not fit {name!r}; "
                 f"its least is about {least_image_size(name, kwargs)}, its own is {native[-1]}"
             )
         # Some networks cannot run on the meta device at all: their own word must do.

@@ -91,6 +91,37 @@ def source_of(name: str, init: str) -> WeightsSource:
     return WeightsSource(name, "hub")
 
 
+def check_init(init: str) -> None:
+    """Passes `hub`, `none`, and a file that is there.
+
+    Raises:
+        ValueError: a run or an experiment, which is no file yet.
+        FileNotFoundError: there is no such file.
+    """
+    weights.require_resolved(init, "hub, none, a file")
+    if init not in {"hub", "none"} and not Path(init).is_file():
+        raise FileNotFoundError(
+            f"backbone.init={init!r} is no file; allowed: hub, none, run:ID, experiment:NAME, or a "
+            "file of safetensors or torch; a folder goes into backbone.name"
+        )
+
+
+def set_dropout(config: PreTrainedConfig, rate: float | None) -> None:
+    """Sets every rate of dropout of a config (a mutator); None: they stay.
+
+    Raises:
+        ValueError: it is no rate.
+    """
+    if rate is None:
+        return
+    if not 0 <= rate < 1:
+        raise ValueError(f"backbone.dropout={rate} must lie in [0, 1)")
+    for key, value in config.to_dict().items():
+        named = "dropout" in key or key.endswith("pdrop")
+        if named and isinstance(value, int | float) and not isinstance(value, bool):
+            setattr(config, key, float(rate))
+
+
 def config_of(
     source: WeightsSource, kwargs: Mapping[str, object], *, tokenizer: str | None
 ) -> PreTrainedConfig:

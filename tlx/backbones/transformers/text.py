@@ -20,8 +20,10 @@ from tlx.backbones.transformers.language_heads import is_causal, language_head
 from tlx.backbones.transformers.sources import (
     ABOUT_ATTENTION,
     WeightsSource,
+    check_init,
     config_of,
     quiet,
+    set_dropout,
     source_of,
     tokenizer_of,
 )
@@ -86,7 +88,7 @@ def transformers(
         RuntimeError: the hub cannot be reached.
     """
     source = source_of(name, init)
-    _check_init(init)
+    check_init(init)
     unit, tokenizer = wanted.features, vocabularies.of_kept(wanted)
     if tokenizer is None:
         learn = functools.partial(
@@ -94,7 +96,7 @@ def transformers(
         )
         tokenizer = _tokenizer(source, init, wanted.corpus, learn)
     config = config_of(source, kwargs or {}, tokenizer=tokenizer)
-    _set_dropout(config, dropout)
+    set_dropout(config, dropout)
     design = trunks.Design(
         config, unit, _pooling(pooling, config, name), (kwargs or {}).get(ABOUT_ATTENTION)
     )
@@ -141,15 +143,6 @@ def transformers(
         account=report.account if report is not None else {},
         file_heads=report.heads if report is not None else {},
     )
-
-
-def _check_init(init: str) -> None:
-    weights.require_resolved(init, "hub, none, a file")
-    if init not in {"hub", "none"} and not Path(init).is_file():
-        raise FileNotFoundError(
-            f"backbone.init={init!r} is no file; allowed: hub, none, run:ID, experiment:NAME, or a "
-            "file of safetensors or torch; a folder goes into backbone.name"
-        )
 
 
 def _tokenizer(
@@ -252,18 +245,6 @@ def _check_sparse(config: PreTrainedConfig, max_length: int, name: str) -> None:
             "text is padded to, and on whether a shorter batch came before; use "
             f"backbone.kwargs={{attention_type:original_full}} or backbone.max_length={full}"
         )
-
-
-def _set_dropout(config: PreTrainedConfig, rate: float | None) -> None:
-    """Sets every rate of dropout of a config (a mutator)."""
-    if rate is None:
-        return
-    if not 0 <= rate < 1:
-        raise ValueError(f"backbone.dropout={rate} must lie in [0, 1)")
-    for key, value in config.to_dict().items():
-        named = "dropout" in key or key.endswith("pdrop")
-        if named and isinstance(value, int | float) and not isinstance(value, bool):
-            setattr(config, key, float(rate))
 
 
 def _reads(

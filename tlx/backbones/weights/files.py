@@ -104,6 +104,23 @@ def require_resolved(init: str, allowed: str) -> None:
         )
 
 
+def require_own(init: str, network: str) -> None:
+    """Passes the start of a network that is nobody's on the hub: `none`, or a file that is there.
+
+    Raises:
+        ValueError: the hub's weights, or those of a run that is no file yet.
+        FileNotFoundError: there is no such file.
+    """
+    if init == "hub":
+        raise ValueError(
+            f"backbone.init=hub: no weights of {network} are known on the hub; give none, run:ID, "
+            "experiment:NAME or a file"
+        )
+    require_resolved(init, "none, a file")
+    if init != "none" and not Path(init).is_file():
+        raise FileNotFoundError(f"backbone.init={init!r} is no file; allowed: none, run:ID, a file")
+
+
 def load(
     module: nn.Module,
     path: str | Path,

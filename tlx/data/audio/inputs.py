@@ -18,8 +18,8 @@ from tlx.data.audio.read import EXTENSIONS, Samples, Sound, load_sound, resample
 from tlx.data.audio.spec import AudioSpec
 from tlx.data.augment import IN_STEP, Augmentation, check_kinds
 from tlx.data.inputs import Spec
-from tlx.data.items import LazyInputs, Pool
-from tlx.data.splits import Padding, Sample, Split, Splits, Unreadable, raw_of
+from tlx.data.scan import to_predict
+from tlx.data.splits import Fitted, Padding, Sample, Split, Splits, Unreadable, raw_of
 from tlx.methods import spectra
 from tlx.methods.spectra import MelForm
 
@@ -36,34 +36,14 @@ LEVEL_FLOOR = 1e-7
 
 @final
 @dataclass(frozen=True)
-class FittedSounds:
+class FittedSounds(Fitted):
     """A split whose items' lengths are known.
 
     Attributes:
-        raw: what it was made of.
         frames: that the network sees of each item.
     """
 
-    raw: Split
     frames: Sequence[int]
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """See Split."""
-        return self.raw.ids
-
-    @property
-    def targets(self) -> Sequence[object]:
-        """See Split."""
-        return self.raw.targets
-
-    def __len__(self) -> int:
-        """See Split."""
-        return len(self.raw)
-
-    def __getitem__(self, index: int) -> Sample:
-        """See Split."""
-        return self.raw[index]
 
 
 @final
@@ -164,8 +144,7 @@ class AudioInputs:
         from tlx.data.tables.given import paths_of
 
         paths = paths_of(given, dataset, endings=EXTENSIONS, argument="audio_column")
-        inputs = LazyInputs(partial(_load, paths), range(len(paths)), lambda place: "")
-        pool = Pool([str(path) for path in paths], [None] * len(paths), [""] * len(paths), inputs)
+        pool = to_predict(paths, load_sound)
         return pool if spec.seconds is not None else fitted_to(spec, pool)
 
     def shown(self, raw: Sound) -> Image.Image:
@@ -182,10 +161,6 @@ class AudioInputs:
 
 
 AUDIO = AudioInputs()
-
-
-def _load(paths: Sequence[Path], place: int) -> Sound:
-    return load_sound(paths[place])
 
 
 @final

@@ -1,13 +1,16 @@
 """What a network of sound reads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self, final
+from typing import ClassVar, Literal, Self, TypeVar, final
+
+from torch import Tensor
 
 from tlx.data.inputs import plain_of, replaced
 from tlx.methods import spectra
 from tlx.methods.spectra import MelForm, Scale
 
+Count = TypeVar("Count", int, Tensor)
 FrontEnd = Literal["waveform", "log_mel", "mfcc", "fbank"]
 
 
@@ -97,11 +100,6 @@ class AudioSpec:
         """Of every item; None where items keep their lengths."""
         return None if self.seconds is None else max(1, round(self.seconds * self.rate))
 
-    @property
-    def least_samples(self) -> int:
-        """With fewer there is no frame."""
-        return self.samples_of(1)
-
     def frames_of(self, samples: int) -> int:
         """Frames that a wave of so many samples gives."""
         if self.front_end == "waveform":
@@ -115,10 +113,15 @@ class AudioSpec:
     def samples_of(self, frames: int) -> int:
         """The fewest samples that give so many frames, at least one."""
         if self.front_end == "waveform":
-            for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
-                frames = kernel + (frames - 1) * stride
-            return frames
+            return samples_under(frames, self.kernels, self.strides)
         frames *= self.stack
         if self.front_end == "fbank":
             return self.form.window + (frames - 1) * self.form.hop
         return max(1, (frames - 1) * self.form.hop)
+
+
+def samples_under(frames: Count, kernels: Sequence[int], strides: Sequence[int]) -> Count:
+    """The fewest samples of which convolutions make so many frames; of each of a tensor."""
+    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+        frames = kernel + (frames - 1) * stride
+    return frames

@@ -9,6 +9,7 @@ that each speaker has a pitch, a length of the vocal tract and a noise of its ow
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Annotated, Literal, Unpack, final
 
 import numpy as np
@@ -85,30 +86,13 @@ def vowels(
         decibels: of the voice above it.
         draw: see `Draw`; groups are speakers.
     """
-    pools: dict[str, list[int]] = {"train": [], "val": [], "test": []}
-    sounds = _synthesised(utterances, noise, decibels)
-    per_speaker = len(VOWELS) * utterances
+    whole = _recordings(utterances, noise, decibels)
     undivided = draw.get("folds") is not None
-    for place in range(len(sounds)):
-        speaker = place // per_speaker
-        from_end = SPEAKERS - speaker
-        split = "train" if from_end > TESTED + VALIDATED else "val"
-        pools["train" if undivided else "test" if from_end <= TESTED else split].append(place)
-    keys = [sound_key(sound) for sound in sounds]
-    whole = Pool(
-        ids=[
-            f"s{place // per_speaker:02d}-{VOWELS[place % per_speaker // utterances]}-"
-            f"{place % utterances}"
-            for place in range(len(sounds))
-        ],
-        targets=[place % per_speaker // utterances for place in range(len(sounds))],
-        keys=keys,
-        inputs=sounds,
-        marks=[map_of(sound) for sound in sounds],
-        groups=[f"s{place // per_speaker:02d}" for place in range(len(sounds))],
-    )
+    places: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+    for place, group in enumerate(whole.groups):
+        places["train" if undivided else _split_of(group)].append(place)
     return divide(
-        {name: whole.take(places) for name, places in pools.items() if places},
+        {name: whole.take(some) for name, some in places.items() if some},
         Labels("single", VOWELS),
         draw=Draw(**draw),
         medium=MEDIUM,
@@ -116,16 +100,34 @@ def vowels(
     )
 
 
+def _split_of(group: str) -> str:
+    from_end = SPEAKERS - int(group.removeprefix("s"))
+    if from_end <= TESTED:
+        return "test"
+    return "val" if from_end <= TESTED + VALIDATED else "train"
+
+
 @lru_cache(maxsize=4)
-def _synthesised(utterances: int, noise: Noise, decibels: float) -> list[Sound]:
-    """Speaker by speaker, vowel by vowel."""
-    return [
-        Sound(_in_noise(utterance(speaker_of(number), vowel, draw), noise, decibels, draw), RATE)
-        for number in range(SPEAKERS)
-        for vowel in VOWELS
-        for take in range(utterances)
-        for draw in [np.random.Generator(np.random.PCG64([number, VOWELS.index(vowel), take]))]
-    ]
+def _recordings(utterances: int, noise: Noise, decibels: float) -> Pool:
+    """All of them, speaker by speaker, vowel by vowel; groups are speakers."""
+    ids, targets, sounds, groups = [], [], [], []
+    for number, (label, vowel), take in product(
+        range(SPEAKERS), enumerate(VOWELS), range(utterances)
+    ):
+        draw = np.random.Generator(np.random.PCG64([number, label, take]))
+        wave = _in_noise(utterance(speaker_of(number), vowel, draw), noise, decibels, draw)
+        ids.append(f"s{number:02d}-{vowel}-{take}")
+        targets.append(label)
+        sounds.append(Sound(wave, RATE))
+        groups.append(f"s{number:02d}")
+    return Pool(
+        ids=ids,
+        targets=targets,
+        keys=[sound_key(sound) for sound in sounds],
+        inputs=sounds,
+        marks=[map_of(sound) for sound in sounds],
+        groups=groups,
+    )
 
 
 def speaker_of(number: int) -> Speaker:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import final
 
@@ -16,7 +15,7 @@ from tlx.data.augment import IN_STEP, Augmentation, check_kinds
 from tlx.data.images.read import EXTENSIONS, MAX_PIXELS, load_image
 from tlx.data.images.spec import ImageSpec
 from tlx.data.inputs import Spec
-from tlx.data.items import LazyInputs, Pool
+from tlx.data.scan import to_predict
 from tlx.data.splits import Sample, Split, Splits
 
 RESAMPLING = {
@@ -89,9 +88,7 @@ class ImageInputs:
         from tlx.data.tables.given import paths_of
 
         paths = paths_of(given, dataset, endings=EXTENSIONS, argument="image_column")
-        load = partial(_load, paths)
-        inputs = LazyInputs(load, range(len(paths)), lambda place: "")
-        return Pool([str(path) for path in paths], [None] * len(paths), [""] * len(paths), inputs)
+        return to_predict(paths, load_image)
 
     def shown(self, raw: Image.Image) -> Image.Image:
         """The image itself."""
@@ -107,10 +104,6 @@ class ImageInputs:
 
 
 IMAGES = ImageInputs()
-
-
-def _load(paths: Sequence[Path], place: int) -> Image.Image:
-    return load_image(paths[place])
 
 
 @final

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from tlx.data.augment import Augmentation, check_kinds
 from tlx.data.inputs import Spec
 from tlx.data.items import Pool
-from tlx.data.splits import Padding, Sample, Split, Splits, raw_of
+from tlx.data.splits import Fitted, Padding, Sample, Split, Splits, raw_of
 from tlx.data.text import token_files
 from tlx.data.text.masking import Masking
 from tlx.data.text.spec import Text, TextSpec
@@ -213,41 +213,19 @@ def _warn(counts: Mapping[str, Mapping[str, int]], spec: TextSpec) -> None:
 
 @final
 @dataclass(frozen=True)
-class Tokenised:
+class Tokenised(Fitted):
     """A split of texts as token ids.
 
     Attributes:
-        raw: the split that it was made of.
         tokens: of its items, in order.
     """
 
-    raw: Split
     tokens: Tokens
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """Those of the raw split."""
-        return self.raw.ids
-
-    @property
-    def targets(self) -> Sequence[object]:
-        """Those of the raw split."""
-        return self.raw.targets
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """Hashes of the items' texts."""
-        found: Sequence[str] = getattr(self.raw, "keys", ())
-        return found
 
     @property
     def lengths(self) -> Sequence[int]:
         """Tokens of each item."""
         return self.tokens.lengths
-
-    def __len__(self) -> int:
-        """Number of items."""
-        return len(self.raw.ids)
 
     def __getitem__(self, index: int) -> Sample:
         """The sample at a position: `input` holds `input_ids` [T], and what else the unit needs."""
