@@ -179,6 +179,14 @@ def test_all_bad_files_are_told_at_once(tmp_path):
     assert sum(map(len, made.named.values())) == 2 * len(ODD)
 
 
+@pytest.mark.parametrize("place", [192, 193, 196])
+def test_words_of_a_length_that_are_none_are_passed_over(place):
+    """`Info` may stand anywhere in the first frame of an MP3, and what follows it be missing."""
+    data = b"\xff\xfb".ljust(place, b"\0") + b"Info"
+    assert read._mp3_sizes(data.ljust(400, b"\0")) == (0, 0)
+    assert read._mp3_sizes(data) == (0, 0)
+
+
 def test_an_hour_is_read():
     seconds = 3600
     samples = np.resize(tone(1.0, rate=8000), seconds * 8000)

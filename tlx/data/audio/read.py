@@ -1,7 +1,6 @@
 """Reading sound rightly, or not at all."""
 
 import io
-import logging
 import math
 import struct
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ import numpy.typing as npt
 from tlx.data.scan import content_of
 from tlx.data.splits import Unreadable
 
-LOG = logging.getLogger(__name__)
 Samples = npt.NDArray[np.float32]
 
 BY_SOUNDFILE = frozenset(
@@ -127,11 +125,11 @@ def _check_header(rate: int, seconds: float) -> None:
 def _check_whole(data: bytes, form: str) -> None:
     """Raises BadSound where a file ends before its own header says, which decoders pass over."""
     if form in ("WAV", "WAVEX"):
-        said, held = _riff_sizes(data)
+        stated, there = _chunk_sizes(data, b"data", "<")
     elif form == "AIFF":
-        said, held = _chunk_sizes(data, b"SSND", ">")
+        stated, there = _chunk_sizes(data, b"SSND", ">")
     elif form in ("MPEG", "MP3"):
-        said, held = _mp3_sizes(data)
+        stated, there = _mp3_sizes(data)
     elif form == "OGG":
         last = data.rfind(b"OggS")
         if last >= 0 and not (data[last + 5 : last + 6] or b"\0")[0] & 4:
@@ -139,16 +137,12 @@ def _check_whole(data: bytes, form: str) -> None:
         return
     else:
         return
-    if held < said:
-        raise BadSound(f"is cut short: {held} of {said} bytes of sound are there")
-
-
-def _riff_sizes(data: bytes) -> tuple[int, int]:
-    return _chunk_sizes(data, b"data", "<")
+    if there < stated:
+        raise BadSound(f"is cut short: {there} of {stated} bytes of sound are there")
 
 
 def _chunk_sizes(data: bytes, wanted: bytes, order: str) -> tuple[int, int]:
-    """Bytes that a chunk says to hold, and that it holds; nothing where it does not say (0, -1)."""
+    """Bytes that a chunk says to hold, and that it holds; 0 and 0 where it does not say."""
     place = 12
     while place + 8 <= len(data):
         name = data[place : place + 4]
@@ -168,10 +162,9 @@ def _mp3_sizes(data: bytes) -> tuple[int, int]:
         start = 10 + (a << 21 | b << 14 | c << 7 | d)
     head = data[start : start + 200]
     place = max(head.find(b"Xing"), head.find(b"Info"))
-    if place < 0 or not head[place + 7] & 2:
-        return 0, 0
-    behind = start + place + 8 + (4 if head[place + 7] & 1 else 0)
-    if behind + 4 > len(data):
+    flags = head[place + 7] if 0 <= place < len(head) - 7 else 0
+    behind = start + place + 8 + (4 if flags & 1 else 0)
+    if not flags & 2 or behind + 4 > len(data):
         return 0, 0
     (size,) = struct.unpack(">I", data[behind : behind + 4])
     return size, len(data) - start
